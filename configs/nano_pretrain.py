@@ -1,0 +1,46 @@
+"""Pretraining of the nano base (theta0): a one-million-parameter Qwen3 on synthetic trapdoor tasks.
+
+    python -m launch.pretrain --config=configs/nano_pretrain.py --workdir=runs/nano_pretrain
+
+writes the model, in Hugging Face's format, to <workdir>/model; constellation/assets/nano/ is a copy of it.
+The corpus is wider than the banks: up to six atoms and, for 30 % of the tasks, the whole language.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(mode: str = "") -> ConfigDict:
+    """The configuration; `:quick` makes a toy of it within a minute."""
+    config = ConfigDict()
+    config.seed = 0
+
+    config.model = ConfigDict()
+    config.model.hidden_size = 128
+    config.model.num_hidden_layers = 6
+    config.model.num_attention_heads = 4
+    config.model.num_key_value_heads = 2
+    config.model.head_dim = 32
+    config.model.intermediate_size = 384
+    config.model.rope_theta = 10_000.0
+
+    config.corpus = ConfigDict()
+    config.corpus.shards = 20
+    config.corpus.tasks_per_shard = 8192
+    config.corpus.mixture = ConfigDict({"atoms4": 0.5, "atoms6": 0.2, "wide": 0.3})
+    config.corpus.views = 3  # every task is seen this often, each time through other visible examples
+    config.corpus.visible = ConfigDict({"1": 0.05, "2": 0.75, "3": 0.15, "4": 0.05})
+
+    config.batch_size = 64
+    config.learning_rate = 2e-3
+    config.warmup_steps = 300
+    config.weight_decay = 0.05
+    config.clip_norm = 1.0
+    config.output_weight = 0.1  # weight of the loss on the examples' outputs, beside 1 on the program
+    config.checkpoint_every = 500
+
+    if mode == "quick":
+        config.corpus.shards = 1
+        config.corpus.tasks_per_shard = 1024
+        config.corpus.views = 1
+        config.warmup_steps = 4
+    return config

@@ -1,0 +1,1 @@
+"""Constellation: language models that improve on programs they wrote and checked themselves."""

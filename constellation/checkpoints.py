@@ -1,0 +1,183 @@
+"""Training state on the disk; the only file that knows Orbax.
+
+A checkpoint directory holds one folder a step. What is saved is small: adapters, optimizer state, keys,
+data cursor, and a metadata dict with the hashes of config and base model; never the frozen base. On the disk
+a tree is its Flax state dict: nested dicts of arrays, typed PRNG keys and scalars.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import flax.serialization
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+
+from constellation.errors import UserError
+from constellation.files import disk_full_is_user_error
+
+_KEPT = 2
+
+
+def save(directory: str | os.PathLike[str], step: int, tree: Any, metadata: dict[str, Any]) -> None:
+    """Writes a step, and returns when it is committed; keeps it and the step before.
+
+    After a kill at any moment `restore` finds this step whole, or the one before.
+
+    Args:
+        directory: made if it is not there.
+        step: replaces a step of the same number, as a resumed run does that fell back.
+        tree: any pytree Flax can serialise: dicts, tuples, optax states, dataclasses of arrays.
+        metadata: JSON values.
+
+    Raises:
+        UserError: the disk is full; earlier steps are intact.
+    """
+    root = Path(directory).absolute()
+    state, keys = _to_host(flax.serialization.to_state_dict(tree))
+    described: dict[str, Any] = {"user": metadata, "keys": keys}
+    described["digest"] = _digest(state, described)
+    with disk_full_is_user_error(root), _manager(root) as manager:
+        if step in manager.all_steps():
+            manager.delete(step)
+        items = ocp.args.Composite(state=ocp.args.StandardSave(state), metadata=ocp.args.JsonSave(described))
+        manager.save(step, args=items, force=True)
+
+
+def steps(directory: str | os.PathLike[str]) -> list[int]:
+    """The committed steps, oldest first; empty when there is no such directory."""
+    root = Path(directory).absolute()
+    if not root.is_dir():
+        return []
+    return sorted(ocp.utils.checkpoint_steps(root))
+
+
+def latest_step(directory: str | os.PathLike[str]) -> int | None:
+    """The last committed step, or None."""
+    return max(steps(directory), default=None)
+
+
+def restore(
+    directory: str | os.PathLike[str], template: Any = None, step: int | None = None
+) -> tuple[Any, dict[str, Any], int]:
+    """Reads a step back.
+
+    Args:
+        directory: as given to `save`.
+        template: a tree of the saved one's structure, shapes and dtypes (values unused), whose types the
+            result gets, with JAX arrays where it has them or ShapeDtypeStructs; None gives nested dicts of
+            numpy arrays.
+        step: which; None means the last good one, with a warning when later ones are damaged.
+
+    Returns:
+        (tree, metadata, step).
+
+    Raises:
+        UserError: there is no checkpoint, no such step, none that is whole, or it does not fit the template.
+    """
+    root = Path(directory).absolute()
+    found = steps(root)
+    if not found:
+        raise UserError(
+            f"no checkpoint in {directory}: give a directory that training wrote, with a finished step"
+        )
+    if step is not None and step not in found:
+        raise UserError(f"no step {step} in {directory}; there are: {', '.join(map(str, found))}")
+    candidates = found[::-1] if step is None else [step]
+    for candidate in candidates:
+        try:
+            state, metadata = _read(root, candidate)
+        except Exception as error:  # a damaged file surfaces as whatever the library below tripped over
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            print(f"warning: step {candidate} in {directory} is damaged ({reason[:100]})", file=sys.stderr)
+            continue
+        return _fit(template, state, f"{directory}, step {candidate}"), metadata, candidate
+    remedy = "delete it and train again" if step is None else f"there are: {', '.join(map(str, found))}"
+    raise UserError(f"the checkpoint in {directory} is damaged: {remedy}")
+
+
+@contextmanager
+def _manager(root: Path) -> Iterator[ocp.CheckpointManager]:
+    """Orbax's manager, silent: its threads log the tracebacks of errors that it raises as well."""
+    options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT, enable_async_checkpointing=False)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.FATAL)
+    try:
+        with ocp.CheckpointManager(root, options=options) as manager:
+            yield manager
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _read(root: Path, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """One step's state dict and the user's metadata. Raises what the libraries do when files are damaged."""
+    items = ocp.args.Composite(state=ocp.args.StandardRestore(), metadata=ocp.args.JsonRestore())
+    with _manager(root) as manager:
+        found = manager.restore(step, args=items)
+    state, described = found["state"], found["metadata"]
+    if described.pop("digest") != _digest(state, described):
+        raise ValueError("its content does not match its digest")
+    for path, implementation in described["keys"].items():
+        *parents, name = json.loads(path)
+        holder = state
+        for parent in parents:
+            holder = holder[parent]
+        holder[name] = jax.random.wrap_key_data(holder[name], impl=implementation)
+    return state, described["user"]
+
+
+def _to_host(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The state dict with numpy leaves, and the implementation of each typed key by its path.
+
+    Numpy because Orbax restores JAX arrays only onto the devices of the machine that saved them.
+    """
+    keys: dict[str, str] = {}
+
+    def leaf(path: tuple[Any, ...], value: Any) -> Any:
+        if isinstance(value, jax.Array):
+            if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+                keys[json.dumps([entry.key for entry in path])] = str(jax.random.key_impl(value))
+                value = jax.random.key_data(value)
+            return np.asarray(value)
+        return value
+
+    return jax.tree_util.tree_map_with_path(leaf, state), keys
+
+
+def _digest(state: dict[str, Any], described: dict[str, Any]) -> str:
+    """Hash of what describes the state, and of every leaf with its path, dtype and shape."""
+    content = hashlib.blake2b(json.dumps(described, sort_keys=True).encode(), digest_size=16)
+    for path, value in jax.tree_util.tree_leaves_with_path(state):
+        array = np.asarray(value)
+        content.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        content.update(array.tobytes())
+    return content.hexdigest()
+
+
+def _fit(template: Any, state: dict[str, Any], where: str) -> Any:
+    """The state in the template's types. Raises UserError when names, shapes or dtypes differ."""
+    if template is None:
+        return state
+    try:
+        tree = flax.serialization.from_state_dict(template, state)
+        return jax.tree_util.tree_map_with_path(_fit_leaf, template, tree)
+    except ValueError as error:
+        raise UserError(f"{where} is a checkpoint of something else: {str(error).splitlines()[0]}") from error
+
+
+def _fit_leaf(path: tuple[Any, ...], wanted: Any, found: Any) -> Any:
+    if not hasattr(wanted, "shape"):
+        return found
+    described = [f"{getattr(x, 'dtype', type(x).__name__)}{list(np.shape(x))}" for x in (wanted, found)]
+    if described[0] != described[1]:
+        raise ValueError(f"{jax.tree_util.keystr(path)} is {described[1]}, not {described[0]}")
+    return jax.numpy.asarray(found) if isinstance(wanted, (jax.Array, jax.ShapeDtypeStruct)) else found

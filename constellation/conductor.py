@@ -1,0 +1,324 @@
+"""Runs the stages of an experiment, stores every one, and resumes anywhere.
+
+A stage is a pure function of the config fields it reads, of its input stages and of its own version; these
+three make its digest. It works in `stages/<name>.partial`, which becomes `stages/<name>` by one rename when
+all of it is on the disk: a stage is there whole or not at all, whenever the process dies. The conductor knows
+no experiment.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from constellation.errors import UserError, unknown
+from constellation.files import (
+    disk_full_is_user_error,
+    fsync,
+    fsync_tree,
+    remove_unfinished,
+    write_atomically,
+)
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "aqtp", "transformers", "numpy", "scipy")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A finished stage: `path` is a directory that no one writes to any more.
+
+    Attributes:
+        name: its name, unique in the workdir.
+        digest: hash of its recipe: name, fields, inputs' digests, version.
+        path: where its results lie.
+    """
+
+    name: str
+    digest: str
+    path: Path
+
+
+class Conductor:
+    """Owns a working directory and runs stages in it.
+
+    Raises:
+        UserError: the workdir cannot be used, or another process is using it.
+    """
+
+    def __init__(self, workdir: str | os.PathLike[str]):
+        self.workdir = Path(workdir)
+        self._stages = self.workdir / "stages"
+        self._warned: set[str] = set()
+        try:
+            self._stages.mkdir(parents=True, exist_ok=True)
+            # Opened without truncation: the pid in it belongs to whoever holds the lock.
+            self._lock = open(self.workdir / ".lock", "a+")  # noqa: SIM115
+        except OSError as error:
+            raise UserError(f"cannot use {self.workdir} as --workdir: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.seek(0)
+            holder = self._lock.read().strip() or "unknown"
+            self._lock.close()
+            raise UserError(
+                f"{self.workdir} is in use by process {holder}: wait for it, or give another --workdir"
+            ) from None
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
+
+    def __enter__(self) -> Conductor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets the workdir go; the end of the process, however it ends, does it as well."""
+        self._lock.close()
+
+    def stage(
+        self,
+        name: str,
+        *,
+        fields: Mapping[str, Any],
+        inputs: Sequence[Stage] = (),
+        version: int,
+        run: Callable[[Path], None],
+        derived: bool = False,
+    ) -> Stage:
+        """Returns the stage, having run it unless it is there already.
+
+        Args:
+            name: letters, digits, '-' and '_'.
+            fields: everything of the config that `run` reads: plain values, or ConfigDict sections.
+            inputs: the stages whose results `run` reads.
+            version: raised by hand whenever the code of the stage changes its results.
+            run: writes the results into the directory it is given. A killed stage is run again on the same
+                directory, where it may find and continue its own checkpoints.
+            derived: cheap to redo, as analyses and reports are: recomputed, rather than refused, when its
+                recipe has changed.
+
+        Raises:
+            UserError: the finished stage in the workdir was made by another recipe, or is damaged, or the
+                disk is full. The workdir's finished stages are as they were.
+        """
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"not a stage name: {name!r}")
+        recipe: dict[str, Any] = {
+            "name": name,
+            "fields": plain(fields),
+            "inputs": {stage.name: stage.digest for stage in inputs},
+            "version": version,
+        }
+        stage = Stage(name, digest(recipe), self._stages / name)
+        partial = self._stages / f"{name}.partial"
+        replaced = self._stages / f"{name}.replaced"
+        with disk_full_is_user_error(self.workdir):
+            shutil.rmtree(replaced, ignore_errors=True)
+            if stage.path.exists():
+                record = _read_record(stage.path)
+                _check_files(stage.path, record)
+                if record["digest"] == stage.digest:
+                    self._warn_of_provenance(name, record["provenance"])
+                    return stage
+                if not derived:
+                    raise UserError(
+                        f"stage {name!r} in {self.workdir} was made with other settings: "
+                        f"{_differences(record['recipe'], recipe)}; give another --workdir, or set them back"
+                    )
+            if not _is_complete(partial, stage.digest):
+                self._run(run, partial, stage, recipe)
+            if stage.path.exists():
+                os.rename(stage.path, replaced)
+            os.rename(partial, stage.path)
+            fsync(self._stages)
+            shutil.rmtree(replaced, ignore_errors=True)
+        return stage
+
+    def _run(self, run: Callable[[Path], None], partial: Path, stage: Stage, recipe: dict[str, Any]) -> None:
+        """Runs the stage in its partial directory and puts the result, completely described, on the disk."""
+        record_file = partial / "stage.json"
+        begun = {"digest": stage.digest, "complete": False}
+        if not record_file.exists() or json.loads(record_file.read_text()) != begun:
+            shutil.rmtree(partial, ignore_errors=True)
+            _write_json(record_file, begun)
+        remove_unfinished(partial)
+        print(f"{stage.name}: running", flush=True)
+        start = time.monotonic()
+        run(partial)
+        seconds = time.monotonic() - start
+        fsync_tree(partial)
+        record = {
+            "digest": stage.digest,
+            "complete": True,
+            "recipe": recipe,
+            "files": _sizes(partial),
+            "provenance": provenance(),
+            "seconds": round(seconds, 3),
+        }
+        _write_json(record_file, record)
+        print(f"{stage.name}: done in {seconds:.1f} s", flush=True)
+
+    def _warn_of_provenance(self, name: str, then: dict[str, Any]) -> None:
+        """One line, once for each difference, when a kept stage comes from other code or another machine."""
+        differences = _changes(then, provenance())
+        if differences and differences not in self._warned:
+            self._warned.add(differences)
+            print(f"warning: kept stage {name!r} has another provenance: {differences}", file=sys.stderr)
+
+
+def finished_stage(workdir: str | os.PathLike[str], name: str) -> Stage:
+    """A finished stage of a workdir, for programs that only read; needs no lock.
+
+    Raises:
+        UserError: there is no such workdir or finished stage, or it is damaged.
+    """
+    stages = Path(workdir) / "stages"
+    if not (stages / name / "stage.json").is_file():
+        finished = sorted(
+            path.parent.name for path in stages.glob("*/stage.json") if _NAME.fullmatch(path.parent.name)
+        )
+        raise unknown(f"stage in {workdir}:", name, finished)
+    record = _read_record(stages / name)
+    _check_files(stages / name, record)
+    return Stage(name, record["digest"], stages / name)
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON values: ConfigDicts and mappings become dicts, tuples lists.
+
+    Raises:
+        TypeError: something in it has no one JSON form; a config holds plain values only.
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if hasattr(value, "items"):
+        return {str(key): plain(item) for key, item in value.items()}
+    raise TypeError(f"not a plain config value: {value!r} ({type(value).__name__})")
+
+
+def canonical_json(value: Any) -> str:
+    """The one JSON text of `value`, whatever the order of its keys."""
+    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """32 hexadecimal digits that name `value`."""
+    return hashlib.blake2b(canonical_json(value).encode(), digest_size=16).hexdigest()
+
+
+@functools.cache
+def provenance() -> dict[str, str]:
+    """What made a result besides its recipe: commit, package versions, device."""
+    import jax
+
+    versions = {package: importlib.metadata.version(package) for package in _PACKAGES}
+    device = jax.devices()[0]
+    kind = f"{os.cpu_count()} x {_cpu_name()}" if device.platform == "cpu" else device.device_kind
+    return {"commit": _commit(), "python": platform.python_version(), "device": kind, **versions}
+
+
+def _commit() -> str:
+    """The checkout's commit, with '+' when tracked files differ from it; 'unknown' outside a checkout."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], capture_output=True).returncode != 0
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.stdout.strip() + ("+" if changed else "")
+
+
+def _cpu_name() -> str:
+    try:
+        match = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        match = None
+    return match.group(1) if match else platform.machine()
+
+
+def _write_json(path: Path, value: Any) -> None:
+    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """A finished stage's record. Raises UserError when it is damaged."""
+    try:
+        record = json.loads((path / "stage.json").read_text())
+        if record["complete"] and {"digest", "recipe", "files", "provenance"} <= record.keys():
+            return record
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise UserError(f"{path}/stage.json is damaged or missing: delete {path} and give the same command")
+
+
+def _is_complete(partial: Path, expected: str) -> bool:
+    """Whether a killed run had finished everything but the rename."""
+    try:
+        record = json.loads((partial / "stage.json").read_text())
+    except FileNotFoundError:
+        return False
+    return record["digest"] == expected and record["complete"]
+
+
+def _sizes(path: Path) -> dict[str, int]:
+    """Bytes of every file under `path` but the record itself."""
+    files = sorted(file for file in path.rglob("*") if file.is_file() and file != path / "stage.json")
+    return {str(file.relative_to(path)): file.stat().st_size for file in files}
+
+
+def _check_files(path: Path, record: dict[str, Any]) -> None:
+    """Raises UserError when files of a finished stage are gone or truncated."""
+    found = _sizes(path)
+    damaged = [name for name, size in record["files"].items() if found.get(name) != size]
+    if damaged:
+        raise UserError(f"{path / damaged[0]} is damaged or missing: delete {path} and give the same command")
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """`field: old -> new` for every difference between two recipes, fields by their dotted config names."""
+    parts = [_changes(_flat(old["fields"]), _flat(new["fields"]))]
+    parts += [
+        _changes(
+            *({f"input {name}": value for name, value in recipe["inputs"].items()} for recipe in (old, new))
+        )
+    ]
+    parts += [_changes({"version": old["version"]}, {"version": new["version"]})]
+    return ", ".join(part for part in parts if part)
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    absent = "(absent)"
+    keys = [*old, *(key for key in new if key not in old)]
+    pairs = [(key, old.get(key, absent), new.get(key, absent)) for key in keys]
+    return ", ".join(f"{key}: {before} -> {after}" for key, before, after in pairs if before != after)
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts with their keys joined by dots."""
+    if not isinstance(value, dict) or (not value and prefix):
+        return {prefix: value}
+    joined: dict[str, Any] = {}
+    for key, item in value.items():
+        joined |= _flat(item, f"{prefix}.{key}" if prefix else key)
+    return joined

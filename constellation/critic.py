@@ -1,0 +1,83 @@
+"""The critic: a second adapter on the same base that answers "does this candidate generalise?" with yes or no.
+
+Trained on the generator's own surviving candidates, labelled by the verifier; score = logit(yes) - logit(no) at
+the first answer token. It is used to choose among candidates, never to choose training data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from constellation.model.lora import Adapter
+from constellation.model.model import Model
+from constellation.model.score import log_prob
+from constellation.samples import SampleSet
+from constellation.selftraining.batches import TrainingExample
+from constellation.tasks import trapdoor
+from constellation.tasks.prompts import CRITIC_ANSWERS
+from constellation.tasks.task import Split, Task
+
+
+def critic_examples(
+    model: Model, tasks: Sequence[Task], samples: SampleSet, split: Callable[[Task], Split]
+) -> list[TrainingExample]:
+    """One example a task with survivors: its prompt, and every distinct survivor with the question and its label.
+
+    Candidates that miss a visible example are left out: the verifier drops them for free before the critic is asked.
+    """
+    yes_no = _answer_ids(model)
+    pool = []
+    for t, task in enumerate(tasks):
+        prompt, rows, questions = _questions(model, samples, t, split(task))
+        answers = tuple(
+            np.array([*question, yes_no[0 if samples.generalises[row] else 1]], np.int32)
+            for row, question in zip(rows, questions, strict=True)
+        )
+        if answers:
+            pool.append(TrainingExample(prompt, answers, tuple(len(answer) - 1 for answer in answers)))
+    return pool
+
+
+def critic_scores(
+    model: Model, critic: Adapter, tasks: Sequence[Task], samples: SampleSet, split: Callable[[Task], Split]
+) -> np.ndarray:
+    """logit(yes) - logit(no) of every distinct program [D] float64; NaN where it does not fit the visible examples."""
+    scores = np.full(len(samples.task), np.nan)
+    prompts, answers, targets = [], [], []
+    for t, task in enumerate(tasks):
+        prompt, rows, questions = _questions(model, samples, t, split(task))
+        if questions:
+            prompts.append(prompt)
+            # log p(question, yes) - log p(question, no): what precedes the last token cancels.
+            answers.append([[*question, word] for question in questions for word in _answer_ids(model)])
+            targets.append(rows)
+    for rows, values in zip(targets, log_prob(model, critic, prompts, answers), strict=True):
+        scores[rows] = values[0::2] - values[1::2]
+    return scores
+
+
+def _questions(
+    model: Model, samples: SampleSet, t: int, split: Split
+) -> tuple[np.ndarray, np.ndarray, list[list[int]]]:
+    """A task's prompt, the table rows of its survivors, and for each the tokens from the prompt to the answer."""
+    prompt = model.tokenizer.chat(trapdoor.messages(split))
+    table = samples.programs_of(t)
+    rows = np.flatnonzero(samples.fits[table]) + table.start
+    conversations = [
+        model.tokenizer.chat(trapdoor.critic_messages(split.visible, trapdoor.extract(str(samples.text[row]))))
+        for row in rows
+    ]
+    # The template may render the first turn differently in a longer conversation: then nothing is shared.
+    shared = len(prompt) if all(ids[: len(prompt)] == prompt for ids in conversations) else 1
+    return (
+        np.array((conversations[0] if conversations else prompt)[:shared], np.int32),
+        rows,
+        [ids[shared:] for ids in conversations],
+    )
+
+
+def _answer_ids(model: Model) -> tuple[int, ...]:
+    """The first token of "yes" and of "no"."""
+    return tuple(model.tokenizer.encode(word)[0] for word in CRITIC_ANSWERS)

@@ -1,0 +1,121 @@
+"""What paper A (arXiv 2606.07856) reports, so that the report can set our figures beside it.
+
+Marks: "stated" is the paper's own abstract, "secondary" a summary of its full text that may err in detail.
+Figures are percentages of tasks, or points of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from constellation.evaluation.findings import points, signed
+
+DASH = "\N{EM DASH}"
+STATED, SECONDARY = "stated", "secondary"
+
+
+class Row(NamedTuple):
+    """One quantity: the paper's value, where that value comes from, and ours."""
+
+    quantity: str
+    paper: str
+    mark: str
+    ours: str
+
+
+def comparison(results: dict[str, Any]) -> list[Row]:
+    """The table beside the paper's; a dash where the study did not measure a quantity.
+
+    Args:
+        results: of `analysis.analyse`.
+    """
+    return [*selection_rows(results), *pass_rows(results), *sample_rows(results)]
+
+
+def selection_rows(results: dict[str, Any]) -> list[Row]:
+    """What the critic is worth."""
+    finding = results["findings"]["critic_gain"]
+    gain, seeds, agreeing = DASH, DASH, DASH
+    if finding["estimate"] is not None:
+        gain = points(finding["estimate"], *finding["interval"])
+        seeds = f"{finding['positive_splits']} of {len(finding['per_split'])}"
+        agreeing = "nothing: all selectors tie there"
+    return [
+        Row("critic minus naive pick, points", "+9.1", STATED, gain),
+        Row("split seeds on which the critic is ahead", "6 of 6", STATED, seeds),
+        Row("what the critic gains on tasks whose survivors agree", "nothing", STATED, agreeing),
+    ]
+
+
+def pass_rows(results: dict[str, Any]) -> list[Row]:
+    """pass@k before and after, and the gain of each round."""
+    small, large = str(results["analysis"]["small_k"]), str(results["analysis"]["large_k"])
+    before, after = start_and_last(results)
+    rows = []
+    for bank, k, paper in (
+        ("easy", small, "46.0 → 53.0"),
+        ("hard", small, "38.0 → 46.0"),
+        ("easy", large, "68.0 → 61.5"),
+        ("hard", large, "57.5 → 52.5"),
+    ):
+        curves = results["pass_at_k"].get(bank, {})
+        ours = [curves.get(model, {}).get(k) for model in (before, after)]
+        rows.append(
+            Row(f"pass@{k} on {bank}, gen_v0 to the last round", paper, SECONDARY, path(ours, percentage))
+        )
+    for bank, paper in (("easy", "+7.2 → +1.9"), ("hard", "+5.1 → +2.8")):
+        ours = [gain["ks"][small]["estimate"] for gain in results["gains"].get(bank, [])]
+        quantity = (
+            f"gain of each round on {bank}: “ceiling”, mean of four trajectories (ours: pass@{small}), points"
+        )
+        rows.append(Row(quantity, paper, SECONDARY, path(ours, signed)))
+    return rows
+
+
+def sample_rows(results: dict[str, Any]) -> list[Row]:
+    """What the samples are like."""
+    small, large = str(results["analysis"]["small_k"]), str(results["analysis"]["large_k"])
+    bank = results["analysis"]["primary_bank"]
+    start, last = start_and_last(results)
+    fit, passed = (results[name][bank][start].get(large) for name in ("visible_fit_at_k", "pass_at_k"))
+    distinct = [entry["distinct"]["estimate"] for entry in results["diversity"]["data"].values()]
+    divergence = [
+        results["divergence"][bank][model].get(small, {}).get("estimate") for model in (start, last)
+    ]
+    return [
+        Row(
+            f"visible-fit@{large} minus pass@{large} of gen_v0 (ours: {bank}), points",
+            "about +11",
+            SECONDARY,
+            DASH if None in (fit, passed) else signed(fit - passed),
+        ),
+        Row(
+            "distinct generalising programs a solved task in the STaR data, first to last round",
+            "2.79 → 4.05",
+            SECONDARY,
+            path(distinct, "{:.2f}".format),
+        ),
+        Row(
+            f"divergent tasks at k = {small}, gen_v0 to the last round (ours: {bank}), %",
+            "falls",
+            SECONDARY,
+            path(divergence, percentage),
+        ),
+    ]
+
+
+def start_and_last(results: dict[str, Any]) -> tuple[str, str]:
+    """The generator the rounds start from, and the last round's."""
+    return results["models"][1], results["models"][-1]
+
+
+def percentage(share: float) -> str:
+    """A share as a percentage without its sign."""
+    return f"{100 * share:.1f}"
+
+
+def path(values: Sequence[float | None], write: Callable[[float], str]) -> str:
+    """Values from first to last, or a dash where any is missing."""
+    known = [value for value in values if value is not None]
+    return " → ".join(map(write, known)) if values and len(known) == len(values) else DASH

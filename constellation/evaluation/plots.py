@@ -1,0 +1,350 @@
+"""The report's figures: each takes the results of `analysis.analyse`; without data it returns None.
+
+A figure is drawn once and written twice: as a PNG on white, and as SVG whose ink follows the page, so that
+the report reads well in light and dark. Both have the same bytes for the same results.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+Results = dict[str, Any]
+
+INK, RULE = "#24292f", "#d9dce0"  # replaced in SVG by the page's own colours
+BASE, START = "#8b929c", "#3f7fce"
+ROUNDS = ("#e39a2d", "#cf4a35", "#9c2f6f", "#6a3d9a", "#3d3d8f")
+SELECTORS = {
+    "critic": "#cf4a35",
+    "majority": "#3f7fce",
+    "shortest": "#3a9a7c",
+    "uniform": "#a07cc5",
+    "naive": "#8b929c",
+    "oracle": INK,
+}
+STYLE: Any = {  # matplotlib types its parameters key by key
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 8,
+    "axes.labelsize": 9,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.8,
+    "figure.constrained_layout.use": True,
+    "svg.fonttype": "none",
+}
+
+
+def colour(results: Results, model: str) -> str:
+    """Grey for the base, blue for the starting generator, warm and darkening for the rounds."""
+    index = results["models"].index(model)
+    return (BASE, START)[index] if index < 2 else ROUNDS[(index - 2) % len(ROUNDS)]
+
+
+def pass_at_k(results: Results) -> Figure | None:
+    """pass@k of every model on every bank, with bands."""
+    banks = list(results["pass_at_k"])
+    figure, axes = panels(len(banks), height=3.4, sharey=True)
+    for ax, bank in zip(axes, banks, strict=True):
+        for model in results["models"]:
+            band(
+                ax,
+                results["pass_at_k"][bank][model],
+                results["pass_at_k_interval"][bank][model],
+                colour(results, model),
+                model,
+            )
+        ax.set_title(f"{bank}  \N{MIDDLE DOT}  {results['tasks'][bank]} tasks")
+        ax.set_ylim(0, 100)
+        k_axis(ax, results["pass_at_k"][bank][model])
+    axes[0].set_ylabel("pass@k, % of tasks")
+    legend_above(figure, axes[0])
+    return figure
+
+
+def change_at_k(results: Results) -> Figure | None:
+    """D(k): every round's pass@k minus gen_v0's; above 0 the round is ahead."""
+    rounds = results["models"][2:]
+    if not rounds:
+        return None
+    banks = list(results["change_at_k"])
+    figure, axes = panels(len(banks), height=3.0, sharey=True)
+    for ax, bank in zip(axes, banks, strict=True):
+        ax.axhline(0, color=INK, linewidth=0.9)
+        for model in rounds:
+            by_k = results["change_at_k"][bank][model]
+            value = {k: entry["estimate"] for k, entry in by_k.items()}
+            interval = {k: entry["interval"] for k, entry in by_k.items()}
+            band(
+                ax, value, interval, colour(results, model), f"{model} \N{MINUS SIGN} {results['models'][1]}"
+            )
+        for k in (results["analysis"]["small_k"], results["analysis"]["large_k"]):
+            ax.axvline(k, color=RULE, linewidth=1.2, linestyle=(0, (2, 2)))
+        ax.set_title(bank)
+        k_axis(ax, value)
+    axes[0].set_ylabel("change of pass@k, points")
+    legend_above(figure, axes[0])
+    return figure
+
+
+def round_gains(results: Results) -> Figure | None:
+    """What each round adds to the one before, at both k."""
+    if len(results["models"]) < 3:
+        return None
+    ks = [results["analysis"]["small_k"], results["analysis"]["large_k"]]
+    banks = list(results["gains"])
+    figure, axes = panels(len(banks), height=2.8, sharey=True)
+    for ax, bank in zip(axes, banks, strict=True):
+        ax.axhline(0, color=INK, linewidth=0.9)
+        for k, offset, marker in zip(ks, (-0.1, 0.1), "os", strict=True):
+            for position, gain in enumerate(results["gains"][bank]):
+                entry, x = gain["ks"][str(k)], position + offset
+                paint = colour(results, gain["to"])
+                ax.plot([x, x], percent(entry["interval"]), color=paint, linewidth=2, alpha=0.55)
+                face = paint if marker == "o" else "none"
+                ax.plot(x, 100 * entry["estimate"], marker, color=paint, markerfacecolor=face, markersize=6)
+        names = [f"{gain['from']} to {gain['to']}" for gain in results["gains"][bank]]
+        ax.set_xticks(range(len(names)), names)
+        ax.set_xlim(-0.6, len(names) - 0.4)
+        ax.grid(axis="x", visible=False)
+        ax.set_title(bank)
+    for k, marker, face in zip(ks, "os", (INK, "none"), strict=True):
+        axes[0].plot([], [], marker, color=INK, markerfacecolor=face, markersize=6, label=f"pass@{k}")
+    axes[0].set_ylabel("gain over the model before, points")
+    legend_above(figure, axes[0])
+    return figure
+
+
+def selectors(results: Results) -> Figure | None:
+    """Selectors at small_k, overall and on divergent tasks, and over k; the oracle is the ceiling."""
+    bank, model = results["analysis"]["primary_bank"], results["findings"]["critic_gain"].get("model")
+    by_k = results["selection"].get(bank, {}).get(model, {})
+    small = str(results["analysis"]["small_k"])
+    if small not in by_k:
+        return None
+    figure, axes = panels(3, height=3.1, sharey=False)
+    for ax, part, title in (
+        (axes[0], "overall", "all tasks"),
+        (axes[1], "on_divergent", "divergent tasks"),
+    ):
+        for position, (name, paint) in enumerate(reversed(SELECTORS.items())):
+            entry = by_k[small]["selectors"][name][part]
+            if entry["estimate"] is None:
+                continue
+            low, high = percent(entry["interval"])
+            ax.plot([low, high], [position, position], color=paint, linewidth=2, alpha=0.55)
+            ax.plot(100 * entry["estimate"], position, "o", color=paint, markersize=6)
+        ax.set_yticks(range(len(SELECTORS)), list(reversed(SELECTORS)))
+        ax.set_ylim(-0.6, len(SELECTORS) - 0.4)
+        ax.grid(axis="y", visible=False)
+        ax.set_title(f"k = {small}, {title}")
+        ax.set_xlabel("pick generalises, %")
+    for name, paint in SELECTORS.items():
+        value = {k: entry["selectors"][name]["overall"]["estimate"] for k, entry in by_k.items()}
+        style = (0, (4, 2)) if name == "oracle" else "-"
+        axes[2].plot(list(map(int, value)), percent(value.values()), color=paint, linestyle=style, label=name)
+    axes[2].set_title("by number of candidates")
+    axes[2].set_ylabel("pick generalises, %")
+    axes[2].legend(loc="upper left", fontsize=8, handlelength=1.4, labelspacing=0.25)
+    k_axis(axes[2], by_k)
+    return figure
+
+
+def divergence(results: Results) -> Figure | None:
+    """Share of groups of k whose survivors disagree: where, and only where, a selector matters."""
+    banks = [bank for bank, models in results["divergence"].items() if any(models.values())]
+    if not banks:
+        return None
+    figure, axes = panels(len(banks), height=2.8, sharey=True)
+    for ax, bank in zip(axes, banks, strict=True):
+        for model, by_k in results["divergence"][bank].items():
+            value = {k: entry["estimate"] for k, entry in by_k.items()}
+            interval = {k: entry["interval"] for k, entry in by_k.items()}
+            band(ax, value, interval, colour(results, model), model, marker="o")
+        ax.set_title(bank)
+        ax.set_ylim(bottom=0)
+        k_axis(ax, value)
+    axes[0].set_ylabel("divergent tasks, %")
+    legend_above(figure, axes[0])
+    return figure
+
+
+def visible_fit(results: Results) -> Figure | None:
+    """visible-fit@k above pass@k for gen_v0 and the last round: what fits without generalising."""
+    models = list(dict.fromkeys((results["models"][1], results["models"][-1])))
+    banks = list(results["pass_at_k"])
+    figure, axes = panels(len(banks), height=2.9, sharey=True)
+    for ax, bank in zip(axes, banks, strict=True):
+        for model in models:
+            paint = colour(results, model)
+            fit, passed = results["visible_fit_at_k"][bank][model], results["pass_at_k"][bank][model]
+            ks = list(map(int, passed))
+            ax.plot(ks, percent(fit.values()), color=paint, linestyle=(0, (4, 2)), label=f"{model} fits")
+            ax.plot(ks, percent(passed.values()), color=paint, label=f"{model} generalises")
+            gap = percent(passed.values()), percent(fit.values())
+            ax.fill_between(ks, *gap, color=paint, alpha=0.1, linewidth=0)
+        ax.set_title(bank)
+        ax.set_ylim(0, 100)
+        k_axis(ax, passed)
+    axes[0].set_ylabel("% of tasks")
+    legend_above(figure, axes[0])
+    return figure
+
+
+def diversity(results: Results) -> Figure | None:
+    """Distinct correct programs a solved task: plain and rarefied counts, in the data and on the banks."""
+    data, banks = results["diversity"]["data"], results["diversity"]["banks"]
+    banks = {bank: entry for bank, entry in banks.items() if entry["tasks"]}
+    if not data and not banks:
+        return None
+    m = results["analysis"]["diversity_samples"]
+    groups = []
+    for title, column in (("STaR data, plain count", "distinct"), (f"STaR data, {m} samples", "rarefied")):
+        if data:
+            groups.append((title, {name: entry[column] for name, entry in data.items()}))
+    for bank, entry in banks.items():
+        groups.append((f"{bank}, {m} samples ({entry['tasks']} tasks)", entry["models"]))
+    figure, axes = panels(len(groups), height=2.5, sharey=False)
+    for ax, (title, entries) in zip(axes, groups, strict=True):
+        for position, (name, entry) in enumerate(entries.items()):
+            paint = colour(results, name) if name in results["models"] else INK
+            if entry["interval"] is not None and None not in entry["interval"]:
+                ax.plot([position, position], entry["interval"], color=paint, linewidth=2, alpha=0.55)
+            if entry["estimate"] is not None:
+                ax.plot(position, entry["estimate"], "o", color=paint, markersize=6)
+        ax.set_xticks(range(len(entries)), list(entries))
+        ax.set_xlim(-0.6, len(entries) - 0.4)
+        ax.set_ylim(1, max(1.1, ax.get_ylim()[1]))  # a solved task has one program at least
+        ax.grid(axis="x", visible=False)
+        ax.set_title(title, fontsize=9)
+    axes[0].set_ylabel("distinct programs")
+    return figure
+
+
+def learning_curves(results: Results) -> Figure | None:
+    """The loss of every training stage over its updates."""
+    stages = [stage for stage in results["stages"] if len(stage["losses"]) > 1]
+    if not stages:
+        return None
+    figure, axes = panels(len(stages), height=2.1, sharey=False)
+    for ax, stage in zip(axes, stages, strict=True):
+        paint = colour(results, stage["name"]) if stage["name"] in results["models"] else INK
+        losses = stage["losses"]
+        end = stage["updates"] or len(losses)
+        ax.plot([end * (i + 1) / len(losses) for i in range(len(losses))], losses, color=paint, linewidth=1.2)
+        ax.set_title(stage["name"])
+        ax.set_xlabel("updates")
+    axes[0].set_ylabel("loss")
+    return figure
+
+
+FIGURES: dict[str, Callable[[Results], Figure | None]] = {
+    "pass_at_k": pass_at_k,
+    "change_at_k": change_at_k,
+    "round_gains": round_gains,
+    "selectors": selectors,
+    "divergence": divergence,
+    "visible_fit": visible_fit,
+    "diversity": diversity,
+    "learning_curves": learning_curves,
+}
+
+
+def draw(results: Results, directory: Path) -> dict[str, str]:
+    """Draw every figure that has data.
+
+    Args:
+        results: of `analysis.analyse`.
+        directory: where <name>.png go.
+
+    Returns:
+        name -> SVG text for the page.
+    """
+    drawn = {}
+    for name, make in FIGURES.items():
+        with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+            figure = make(results)
+            if figure is None:
+                continue
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")  # laid out once, for both files
+            figure.savefig(directory / f"{name}.png", dpi=180, metadata={"Software": None})
+            drawn[name] = svg(figure)
+    return drawn
+
+
+def svg(figure: Figure) -> str:
+    """The figure as SVG for the page: transparent, its ink and rules in the page's colours."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :].replace(INK, "currentColor").replace(RULE, "var(--rule)")
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="\w+_\d+"', "<g", text)  # these would repeat between figures
+    return re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text))
+
+
+def panels(count: int, height: float, sharey: bool) -> tuple[Figure, Sequence[Axes]]:
+    """A row of panels as wide as the page."""
+    figure = Figure(figsize=(10.4, height))
+    return figure, figure.subplots(1, count, sharey=sharey, squeeze=False)[0]
+
+
+def band(
+    ax: Axes,
+    value: dict[str, float],
+    interval: dict[str, list[float]],
+    paint: str,
+    label: str,
+    marker: str = "",
+) -> None:
+    """A curve over k with its interval."""
+    ks = list(map(int, value))
+    low, high = zip(*interval.values(), strict=True)
+    ax.fill_between(ks, percent(low), percent(high), color=paint, alpha=0.14, linewidth=0)
+    ax.plot(ks, percent(value.values()), color=paint, label=label, marker=marker, markersize=3.5)
+
+
+def k_axis(ax: Axes, by_k: Any) -> None:
+    """A logarithmic k axis with its powers of two written out."""
+    highest = max(map(int, by_k))
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_locator(FixedLocator([2**i for i in range(highest.bit_length())]))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel("samples k")
+
+
+def legend_above(figure: Figure, ax: Axes) -> None:
+    """One legend for all panels, in a row above them."""
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=len(labels), handlelength=1.6)
+
+
+def percent(values: Iterable[float]) -> list[float]:
+    """Shares as percentages."""
+    return [100 * value for value in values]

@@ -1,0 +1,192 @@
+"""What an experiment hands to the evaluation: sample sets, critic scores and the facts around them.
+
+An experiment fills one `StudyResults` from its stored stages; everything below it (`analysis`, `findings`,
+`report`) is a pure function of that value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from constellation.errors import UserError
+from constellation.samples import SampleSet
+
+Array = NDArray[np.float64]
+
+
+class SetKey(NamedTuple):
+    """What tells the evaluation's sample sets apart."""
+
+    bank: str
+    model: str
+    split_seed: int
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """One evaluation task, as the report speaks of it.
+
+    Attributes:
+        id: as in `SampleSet.task_ids`.
+        atoms: concatenated parts of the secret program.
+        structures: withheld structural classes it belongs to, usually none.
+        skeleton_seen: whether the secret program's skeleton occurs in any training role.
+        program: the secret program's text.
+        visible: (inputs, output) pairs the generator sees under the primary split.
+        held_out: the other pairs, which decide whether a program generalises.
+    """
+
+    id: str
+    atoms: int
+    structures: tuple[str, ...]
+    skeleton_seen: bool
+    program: str
+    visible: Sequence[tuple[tuple[str, ...], str]]
+    held_out: Sequence[tuple[tuple[str, ...], str]]
+
+
+@dataclass(frozen=True)
+class StageSummary:
+    """One training stage in figures; None where a figure does not apply.
+
+    Attributes:
+        name: as the stage is called: "theta0", "gen_v0", "v1", ..., "critic".
+        role: the role its tasks come from.
+        tasks: tasks it used or sampled.
+        samples: programs it sampled for its data.
+        kept_tasks: tasks with at least one example kept for training.
+        kept: examples in the pool it trained on.
+        updates: optimizer steps.
+        answer_tokens: tokens that carried loss, over all updates.
+        losses: mean loss of each update (or of each logged stretch), for the learning curve.
+        pool: the samples its data came from, for data diversity (STaR rounds only).
+    """
+
+    name: str
+    role: str
+    tasks: int | None = None
+    samples: int | None = None
+    kept_tasks: int | None = None
+    kept: int | None = None
+    updates: int | None = None
+    answer_tokens: int | None = None
+    losses: Sequence[float] = ()
+    pool: SampleSet | None = None
+
+
+@dataclass(frozen=True)
+class AnalysisConfig:
+    """The choices of the analysis, fixed before any result is seen.
+
+    Attributes:
+        seed: of the bootstrap.
+        primary_bank: the bank the findings are read on; the others are reported beside it.
+        small_k, large_k: the two k of the crossover; small_k serves the other findings too.
+        max_k: pass@k curves run over k = 1..max_k.
+        selection_ks: group sizes of the selectors.
+        diversity_samples: m of the rarefied count of distinct programs.
+        margin: smallest effect of interest, as a share of tasks (0.01 is one point).
+        level: coverage of the two-sided intervals.
+        power: of the minimum detectable effects.
+        resamples: bootstrap resamples.
+        shown_tasks: tasks the report shows with their candidates.
+    """
+
+    seed: int = 0
+    primary_bank: str = "hard"
+    small_k: int = 8
+    large_k: int = 64
+    max_k: int = 64
+    selection_ks: tuple[int, ...] = (2, 4, 8, 16, 32, 64)
+    diversity_samples: int = 4
+    margin: float = 0.01
+    level: float = 0.95
+    power: float = 0.8
+    resamples: int = 10_000
+    shown_tasks: int = 4
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """Everything the evaluation reads.
+
+    Attributes:
+        base: name of the pretrained model, "theta0".
+        start: name of the generator the rounds are compared with, "gen_v0".
+        rounds: names of the STaR rounds in order, ("v1", "v2", ...); may be empty.
+        tasks: bank -> its tasks, in the order of the bank's `SampleSet.task_ids`.
+        samples: the sample sets. pass@k of a bank averages, within each task, over the split seeds for which
+            *every* model of `models` has a set, so models are always compared on the same splits.
+        critic_scores: for some of those sets, [D] float, logit(yes) - logit(no) of each distinct program; NaN
+            where a program does not fit. Selectors are reported for exactly these (bank, model) pairs,
+            averaged over their split seeds.
+        selection_model: the model whose candidates the critic_gain finding is read on, as a rule `start`.
+        primary_split: the split seed of the tasks shown in the report.
+        stages: training stages in order.
+        roles: role -> tasks of that role drawn for the study, disjoint by construction.
+        config: the experiment's configuration, JSON-like, printed in the report.
+        provenance: hashes, versions and commit, printed in the report. No times: the report of the same
+            inputs has the same bytes.
+        analysis: the choices of the analysis.
+        probes: probe inputs each generalising program was run on.
+        title: of the report.
+    """
+
+    base: str
+    start: str
+    rounds: tuple[str, ...]
+    tasks: Mapping[str, Sequence[TaskInfo]]
+    samples: Mapping[SetKey, SampleSet]
+    critic_scores: Mapping[SetKey, Array]
+    selection_model: str
+    primary_split: int
+    stages: Sequence[StageSummary] = ()
+    roles: Mapping[str, int] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    analysis: AnalysisConfig = AnalysisConfig()
+    probes: int = 64
+    title: str = "Does a model that learns from its own verified programs gain capability?"
+
+    def __post_init__(self) -> None:
+        for key, samples in self.samples.items():
+            if list(map(str, samples.task_ids)) != [task.id for task in self.tasks[key.bank]]:
+                raise UserError(
+                    f"the samples of {key.model} on {key.bank} (split {key.split_seed}) are of other tasks "
+                    "than the bank's: evaluate every model on the same bank"
+                )
+        for bank in self.tasks:
+            self.splits(bank)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Every model with a curve, in order of training."""
+        return (self.base, self.start, *self.rounds)
+
+    def splits(self, bank: str) -> list[int]:
+        """The split seeds for which every model was sampled on the bank."""
+        seeds = [
+            {key.split_seed for key in self.samples if key[:2] == (bank, model)} for model in self.models
+        ]
+        shared = sorted(set.intersection(*seeds))
+        if not shared:
+            raise UserError(f"no split seed of bank {bank} was sampled by every model: use one for all")
+        return shared
+
+    def scored_splits(self, bank: str, model: str) -> list[int]:
+        """The split seeds of the sets that carry critic scores, possibly none."""
+        return sorted(key.split_seed for key in self.critic_scores if key[:2] == (bank, model))
+
+    def per_task(self, bank: str, model: str, statistic: Callable[[SampleSet], Array]) -> Array:
+        """[T, ...] a statistic of each task, averaged over the bank's split seeds."""
+        return mean_over(statistic(self.samples[SetKey(bank, model, seed)]) for seed in self.splits(bank))
+
+
+def mean_over(arrays: Iterable[Array]) -> Array:
+    """The elementwise mean of arrays of one shape."""
+    return np.mean(list(arrays), axis=0)

@@ -1,0 +1,1 @@
+"""The experiments: graphs of stages over the library's parts."""

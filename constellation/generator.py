@@ -1,0 +1,328 @@
+"""Samples answers: one prefill a task, then many samples decoded side by side on that task's one prompt KV.
+
+A decoding batch has `slots` tasks by `width` samples. A row whose sample has ended takes the next sample of its
+task, and a slot whose task has ended takes the next task, so the batch stays full although answers differ in
+length. The device advances all rows by CHUNK tokens between two looks of the host.
+
+The noise of a draw is addressed by (key, task, sample, position) alone: which row, slot or batch computes it does
+not matter. It does not matter to the logits either while the padded shapes stay the same, so then neither to the
+tokens; between shapes logits differ by rounding, and a token only where its score leads by less than that.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from constellation.keys import word
+from constellation.model.config import ModelConfig
+from constellation.model.decoder import KV, Params, append, decode_step, logits, prefill
+from constellation.model.linear import dense
+from constellation.model.lora import Adapter, projection_shapes
+from constellation.model.model import Model
+from constellation.sampling import SamplingConfig, scores
+
+if TYPE_CHECKING:
+    from constellation.progress import Progress
+
+CHUNK = 4  # a sample idles (CHUNK - 1) / 2 steps after its end; a shorter chunk copies and dispatches more often
+WIDTH = 16  # samples a task in one batch; fewer finish a task more evenly, more share each read of its prompt
+PREFILL = 8  # prompts in one prefill
+DENSE_LIMIT = 2**30  # bytes of float32 weights up to which int4 and LoRA are merged into plain ones for decoding
+
+
+class Sample(NamedTuple):
+    """One answer: ids [tokens] int32 without the stop token, and whether a stop token ended it."""
+
+    ids: np.ndarray
+    finished: bool
+
+
+def sample(
+    model: Model,
+    adapter: Adapter | None,
+    prompts: Sequence[Sequence[int]],
+    task_ids: Sequence[str],
+    key: jax.Array,
+    config: SamplingConfig,
+    first_sample: int = 0,
+    rows: int = 512,
+    progress: Progress | None = None,
+) -> list[list[Sample]]:
+    """Draws samples first_sample ... first_sample + n - 1 of every task.
+
+    Args:
+        prompts, task_ids: of each task, in the same order.
+        key: folded to (seed, purpose, arm, replicate); see `keys.fold`.
+        rows: samples decoded at a time; their suffix KV is what memory has to hold.
+        progress: is told of every finished sample.
+
+    Returns:
+        n samples for each task, in the order of the tasks.
+    """
+    params, adapter = _for_decoding(model.config, model.params, adapter)
+    results: dict[int, list[Sample]] = {}
+    buckets: dict[int, list[int]] = {}
+    for task, prompt in enumerate(prompts):
+        buckets.setdefault(_padded(len(prompt)), []).append(task)
+    for length, members in sorted(buckets.items()):
+        batch = _Batch(model, params, adapter, key, config, first_sample, rows, length, len(members))
+        for task, samples in batch.run([(task, prompts[task], task_ids[task]) for task in members]):
+            results[task] = samples
+            if progress is not None:
+                progress.update(config.n)
+    return [results[task] for task in range(len(prompts))]
+
+
+class _Batch:
+    """Slots x width rows of one padded prompt length, and what the host knows of them."""
+
+    def __init__(
+        self,
+        model: Model,
+        params: Params,
+        adapter: Adapter | None,
+        key: jax.Array,
+        config: SamplingConfig,
+        first_sample: int,
+        rows: int,
+        length: int,
+        tasks: int,
+    ) -> None:
+        self.config, self.key, self.first_sample, self.length = config, key, first_sample, length
+        self.stop_ids = np.array(model.stop_ids)
+        self.fixed = (model.config, config, model.tokenizer.size, params, adapter)
+        self.slots = min(_power_of_two(tasks), max(rows // WIDTH, 1))
+        self.width = min(_power_of_two(config.n), max(rows // self.slots, 1))
+        capacity = -(-(config.max_new_tokens - 1) // CHUNK) * CHUNK
+        dtype = params["embed"].dtype
+        self.prompt = _empty(model.config, (self.slots,), length, dtype)
+        self.suffix = _empty(model.config, (self.slots, self.width), capacity, dtype)
+        # Of a slot: its task (-1 when idle), the tokens of its samples, and the samples still to begin.
+        self.task = np.full(self.slots, -1)
+        self.task_word = np.zeros(self.slots, np.uint32)
+        self.prompt_length = np.ones(self.slots, np.int32)
+        self.tokens = np.zeros((self.slots, config.n, 1 + capacity), np.int32)
+        self.waiting: list[deque[int]] = [deque() for _ in range(self.slots)]
+        # Of a row: its sample (-1 when idle) and how many tokens of it are drawn, 1 + a multiple of CHUNK.
+        self.sample = np.full((self.slots, self.width), -1)
+        self.count = np.ones((self.slots, self.width), np.int32)
+
+    def run(self, tasks: Sequence[tuple[int, Sequence[int], str]]) -> Iterator[tuple[int, list[Sample]]]:
+        """Samples every (task, prompt, task id); yields (task, samples) as they end."""
+        prompts = self._prefill(tasks)
+        while True:
+            for slot, prompt in zip(np.flatnonzero(self.task < 0), prompts):  # noqa: B905
+                self._begin_task(slot, prompt)
+            if (self.task < 0).all():
+                return
+            self._begin_samples()
+            self._advance()
+            for slot in np.flatnonzero((self.task >= 0) & (self.sample < 0).all(axis=1)):
+                if not self.waiting[slot]:
+                    yield int(self.task[slot]), [self._collect(ids) for ids in self.tokens[slot]]
+                    self.task[slot] = -1
+
+    def _prefill(self, tasks: Sequence[tuple[int, Sequence[int], str]]) -> Iterator[_Prompt]:
+        """The tasks with their prompt KV and every sample's first token, computed as they are asked for."""
+        size = min(PREFILL, self.slots)
+        for start in range(0, len(tasks), size):
+            group = tasks[start : start + size]
+            tokens = np.zeros((size, self.length), np.int32)
+            lengths = np.ones(size, np.int32)
+            words = np.zeros(size, np.uint32)
+            for row, (_, prompt, task_id) in enumerate(group):
+                tokens[row, : len(prompt)], lengths[row], words[row] = prompt, len(prompt), word(task_id)
+            kv, first = _begin(*self.fixed, tokens, lengths, self.key, words, self.first_sample)
+            first = np.asarray(first)
+            for row, (task, _, _) in enumerate(group):
+                yield _Prompt(task, words[row], lengths[row], kv, row, first[row])
+
+    def _begin_task(self, slot: int, prompt: _Prompt) -> None:
+        self.prompt = _place(self.prompt, prompt.kv, slot, prompt.row)
+        self.task[slot], self.task_word[slot], self.prompt_length[slot] = prompt.task, prompt.word, prompt.length
+        self.tokens[slot, :, 0] = prompt.first
+        unfinished = ~np.isin(prompt.first, self.stop_ids) & (self.config.max_new_tokens > 1)
+        self.waiting[slot].extend(np.flatnonzero(unfinished).tolist())
+
+    def _begin_samples(self) -> None:
+        """Gives idle rows the next samples of their slot's task."""
+        for slot, row in np.argwhere(self.sample < 0):
+            if self.waiting[slot]:
+                self.sample[slot, row], self.count[slot, row] = self.waiting[slot].popleft(), 1
+
+    def _advance(self) -> None:
+        """Draws CHUNK more tokens for every row."""
+        slots = np.arange(self.slots)[:, None]
+        last = self.tokens[slots, self.sample, self.count - 1]
+        drawn, self.suffix = _extend(
+            *self.fixed, self.prompt, self.prompt_length, self.suffix, self.key, self.task_word,
+            self.first_sample + self.sample, self.count, last,
+        )  # fmt: skip
+        drawn = np.asarray(drawn)  # [slots, width, CHUNK]
+        slot, row = np.nonzero(self.sample >= 0)
+        new, sample, count = drawn[slot, row], self.sample[slot, row], self.count[slot, row]
+        self.tokens[slot[:, None], sample[:, None], count[:, None] + np.arange(CHUNK)] = new
+        self.count[slot, row] += CHUNK
+        ended = np.isin(new, self.stop_ids).any(axis=1) | (count + CHUNK >= self.config.max_new_tokens)
+        self.sample[slot[ended], row[ended]] = -1
+
+    def _collect(self, ids: np.ndarray) -> Sample:
+        """The answer in the draws of a sample, of which those after a stop token have no meaning."""
+        ids = ids[: self.config.max_new_tokens]
+        stops = np.isin(ids, self.stop_ids)
+        return Sample(ids[: stops.argmax()].copy(), True) if stops.any() else Sample(ids.copy(), False)
+
+
+class _Prompt(NamedTuple):
+    """A prefilled task: row `row` of `kv`, and the first token [n] of its samples."""
+
+    task: int
+    word: np.uint32
+    length: np.int32
+    kv: KV
+    row: int
+    first: np.ndarray
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _begin(
+    config: ModelConfig,
+    sampling: SamplingConfig,
+    vocabulary: int,
+    params: Params,
+    adapter: Adapter | None,
+    prompts: jax.Array,
+    lengths: jax.Array,
+    key: jax.Array,
+    words: jax.Array,
+    first_sample: int,
+) -> tuple[KV, jax.Array]:
+    """Prompts [P, T] of lengths [P] -> their KV, and the first token [P, n] of each sample."""
+    positions = jnp.broadcast_to(jnp.arange(prompts.shape[1]), prompts.shape)
+    mask = jnp.tril(jnp.ones((prompts.shape[1],) * 2, bool)) & (positions < lengths[:, None])[:, None]  # [P, T, T]
+    hidden, kv = prefill(config, params, adapter, prompts, positions, mask)
+    last = jnp.take_along_axis(hidden, lengths[:, None, None] - 1, axis=1)[:, 0]  # [P, D]
+    after = logits(config, params, last)[:, :vocabulary]  # [P, V]
+
+    def first(logits: jax.Array, word: jax.Array, sample: jax.Array) -> jax.Array:
+        return draw(logits, key, word, sample, 0, sampling)
+
+    samples = first_sample + jnp.arange(sampling.n)
+    return kv, jax.vmap(jax.vmap(first, (None, None, 0)), (0, 0, None))(after, words, samples)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnames="suffix")
+def _extend(
+    config: ModelConfig,
+    sampling: SamplingConfig,
+    vocabulary: int,
+    params: Params,
+    adapter: Adapter | None,
+    prompt: KV,
+    prompt_length: jax.Array,
+    suffix: KV,
+    key: jax.Array,
+    words: jax.Array,
+    samples: jax.Array,
+    counts: jax.Array,
+    tokens: jax.Array,
+) -> tuple[jax.Array, KV]:
+    """CHUNK more tokens for each of G slots x W rows.
+
+    Args:
+        prompt: KV of the slots, of which the first prompt_length [G] positions are read.
+        suffix: KV of the rows, of which the first counts - 1 positions are read; overwritten.
+        words: [G] of the tasks' ids.
+        samples, counts, tokens: [G, W] the rows' samples, how many tokens they have and the last of these.
+
+    Returns:
+        [G, W, CHUNK] tokens and the suffix that holds them.
+    """
+
+    def step(token: jax.Array, index: jax.Array, recent: KV, prompt: KV, length: jax.Array, count: jax.Array, suffix: KV):
+        caches = (prompt, length), (suffix, count - 1), (recent, index)
+        return decode_step(config, params, adapter, token, length + count - 1 + index, caches)
+
+    # KV have their batch axes after L. A chunk's own KV are kept apart, where one index serves all rows.
+    step_of_rows = jax.vmap(step, (0, None, 1, None, None, 0, 1), (0, 1))
+    step_of_slots = jax.vmap(step_of_rows, (0, None, 1, 1, 0, 0, 1), (0, 1))
+    draw_rows = jax.vmap(draw, (0, None, None, 0, 0, None))
+    draw_slots = jax.vmap(draw_rows, (0, None, 0, 0, 0, None))
+
+    def one(carry: tuple[jax.Array, KV], index: jax.Array) -> tuple[tuple[jax.Array, KV], jax.Array]:
+        token, recent = carry
+        hidden, new = step_of_slots(token, index, recent, prompt, prompt_length, counts, suffix)
+        after = logits(config, params, hidden)[..., :vocabulary]
+        token = draw_slots(after, key, words, samples, counts + index, sampling)
+        return (token, append(recent, new, index)), token
+
+    recent = _empty(config, tokens.shape, CHUNK, suffix.k.dtype)
+    (_, recent), drawn = jax.lax.scan(one, (tokens, recent), jnp.arange(CHUNK))
+    return jnp.moveaxis(drawn, 0, -1), _append_chunk(suffix, recent, counts - 1)
+
+
+def draw(
+    logits: jax.Array, key: jax.Array, word: jax.Array, sample: jax.Array, position: jax.Array, config: SamplingConfig
+) -> jax.Array:
+    """The token [] that a sample draws at a position of its answer from logits [V]."""
+    for part in (word, sample, position):
+        key = jax.random.fold_in(key, part)
+    return jnp.argmax(scores(logits, key, config)).astype(jnp.int32)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _place(cache: KV, prompts: KV, slot: int, row: int) -> KV:
+    return jax.tree.map(lambda to, of: to.at[:, slot].set(of[:, row]), cache, prompts)
+
+
+def _append_chunk(suffix: KV, recent: KV, lengths: jax.Array) -> KV:
+    """Writes the chunk at positions lengths [G, W] ... of the rows, by selection: XLA:CPU scatters row by row."""
+    position = jnp.arange(suffix.k.shape[-1])
+    k, v = suffix
+    for index in range(CHUNK):
+        here = position == lengths[..., None] + index  # [G, W, S]
+        k = jnp.where(here[:, :, None, None, :], recent.k[..., index, None], k)
+        v = jnp.where(here[:, :, None, :, None], recent.v[..., None, index, :], v)
+    return KV(k, v)
+
+
+def _empty(config: ModelConfig, batch: tuple[int, ...], positions: int, dtype: jnp.dtype) -> KV:
+    heads = (config.num_hidden_layers, *batch, config.num_key_value_heads)
+    return KV(
+        jnp.zeros((*heads, config.head_dim, positions), dtype), jnp.zeros((*heads, positions, config.head_dim), dtype)
+    )
+
+
+@jax.jit
+def _merged(params: Params, adapter: Adapter | None) -> Params:
+    """Plain weights that compute the same: int4 dequantised, W + scale B A."""
+    dtype = params["embed"].dtype
+    layers = {name: dense(weight, dtype) for name, weight in params["layers"].items()}
+    if adapter is not None:
+        for name, lora in adapter.weights.items():
+            layers[name] += adapter.scale * jnp.einsum("lor,lri->loi", lora["b"], lora["a"])
+    return params | {"layers": layers}
+
+
+def _for_decoding(config: ModelConfig, params: Params, adapter: Adapter | None) -> tuple[Params, Adapter | None]:
+    """Merged weights for a small float32 model; a large one has no room for them, and bfloat16 would round LoRA away."""
+    count = config.num_hidden_layers * sum(out * inner for out, inner in projection_shapes(config).values())
+    if params["embed"].dtype != jnp.float32 or 4 * count > DENSE_LIMIT:
+        return params, adapter
+    return _merged(params, adapter), None
+
+
+def _padded(length: int) -> int:
+    """The bucket of a prompt length."""
+    return max(32, _power_of_two(length))
+
+
+def _power_of_two(count: int) -> int:
+    return 1 << (count - 1).bit_length()

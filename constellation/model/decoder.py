@@ -1,0 +1,234 @@
+"""The Qwen3 decoder: one layer body, scanned over stacked layers, for training, prefill and decoding.
+
+Dimensions: B rows, T positions, D hidden, N query heads, K key/value heads, G = N / K, H head_dim,
+V vocabulary, L layers, S cached positions. Parameters are a pytree:
+    {"embed": [V, D], "norm": [D], "lm_head": [V, D] unless tied,
+     "layers": {projection: [L, out, in], "input_layernorm" and "post_attention_layernorm": [L, D],
+                "q_norm" and "k_norm": [L, H]}}
+A projection may be an int4 QTensor. Activations have the dtype of the embedding; norms, angles, softmax and
+logits are computed in float32.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from constellation.model.config import ModelConfig
+from constellation.model.linear import linear
+from constellation.model.lora import Adapter, projection_shapes
+
+Params = dict[str, Any]
+# (q [..., N, H], k [..., K, H], v [..., K, H]) -> [..., N, H], with q and k already rotated
+Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+
+
+class KV(NamedTuple):
+    """Rotated keys and values of S positions, laid out as decoding multiplies them."""
+
+    k: jax.Array  # [L, ..., K, H, S]
+    v: jax.Array  # [L, ..., K, S, H]
+
+
+def init_params(
+    config: ModelConfig, key: jax.Array, dtype: jax.typing.DTypeLike = jnp.float32, std: float = 0.02
+) -> Params:
+    """Random weights as transformers initialises them: normals of deviation `std`, norms at one."""
+    layers, hidden = config.num_hidden_layers, config.hidden_size
+    table = config.vocab_size, hidden
+    shapes: dict[str, tuple[int, ...]] = {"embed": table, "lm_head": table}
+    shapes |= {name: (layers, *shape) for name, shape in projection_shapes(config).items()}
+    normal = {
+        name: (std * jax.random.normal(jax.random.fold_in(key, index), shape)).astype(dtype)
+        for index, (name, shape) in enumerate(shapes.items())
+    }
+    params: Params = {"embed": normal.pop("embed"), "norm": jnp.ones(hidden, dtype)}
+    lm_head = normal.pop("lm_head")
+    if not config.tie_word_embeddings:
+        params["lm_head"] = lm_head
+    params["layers"] = normal | {
+        "input_layernorm": jnp.ones((layers, hidden), dtype),
+        "post_attention_layernorm": jnp.ones((layers, hidden), dtype),
+        "q_norm": jnp.ones((layers, config.head_dim), dtype),
+        "k_norm": jnp.ones((layers, config.head_dim), dtype),
+    }
+    return params
+
+
+def forward(
+    config: ModelConfig,
+    params: Params,
+    adapter: Adapter | None,
+    tokens: jax.Array,
+    positions: jax.Array,
+    mask: jax.Array,
+) -> jax.Array:
+    """Hidden states after the final norm.
+
+    Args:
+        tokens, positions: [B, T] integers; positions count from 0 at a document's first token.
+        mask: [B, T, T] bool, (query, key); a query that sees no key (padding) gives finite values of no
+            meaning.
+
+    Returns:
+        [B, T, D]; see `logits`.
+    """
+    return prefill(config, params, adapter, tokens, positions, mask)[0]
+
+
+def prefill(
+    config: ModelConfig,
+    params: Params,
+    adapter: Adapter | None,
+    tokens: jax.Array,
+    positions: jax.Array,
+    mask: jax.Array,
+) -> tuple[jax.Array, KV]:
+    """As `forward`, and the KV of every position, k [L, B, K, H, T] and v [L, B, K, T, H]."""
+
+    def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        weights = jax.nn.softmax(_scores(q, k, mask[:, None, None]), axis=-1).astype(v.dtype)
+        return jnp.einsum("bkgts,bskh->btkgh", weights, v).reshape(q.shape)
+
+    hidden, (k, v) = _decode(config, params, adapter, tokens, positions, lambda _: attend, None)
+    return hidden, KV(jnp.moveaxis(k, 2, -1), jnp.moveaxis(v, 2, -2))
+
+
+def decode_step(
+    config: ModelConfig,
+    params: Params,
+    adapter: Adapter | None,
+    token: jax.Array,
+    position: jax.Array,
+    caches: Sequence[tuple[KV, jax.Array]],
+) -> tuple[jax.Array, KV]:
+    """One token of one sample; to be vmapped over samples (a prompt's KV unbatched) and over tasks.
+
+    Batch axes of KVs go right after L (`in_axes=1`, `out_axes=1`): the scan over L then copies nothing.
+    Caches are only read; the caller writes what is returned with `append`, once for the whole batch.
+
+    Args:
+        token, position: [] integers.
+        caches: what the token attends to besides itself: (KV [L, K, H, S], [L, K, S, H]; how many [] of its
+            S positions to read) of the prompt, of the sample's suffix ... in any order.
+
+    Returns:
+        hidden [D] after the final norm, and this token's KV, k [L, K, H, 1] and v [L, K, 1, H].
+    """
+    seen = [jnp.arange(kv.k.shape[-1]) < length for kv, length in caches]  # [S] each
+
+    def attention(kvs: tuple[KV, ...]) -> Attend:  # of this layer
+
+        def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+            # One softmax over all caches, each multiplied where it lies: none is concatenated or copied.
+            groups = q.reshape(k.shape[0], -1, k.shape[1])  # [K, G, H]
+            own = KV(k[..., None], v[..., None, :])
+            pieces = [*zip(kvs, seen, strict=True), (own, jnp.ones(1, bool))]
+            scores = [_decode_scores(groups, kv.k, mask) for kv, mask in pieces]
+            highest = functools.reduce(jnp.maximum, [s.max(-1, keepdims=True) for s in scores])  # [K, G, 1]
+            weights = [jnp.exp(s - highest) for s in scores]  # [K, G, S] each
+            total = functools.reduce(jnp.add, [w.sum(-1, keepdims=True) for w in weights])
+            values = [
+                jnp.einsum("kgs,ksh->kgh", w.astype(v.dtype), kv.v)
+                for w, (kv, _) in zip(weights, pieces, strict=True)
+            ]
+            out = functools.reduce(jnp.add, values) / total.astype(v.dtype)
+            return out.reshape(q.shape)
+
+        return attend
+
+    kvs = tuple(kv for kv, _ in caches)
+    hidden, (k, v) = _decode(config, params, adapter, token, position, attention, kvs)
+    return hidden, KV(k[..., None], v[..., None, :])
+
+
+def append(cache: KV, new: KV, index: jax.Array) -> KV:
+    """Writes the `new` KV of one position at `index` [] of the cache, the same for every row."""
+    return KV(
+        jax.lax.dynamic_update_slice_in_dim(cache.k, new.k, index, axis=-1),
+        jax.lax.dynamic_update_slice_in_dim(cache.v, new.v, index, axis=-2),
+    )
+
+
+def logits(config: ModelConfig, params: Params, hidden: jax.Array) -> jax.Array:
+    """[..., D] -> [..., V] float32, by the embedding itself when it is tied."""
+    head = params["embed"] if config.tie_word_embeddings else params["lm_head"]
+    return jnp.einsum("...d,vd->...v", hidden, head, preferred_element_type=jnp.float32)
+
+
+def _decode(
+    config: ModelConfig,
+    params: Params,
+    adapter: Adapter | None,
+    tokens: jax.Array,
+    positions: jax.Array,
+    attention: Callable[[Any], Attend],
+    caches: Any,
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """Embeds, scans the layers and norms; `attention` makes a layer's attend from its slice of `caches`."""
+    x = params["embed"][tokens]  # [..., D]
+    rope = rotary(positions, config, x.dtype)
+    scale = 1.0 if adapter is None else adapter.scale
+    lora = {} if adapter is None else adapter.weights
+
+    def layer(x: jax.Array, stacked: tuple) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        w, lora, cache = stacked
+
+        def project(name: str, x: jax.Array) -> jax.Array:
+            return linear(x, w[name], lora.get(name), scale)
+
+        def heads(name: str) -> jax.Array:
+            y = project(name, h)
+            return y.reshape(*y.shape[:-1], -1, config.head_dim)
+
+        h = rms_norm(x, w["input_layernorm"], config.rms_norm_eps)
+        q = rotate(rms_norm(heads("q_proj"), w["q_norm"], config.rms_norm_eps), rope)  # [..., N, H]
+        k = rotate(rms_norm(heads("k_proj"), w["k_norm"], config.rms_norm_eps), rope)  # [..., K, H]
+        v = heads("v_proj")  # [..., K, H]
+        attended = attention(cache)(q, k, v)  # [..., N, H]
+        x = x + project("o_proj", attended.reshape(*x.shape[:-1], -1))
+        h = rms_norm(x, w["post_attention_layernorm"], config.rms_norm_eps)
+        x = x + project("down_proj", jax.nn.silu(project("gate_proj", h)) * project("up_proj", h))
+        return x, (k, v)
+
+    x, kv = jax.lax.scan(layer, x, (params["layers"], lora, caches))
+    return rms_norm(x, params["norm"], config.rms_norm_eps), kv
+
+
+def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
+    """x / rms(x) over the last axis in float32, rounded to the dtype of x, times the weight (1910.07467)."""
+    x32 = x.astype(jnp.float32)
+    x32 = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + eps)
+    return weight.astype(x.dtype) * x32.astype(x.dtype)
+
+
+def rotary(positions: jax.Array, config: ModelConfig, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
+    """cos and sin [..., 1, H/2] of position * theta^(-2i/H) (2104.09864), to broadcast over heads."""
+    frequencies = config.rope_theta ** -(np.arange(0, config.head_dim, 2) / config.head_dim)
+    angles = positions[..., None, None].astype(jnp.float32) * frequencies.astype(np.float32)
+    return jnp.cos(angles).astype(dtype), jnp.sin(angles).astype(dtype)
+
+
+def rotate(x: jax.Array, rope: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Rotates the pairs (i, i + H/2) of x [..., heads, H]: Hugging Face's half-split convention."""
+    cos, sin = rope
+    first, second = jnp.split(x, 2, axis=-1)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+def _scores(q: jax.Array, k: jax.Array, mask: jax.Array) -> jax.Array:
+    """q [B, T, N, H] . k [B, S, K, H] / sqrt H -> float32 [B, K, N/K, T, S], masked by `mask` (broadcast)."""
+    groups = q.reshape(*q.shape[:2], k.shape[2], -1, q.shape[-1])
+    scores = jnp.einsum("btkgh,bskh->bkgts", groups, k, preferred_element_type=jnp.float32)
+    return jnp.where(mask, scores * q.shape[-1] ** -0.5, -1e30)
+
+
+def _decode_scores(q: jax.Array, k: jax.Array, seen: jax.Array) -> jax.Array:
+    """q [K, G, H] . k [K, H, S] / sqrt H -> float32 [K, G, S], masked by seen [S]."""
+    scores = jnp.einsum("kgh,khs->kgs", q, k, preferred_element_type=jnp.float32)
+    return jnp.where(seen, scores * q.shape[-1] ** -0.5, -1e30)

@@ -1,0 +1,51 @@
+"""The one matrix product of the decoder: dense or int4 weights, with or without a LoRA adapter."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+from aqt.jax.v2.aqt_tensor import QTensor
+
+Weight: TypeAlias = jax.Array | QTensor
+
+
+def linear(
+    x: jax.Array, weight: Weight, lora: Mapping[str, jax.Array] | None = None, scale: float = 1.0
+) -> jax.Array:
+    """x W^T + scale * (x A^T) B^T.
+
+    Args:
+        x: [..., in].
+        weight: [out, in] as Hugging Face stores it, or an int4 QTensor of it (see `quantize`).
+        lora: {"a": [rank, in], "b": [out, rank]} (2106.09685, eq. 3), or None.
+        scale: alpha / rank.
+
+    Returns:
+        [..., out] in the dtype of x.
+    """
+    y = _int4_product(x, weight) if isinstance(weight, QTensor) else _product(x, weight.astype(x.dtype))
+    if lora is not None:
+        low = _product(x, lora["a"].astype(x.dtype))  # [..., rank]
+        y += scale * _product(low, lora["b"].astype(x.dtype))
+    return y
+
+
+def dense(weight: Weight, dtype: jax.typing.DTypeLike) -> jax.Array:
+    """The weight as a plain [..., out, in] array; int4 groups are multiplied by their scales."""
+    if not isinstance(weight, QTensor):
+        return weight.astype(dtype)
+    groups = weight.qvalue.astype(dtype) * weight.scale[0].astype(dtype)  # [..., out, in / group, group]
+    return groups.reshape(*groups.shape[:-2], -1)
+
+
+@functools.partial(jax.checkpoint, prevent_cse=False)  # so the backward, too, holds one dequantised layer
+def _int4_product(x: jax.Array, weight: QTensor) -> jax.Array:
+    return _product(x, dense(weight, x.dtype))
+
+
+def _product(x: jax.Array, weight: jax.Array) -> jax.Array:
+    return jnp.einsum("...i,oi->...o", x, weight)

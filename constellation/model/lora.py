@@ -1,0 +1,62 @@
+"""LoRA (2106.09685): low-rank updates of the frozen projections, held apart from the base model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from constellation.model.config import ModelConfig
+
+
+@flax.struct.dataclass
+class Adapter:
+    """A pytree of trainable weights; `scale` = alpha / rank is static.
+
+    weights: {projection: {"a": [L, rank, in], "b": [L, out, rank]}}, float32; the projections have Hugging
+        Face's names.
+    """
+
+    weights: dict[str, dict[str, jax.Array]]
+    scale: float = flax.struct.field(pytree_node=False)
+
+
+def projection_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
+    """(out, in) of the seven projections of a layer."""
+    queries = config.num_attention_heads * config.head_dim
+    keys = config.num_key_value_heads * config.head_dim
+    return {
+        "q_proj": (queries, config.hidden_size),
+        "k_proj": (keys, config.hidden_size),
+        "v_proj": (keys, config.hidden_size),
+        "o_proj": (config.hidden_size, queries),
+        "gate_proj": (config.intermediate_size, config.hidden_size),
+        "up_proj": (config.intermediate_size, config.hidden_size),
+        "down_proj": (config.hidden_size, config.intermediate_size),
+    }
+
+
+def init_adapter(
+    config: ModelConfig, key: jax.Array, rank: int, alpha: float, targets: Sequence[str] | None = None
+) -> Adapter:
+    """peft's initialisation: A is Kaiming-uniform with a = sqrt 5, U(-1/sqrt in, 1/sqrt in), and B is zero.
+
+    Args:
+        key: a typed JAX key.
+        targets: names of the projections to adapt; all seven by default.
+    """
+    shapes = projection_shapes(config)
+    weights = {}
+    for index, name in enumerate(shapes):
+        if targets is not None and name not in targets:
+            continue
+        out_features, in_features = shapes[name]
+        bound = in_features**-0.5
+        a_shape = (config.num_hidden_layers, rank, in_features)
+        weights[name] = {
+            "a": jax.random.uniform(jax.random.fold_in(key, index), a_shape, jnp.float32, -bound, bound),
+            "b": jnp.zeros((config.num_hidden_layers, out_features, rank), jnp.float32),
+        }
+    return Adapter(weights, alpha / rank)

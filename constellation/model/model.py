@@ -1,0 +1,91 @@
+"""A model directory, loaded: everything that generation, training and scoring need of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax.numpy as jnp
+
+from constellation.errors import UserError
+from constellation.model.config import ModelConfig
+from constellation.model.decoder import Params
+from constellation.model.port import load_params, weight_files
+
+if TYPE_CHECKING:
+    from constellation.model.tokenizer import Tokenizer
+
+SMALL_FILES = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Model:
+    """A frozen base model; several can live in one process."""
+
+    config: ModelConfig
+    params: Params
+    tokenizer: Tokenizer
+    stop_ids: tuple[int, ...]  # each ends an answer
+    hash: str  # of everything that changes what the model computes
+    dir: Path
+
+
+def load_model(directory: str | Path, quantization: str = "", dtype: str = "float32") -> Model:
+    """Loads a Hugging Face directory.
+
+    Args:
+        quantization: "" or "int4:<group>" for the projections.
+        dtype: "float32" or "bfloat16", of the dense weights and the activations.
+
+    Raises:
+        UserError: anything missing, damaged, of another architecture, or not fitting together.
+    """
+    from constellation.model.tokenizer import Tokenizer  # transformers takes seconds to import
+
+    directory = Path(directory)
+    if dtype not in ("float32", "bfloat16"):
+        raise UserError(f"model.dtype = {dtype!r}: use 'float32' or 'bfloat16'")
+    config = ModelConfig.from_dir(directory)
+    tokenizer = Tokenizer.from_dir(directory, config.vocab_size)
+    stop_ids = read_stop_ids(directory, config.vocab_size)
+    params = load_params(directory, config, jnp.dtype(dtype), quantization)
+    return Model(config, params, tokenizer, stop_ids, model_hash(directory, quantization, dtype), directory)
+
+
+def read_stop_ids(directory: Path, vocab_size: int) -> tuple[int, ...]:
+    """eos_token_id of generation_config.json, one or several; the tokenizer names only one of Qwen3's two.
+
+    Raises:
+        UserError: no such file, or not such ids in it.
+    """
+    path = directory / "generation_config.json"
+    try:
+        ids = json.loads(path.read_text(encoding="utf-8"))["eos_token_id"]
+        ids = tuple(ids) if isinstance(ids, list) else (ids,)
+    except FileNotFoundError:
+        raise UserError(f"{path} not found: fetch it too, it names the tokens that end an answer") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{path} does not name eos_token_id: fetch it again") from None
+    if not ids or not all(isinstance(id, int) and 0 <= id < vocab_size for id in ids):
+        raise UserError(f"{path}: eos_token_id = {list(ids)} are not ids below vocab_size = {vocab_size}")
+    return ids
+
+
+def model_hash(directory: str | Path, quantization: str, dtype: str) -> str:
+    """Hash of the files and settings that decide what the model computes; loads nothing.
+
+    Raises:
+        UserError: there are no weights.
+    """
+    directory = Path(directory)
+    digest = hashlib.blake2b(f"{quantization} {dtype}".encode(), digest_size=16)
+    for path in [*(directory / name for name in SMALL_FILES), *weight_files(directory)]:
+        if path.exists():
+            with path.open("rb") as file:
+                digest.update(path.name.encode() + hashlib.file_digest(file, "blake2b").digest())
+    return digest.hexdigest()

@@ -1,0 +1,162 @@
+"""How far a long job is, on the terminal, and its numbers, in files."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import IO, Any
+
+_TTY_SECONDS = 0.2
+_LOG_SECONDS = 10.0
+
+
+class Progress:
+    """Prints label, done/total, rate, elapsed and left time: one living line on a terminal, else one in 10 s.
+
+    Args:
+        label: what is running.
+        total: units in all.
+        unit: plural noun of what is counted.
+        done: units a resumed job finds done; they do not count for the rate.
+        metrics: where the rate is recorded when the job ends.
+        stream: where to print; stderr, so that a program's own output stays clean.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        total: int,
+        unit: str,
+        *,
+        done: int = 0,
+        metrics: Metrics | None = None,
+        stream: IO[str] | None = None,
+    ):
+        self.label, self.total, self.unit, self.done = label, total, unit, done
+        self._metrics = metrics
+        self._stream = stream or sys.stderr
+        self._tty = self._stream.isatty()
+        self._first = done
+        self._start = self._printed = time.monotonic()
+        self._note = ""
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def update(self, units: int = 1, **values: float) -> None:
+        """Counts finished units; `values` (a loss, say) are shown at the line's end."""
+        self.done += units
+        if values:
+            self._note = "".join(f", {name} {value:.4g}" for name, value in values.items())
+        now = time.monotonic()
+        if now - self._printed >= (_TTY_SECONDS if self._tty else _LOG_SECONDS):
+            self._printed = now
+            self._print()
+
+    def close(self) -> None:
+        """Prints the last line; what was not done by then will not be."""
+        self._print()
+        if self._tty:
+            print(file=self._stream, flush=True)
+        if self._metrics:
+            self._metrics.write(self.done, **{f"{self.label}/{self.unit}_per_second": self._rate()})
+
+    def line(self) -> str:
+        """The line as it would be printed now."""
+        rate = self._rate()
+        elapsed = time.monotonic() - self._start
+        left = (self.total - self.done) / rate if rate else math.inf
+        remaining = f", {_clock(left)} left" if self.done < self.total else ""
+        return (
+            f"{self.label}  {self.done:,}/{self.total:,} {self.unit}, {_number(rate)}/s, "
+            f"{_clock(elapsed)} elapsed{remaining}{self._note}"
+        )
+
+    def _rate(self) -> float:
+        """Units a second of this process."""
+        return (self.done - self._first) / max(time.monotonic() - self._start, 1e-9)
+
+    def _print(self) -> None:
+        # \x1b[K clears what a longer line before this one left behind.
+        print(
+            f"\r{self.line()}\x1b[K" if self._tty else self.line(),
+            file=self._stream,
+            end="" if self._tty else "\n",
+        )
+        self._stream.flush()
+
+
+class Metrics:
+    """Scalars by step, as JSON lines (`metrics.jsonl`) and for TensorBoard.
+
+    A resumed job names the step it continues from: later rows of the killed one, a torn last line too, are
+    dropped, so that every step is there once.
+
+    Args:
+        directory: made if it is not there.
+        resumed_from: the last step whose rows stay; None starts afresh.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], resumed_from: int | None = None):
+        from tensorboardX import SummaryWriter  # two seconds where torch is installed
+
+        self._path = Path(directory) / "metrics.jsonl"
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        kept = [
+            row for row in read_metrics(directory) if resumed_from is not None and row["step"] <= resumed_from
+        ]
+        unfinished = self._path.with_suffix(".unfinished")
+        unfinished.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        os.replace(unfinished, self._path)
+        self._file = open(self._path, "a")  # noqa: SIM115
+        self._board = SummaryWriter(
+            str(directory),
+            purge_step=0 if resumed_from is None else resumed_from + 1,
+            filename_suffix=f".{time.time_ns()}",  # two files of one second would be one
+        )
+
+    def __enter__(self) -> Metrics:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def write(self, step: int, **values: float) -> None:
+        """Records values of a step."""
+        row = {"step": step, **{name: float(value) for name, value in values.items()}}
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._board.add_scalar(name, float(value), step)
+
+    def close(self) -> None:
+        """Puts everything on the disk."""
+        self._file.close()
+        self._board.close()
+
+
+def read_metrics(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The rows of `metrics.jsonl`, whole ones only; none when there is no such file."""
+    path = Path(directory) / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _clock(seconds: float) -> str:
+    """h:mm:ss, without the hours when there are none."""
+    if math.isinf(seconds):
+        return "?"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,28 @@
+"""The warm start: supervised fine-tuning on secret programs, the one place where they are targets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from constellation.model.model import Model
+from constellation.selftraining.batches import TrainingExample
+from constellation.tasks import trapdoor
+from constellation.tasks.task import Split, Task
+
+
+def warm_start_examples(
+    model: Model, tasks: Sequence[Task], split: Callable[[Task], Split]
+) -> list[TrainingExample]:
+    """One example a task: its visible examples, and its secret program as the answer."""
+    return [generator_example(model, split(task), [task.program]) for task in tasks]
+
+
+def generator_example(model: Model, split: Split, programs: Sequence[str]) -> TrainingExample:
+    """A generator's prompt with programs as its answers; their first stop id is learnt too."""
+    answers = tuple(
+        np.array([*model.tokenizer.encode(program), model.stop_ids[0]], np.int32) for program in programs
+    )
+    prompt = np.array(model.tokenizer.chat(trapdoor.messages(split)), np.int32)
+    return TrainingExample(prompt, answers, (0,) * len(answers))

@@ -1,0 +1,79 @@
+"""Banks and streams of tasks. Every one is an endless deterministic stream: a smaller one is a prefix."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from constellation.errors import UserError
+from constellation.tasks.prior import draw_program
+from constellation.tasks.structure import WITHHELD
+from constellation.tasks.synthesis import synthesise
+from constellation.tasks.task import Task, addressed_random
+
+
+@dataclass(frozen=True)
+class Stream:
+    """What a stream of tasks is drawn from."""
+
+    role: str
+    max_atoms: int
+    withheld: bool = False  # tasks of the withheld structural classes, in turn, instead of all others
+    probes: bool = False
+
+
+BANKS: dict[str, Stream] = {
+    "easy": Stream("evaluation", 3, probes=True),
+    "hard": Stream("evaluation", 4, probes=True),
+    "withheld": Stream("evaluation", 4, withheld=True, probes=True),
+    "tuning_easy": Stream("tuning", 3),
+    "tuning_hard": Stream("tuning", 4),
+}
+TRAINING_ROLES = ("warm_start", "star", "critic", "calibration")
+
+
+def make_bank(name: str, size: int, seed: int = 0) -> list[Task]:
+    """The first `size` tasks of a bank, no two of which behave alike.
+
+    Raises:
+        UserError: when there is no such bank.
+    """
+    if name not in BANKS:
+        raise UserError(f"no bank {name!r}: choose one of {', '.join(BANKS)}")
+    tasks: dict[str, Task] = {}
+    for task in _bank_stream(name, BANKS[name], seed):
+        tasks.setdefault(task.signature, task)
+        if len(tasks) >= size:
+            break
+    return list(tasks.values())
+
+
+def training_tasks(role: str, count: int, max_atoms: int, seed: int = 0, batch: int = 0) -> list[Task]:
+    """The first `count` tasks of a training role's stream; every `batch` has a stream of its own.
+
+    Unlike a bank's, training tasks may behave alike: common behaviours recur with other inputs, as the prior
+    has it.
+
+    Raises:
+        UserError: when there is no such role.
+    """
+    if role not in TRAINING_ROLES:
+        raise UserError(f"no training role {role!r}: choose one of {', '.join(TRAINING_ROLES)}")
+    rng = addressed_random("training tasks", seed, role, max_atoms, batch)
+    return list(itertools.islice(synthesise(rng, lambda rng: draw_program(rng, max_atoms), roles=(role,)), count))
+
+
+def _bank_stream(name: str, stream: Stream, seed: int) -> Iterator[Task]:
+    def source(withheld: str | None) -> Iterator[Task]:
+        return synthesise(
+            addressed_random("bank", seed, name, withheld or ""),
+            lambda rng: draw_program(rng, stream.max_atoms),
+            roles=(stream.role,),
+            withheld=withheld,
+            probes=stream.probes,
+        )
+
+    if not stream.withheld:
+        return source(None)
+    return itertools.chain.from_iterable(zip(*(source(name) for name in WITHHELD), strict=True))

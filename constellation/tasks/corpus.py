@@ -1,0 +1,67 @@
+"""The pretraining corpus: shards of synthetic tasks, each a function of its address alone.
+
+A shard is made by a worker process while the model trains on an earlier one; a missing shard is made again.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+from constellation.language import Node
+from constellation.tasks import prior
+from constellation.tasks.synthesis import synthesise
+from constellation.tasks.task import Task, addressed_random, read_tasks, write_tasks
+from constellation.tasks.wide import draw_wide_program
+
+
+def build_shard(path: Path, seed: int, index: int, tasks: int, mixture: Mapping[str, float]) -> None:
+    """Write one shard of pretraining-role tasks as JSON lines, atomically.
+
+    Args:
+        path: the file.
+        seed: the corpus's seed.
+        index: which shard.
+        tasks: how many tasks it holds.
+        mixture: weight of each source: "wide", or "atoms<m>" for the atom prior with at most m atoms.
+    """
+    rng = addressed_random("pretraining corpus", seed, index)
+    sources = {name: _source(rng, name) for name in mixture}
+    names, weights = list(mixture), list(mixture.values())
+    stream = (next(sources[rng.choices(names, weights)[0]]) for _ in range(tasks))
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    write_tasks(partial, stream)
+    os.replace(partial, path)
+
+
+def _source(rng: random.Random, name: str) -> Iterator[Task]:
+    def draw(rng: random.Random) -> Node:
+        return draw_wide_program(rng) if name == "wide" else prior.draw_program(rng, int(name.removeprefix("atoms")))
+
+    return synthesise(rng, draw, roles=("pretraining",))
+
+
+def shards(
+    directory: Path, seed: int, first: int, count: int, tasks: int, mixture: Mapping[str, float]
+) -> Iterator[list[Task]]:
+    """Shards first..count-1 in order, each made ahead of its use by one worker process."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+
+        def request(index: int) -> tuple[Path, Future[None] | None]:
+            path = directory / f"shard-{index:04d}.jsonl"
+            made = None if path.exists() else pool.submit(build_shard, path, seed, index, tasks, dict(mixture))
+            return path, made
+
+        pending = request(first) if first < count else None
+        for index in range(first, count):
+            assert pending is not None
+            path, made = pending
+            if made is not None:
+                made.result()
+            pending = request(index + 1) if index + 1 < count else None
+            yield read_tasks(path)

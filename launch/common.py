@@ -1,0 +1,192 @@
+"""What every launch program does the same way: flags, configs, one-line errors, the compilation cache.
+
+A program reads
+
+    BANK = flags.DEFINE_string("bank", "hard", "...")  # what is its own
+
+    def main(config: ConfigDict, workdir: str) -> None:
+        ...
+
+    if __name__ == "__main__":
+        common.run(main, config="configs/nano.py", workdir="runs/nano")
+
+with its heavy imports inside `main`, so that `--help` answers at once. Its docstring heads the help.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import math
+import os
+import re
+import runpy
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict
+
+from constellation.errors import UserError, unknown
+
+flags.disclaim_key_flags()  # the flags defined here are shown as the program's own
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+_OVERRIDE = re.compile(r"--?config\.([^=]*)(?:=(.*))?", re.DOTALL)
+
+
+def run(main: Callable[..., None], *, config: str | None = None, workdir: str | None = None) -> None:
+    """Parses the flags, calls `main` and ends the process.
+
+    Exit codes: 0; 2 with one line on stderr for a user's mistake; 130 when interrupted. Anything else that
+    goes wrong is a defect and keeps its traceback.
+
+    Args:
+        main: called with `config` and `workdir` by keyword, as far as they are given here.
+        config: default of `--config=<file>[:<variant>]`, whose fields `--config.<field>=<value>` override.
+        workdir: default of `--workdir=<directory>`.
+    """
+    if config is not None:
+        flags.DEFINE_string(
+            "config", config, "config file, or <file>:<variant>; --config.<field>=<value> overrides"
+        )
+    if workdir is not None:
+        flags.DEFINE_string("workdir", workdir, "directory of the results")
+    arguments: dict[str, Any] = {}
+
+    def parse_flags(argv: list[str]) -> list[str]:
+        with _one_line_errors():
+            overrides = [arg for arg in argv if config is not None and _OVERRIDE.fullmatch(arg)]
+            _parse_flags([arg for arg in argv if arg not in overrides])
+            if config is not None:
+                arguments["config"] = load_config(flags.FLAGS.config, overrides)
+            if workdir is not None:
+                arguments["workdir"] = flags.FLAGS.workdir
+        return argv[:1]
+
+    def call_main(_: list[str]) -> None:
+        with _one_line_errors():
+            main(**arguments)
+
+    _use_compilation_cache()
+    app.run(call_main, flags_parser=parse_flags)
+
+
+def _use_compilation_cache() -> None:
+    """Keeps compiled programs across runs; by environment, so that JAX need not be imported for it.
+
+    The directory is the user's, not the workdir's: what is compiled depends on shapes and code alone. The
+    user's own setting wins.
+    """
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(caches / "constellation" / "xla"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(USER_ERROR)
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def _parse_flags(argv: list[str]) -> None:
+    """Fills absl's FLAGS. Raises UserError for what it does not know or cannot read."""
+    if not {"-h", "-help", "--help"}.isdisjoint(argv[1:]):
+        app.usage(shorthelp=True, writeto_stdout=True, exitcode=0)
+    try:
+        _, *rest = flags.FLAGS(argv)
+    except flags.UnrecognizedFlagError as error:
+        known = [f"--{flag.name}" for flag in flags.FLAGS.get_key_flags_for_module(argv[0])]
+        raise unknown("flag", f"--{error.flagname}", known) from None
+    except flags.Error as error:
+        raise UserError(f"{error}; --help lists the flags") from None
+    if flags.FLAGS["verbosity"].using_default_value:
+        # Libraries' notes are not the program's output.
+        flags.FLAGS.verbosity = logging.WARNING  # type: ignore[assignment]
+    if rest:
+        raise UserError(f"unexpected argument {rest[0]!r}; flags are written --name=value")
+
+
+def load_config(location: str, overrides: list[str] | None = None) -> ConfigDict:
+    """The config of a file, or of a variant of it, with fields overridden; locked.
+
+    Args:
+        location: `<file>` or `<file>:<variant>`; the file defines `get_config([variant])`.
+        overrides: each `--config.<field>=<value>`, the value in the type of the field's default.
+
+    Raises:
+        UserError: there is no such file, variant or field, or a value is of another type.
+    """
+    file, colon, variant = location.partition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise unknown("config file", file, map(str, sorted(path.parent.glob("*.py"))))
+    try:
+        get_config = runpy.run_path(file)["get_config"]
+    except SyntaxError as error:
+        raise UserError(f"{file} is not Python: line {error.lineno}: {error.msg}") from error
+    except KeyError:
+        raise UserError(f"{file} defines no get_config(); give a config file") from None
+    if colon and not inspect.signature(get_config).parameters:
+        raise UserError(f"{file} has no variants; give it without ':{variant}'")
+    config = get_config(variant) if colon else get_config()
+    for override in overrides or ():
+        _override(config, override)
+    return config.lock()
+
+
+def _override(config: ConfigDict, argument: str) -> None:
+    """Sets the field that one `--config.<field>=<value>` names."""
+    match = _OVERRIDE.fullmatch(argument)
+    assert match is not None
+    field, text = match.groups()
+    if text is None:
+        raise UserError(f"--config.{field} has no value; write --config.{field}=<value>")
+    *parents, name = field.split(".")
+    section: Any = config
+    for parent in parents:
+        section = section.get(parent) if isinstance(section, ConfigDict) else None
+    if not isinstance(section, ConfigDict) or name not in section:
+        raise unknown("config field", field, _fields(config))
+    default = section[name]
+    if isinstance(default, ConfigDict):
+        raise UserError(
+            f"config field {field!r} is a section; set one of {', '.join(_fields(default, f'{field}.'))}"
+        )
+    try:
+        section[name] = _parse_value(text, default)
+    except (ValueError, KeyError, SyntaxError):
+        raise UserError(f"--config.{field}={text}: expected a value like {default!r}") from None
+
+
+def _fields(config: ConfigDict, prefix: str = "") -> list[str]:
+    """The dotted names of all fields below."""
+    names: list[str] = []
+    for name, value in config.items():
+        names += _fields(value, f"{prefix}{name}.") if isinstance(value, ConfigDict) else [f"{prefix}{name}"]
+    return names
+
+
+def _parse_value(text: str, default: Any) -> Any:
+    """`text` in the type of `default`. Raises ValueError, KeyError or SyntaxError when it has none in it."""
+    if isinstance(default, bool):
+        return {"true": True, "false": False}[text.lower()]
+    if isinstance(default, float) and not math.isfinite(float(text)):
+        raise ValueError(text)
+    if isinstance(default, (int, float, str)):
+        return type(default)(text)
+    if isinstance(default, (tuple, list)):
+        items = [item.strip(" '\"") for item in text.strip("()[] ").split(",")]
+        return type(default)(_parse_value(item, default[0] if default else "") for item in items if item)
+    return ast.literal_eval(text)

@@ -1,0 +1,27 @@
+"""Trains the nano base (theta0) from scratch and writes it in Hugging Face's format to <workdir>/model.
+
+The same command continues a run that was killed, from its last checkpoint, to the same result.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from launch import common
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+
+def main(config: ConfigDict, workdir: str) -> None:
+    """Trains, resuming where a checkpoint is."""
+    # Read when JAX is first imported.
+    os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count={os.cpu_count()}")
+    from constellation.experiments.nano_base import pretrain
+
+    pretrain(config, workdir)
+
+
+if __name__ == "__main__":
+    common.run(main, config="configs/nano_pretrain.py", workdir="runs/nano_pretrain")

@@ -1,0 +1,174 @@
+"""Sample sets and a whole study made without a model: programs are drawn from known distributions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from constellation.evaluation.study import AnalysisConfig, SetKey, StageSummary, StudyResults, TaskInfo
+from constellation.keys import host_rng
+from constellation.samples import SampleSet, collect
+from constellation.verifier import Verdict
+
+
+def verdict(text: str) -> Verdict:
+    """What a text says of itself: "right", "false" (errs on a probe), "fits:<outputs>", "junk", or unfit."""
+    if text.startswith(("right", "false")):
+        return Verdict(True, 0, True, True, ("truth",), 64 if text.startswith("right") else 60)
+    if text.startswith("fits:"):
+        return Verdict(True, 0, True, False, (text.split(":")[1],))
+    return Verdict(False) if text == "junk" else Verdict(True, 0, False, False, ("other",))
+
+
+def sample_set(texts: list[list[str]], lengths: dict[str, int] | None = None) -> SampleSet:
+    """A sample set whose samples are these texts (T x n); a text's verdict is `verdict(text)`."""
+    lengths = lengths or {}
+    answers = [[np.zeros(lengths.get(text, len(text)), np.int32) for text in row] for row in texts]
+    return collect(
+        [f"task{t}" for t in range(len(texts))],
+        answers,
+        [[True] * len(row) for row in texts],
+        texts,
+        lambda t, text: verdict(text),
+        {},
+    )
+
+
+def random_set(seed: int, tasks: int = 5, n: int = 12) -> SampleSet:
+    """Random texts with plenty of repetition, ties and tasks without survivors."""
+    rng = np.random.default_rng(seed)
+    kinds = [
+        "right a",
+        "right bb",
+        "false a",
+        "fits:x:1",
+        "fits:x:22",
+        "fits:y:1",
+        "fits:z:333",
+        "bad 1",
+        "junk",
+    ]
+    rows = []
+    for _ in range(tasks):
+        share = rng.dirichlet(np.full(len(kinds), 0.4))
+        rows.append([kinds[i] for i in rng.choice(len(kinds), size=n, p=share)])
+    return sample_set(rows)
+
+
+KINDS = (
+    'Concat(GetToken(x, Word, 1), Const(", "), GetToken(x, Word, -1))',
+    'Concat(GetToken(x, Word, 1), Const(", "), GetToken(x, Word, 2))',
+    'Concat(SubStr(x, 1, 4), Const(", "), GetToken(x, Word, -1))',
+    'Concat(Upper(SubStr(x, 1, 1)), Const(", "), GetToken(x, Word, -1))',
+    "GetToken(x, Word, -1)",
+    'Concat(GetToken(x, Alphanum, 1), Const(", "), GetToken(x, Alphanum, -1))',
+    'Concat(GetToken(x, Word, 1), Const(","), SubStr(x, -5, -1))',
+    "Concat(GetToken(x, Word",
+)
+# what each is: right, fits with outputs a or b, false (generalises but errs on a probe), unfit, no program
+VERDICTS = (
+    Verdict(True, 0, True, True, ("truth",), 64),
+    Verdict(True, 0, True, False, ("a",)),
+    Verdict(True, 1, True, False, ("b",)),
+    Verdict(True, 0, False, False, ("c",)),
+    Verdict(True, 0, False, False, ("d",)),
+    Verdict(True, 0, True, True, ("truth",), 61),
+    Verdict(True, 0, False, False, ("e",)),
+    Verdict(False),
+)
+SHARPNESS = {"theta0": 0.8, "gen_v0": 1.0, "v1": 1.35, "v2": 1.5}
+EXAMPLES = tuple(
+    ((f"{first} de {last}",), f"{first}, {last}")
+    for first, last in zip(
+        "Ada Grace Alan Edsger Barbara Donald Tony John Frances Ken Leslie Robin".split(),
+        "Lovelace Hopper Turing Dijkstra Liskov Knuth Hoare Backus Allen Thompson Lamport Milner".split(),
+        strict=True,
+    )
+)
+
+
+def study(
+    tasks: int = 24, n: int = 16, split_seeds: int = 3, seed: int = 0, rounds: int = 2, resamples: int = 300
+) -> StudyResults:
+    """A study of sharpening: a round raises what is already likely and loses what is not."""
+    models = ("theta0", "gen_v0", *[f"v{i + 1}" for i in range(rounds)])
+    banks = {"easy": 2.6, "hard": 3.6, "withheld": 4.4}
+    infos, samples, scores = {}, {}, {}
+    for bank, depth in banks.items():
+        rng = host_rng(seed, "study", bank)
+        infos[bank] = [task_info(bank, t, rng) for t in range(tasks)]
+        logits = rng.normal(0, 2.4, (tasks, len(KINDS)))
+        logits[:, 0] -= depth * rng.random(tasks) * 1.6
+        logits[:, 5] -= depth
+        for model in models:
+            for split_seed in range(
+                1234, 1234 + (split_seeds if bank == "hard" and model == "gen_v0" else 1)
+            ):
+                key = SetKey(bank, model, split_seed)
+                draw = host_rng(seed, "study", *key)
+                samples[key] = draw_set(
+                    logits, SHARPNESS.get(model, 1.6), n, draw, [info.id for info in infos[bank]]
+                )
+                if model in ("gen_v0", models[-1]) and bank != "withheld":
+                    noise = draw.normal(0, 1.6, len(samples[key].text))
+                    score = 2.0 * samples[key].generalises - 1.0 + noise
+                    scores[key] = np.where(samples[key].fits, score, np.nan)
+    pools = {f"v{i + 1}": next(iter(samples.values())) for i in range(rounds)}
+    losses = tuple(1.4 * 0.93**i + 0.2 for i in range(40))
+    stages = [
+        StageSummary(
+            "theta0", "pretraining", tasks=400_000, updates=12_000, answer_tokens=5_200_000, losses=losses
+        ),
+        StageSummary("gen_v0", "warm_start", tasks=4_000, updates=300, answer_tokens=80_000, losses=losses),
+        *[
+            StageSummary(name, "star", 2_000, 32_000, 1_140, 1_140, 120, 21_000, losses, pool)
+            for name, pool in pools.items()
+        ],
+        StageSummary("critic", "critic", 1_500, 24_000, 1_010, 9_400, 200, 9_400, losses),
+    ]
+    return StudyResults(
+        base="theta0",
+        start="gen_v0",
+        rounds=models[2:],
+        tasks=infos,
+        samples=samples,
+        critic_scores=scores,
+        selection_model="gen_v0",
+        primary_split=1234,
+        stages=stages,
+        roles={
+            "pretraining": 400_000,
+            "warm_start": 4_000,
+            "star": 4_000,
+            "critic": 1_500,
+            "evaluation": 3 * tasks,
+        },
+        config={
+            "model": {"dir": "constellation/assets/nano", "quantization": "int4:32"},
+            "sampling": {"n": n},
+        },
+        provenance={"base model": "3f1c9a", "jax": "0.10.2"},
+        analysis=AnalysisConfig(resamples=resamples, large_k=min(64, n)),
+    )
+
+
+def task_info(bank: str, t: int, rng: np.random.Generator) -> TaskInfo:
+    structures = (
+        (("cased_span", "outer_constants", "twice_from_the_end")[t % 3],) if bank == "withheld" else ()
+    )
+    atoms = int(rng.integers(1, 4 if bank == "easy" else 5))
+    return TaskInfo(
+        f"{bank}{t}", atoms, structures, bool(rng.random() < 0.7), KINDS[0], EXAMPLES[:2], EXAMPLES[2:]
+    )
+
+
+def draw_set(
+    logits: np.ndarray, sharpness: float, n: int, rng: np.random.Generator, ids: list[str]
+) -> SampleSet:
+    logits = sharpness * logits
+    logits[:, 0] += 4 * (sharpness - 1) * np.sign(logits[:, 0] - logits.mean(1))  # its own right programs
+    share = np.exp(logits - logits.max(1, keepdims=True))
+    share /= share.sum(1, keepdims=True)
+    texts = [[KINDS[i] for i in rng.choice(len(KINDS), size=n, p=row)] for row in share]
+    answers = [[np.zeros(len(text) // 4, np.int32) for text in row] for row in texts]
+    table = dict(zip(KINDS, VERDICTS, strict=True))
+    return collect(ids, answers, [[True] * n] * len(ids), texts, lambda t, text: table[text], {})

@@ -1,0 +1,124 @@
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from constellation.evaluation.analysis import analyse
+from constellation.evaluation.paper import comparison
+from constellation.evaluation.plots import FIGURES
+from constellation.evaluation.report import listed, render, write_report
+from tests.evaluation.synthetic import study
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("report")
+    write_report(study(), directory)
+    return directory
+
+
+def digests(directory: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(directory.iterdir())}
+
+
+def test_writes_page_findings_and_figures(written: Path) -> None:
+    assert set(digests(written)) == {"report.html", "findings.json", *(f"{name}.png" for name in FIGURES)}
+    for path in written.glob("*.png"):
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_inputs_give_the_same_bytes(written: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from tests.evaluation.synthetic import study\n"
+        "from constellation.evaluation.report import write_report; write_report(study(), Path(sys.argv[1]))"
+    )
+    environment = {"PYTHONHASHSEED": "7", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "TZ": "Asia/Tokyo"}
+    out = tmp_path / "again"
+    subprocess.run([sys.executable, "-c", program, str(out)], check=True, env=environment, cwd=ROOT)
+    assert digests(out) == digests(written)
+
+
+def test_findings_follow_their_schema(written: Path) -> None:
+    found = json.loads((written / "findings.json").read_text())
+    assert set(found["findings"]) == {"critic_gain", "crossover", "deceleration"}
+    for finding in found["findings"].values():
+        assert finding["verdict"] in ("supported", "not supported", "inconclusive")
+        assert finding["scope"] == "this trajectory"
+    low, high = found["findings"]["critic_gain"]["interval"]
+    assert low <= found["findings"]["critic_gain"]["estimate"] <= high
+    assert set(found["pass_at_k"]) == {"easy", "hard", "withheld"}
+    assert 0 <= found["pass_at_k"]["hard"]["gen_v0"]["8"] <= 1
+
+
+def test_page_is_one_file_that_opens_offline(written: Path) -> None:
+    page = (written / "report.html").read_text()
+    assert not re.search(r"""(src|href)\s*=\s*["'](?!#)""", re.sub(r'xlink:href="#', "", page))
+    assert "@import" not in page and "<script" not in page and "url(http" not in page
+    assert page.count("<figure id=") == len(FIGURES)
+    assert "nan" not in re.sub(r"<[^>]*>", " ", page).lower().split()
+
+
+def test_ids_of_the_page_are_unique(written: Path) -> None:
+    ids = re.findall(r'\sid="([^"]*)"', (written / "report.html").read_text())
+    assert len(ids) == len(set(ids))
+
+
+def test_page_says_what_was_found(written: Path) -> None:
+    page = (written / "report.html").read_text()
+    found = json.loads((written / "findings.json").read_text())
+    for finding in found["findings"].values():
+        assert finding["sentence"] in page
+        assert f">{finding['verdict']}</span>" in page
+    for mark in ("stated", "secondary", "ours"):
+        assert f'<td class="mark">{mark}</td>' in page
+    assert "model.quantization" in page and "3f1c9a" in page
+
+
+def test_what_a_model_writes_stays_text() -> None:
+    results = study(tasks=6)
+    tasks = [replace(task, program="<b>&", visible=((("<i>",), "</td>"),)) for task in results.tasks["hard"]]
+    results = replace(results, tasks={**results.tasks, "hard": tasks})
+    page = render(results, analyse(results), {})
+    assert "&lt;b&gt;&amp;" in page and "&lt;/td&gt;" in page and "<b>&" not in page
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 5])
+def test_any_number_of_rounds_makes_a_report(rounds: int) -> None:
+    results = study(tasks=8, rounds=rounds)
+    analysed = analyse(results)
+    drawn = {name for name, make in FIGURES.items() if make(analysed) is not None}
+    assert {"change_at_k", "round_gains"} <= drawn if rounds else not {"change_at_k", "round_gains"} & drawn
+    assert ("Not measured" in render(results, analysed, {})) == (rounds < 2)
+
+
+def test_a_study_without_critic_or_training_figures_makes_a_report() -> None:
+    results = replace(study(tasks=8), critic_scores={}, stages=(), roles={}, config={}, provenance={})
+    analysed = analyse(results)
+    assert FIGURES["selectors"](analysed) is None and FIGURES["learning_curves"](analysed) is None
+    assert "no critic scored the candidates" in render(results, analysed, {})
+    assert comparison(analysed)[0].ours == "\N{EM DASH}"
+
+
+def test_table_beside_the_paper_holds_our_figures() -> None:
+    results = study(tasks=8)
+    analysed = analyse(results)
+    rows = {row.quantity: row for row in comparison(analysed)}
+    row = rows["pass@8 on hard, gen_v0 to the last round"]
+    curves = analysed["pass_at_k"]["hard"]
+    assert (row.paper, row.mark) == ("38.0 → 46.0", "secondary")
+    assert row.ours == f"{100 * curves['gen_v0']['8']:.1f} → {100 * curves['v2']['8']:.1f}"
+    assert rows["critic minus naive pick, points"].mark == "stated"
+
+
+def test_counts_read_as_a_sentence() -> None:
+    assert listed({"easy": 200, "hard": 100, "withheld": 9}) == "200 easy, 100 hard and 9 withheld"
+    assert listed({"easy": 64, "hard": 64}, "samples") == "64 samples"
+    assert listed({"easy": 64, "hard": 128}, "samples") == "64 samples on easy and 128 samples on hard"
+    assert listed({"hard": 64}) == "64 hard"

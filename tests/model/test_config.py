@@ -1,0 +1,111 @@
+"""config.json: what is honoured, what is inert, what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import Qwen3Config
+
+from constellation.errors import UserError
+from constellation.model.config import ModelConfig
+from constellation.model.lora import projection_shapes
+from tests.model.tiny import CONFIG, FIELDS
+
+# The fields of Qwen/Qwen3-4B as published.
+QWEN3_4B: dict[str, Any] = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "bos_token_id": 151643,
+    "eos_token_id": 151645,
+    "head_dim": 128,
+    "hidden_act": "silu",
+    "hidden_size": 2560,
+    "initializer_range": 0.02,
+    "intermediate_size": 9728,
+    "max_position_embeddings": 40960,
+    "max_window_layers": 36,
+    "model_type": "qwen3",
+    "num_attention_heads": 32,
+    "num_hidden_layers": 36,
+    "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-06,
+    "rope_scaling": None,
+    "rope_theta": 1000000,
+    "sliding_window": None,
+    "tie_word_embeddings": True,
+    "torch_dtype": "bfloat16",
+    "transformers_version": "4.51.0",
+    "use_cache": True,
+    "use_sliding_window": False,
+    "vocab_size": 151936,
+}
+
+
+def test_the_published_4b_config() -> None:
+    config = ModelConfig.from_fields(QWEN3_4B)
+    assert (config.rope_theta, config.head_dim, config.tie_word_embeddings) == (1e6, 128, True)
+    matrices = sum(out * inner for out, inner in projection_shapes(config).values())
+    norms = 2 * config.hidden_size + 2 * config.head_dim
+    total = config.num_hidden_layers * (matrices + norms) + (config.vocab_size + 1) * config.hidden_size
+    assert total == 4_022_468_096
+
+
+def test_both_spellings_of_the_rotary_base(tmp_path: Path) -> None:
+    old = {"model_type": "qwen3", **FIELDS}
+    new = {key: value for key, value in old.items() if key != "rope_theta"}
+    new["rope_parameters"] = {"rope_theta": FIELDS["rope_theta"], "rope_type": "default"}
+    for fields in (old, new):
+        (tmp_path / "config.json").write_text(json.dumps(fields))
+        assert ModelConfig.from_dir(tmp_path) == CONFIG
+
+
+def test_what_we_write_transformers_reads(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG.to_fields()))
+    assert ModelConfig.from_dir(tmp_path) == CONFIG
+    theirs = Qwen3Config.from_pretrained(tmp_path)
+    assert theirs.rope_parameters["rope_theta"] == CONFIG.rope_theta
+    for name in FIELDS.keys() - {"rope_theta"}:
+        assert getattr(theirs, name) == getattr(CONFIG, name)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model_type": "llama"}, "'llama'"),
+        ({"attention_bias": True}, "attention_bias"),
+        ({"attention_dropout": 0.1}, "attention_dropout"),
+        ({"hidden_act": "gelu"}, "hidden_act"),
+        ({"use_sliding_window": True}, "use_sliding_window"),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope_scaling"),
+        ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e6}}, "rope_parameters"),
+        ({"rope_parameters": {"rope_theta": 1e6, "partial_rotary_factor": 0.5}}, "rope_parameters"),
+        ({"quantization_config": {"quant_method": "fp8"}}, "quantization_config"),
+        ({"logit_scale": 2.0}, "logit_scale"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers"),
+        ({"hidden_size": "48"}, "hidden_size"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads"),
+        ({"head_dim": 15}, "head_dim"),
+    ],
+    ids=str,
+)
+def test_refusals(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        ModelConfig.from_fields({"model_type": "qwen3", **FIELDS} | change)
+
+
+def test_a_missing_field_is_named() -> None:
+    with pytest.raises(UserError, match="rope_theta"):
+        ModelConfig.from_fields({key: value for key, value in QWEN3_4B.items() if key != "rope_theta"})
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]"])
+def test_an_unreadable_file(content: str | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UserError, match=r"config\.json"):
+        ModelConfig.from_dir(tmp_path)

@@ -1,0 +1,152 @@
+"""The decoder against transformers' Qwen3, and its uses against each other."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from constellation.model import decoder
+from constellation.model.config import ModelConfig
+from constellation.model.decoder import KV
+from constellation.model.port import load_params
+from tests.model.tiny import CONFIG, causal, params_and_adapter, random_tokens, reference
+
+forward = jax.jit(decoder.forward, static_argnums=0)
+prefill = jax.jit(decoder.prefill, static_argnums=0)
+LENGTHS = (11, 7, 1)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"tie_word_embeddings": False},
+        {"num_key_value_heads": 1},
+        {"num_key_value_heads": 4, "rope_theta": 5e6},
+        {"head_dim": 12, "rms_norm_eps": 1e-2},
+    ],
+    ids=str,
+)
+def test_logits_equal_transformers(fields: dict[str, Any], tmp_path: Path) -> None:
+    model = reference(**fields)
+    model.save_pretrained(tmp_path)
+    config = ModelConfig.from_dir(tmp_path)
+    params = load_params(tmp_path, config, jnp.float32)
+    for padding in ("left", "right"):
+        tokens, positions, mask, real = padded_batch(padding)
+        with torch.no_grad():
+            theirs = model(
+                input_ids=torch.tensor(np.asarray(tokens)),
+                attention_mask=torch.tensor(real, dtype=torch.long),
+                position_ids=torch.tensor(np.asarray(positions)),
+            ).logits.numpy()
+        ours = decoder.logits(config, params, forward(config, params, None, tokens, positions, mask))
+        assert ours.dtype == jnp.float32
+        np.testing.assert_allclose(ours[real], theirs[real], rtol=0, atol=1e-5 * np.abs(theirs).max())
+
+
+def test_each_config_field_is_used() -> None:
+    tokens, positions, mask, real = padded_batch("right")
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def output(config: ModelConfig) -> jax.Array:
+        params = decoder.init_params(config, jax.random.key(0), std=0.1)
+        return decoder.logits(config, params, decoder.forward(config, params, None, tokens, positions, mask))
+
+    changed: dict[str, Any] = {
+        "vocab_size": 300,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 4,
+        "head_dim": 8,
+        "rms_norm_eps": 1e-2,
+        "rope_theta": 20000.0,
+        "tie_word_embeddings": False,
+    }
+    assert set(changed) == {field.name for field in dataclasses.fields(ModelConfig)}
+    before = output(CONFIG)[real]
+    for name, value in changed.items():
+        after = output(dataclasses.replace(CONFIG, **{name: value}))[real]
+        assert after.shape != before.shape or np.abs(after - before).max() > 1e-4, name
+
+
+def test_only_differences_of_positions_matter() -> None:
+    params, _ = params_and_adapter()
+    tokens, positions, mask, real = padded_batch("right")
+    base = forward(CONFIG, params, None, tokens, positions, mask)
+    shifted = forward(CONFIG, params, None, tokens, positions + 100, mask)
+    np.testing.assert_allclose(base[real], shifted[real], rtol=0, atol=1e-4 * np.abs(base).max())
+
+
+def test_decoding_continues_a_prefill() -> None:
+    """Two tasks with prompts of unequal length and three samples each: every step equals the forward pass."""
+    params, adapter = params_and_adapter()
+    lengths, samples, new = jnp.array([9, 5]), 3, 4
+    prompts = random_tokens((2, 9), seed=1)
+    answers = random_tokens((2, samples, new), seed=2)
+    positions, mask = causal(2, 9)
+    mask = mask & (positions < lengths[:, None])[:, None]
+    _, prompt = prefill(CONFIG, params, adapter, prompts, positions, mask)
+    prompt = KV(pad(prompt.k, 4), pad(prompt.v, 3))
+    shape = (CONFIG.num_hidden_layers, 2, samples, CONFIG.num_key_value_heads)
+    rubbish = jnp.full((*shape, CONFIG.head_dim, new + 1), 7.0)
+    suffix = KV(rubbish, rubbish.mT)
+
+    def one(
+        token: jax.Array, length: jax.Array, prompt: KV, suffix: KV, step: jax.Array
+    ) -> tuple[jax.Array, KV]:
+        caches = (prompt, length), (suffix, step)
+        return decoder.decode_step(CONFIG, params, adapter, token, length + step, caches)
+
+    over_samples = jax.vmap(one, in_axes=(0, None, None, 1, None), out_axes=(0, 1))
+    over_tasks = jax.jit(jax.vmap(over_samples, in_axes=(0, 0, 1, 1, None), out_axes=(0, 1)))
+    steps = []
+    for step in jnp.arange(new):
+        hidden, kv = over_tasks(answers[:, :, step], lengths, prompt, suffix, step)
+        suffix = decoder.append(suffix, kv, step)
+        steps.append(hidden)
+    for task, length in enumerate(lengths.tolist()):
+        start = jnp.broadcast_to(prompts[task, :length], (samples, length))
+        whole = jnp.concatenate([start, answers[task]], axis=1)
+        expected = forward(CONFIG, params, adapter, whole, *causal(samples, length + new))[:, length:]
+        ours = jnp.stack(steps, axis=2)[task]
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_bfloat16_stays_near_float32() -> None:
+    params, adapter = params_and_adapter()
+    tokens, positions, mask, real = padded_batch("right")
+    low = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
+    exact = np.asarray(forward(CONFIG, params, adapter, tokens, positions, mask))[real]
+    rounded = forward(CONFIG, low, adapter, tokens, positions, mask)
+    assert rounded.dtype == jnp.bfloat16
+    assert decoder.logits(CONFIG, low, rounded).dtype == jnp.float32
+    error = np.abs(exact - np.asarray(rounded, np.float32)[real])
+    assert error.mean() < 0.03 * np.abs(exact).mean()  # 2^-8 a rounding, and some tens of them in a row
+
+
+def pad(cache: jax.Array, axis: int) -> jax.Array:
+    """Two more positions of rubbish, which decoding must not read."""
+    return jnp.pad(cache, [(0, 2 * (i == axis)) for i in range(cache.ndim)], constant_values=7.0)
+
+
+def padded_batch(padding: str) -> tuple[jax.Array, jax.Array, jax.Array, np.ndarray]:
+    """tokens, positions, mask, and which tokens are real, for rows of unequal length."""
+    width = max(LENGTHS)
+    real = np.arange(width) < np.array(LENGTHS)[:, None]
+    if padding == "left":
+        real = real[:, ::-1].copy()
+    positions = jnp.maximum(jnp.cumsum(real, axis=1) - 1, 0)
+    order = jnp.arange(width)
+    mask = (order[:, None] >= order) & real[:, None, :]
+    return random_tokens(real.shape), positions, mask, real

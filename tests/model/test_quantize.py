@@ -1,0 +1,102 @@
+"""int4: AQT's own dequantisation as the oracle, and the memory that the decoder needs for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from constellation.errors import UserError
+from constellation.model import decoder
+from constellation.model.linear import dense, linear
+from constellation.model.lora import Adapter, init_adapter, projection_shapes
+from constellation.model.quantize import dequantize, quantize, quantize_weight
+from tests.model.tiny import CONFIG, causal, params_and_adapter, random_tokens
+
+
+def weights(dtype: jax.typing.DTypeLike = jnp.float32) -> jax.Array:
+    """[3, 8, 64], with groups of very different size, one of them zero."""
+    scale = 10.0 ** np.random.default_rng(1).uniform(-3, 1, (3, 8, 4, 1))
+    scale[1, 2, 3] = 0
+    return jnp.asarray(np.random.default_rng(0).normal(size=(3, 8, 4, 16)) * scale, dtype).reshape(3, 8, 64)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_dequantisation_equals_aqts(dtype: jax.typing.DTypeLike) -> None:
+    quantised = quantize_weight(weights(dtype), 16)
+    assert quantised.qvalue.dtype == jnp.int4
+    assert quantised.qvalue.shape == (3, 8, 4, 16)
+    assert quantised.scale[0].dtype == dtype
+    ours = dense(quantised, dtype)
+    assert ours.dtype == dtype
+    np.testing.assert_array_equal(ours, quantised.dequant().reshape(3, 8, 64))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_the_error_is_at_most_half_a_step(dtype: jax.typing.DTypeLike) -> None:
+    exact = np.asarray(weights(dtype), np.float32)
+    quantised = quantize_weight(weights(dtype), 16)
+    step = np.asarray(quantised.scale[0], np.float32)
+    error = np.abs(np.asarray(dense(quantised, jnp.float32)) - exact).reshape(3, 8, 4, 16)
+    assert (error <= 0.51 * step).all()  # the scale itself is rounded to dtype
+    largest = np.abs(exact).reshape(3, 8, 4, 16).max(-1, keepdims=True)
+    np.testing.assert_allclose(step[largest > 0], largest[largest > 0] / 7.5, rtol=0.01)  # -7 ... 7
+
+
+def test_linear_with_int4_weight_and_lora() -> None:
+    weight = jax.tree.map(lambda leaf: leaf[0], quantize_weight(weights(), 16))
+    rng = np.random.default_rng(2)
+    x, a, b = (rng.normal(size=shape).astype(np.float32) for shape in ((5, 64), (3, 64), (8, 3)))
+    ours = linear(jnp.asarray(x), weight, {"a": jnp.asarray(a), "b": jnp.asarray(b)}, 0.5)
+    full = np.asarray(weight.dequant()).reshape(8, 64) + 0.5 * b @ a
+    np.testing.assert_allclose(ours, x @ full.T, rtol=0, atol=1e-5 * np.abs(x @ full.T).max())
+
+
+def test_forward_and_gradient_equal_those_of_the_dequantised_model() -> None:
+    params, adapter = params_and_adapter()
+    quantised = quantize(params, "int4:16")
+    batch = random_tokens((2, 6)), *causal(2, 6)
+
+    @jax.jit
+    def value_and_grad(params: decoder.Params) -> tuple[jax.Array, Adapter]:
+        def objective(adapter: Adapter) -> jax.Array:
+            return decoder.forward(CONFIG, params, adapter, *batch)[..., :9].sum()
+
+        return jax.value_and_grad(objective)(adapter)
+
+    ours, theirs = value_and_grad(quantised), value_and_grad(dequantize(quantised))
+    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
+    assert quantize(params, "") is params
+
+
+def test_only_one_layer_is_dequantised_at_a_time() -> None:
+    """Neither the forward nor the backward pass keeps dense weights of all layers."""
+    config = dataclasses.replace(CONFIG, hidden_size=256, intermediate_size=1024, num_hidden_layers=24)
+    layer = 4 * sum(math.prod(shape) for shape in projection_shapes(config).values())  # bytes in float32
+    adapter = jax.eval_shape(lambda: init_adapter(config, jax.random.key(0), rank=1, alpha=1))
+    params = jax.eval_shape(lambda: quantize(decoder.init_params(config, jax.random.key(0)), "int4:32"))
+    batch = random_tokens((1, 4)), *causal(1, 4)
+
+    def objective(adapter: Adapter, params: decoder.Params) -> jax.Array:
+        return decoder.forward(config, params, adapter, *batch).sum()
+
+    for function in (objective, jax.grad(objective)):
+        memory = jax.jit(function).lower(adapter, params).compile().memory_analysis()
+        # XLA:CPU unpacks the int4 of all layers to a byte each: 24 / 4 layers' worth.
+        assert memory is not None and memory.temp_size_in_bytes < (24 / 4 + 3) * layer
+
+
+@pytest.mark.parametrize("spec", ["int4", "int4:0", "int8:32", "int4:-1", "int4:32 "])
+def test_an_unknown_quantisation(spec: str) -> None:
+    with pytest.raises(UserError, match="int4:<group>"):
+        quantize({}, spec)
+
+
+def test_a_group_that_does_not_divide() -> None:
+    with pytest.raises(UserError, match="groups of 48"):
+        quantize_weight(weights(), 48)

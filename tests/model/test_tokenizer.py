@@ -1,0 +1,62 @@
+"""Chat prompts and text against transformers, and tokenizers that do not fit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from constellation.errors import UserError
+from constellation.model.tokenizer import Tokenizer
+from tests.model.tiny import CONFIG, byte_tokenizer
+
+MESSAGES = [{"role": "system", "content": "abc"}, {"role": "user", "content": "a b\nc"}]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(model_dir: Path) -> Tokenizer:
+    return Tokenizer.from_dir(model_dir, CONFIG.vocab_size)
+
+
+@pytest.mark.parametrize("thinking", [None, False, True])
+def test_chat_is_the_template(thinking: bool | None, tokenizer: Tokenizer) -> None:
+    ids = tokenizer.chat(MESSAGES) if thinking is None else tokenizer.chat(MESSAGES, enable_thinking=thinking)
+    text = "<|im_start|>system\nabc<|im_end|>\n<|im_start|>user\na b\nc<|im_end|>\n<|im_start|>assistant\n"
+    text += "" if thinking else "<think></think>"
+    assert ids == byte_tokenizer().encode(text)
+    assert all(isinstance(id, int) for id in ids)
+
+
+@pytest.mark.parametrize("text", ["", "abc a", " caf\u00e9 \u2603\n", "(cat x0 'y')  ?  ."])
+def test_decode_inverts_encode(text: str, tokenizer: Tokenizer) -> None:
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    stop = byte_tokenizer().convert_tokens_to_ids("<|im_end|>")
+    assert tokenizer.decode([*ids, stop]) == text
+
+
+def test_size_counts_special_tokens(tokenizer: Tokenizer) -> None:
+    assert tokenizer.size == len(byte_tokenizer()) == 262
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "not a tokenizer", "no template", "too large"])
+def test_refusals(damage: str, model_dir: Path, tmp_path: Path) -> None:
+    directory = Path(shutil.copytree(model_dir, tmp_path / "copy"))
+    file = directory / "tokenizer.json"
+    vocab_size = CONFIG.vocab_size
+    if damage == "missing":
+        file.unlink()
+    elif damage == "cut":
+        file.write_text(file.read_text()[:200])
+    elif damage == "not a tokenizer":
+        file.write_text(json.dumps({"model": 3}))
+    elif damage == "no template":
+        (directory / "chat_template.jinja").unlink()
+    else:
+        vocab_size = 261
+    with pytest.raises(UserError) as caught:
+        Tokenizer.from_dir(directory, vocab_size)
+    assert "\n" not in str(caught.value)
+    assert ("vocab_size = 261" in str(caught.value)) == (damage == "too large")

@@ -1,0 +1,377 @@
+"""Kills at every moment, extensions, refusals, and a full disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from constellation import conductor
+from constellation.conductor import Conductor, Stage, canonical_json, digest, finished_stage, plain
+from constellation.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+PROVENANCE = {"commit": "c0", "device": "abacus"}
+
+
+@pytest.fixture(autouse=True)
+def known_provenance(monkeypatch):
+    monkeypatch.setattr(conductor, "provenance", lambda: PROVENANCE)
+
+
+def writes(text: str, log: list[str] | None = None):
+    """A stage's `run` that writes one file, and notes that it ran."""
+
+    def run(path: Path) -> None:
+        if log is not None:
+            log.append(text)
+        (path / "result.txt").write_text(text)
+
+    return run
+
+
+def contents(workdir: Path) -> dict[str, bytes]:
+    """Every file of the workdir but how long things took."""
+    files = {}
+    for path in sorted(workdir.rglob("*")):
+        if path.is_file() and path.name != ".lock":
+            content = path.read_bytes()
+            if path.name == "stage.json":
+                record = json.loads(content)
+                record.pop("seconds")
+                content = json.dumps(record).encode()
+            files[str(path.relative_to(workdir))] = content
+    return files
+
+
+def test_runs_once_and_returns_what_is_there(tmp_path):
+    log: list[str] = []
+    for _ in range(2):
+        with Conductor(tmp_path) as stages:
+            first = stages.stage("first", fields={"seed": 1}, version=1, run=writes("1", log))
+            second = stages.stage("second", fields={}, inputs=[first], version=1, run=writes("2", log))
+    assert log == ["1", "2"]
+    assert (second.path / "result.txt").read_text() == "2"
+    assert second == finished_stage(tmp_path, "second")
+
+
+def test_record_says_what_made_the_stage(tmp_path):
+    with Conductor(tmp_path) as stages:
+        first = stages.stage("first", fields={"a": {"b": (1, 2)}}, version=3, run=writes("1"))
+        second = stages.stage("second", fields={}, inputs=[first], version=1, run=writes("2"))
+    record = json.loads((first.path / "stage.json").read_text())
+    assert record["recipe"] == {"name": "first", "fields": {"a": {"b": [1, 2]}}, "inputs": {}, "version": 3}
+    assert record["digest"] == first.digest and record["provenance"] == PROVENANCE and record["seconds"] >= 0
+    assert json.loads((second.path / "stage.json").read_text())["recipe"]["inputs"] == {"first": first.digest}
+
+
+def test_digest_depends_on_every_part_of_the_recipe(tmp_path):
+    def made(fields, inputs, version, name="s") -> str:
+        workdir = tmp_path / digest([fields, [x.digest for x in inputs], version, name])
+        with Conductor(workdir) as stages:
+            return stages.stage(name, fields=fields, inputs=inputs, version=version, run=writes("")).digest
+
+    a, b = Stage("x", "0" * 32, tmp_path), Stage("x", "1" * 32, tmp_path)
+    recipes = [
+        ({"f": 1}, [a], 1),
+        ({"f": 2}, [a], 1),
+        ({"f": 1}, [b], 1),
+        ({"f": 1}, [], 1),
+        ({"f": 1}, [a], 2),
+    ]
+    digests = [made(*recipe) for recipe in recipes] + [made(*recipes[0], name="t")]
+    assert len(set(digests)) == len(digests)
+    with Conductor(tmp_path / "again") as stages:
+        again = stages.stage("s", fields=ConfigDict({"f": 1}), inputs=[a], version=1, run=writes(""))
+    assert again.digest == digests[0]
+
+
+def test_more_stages_extend_a_workdir(tmp_path):
+    def rounds(n: int) -> list[str]:
+        log: list[str] = []
+        with Conductor(tmp_path) as stages:
+            inputs: list[Stage] = []
+            for i in range(n):
+                inputs = [
+                    stages.stage(f"round-{i}", fields={}, inputs=inputs, version=1, run=writes(str(i), log))
+                ]
+            stages.stage(
+                "report", fields={"n": n}, inputs=inputs, version=1, run=writes(f"of {n}", log), derived=True
+            )
+        return log
+
+    assert rounds(2) == ["0", "1", "of 2"]
+    assert rounds(5) == ["2", "3", "4", "of 5"]
+    assert rounds(5) == []
+    assert (tmp_path / "stages/report/result.txt").read_text() == "of 5"
+    assert sorted(path.name for path in (tmp_path / "stages").iterdir()) == [
+        "report",
+        *(f"round-{i}" for i in range(5)),
+    ]
+
+
+def test_a_changed_field_is_refused_by_its_name(tmp_path):
+    fields = {"warm_start": {"updates": 300, "rate": 1e-3, "old": True}, "seed": 0}
+    with Conductor(tmp_path) as stages:
+        stages.stage("base", fields=fields, version=1, run=writes("1"))
+    before = contents(tmp_path)
+    changed = {"warm_start": {"updates": 400, "rate": 1e-3, "new": "x"}, "seed": 0}
+    with Conductor(tmp_path) as stages, pytest.raises(UserError) as error:
+        stages.stage("base", fields=changed, version=2, run=writes("2"))
+    message = str(error.value)
+    assert "warm_start.updates: 300 -> 400" in message
+    assert "warm_start.old: True -> (absent)" in message and "warm_start.new: (absent) -> x" in message
+    assert "version: 1 -> 2" in message and "--workdir" in message and "set them back" in message
+    assert "rate" not in message and "seed" not in message
+    assert contents(tmp_path) == before
+
+
+def test_a_changed_input_is_refused(tmp_path):
+    with Conductor(tmp_path) as stages:
+        stages.stage(
+            "s", fields={}, inputs=[Stage("samples", "a" * 32, tmp_path)], version=1, run=writes("1")
+        )
+        with pytest.raises(UserError, match=f"input samples: {'a' * 32} -> {'b' * 32}"):
+            stages.stage(
+                "s", fields={}, inputs=[Stage("samples", "b" * 32, tmp_path)], version=1, run=writes("1")
+            )
+
+
+def test_work_of_another_recipe_is_not_continued(tmp_path):
+    def dies(path: Path) -> None:
+        (path / "half.txt").write_text("of seed 0")
+        raise RuntimeError("dies")
+
+    with Conductor(tmp_path) as stages:
+        with pytest.raises(RuntimeError, match="dies"):
+            stages.stage("s", fields={"seed": 0}, version=1, run=dies)
+        stage = stages.stage("s", fields={"seed": 1}, version=1, run=writes("1"))
+    assert sorted(path.name for path in stage.path.iterdir()) == ["result.txt", "stage.json"]
+
+
+def test_two_processes_in_one_workdir(tmp_path):
+    with Conductor(tmp_path):
+        with pytest.raises(UserError, match=f"in use by process {os.getpid()}"):
+            Conductor(tmp_path)
+        # The refusal must not have let the lock go.
+        with pytest.raises(UserError, match="in use"):
+            Conductor(tmp_path)
+    Conductor(tmp_path).close()
+
+
+def test_a_workdir_that_cannot_be_one(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="--workdir"):
+        Conductor(tmp_path / "file")
+
+
+def test_disk_full_keeps_what_was_finished(tmp_path):
+    def fills_the_disk(path: Path) -> None:
+        (path / "big").symlink_to("/dev/full")
+        (path / "big").write_bytes(bytes(1 << 16))
+
+    with Conductor(tmp_path) as stages:
+        first = stages.stage("first", fields={}, version=1, run=writes("1"))
+        with pytest.raises(UserError, match=r"no space left for .*give the same command"):
+            stages.stage("second", fields={}, inputs=[first], version=1, run=fills_the_disk)
+    (tmp_path / "stages/second.partial/big").unlink()
+    log: list[str] = []
+    with Conductor(tmp_path) as stages:
+        again = stages.stage("first", fields={}, version=1, run=writes("1", log))
+        second = stages.stage("second", fields={}, inputs=[again], version=1, run=writes("2", log))
+    assert log == ["2"] and (second.path / "result.txt").read_text() == "2"
+
+
+@pytest.mark.parametrize("damage", ["truncate", "remove", "record", "record removed"])
+def test_damage_is_told_with_its_remedy(tmp_path, damage):
+    with Conductor(tmp_path) as stages:
+        path = stages.stage("s", fields={}, version=1, run=writes("result")).path
+    file = path / ("stage.json" if "record" in damage else "result.txt")
+    if "remove" in damage:
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:3])
+    with (
+        Conductor(tmp_path) as stages,
+        pytest.raises(UserError, match=f"delete {path} and give the same command"),
+    ):
+        stages.stage("s", fields={}, version=1, run=writes("result"))
+
+
+def test_provenance_is_warned_of_once_a_difference(tmp_path, monkeypatch, capsys):
+    def run() -> str:
+        with Conductor(tmp_path) as stages:
+            for name in ("a", "b"):
+                stages.stage(name, fields={}, version=1, run=writes(name))
+        return capsys.readouterr().err
+
+    assert run() == ""
+    assert run() == ""
+    monkeypatch.setattr(conductor, "provenance", lambda: PROVENANCE | {"commit": "c1"})
+    assert run() == "warning: kept stage 'a' has another provenance: commit: c0 -> c1\n"
+
+
+def test_provenance_names_commit_packages_and_device():
+    found = conductor._commit()
+    head = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True)
+    assert found.rstrip("+") == (head.stdout.strip() if head.returncode == 0 else "unknown")
+
+
+def test_finished_stage_names_the_nearest(tmp_path):
+    with Conductor(tmp_path) as stages:
+        stages.stage("gen_v0", fields={}, version=1, run=writes("1"))
+    with pytest.raises(UserError, match="did you mean 'gen_v0'"):
+        finished_stage(tmp_path, "gen_v00")
+    with pytest.raises(UserError, match="known: none"):
+        finished_stage(tmp_path / "nowhere", "gen_v0")
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", "a.partial", "-a"])
+def test_names_that_are_no_directory_of_ours(tmp_path, name):
+    with Conductor(tmp_path) as stages, pytest.raises(ValueError, match="not a stage name"):
+        stages.stage(name, fields={}, version=1, run=writes("1"))
+
+
+def test_canonical_json():
+    section = ConfigDict({"b": (1, 2), "a": {"y": None, "x": 0.1, "w": True}})
+    assert canonical_json(section) == '{"a":{"w":true,"x":0.1,"y":null},"b":[1,2]}'
+    assert canonical_json({"b": 1, "a": 2}) == canonical_json({"a": 2, "b": 1})
+    with pytest.raises(TypeError, match="not a plain config value"):
+        plain({"f": len})
+
+
+# A study of three stages; the stage 'long' goes on where a killed one stopped.
+STUDY = """
+import os, signal, sys
+from pathlib import Path
+from constellation import conductor
+
+conductor.provenance = lambda: {}
+
+def study(workdir, seed=0):
+    def long(path):
+        done = path / "done"
+        for i in range(3):
+            if not (done.exists() and len(done.read_text()) > i):
+                with open(done, "a") as file:
+                    file.write(str(i))
+                tick()
+    def copy(*stages):
+        return lambda path: (path / "sum").write_text("".join((s.path / "done").read_text() for s in stages))
+    with conductor.Conductor(workdir) as run:
+        first = run.stage("first", fields={}, version=1, run=lambda path: (path / "done").write_text("f"))
+        second = run.stage("long", fields={}, inputs=[first], version=1, run=long)
+        inputs = [first, second]
+        run.stage("report", fields={"seed": seed}, inputs=inputs, version=1, run=copy(*inputs), derived=True)
+
+def tick():
+    pass
+"""
+
+# Kills the study with SIGKILL before and after its k-th step on the disk, for every k, and runs it again. The
+# second time it starts from a finished workdir whose report has to be replaced. Forked from a process without
+# JAX: some hundred runs in seconds.
+KILL_EVERYWHERE = (
+    STUDY
+    + """
+import itertools, json
+
+os.fsync = lambda handle: None  # a kill, unlike a power cut, loses nothing that was written
+
+def forked(function, *arguments):
+    child = os.fork()
+    if child == 0:
+        sys.stdout = sys.stderr = open(os.devnull, "w")
+        try:
+            function(*arguments)
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+def killed_at(k, workdir, seed):
+    global tick
+    steps = itertools.count()
+    def step():
+        if next(steps) == k:
+            os.kill(os.getpid(), signal.SIGKILL)
+    def stepped(call):
+        def wrapper(*arguments, **keywords):
+            step()
+            result = call(*arguments, **keywords)
+            step()
+            return result
+        return wrapper
+    tick = step
+    for name in ("fsync", "rename", "replace", "unlink", "rmdir", "mkdir"):
+        setattr(os, name, stepped(getattr(os, name)))
+    study(workdir, seed)
+
+root = Path(sys.argv[1])
+results = []
+for seed in (0, 1):
+    for k in itertools.count():
+        workdir = root / f"{seed}-{k}"
+        if seed == 1:
+            assert forked(study, workdir, 0) == 0
+        code = forked(killed_at, k, workdir, seed)
+        results.append((str(workdir), code, forked(study, workdir, seed)))
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL, code
+print(json.dumps(results))
+"""
+)
+
+
+def python(program: str, *arguments: str, **keywords) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *arguments], env=environment, text=True, **keywords
+    )
+
+
+def test_kill_at_every_step_on_the_disk(tmp_path):
+    process = python(KILL_EVERYWHERE, str(tmp_path), stdout=subprocess.PIPE)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    results = json.loads(output)
+    killed = [(workdir, again) for workdir, code, again in results if code != 0]
+    assert len(killed) > 50
+    finished = {
+        seed: contents(Path(w))
+        for seed, (w, code, _) in zip((0, 1), [r for r in results if r[1] == 0], strict=True)
+    }
+    assert finished[0]["stages/report/sum"] == b"f012"
+    for workdir, again in killed:
+        assert again == 0, workdir
+        seed = int(Path(workdir).name[0])
+        assert contents(Path(workdir)) == finished[seed], workdir
+
+
+def test_killed_from_outside_in_a_long_stage(tmp_path):
+    slow = STUDY + "import time\ndef tick(): print('tick', flush=True); time.sleep(30)\nstudy(sys.argv[1])\n"
+    process = python(slow, str(tmp_path), stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    while process.stdout.readline() != "tick\n":
+        pass
+    with pytest.raises(UserError, match=f"in use by process {process.pid}"):
+        Conductor(tmp_path)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    partial = tmp_path / "stages" / "long.partial"
+    assert (partial / "done").read_text() == "0"
+    begun = time.time_ns()
+    assert (
+        python(STUDY + "study(sys.argv[1])", str(tmp_path), stdout=subprocess.DEVNULL).wait(timeout=60) == 0
+    )
+    assert (tmp_path / "stages/long/done").read_text() == "012"
+    assert (tmp_path / "stages/first/stage.json").stat().st_mtime_ns < begun
+    assert (tmp_path / "stages/report/sum").read_text() == "f012"

@@ -1,0 +1,321 @@
+"""The generator against plain loops, transformers and the distributions that it must draw from."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+import torch
+from transformers import GenerationConfig
+
+from constellation import generator, keys
+from constellation.generator import Sample, SamplingConfig, sample
+from constellation.model.config import ModelConfig
+from constellation.model.decoder import forward, init_params, logits
+from constellation.model.lora import Adapter, init_adapter
+from constellation.model.model import Model, load_model
+from constellation.model.quantize import quantize
+from tests.model.conftest import byte_tokenizer, reference
+from tests.test_sampling import chi_square
+
+VOCABULARY = 40  # of which the tokenizer knows SIZE
+SIZE = 37
+STOPS = (3, 5)
+CONFIG = ModelConfig(
+    vocab_size=VOCABULARY,
+    hidden_size=32,
+    intermediate_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=16,
+    rms_norm_eps=1e-6,
+    rope_theta=10000.0,
+    tie_word_embeddings=True,
+)
+KEY = keys.fold(0, "sampling", "v0", 0)
+
+
+def make_model(dtype: Any = jnp.float32, quantization: str = "", stop_ids: tuple[int, ...] = STOPS) -> Model:
+    # At this deviation the tokens depend on each other and the distribution is far from uniform.
+    params = quantize(init_params(CONFIG, jax.random.key(1), dtype, std=0.25), quantization)
+    return Model(CONFIG, params, SimpleNamespace(size=SIZE), stop_ids, "", Path())  # type: ignore[arg-type]
+
+
+def make_adapter() -> Adapter:
+    """With B unlike zero, so that it matters."""
+    adapter = init_adapter(CONFIG, jax.random.key(2), rank=4, alpha=8)
+    return jax.tree.map(lambda x: x + 0.05 * jax.random.normal(jax.random.key(3), x.shape), adapter)
+
+
+MODEL = make_model()
+BASE = SamplingConfig(n=8, temperature=0.9, max_new_tokens=9)  # one compiled shape for most tests
+
+
+def make_tasks(count: int, seed: int = 0, longest: int = 30) -> tuple[list[list[int]], list[str]]:
+    rng = np.random.default_rng(seed)
+    prompts = [rng.integers(0, SIZE, rng.integers(5, longest + 1)).tolist() for _ in range(count)]
+    return prompts, [f"task {seed}.{index}" for index in range(count)]
+
+
+def tokens(result: list[list[Sample]]) -> list[list[tuple[list[int], bool]]]:
+    return [[(one.ids.tolist(), one.finished) for one in samples] for samples in result]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def padded_logits(config: ModelConfig, params: Any, adapter: Adapter | None, ids: jax.Array, length: int) -> jax.Array:
+    mask = jnp.tril(jnp.ones((1, ids.size, ids.size), bool))
+    hidden = forward(config, params, adapter, ids[None], jnp.arange(ids.size)[None], mask)
+    return logits(config, params, hidden[0, length - 1])
+
+
+def next_logits(model: Model, adapter: Adapter | None, ids: list[int]) -> np.ndarray:
+    """The logits [SIZE] after a text, without any cache."""
+    padded = np.zeros(48, np.int32)
+    padded[: len(ids)] = ids
+    return np.asarray(padded_logits(model.config, model.params, adapter, padded, len(ids)))[:SIZE]
+
+
+def noise(task_id: str, sample: int, position: int) -> np.ndarray:
+    return np.asarray(jax.random.gumbel(keys.fold(KEY, task_id, sample, position), (SIZE,)))
+
+
+def plain_loop(
+    model: Model, adapter: Adapter | None, prompt: list[int], task_id: str, sample: int, config: SamplingConfig
+) -> tuple[list[int], bool, float]:
+    """One sample, token by token; and the least margin by which a token was chosen."""
+    ids: list[int] = []
+    margin = np.inf
+    while len(ids) < config.max_new_tokens:
+        after = next_logits(model, adapter, prompt + ids) / np.float32(config.temperature)
+        scores = after + noise(task_id, sample, len(ids))
+        second, first = np.sort(scores)[-2:]
+        margin = min(margin, first - second)
+        token = int(scores.argmax())
+        if token in model.stop_ids:
+            return ids, True, margin
+        ids.append(token)
+    return ids, False, margin
+
+
+@pytest.mark.parametrize("quantization", ["", "int4:16"])
+def test_equals_a_plain_loop(quantization: str):
+    model, adapter = make_model(quantization=quantization), make_adapter()
+    prompts, task_ids = make_tasks(2)
+    result = sample(model, adapter, prompts, task_ids, KEY, BASE)
+    for prompt, task_id, samples in zip(prompts, task_ids, result, strict=True):
+        for index, one in enumerate(samples[:4]):
+            *expected, margin = plain_loop(model, adapter, prompt, task_id, index, BASE)
+            assert margin > 1e-4, "choose another seed: this comparison is decided by rounding"
+            assert [one.ids.tolist(), one.finished] == expected
+
+
+def test_draws_are_the_same_alone_and_in_any_batch():
+    """Flat logits, so that the token is the noise's alone."""
+    draw = functools.partial(generator.draw, jnp.zeros(1000), KEY)
+    words, samples = jnp.arange(3, dtype=jnp.uint32), jnp.arange(5, 9)
+    batched = jax.jit(jax.vmap(jax.vmap(lambda w, s: draw(w, s, 7, BASE), (None, 0)), (0, None)))(words, samples)
+    for i, word in enumerate(words):
+        for j, index in enumerate(samples):
+            alone = jax.random.gumbel(keys.fold(KEY, int(word), int(index), 7), (1000,)).argmax()
+            assert batched[i, j] == alone == draw(word, index, 7, BASE)
+    assert len(set(batched.ravel().tolist())) > 8
+
+
+def test_tokens_do_not_depend_on_the_other_tasks_of_a_batch():
+    """At fixed padded shapes: same number of tasks and rows, other neighbours, another order."""
+    config = SamplingConfig(n=24, max_new_tokens=9)
+    prompts, task_ids = make_tasks(6)
+    others, other_ids = make_tasks(6, seed=1)
+    rows = 2 * generator.WIDTH  # fewer slots than tasks, so tasks begin at different times
+    expected = tokens(sample(MODEL, None, prompts, task_ids, KEY, config, rows=rows))
+    reverse = tokens(sample(MODEL, None, prompts[::-1], task_ids[::-1], KEY, config, rows=rows))[::-1]
+    assert reverse == expected
+    mixed = sample(MODEL, None, others[:4] + prompts[:2], other_ids[:4] + task_ids[:2], KEY, config, rows=rows)
+    assert tokens(mixed)[4:] == expected[:2]
+
+
+Recorded = dict[tuple[int, int, int], np.ndarray]  # (task word, sample, position) -> logits
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[list[list[Sample]], Recorded]]]:
+    """`sample` that also returns the logits of every draw."""
+    seen: Recorded = {}
+    draw = generator.draw
+
+    def record(logits: Any, word: Any, sample: Any, position: Any) -> None:
+        seen[int(word), int(sample), int(position)] = np.array(logits)
+
+    def recording_draw(logits: Any, key: Any, word: Any, sample: Any, position: Any, config: Any) -> jax.Array:
+        jax.debug.callback(record, logits, word, sample, position)
+        return draw(logits, key, word, sample, position, config)
+
+    def run(*args: Any, **kwargs: Any) -> tuple[list[list[Sample]], Recorded]:
+        seen.clear()
+        result = sample(*args, **kwargs)
+        jax.effects_barrier()
+        return result, dict(seen)
+
+    monkeypatch.setattr(generator, "draw", recording_draw)
+    for compiled in (generator._begin, generator._extend):
+        compiled.clear_cache()
+    yield run
+    for compiled in (generator._begin, generator._extend):
+        compiled.clear_cache()
+
+
+def test_between_shapes_tokens_differ_only_within_the_logit_error(recorded: Callable):
+    """bfloat16, whose rounding makes tokens differ often enough for this to mean something."""
+    model = make_model(jnp.bfloat16)
+    prompts, task_ids = make_tasks(4)
+    result, of = recorded(model, None, prompts, task_ids, KEY, BASE, rows=32)
+    other_result, other_of = recorded(model, None, prompts, task_ids, KEY, BASE, rows=4)
+    differences = 0
+    for task_id, samples, other_samples in zip(task_ids, result, other_result, strict=True):
+        for index, (one, other) in enumerate(zip(samples, other_samples, strict=True)):
+            ids, other_ids = ([*x.ids.tolist(), -1] for x in (one, other))  # -1: a stop token, or the limit
+            if ids == other_ids:
+                continue
+            position = next(t for t, (a, b) in enumerate(zip(ids, other_ids, strict=False)) if a != b)
+            address = int(keys.word(task_id)), index, position
+            error = np.abs(of[address] - other_of[address]).max() / BASE.temperature
+            scores = of[address] / BASE.temperature + noise(task_id, index, position)
+            margin = scores.max() - np.sort(scores)[-2]
+            assert margin <= 2 * error < 0.2
+            differences += 1
+    assert differences > 0
+
+
+def test_offset_and_count_do_not_change_a_sample():
+    prompts, task_ids = make_tasks(2)
+    whole = tokens(sample(MODEL, None, prompts, task_ids, KEY, BASE))
+    half = dataclasses.replace(BASE, n=4)
+    for first in (0, 4):
+        part = sample(MODEL, None, prompts, task_ids, KEY, half, first_sample=first)
+        assert tokens(part) == [samples[first : first + 4] for samples in whole]
+    later = tokens(sample(MODEL, None, prompts, task_ids, KEY, BASE, first_sample=4))
+    assert [samples[:4] for samples in later] == [samples[4:] for samples in whole]
+
+
+def test_other_keys_give_other_samples():
+    prompts, task_ids = make_tasks(2)
+    one = tokens(sample(MODEL, None, prompts, task_ids, KEY, BASE))
+    assert one != tokens(sample(MODEL, None, prompts, task_ids, keys.fold(0, "sampling", "v0", 1), BASE))
+    assert len({str(x) for x in one[0]}) > 4  # samples of one task differ
+    twins = tokens(sample(MODEL, None, [prompts[0]] * 2, task_ids, KEY, BASE))
+    assert twins[0] != twins[1]  # and so do two tasks of one prompt
+
+
+def test_stop_truncation_and_vocabulary():
+    prompts, task_ids = make_tasks(2)
+    samples = [
+        one
+        for first in range(0, 80, 8)
+        for samples in sample(MODEL, None, prompts, task_ids, KEY, BASE, first_sample=first)
+        for one in samples
+    ]
+    assert {one.finished for one in samples} == {True, False}
+    for one in samples:
+        assert one.ids.dtype == np.int32
+        assert not set(one.ids.tolist()) & set(STOPS)
+        assert len(one.ids) < 9 if one.finished else len(one.ids) == 9
+    assert {len(one.ids) for one in samples} == set(range(10))
+    drawn = np.concatenate([one.ids for one in samples])
+    assert SIZE - 5 <= drawn.max() < SIZE  # padding ids are never drawn
+
+
+@pytest.mark.parametrize("max_new_tokens", [1, 4])
+def test_a_shorter_limit_cuts_the_same_samples_short(max_new_tokens: int):
+    prompts, task_ids = make_tasks(2)
+    long = sample(MODEL, None, prompts, task_ids, KEY, BASE)
+    short = sample(MODEL, None, prompts, task_ids, KEY, dataclasses.replace(BASE, max_new_tokens=max_new_tokens))
+    for long_samples, short_samples in zip(long, short, strict=True):
+        for one, cut in zip(long_samples, short_samples, strict=True):
+            assert cut.ids.tolist() == one.ids[:max_new_tokens].tolist()
+            assert cut.finished == (one.finished and len(one.ids) < max_new_tokens)
+
+
+def test_distribution_of_first_and_second_token():
+    """The softmax of the plain forward pass."""
+    model = make_model(stop_ids=(0,))
+    prompts, task_ids = make_tasks(1)
+    config = dataclasses.replace(BASE, n=5000, max_new_tokens=2)
+    drawn = np.array([[*one.ids, 0, 0][:2] for one in sample(model, None, prompts, task_ids, KEY, config)[0]])
+    common = np.bincount(drawn[:, 0])[1:].argmax() + 1
+    for prefix, tokens in (([], drawn[:, 0]), ([common], drawn[drawn[:, 0] == common, 1])):
+        probabilities = scipy.special.softmax(next_logits(model, None, prompts[0] + prefix).astype(float) / 0.9)
+        assert chi_square(tokens, probabilities) > 1e-3
+
+
+def test_draws_of_positions_and_samples_are_independent():
+    """Flat logits, so that only the noise decides: pairs must be uniform."""
+    position, index = jnp.meshgrid(jnp.arange(100), jnp.arange(200))
+    draw = jax.vmap(lambda s, p: generator.draw(jnp.zeros(8), KEY, jnp.uint32(9), s, p, BASE))
+    drawn = np.asarray(jax.jit(draw)(index.ravel(), position.ravel())).reshape(index.shape)
+    for pairs in (drawn[:, ::2] * 8 + drawn[:, 1::2], drawn[::2] * 8 + drawn[1::2]):
+        assert chi_square(pairs.ravel(), np.full(64, 1 / 64)) > 1e-3
+
+
+def test_greedy_is_transformers_generate(tmp_path: Path):
+    hf = reference()
+    hf.generation_config = GenerationConfig(eos_token_id=[261, 259], pad_token_id=259)
+    hf.save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    model = load_model(tmp_path)
+    model = dataclasses.replace(model, stop_ids=(*model.stop_ids, *range(40)))  # else a random model never stops
+    prompts = [np.random.default_rng(seed).integers(0, 250, 20 + seed).tolist() for seed in range(4)]
+    config = SamplingConfig(n=2, temperature=0, max_new_tokens=20)
+    result = sample(model, None, prompts, list("abcd"), KEY, config)
+    for prompt, samples in zip(prompts, result, strict=True):
+        ids = hf.generate(
+            torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), do_sample=False, max_new_tokens=20,
+            eos_token_id=list(model.stop_ids),
+        )[0, len(prompt) :].tolist()  # fmt: skip
+        for one in samples:
+            assert one.ids.tolist() == (ids[:-1] if one.finished else ids)
+            assert one.finished == (ids[-1] in model.stop_ids)
+
+
+def test_a_model_too_large_to_merge_samples_the_same(monkeypatch: pytest.MonkeyPatch):
+    model, adapter = make_model(quantization="int4:16"), make_adapter()
+    prompts, task_ids = make_tasks(2)
+    merged = tokens(sample(model, adapter, prompts, task_ids, KEY, BASE))
+    assert merged != tokens(sample(model, None, prompts, task_ids, KEY, BASE))
+    monkeypatch.setattr(generator, "DENSE_LIMIT", 0)
+    assert tokens(sample(model, adapter, prompts, task_ids, KEY, BASE)) == merged
+
+
+def test_prompts_are_prefilled_once_and_never_copied_per_sample(monkeypatch: pytest.MonkeyPatch):
+    begin, extend = generator._begin, generator._extend
+    prefilled: list[int] = []
+    arguments: list[Any] = []
+
+    def counting(*args: Any) -> Any:
+        prefilled.extend(np.asarray(args[8])[np.asarray(args[6]) > 1].tolist())
+        return begin(*args)
+
+    def keeping(*args: Any) -> Any:
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), args[3:8])
+        arguments.append((*args[:3], *shapes, *args[8:]))
+        return extend(*args)
+
+    monkeypatch.setattr(generator, "_begin", counting)
+    monkeypatch.setattr(generator, "_extend", keeping)
+    prompts, task_ids = make_tasks(5, longest=1000)
+    sample(MODEL, None, prompts, task_ids, KEY, SamplingConfig(n=64, max_new_tokens=5), rows=64)
+    assert sorted(prefilled) == sorted(int(keys.word(task_id)) for task_id in task_ids)
+    longest = max(arguments, key=lambda args: args[5].k.size)
+    prompt_bytes = 2 * longest[5].k.size * 4
+    width = longest[7].k.shape[2]
+    assert width >= 16
+    assert extend.lower(*longest).compile().memory_analysis().temp_size_in_bytes < prompt_bytes * width / 4

@@ -57,14 +57,18 @@ def analyse(study: StudyResults) -> dict[str, Any]:
             "samples_per_task": {bank: pool_size(study, bank) for bank in study.tasks},
             "tasks": {bank: len(tasks) for bank, tasks in study.tasks.items()},
             "models": study.models,
+            "trajectory": study.trajectory,
             "analysis": dataclasses.asdict(choice),
         }
     )
 
 
 def pool_size(study: StudyResults, bank: str) -> int:
-    """The smallest n of the bank's sample sets: the largest k that all of them can answer."""
-    return min(samples.n for key, samples in study.samples.items() if key.bank == bank)
+    """The smallest n of the sets that pass@k is read from: the largest k that all of them can answer."""
+    splits = study.splits(bank)
+    return min(
+        samples.n for key, samples in study.samples.items() if key.bank == bank and key.split_seed in splits
+    )
 
 
 def curve_ks(study: StudyResults, bank: str) -> list[int]:
@@ -73,8 +77,9 @@ def curve_ks(study: StudyResults, bank: str) -> list[int]:
 
 
 def selection_ks(study: StudyResults, bank: str) -> list[int]:
-    """The group sizes that the bank's pools can fill."""
-    return [k for k in study.analysis.selection_ks if k <= pool_size(study, bank)]
+    """The group sizes that all of the bank's pools can fill."""
+    smallest = min(samples.n for key, samples in study.samples.items() if key.bank == bank)
+    return [k for k in study.analysis.selection_ks if k <= smallest]
 
 
 def curves(study: StudyResults, bootstrap: Bootstrap, column: str) -> dict[str, Any]:
@@ -104,7 +109,7 @@ def changes(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
         ks = curve_ks(study, bank)
         start = task_curves(study, bank, study.start, ks)
         result[bank] = {}
-        for model in study.rounds:
+        for model in (*study.rounds, *study.arms):
             change = task_curves(study, bank, model, ks) - start
             result[bank][model] = keyed(ks, bootstrap(bank, change))
     return result
@@ -117,7 +122,7 @@ def gains(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for bank in study.tasks:
         result[bank] = []
-        for before, after in zip(study.models[1:], study.rounds, strict=False):
+        for before, after in zip(study.trajectory[1:], study.rounds, strict=False):
             gain = task_curves(study, bank, after, ks) - task_curves(study, bank, before, ks)
             estimate = bootstrap(bank, gain)
             detectable = minimum_detectable_effect(gain, choice.level, choice.power)
@@ -157,7 +162,7 @@ def subsets(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
             result[bank][name] = {
                 "tasks": mask.sum(),
                 "pass_at_k": {model: mean(values) for model, values in by_model.items()},
-                "change": mean(by_model[study.models[-1]] - by_model[study.start]) if study.rounds else None,
+                "change": mean(by_model[study.rounds[-1]] - by_model[study.start]) if study.rounds else None,
             }
     return result
 

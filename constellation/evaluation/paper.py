@@ -53,17 +53,18 @@ def pass_rows(results: dict[str, Any]) -> list[Row]:
     small, large = str(results["analysis"]["small_k"]), str(results["analysis"]["large_k"])
     before, after = start_and_last(results)
     rows = []
-    for bank, k, paper in (
-        ("easy", small, "46.0 → 53.0"),
-        ("hard", small, "38.0 → 46.0"),
-        ("easy", large, "68.0 → 61.5"),
-        ("hard", large, "57.5 → 52.5"),
+    for bank, paper_k, k, paper in (
+        ("easy", "8", small, "46.0 → 53.0"),
+        ("hard", "8", small, "38.0 → 46.0"),
+        ("easy", "64", large, "68.0 → 61.5"),
+        ("hard", "64", large, "57.5 → 52.5"),
     ):
         curves = results["pass_at_k"].get(bank, {})
         ours = [curves.get(model, {}).get(k) for model in (before, after)]
-        rows.append(
-            Row(f"pass@{k} on {bank}, gen_v0 to the last round", paper, SECONDARY, path(ours, percentage))
-        )
+        quantity = f"pass@{paper_k} on {bank}, gen_v0 to the last round"
+        if k != paper_k:
+            quantity += f" (ours: pass@{k})"
+        rows.append(Row(quantity, paper, SECONDARY, path(ours, percentage)))
     for bank, paper in (("easy", "+7.2 → +1.9"), ("hard", "+5.1 → +2.8")):
         ours = [gain["ks"][small]["estimate"] for gain in results["gains"].get(bank, [])]
         quantity = (
@@ -79,7 +80,11 @@ def sample_rows(results: dict[str, Any]) -> list[Row]:
     bank = results["analysis"]["primary_bank"]
     start, last = start_and_last(results)
     fit, passed = (results[name][bank][start].get(large) for name in ("visible_fit_at_k", "pass_at_k"))
-    distinct = [entry["distinct"]["estimate"] for entry in results["diversity"]["data"].values()]
+    distinct = [
+        entry["distinct"]["estimate"]
+        for name, entry in results["diversity"]["data"].items()
+        if name in results["trajectory"]
+    ]
     divergence = [
         results["divergence"][bank][model].get(small, {}).get("estimate") for model in (start, last)
     ]
@@ -107,7 +112,7 @@ def sample_rows(results: dict[str, Any]) -> list[Row]:
 
 def start_and_last(results: dict[str, Any]) -> tuple[str, str]:
     """The generator the rounds start from, and the last round's."""
-    return results["models"][1], results["models"][-1]
+    return results["trajectory"][1], results["trajectory"][-1]
 
 
 def percentage(share: float) -> str:

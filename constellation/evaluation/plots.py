@@ -113,7 +113,7 @@ def change_at_k(results: Results) -> Figure | None:
 
 def round_gains(results: Results) -> Figure | None:
     """What each round adds to the one before, at both k."""
-    if len(results["models"]) < 3:
+    if len(results["trajectory"]) < 3:
         return None
     ks = [results["analysis"]["small_k"], results["analysis"]["large_k"]]
     banks = list(results["gains"])
@@ -195,7 +195,7 @@ def divergence(results: Results) -> Figure | None:
 
 def visible_fit(results: Results) -> Figure | None:
     """visible-fit@k above pass@k for gen_v0 and the last round: what fits without generalising."""
-    models = list(dict.fromkeys((results["models"][1], results["models"][-1])))
+    models = list(dict.fromkeys((results["trajectory"][1], results["trajectory"][-1])))
     banks = list(results["pass_at_k"])
     figure, axes = panels(len(banks), height=2.9, sharey=True)
     for ax, bank in zip(axes, banks, strict=True):
@@ -225,11 +225,11 @@ def diversity(results: Results) -> Figure | None:
     groups = []
     for title, column in (("STaR data, plain count", "distinct"), (f"STaR data, {m} samples", "rarefied")):
         if data:
-            groups.append((title, {name: entry[column] for name, entry in data.items()}))
+            groups.append((title, {name: entry[column] for name, entry in data.items()}, "solved tasks"))
     for bank, entry in banks.items():
-        groups.append((f"{bank}, {m} samples ({entry['tasks']} tasks)", entry["models"]))
+        groups.append((f"{bank}, {m} samples", entry["models"], f"{entry['tasks']} tasks"))
     figure, axes = panels(len(groups), height=2.5, sharey=False)
-    for ax, (title, entries) in zip(axes, groups, strict=True):
+    for ax, (title, entries, over) in zip(axes, groups, strict=True):
         for position, (name, entry) in enumerate(entries.items()):
             paint = colour(results, name) if name in results["models"] else INK
             if entry["interval"] is not None and None not in entry["interval"]:
@@ -241,6 +241,7 @@ def diversity(results: Results) -> Figure | None:
         ax.set_ylim(1, max(1.1, ax.get_ylim()[1]))  # a solved task has one program at least
         ax.grid(axis="x", visible=False)
         ax.set_title(title, fontsize=9)
+        ax.set_xlabel(over)
     axes[0].set_ylabel("distinct programs")
     return figure
 
@@ -304,7 +305,7 @@ def svg(figure: Figure) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor").replace(RULE, "var(--rule)")
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'<g id="\w+_\d+"', "<g", text)  # these would repeat between figures
+    text = re.sub(r'<g id="[\w.]+_\d+"', "<g", text)  # these would repeat between figures
     return re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text))
 
 

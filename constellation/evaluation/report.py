@@ -83,7 +83,7 @@ def render(study: StudyResults, results: dict[str, Any], figures: Mapping[str, s
         base=study.base,
         start=study.start,
         rounds=study.rounds,
-        last=study.models[-1],
+        last=study.trajectory[-1],
         bank=study.analysis.primary_bank,
         small=str(study.analysis.small_k),
         large=str(study.analysis.large_k),

@@ -119,6 +119,7 @@ class StudyResults:
         base: name of the pretrained model, "theta0".
         start: name of the generator the rounds are compared with, "gen_v0".
         rounds: names of the STaR rounds in order, ("v1", "v2", ...); may be empty.
+        arms: models self-trained on other tasks, reported beside the rounds; no finding reads them.
         tasks: bank -> its tasks, in the order of the bank's `SampleSet.task_ids`.
         samples: the sample sets. pass@k of a bank averages, within each task, over the split seeds for which
             *every* model of `models` has a set, so models are always compared on the same splits.
@@ -145,6 +146,7 @@ class StudyResults:
     critic_scores: Mapping[SetKey, Array]
     selection_model: str
     primary_split: int
+    arms: tuple[str, ...] = ()
     stages: Sequence[StageSummary] = ()
     roles: Mapping[str, int] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -165,7 +167,12 @@ class StudyResults:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Every model with a curve, in order of training."""
+        """Every model with a curve: the base, the start, the rounds in order, then the arms."""
+        return self.trajectory + self.arms
+
+    @property
+    def trajectory(self) -> tuple[str, ...]:
+        """Base, start and rounds, each trained after the one before."""
         return (self.base, self.start, *self.rounds)
 
     def splits(self, bank: str) -> list[int]:

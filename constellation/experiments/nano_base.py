@@ -26,8 +26,9 @@ from constellation.progress import Metrics, Progress
 from constellation.tasks.corpus import shards
 from constellation.tasks.nano_tokenizer import ARROW, ASSISTANT, END, NEWLINE, PAD, USER, build_tokenizer, save_tokenizer, spelt
 from constellation.tasks.prompts import examples_text
-from constellation.tasks.task import Task, addressed_random
+from constellation.tasks.task import Task, addressed_random, read_tasks
 
+SKELETONS = "training_skeletons.txt"
 WIDTH_STEP = 16  # sequences are padded to a multiple of this; few widths mean few compiled programs
 
 
@@ -60,7 +61,8 @@ def pretrain(config: ConfigDict, workdir: str) -> None:
         Progress("pretraining", total, "steps", done=step) as progress,
     ):
         for batch in _batches(config, tokenizer, directory, first=step):
-            *state, measured = train_step(*state, batch)
+            # One step at a time: several in flight on a CPU's virtual devices can starve their own collectives.
+            *state, measured = jax.block_until_ready(train_step(*state, batch))
             step += 1
             if step % 50 == 0:
                 measured = {name: float(value) for name, value in measured.items()}
@@ -71,6 +73,7 @@ def pretrain(config: ConfigDict, workdir: str) -> None:
             if step % config.checkpoint_every == 0 or step == total:
                 checkpoints.save(directory / "checkpoint", step, tuple(state), recipe)
     write_model(directory / "model", model_config, state[0])
+    write_skeletons(directory / "shards", directory / "model")
 
 
 def make_optimizer(config: ConfigDict, total: int) -> optax.GradientTransformation:
@@ -104,6 +107,12 @@ def write_model(directory: Path, config: ModelConfig, params: Params) -> None:
     end = build_tokenizer().token_to_id(END)
     generation = {"eos_token_id": [end], "pad_token_id": build_tokenizer().token_to_id(PAD), "do_sample": True}
     (directory / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
+
+
+def write_skeletons(shard_directory: Path, directory: Path) -> None:
+    """Lists the skeletons of all pretraining programs beside the model: a study reports novelty against them."""
+    skeletons = {task.skeleton for path in sorted(shard_directory.glob("*.jsonl")) for task in read_tasks(path)}
+    (directory / SKELETONS).write_text("\n".join(sorted(skeletons)) + "\n", encoding="utf-8")
 
 
 def _batches(config: ConfigDict, tokenizer: Tokenizer, directory: Path, first: int) -> Iterator[PretrainingBatch]:

@@ -319,6 +319,7 @@ class StarStudy:
             critic_scores=scores,
             selection_model=START,
             primary_split=primary,
+            arms=tuple(self.arm()),
             stages=summaries,
             roles=self._role_counts(),
             config=config.to_dict(),

@@ -37,6 +37,6 @@ class Qwen3(nnx.Module):
         """Logits of the token after each, float32 [B, T, V], for tokens [B, T] without padding."""
         positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
         mask = positions[:, :, None] >= positions[:, None, :]
-        params = nnx.pure(self.params)
+        params = nnx.as_pure(self.params)
         hidden = _forward(self.config, params, None, tokens, positions, mask)
         return _logits(self.config, params, hidden)

@@ -1,4 +1,4 @@
-"""The wide prior: programs over the whole language, for pretraining alone.
+"""The wide prior: programs over the whole language of one input, for pretraining alone.
 
 The base is pretrained on more than the banks ask for (more operators, deeper, longer), so that it holds
 capability which the warm-started generator does not yet express.
@@ -7,13 +7,14 @@ capability which the warm-started generator does not yet express.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from typing import Any
 
 from constellation.language.syntax import PREDICATES, SIGNATURES, Kind, Node, concat
 from constellation.tasks import prior
 
 PARTS = (1, 1, 2, 2, 3)
-# Relative frequency of operators; those of the atom prior are drawn through it half of the time.
+# Relative frequency of operators in what is not an atom of the atom prior.
 OPERATORS: dict[str, int] = {
     "GetToken": 6, "GetSpan": 2, "SubStr": 5, "GetUpto": 3, "GetFrom": 3, "Before": 3, "Field": 4,
     "Upper": 2, "Lower": 2, "Capitalize": 2, "Title": 2, "Trim": 1, "Replace": 3, "Substitute": 2,
@@ -42,23 +43,27 @@ def _draw_expression(rng: random.Random, depth: int) -> Node:
     return Node(op, tuple(_draw_argument(rng, kind, depth) for kind in SIGNATURES[op]))
 
 
+def _draw_leaves(rng: random.Random, op: str) -> Iterator[Any]:
+    return (_draw_argument(rng, kind, 0) for kind in SIGNATURES[op][1:])
+
+
 def _draw_argument(rng: random.Random, kind: Kind, depth: int) -> Any:
     if kind is Kind.STRING:
         return _draw_expression(rng, depth - 1)
     if kind is Kind.PREDICATE:
         op = rng.choice(_PREDICATES)
-        return Node(op, (prior.X, *(_draw_argument(rng, wanted, 0) for wanted in SIGNATURES[op][1:])))
+        return Node(op, (prior.X, *_draw_leaves(rng, op)))
     if kind is Kind.TEMPLATE:
         op = rng.choice(_TEMPLATES)
-        return Node(op, (_TEMPLATE_VARIABLE, *(_draw_argument(rng, wanted, 0) for wanted in SIGNATURES[op][1:])))
+        return Node(op, (_TEMPLATE_VARIABLE, *_draw_leaves(rng, op)))
     if kind is Kind.PATTERN:
-        return prior._CLASS.draw(rng) if rng.random() < 0.7 else rng.choice(prior.ANCHOR_DELIMITERS)
+        return prior.CLASS.draw(rng) if rng.random() < 0.7 else rng.choice(prior.ANCHOR_DELIMITERS)
     if kind is Kind.INDEX:
-        return prior._INDEX.draw(rng)
+        return prior.INDEX.draw(rng)
     if kind is Kind.COUNT:
         return rng.randint(1, 12)
     if kind is Kind.SIDE:
-        return prior._SIDE.draw(rng)
+        return prior.SIDE.draw(rng)
     if kind is Kind.CHARACTER:
         return rng.choice("0 *-")
     if kind is Kind.DELIMITER:

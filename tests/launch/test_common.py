@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -191,17 +191,20 @@ def test_a_loaded_config_takes_no_new_fields(here):
         load_config(str(here / "configs/nano.py"), ["--config.sede=1"])
 
 
+def cpu_seconds() -> float:
+    """CPU time of finished child processes: unlike the wall clock, the same on a busy machine."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_help_of_every_program_answers_at_once(program):
-    seconds = []
-    for _ in range(3):
-        start = time.monotonic()
-        command = [sys.executable, "-m", f"launch.{program}", "--help"]
-        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        seconds.append(time.monotonic() - start)
-        assert result.returncode == 0, result.stderr
-        assert "flags:" in result.stdout
-    assert min(seconds) < 1.0
+    before = cpu_seconds()
+    command = [sys.executable, "-m", f"launch.{program}", "--help"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "flags:" in result.stdout
+    assert cpu_seconds() - before < 1.0
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -69,7 +69,7 @@ def test_initialisation_is_pefts(tmp_path: Path) -> None:
         for part in ("a", "b"):
             assert adapter.weights[name][part].shape == theirs[name][part].shape
         ours, want = np.asarray(adapter.weights[name]["a"]), theirs[name]["a"]
-        # A uniform variable is known by its bound and deviation; some thousand draws give both to a few percent.
+        # A uniform variable is known by its bound and deviation; some thousand draws give both closely.
         np.testing.assert_allclose(np.abs(ours).max(), np.abs(want).max(), rtol=0.02)
         np.testing.assert_allclose(ours.std(), want.std(), rtol=0.05)
         assert not np.array_equal(ours[0], ours[1])

@@ -3,7 +3,8 @@
     python -m launch.experiment --config=configs/nano.py --workdir=runs/nano
 
 `configs/nano.py:quick` is the same graph in a minute and a half, too small to find anything.
-Values marked (A) are the paper's, the others our reconstruction; none was chosen by the sign of a claimed effect.
+Values marked (A) are the paper's, the others our reconstruction; none was chosen by the sign of a claimed
+effect.
 """
 
 from ml_collections import ConfigDict

@@ -1,7 +1,7 @@
-"""The critic: a second adapter on the same base that answers "does this candidate generalise?" with yes or no.
+"""The critic: a second adapter on the same base, asked "does this candidate generalise?", answers yes or no.
 
-Trained on the generator's own surviving candidates, labelled by the verifier; score = logit(yes) - logit(no) at
-the first answer token. It is used to choose among candidates, never to choose training data.
+Trained on the generator's own surviving candidates, labelled by the verifier; score = logit(yes) - logit(no)
+at the first answer token. It is used to choose among candidates, never to choose training data.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from constellation.model.lora import Adapter
 from constellation.model.model import Model
-from constellation.model.score import log_prob
+from constellation.model.score import next_token_logits
 from constellation.samples import SampleSet
 from constellation.selftraining.batches import TrainingExample
 from constellation.tasks import trapdoor
@@ -23,9 +23,10 @@ from constellation.tasks.task import Split, Task
 def critic_examples(
     model: Model, tasks: Sequence[Task], samples: SampleSet, split: Callable[[Task], Split]
 ) -> list[TrainingExample]:
-    """One example a task with survivors: its prompt, and every distinct survivor with the question and its label.
+    """One example a task with survivors: the prompt, and every distinct survivor, the question and its label.
 
-    Candidates that miss a visible example are left out: the verifier drops them for free before the critic is asked.
+    Candidates that miss a visible example are left out: the verifier drops them for free before the critic
+    is asked.
     """
     yes_no = _answer_ids(model)
     pool = []
@@ -41,33 +42,37 @@ def critic_examples(
 
 
 def critic_scores(
-    model: Model, critic: Adapter, tasks: Sequence[Task], samples: SampleSet, split: Callable[[Task], Split]
+    model: Model,
+    critic: Adapter | None,
+    tasks: Sequence[Task],
+    samples: SampleSet,
+    split: Callable[[Task], Split],
 ) -> np.ndarray:
-    """logit(yes) - logit(no) of every distinct program [D] float64; NaN where it does not fit the visible examples."""
+    """logit(yes) - logit(no) of every distinct program: [D] float64, NaN where it does not fit."""
     scores = np.full(len(samples.task), np.nan)
-    prompts, answers, targets = [], [], []
+    prompts, asked, targets = [], [], []
     for t, task in enumerate(tasks):
         prompt, rows, questions = _questions(model, samples, t, split(task))
         if questions:
             prompts.append(prompt)
-            # log p(question, yes) - log p(question, no): what precedes the last token cancels.
-            answers.append([[*question, word] for question in questions for word in _answer_ids(model)])
+            asked.append(questions)
             targets.append(rows)
-    for rows, values in zip(targets, log_prob(model, critic, prompts, answers), strict=True):
-        scores[rows] = values[0::2] - values[1::2]
+    logits = next_token_logits(model, critic, prompts, asked, _answer_ids(model))
+    for rows, yes_no in zip(targets, logits, strict=True):
+        scores[rows] = yes_no[:, 0] - yes_no[:, 1]
     return scores
 
 
 def _questions(
     model: Model, samples: SampleSet, t: int, split: Split
 ) -> tuple[np.ndarray, np.ndarray, list[list[int]]]:
-    """A task's prompt, the table rows of its survivors, and for each the tokens from the prompt to the answer."""
+    """A task's prompt, the table rows of its survivors, and for each the tokens between prompt and answer."""
     prompt = model.tokenizer.chat(trapdoor.messages(split))
     table = samples.programs_of(t)
     rows = np.flatnonzero(samples.fits[table]) + table.start
     conversations = [
-        model.tokenizer.chat(trapdoor.critic_messages(split.visible, trapdoor.extract(str(samples.text[row]))))
-        for row in rows
+        model.tokenizer.chat(trapdoor.critic_messages(split.visible, trapdoor.extract(text)))
+        for text in map(str, samples.text[rows])
     ]
     # The template may render the first turn differently in a longer conversation: then nothing is shared.
     shared = len(prompt) if all(ids[: len(prompt)] == prompt for ids in conversations) else 1

@@ -1,11 +1,11 @@
 """Samples answers: one prefill a task, then many samples decoded side by side on that task's one prompt KV.
 
-A decoding batch has `slots` tasks by `width` samples. A row whose sample has ended takes the next sample of its
-task, and a slot whose task has ended takes the next task, so the batch stays full although answers differ in
-length. The device advances all rows by CHUNK tokens between two looks of the host.
+A decoding batch has `slots` tasks by `width` samples. A row whose sample has ended takes the next sample of
+its task, and a slot whose task has ended takes the next task, so the batch stays full although answers differ
+in length. The device advances all rows by CHUNK tokens between two looks of the host.
 
-The noise of a draw is addressed by (key, task, sample, position) alone: which row, slot or batch computes it does
-not matter. It does not matter to the logits either while the padded shapes stay the same, so then neither to the
+The noise of a draw is addressed by (key, task, sample, position) alone: which row, slot or batch computes it
+does not matter. Nor does it matter to the logits while the padded shapes stay the same, so then not to the
 tokens; between shapes logits differ by rounding, and a token only where its score leads by less than that.
 """
 
@@ -31,10 +31,12 @@ from constellation.sampling import SamplingConfig, scores
 if TYPE_CHECKING:
     from constellation.progress import Progress
 
-CHUNK = 4  # a sample idles (CHUNK - 1) / 2 steps after its end; a shorter chunk copies and dispatches more often
-WIDTH = 16  # samples a task in one batch; fewer finish a task more evenly, more share each read of its prompt
+CHUNK = 4  # a sample idles (CHUNK - 1) / 2 steps after its end; shorter chunks copy and dispatch more often
+WIDTH = 16  # most samples of a task side by side: few end evenly, many share each read of the prompt's KV
+WAVES = 2  # a row's least number of samples in turn, so that a long answer does not hold up a whole slot
 PREFILL = 8  # prompts in one prefill
-DENSE_LIMIT = 2**30  # bytes of float32 weights up to which int4 and LoRA are merged into plain ones for decoding
+SHORTEST = 64  # the least padded length of a prompt; longer ones are powers of two
+DENSE_LIMIT = 2**30  # bytes of float32 weights up to which int4 and LoRA are merged into plain ones to decode
 
 
 class Sample(NamedTuple):
@@ -97,10 +99,12 @@ class _Batch:
     ) -> None:
         self.config, self.key, self.first_sample, self.length = config, key, first_sample, length
         self.stop_ids = np.array(model.stop_ids)
-        self.fixed = (model.config, config, model.tokenizer.size, params, adapter)
-        self.slots = min(_power_of_two(tasks), max(rows // WIDTH, 1))
-        self.width = min(_power_of_two(config.n), max(rows // self.slots, 1))
-        capacity = -(-(config.max_new_tokens - 1) // CHUNK) * CHUNK
+        self.fixed = (model.config, config.without_sizes(), model.tokenizer.size, params, adapter)
+        self.width = max(min(WIDTH, _power_of_two(config.n) // WAVES, rows), 1)
+        self.slots = min(_power_of_two(tasks), rows // self.width)
+        if tasks <= self.slots:  # no task waits for a slot: give its samples all rows
+            self.width = min(_power_of_two(config.n), rows // self.slots)
+        capacity = max(-(-(config.max_new_tokens - 1) // CHUNK), 1) * CHUNK
         dtype = params["embed"].dtype
         self.prompt = _empty(model.config, (self.slots,), length, dtype)
         self.suffix = _empty(model.config, (self.slots, self.width), capacity, dtype)
@@ -123,7 +127,8 @@ class _Batch:
             if (self.task < 0).all():
                 return
             self._begin_samples()
-            self._advance()
+            if (self.sample >= 0).any():
+                self._advance()
             for slot in np.flatnonzero((self.task >= 0) & (self.sample < 0).all(axis=1)):
                 if not self.waiting[slot]:
                     yield int(self.task[slot]), [self._collect(ids) for ids in self.tokens[slot]]
@@ -139,14 +144,16 @@ class _Batch:
             words = np.zeros(size, np.uint32)
             for row, (_, prompt, task_id) in enumerate(group):
                 tokens[row, : len(prompt)], lengths[row], words[row] = prompt, len(prompt), word(task_id)
-            kv, first = _begin(*self.fixed, tokens, lengths, self.key, words, self.first_sample)
+            samples = self.first_sample + np.arange(self.config.n)
+            kv, first = _begin(*self.fixed, tokens, lengths, self.key, words, samples)
             first = np.asarray(first)
             for row, (task, _, _) in enumerate(group):
                 yield _Prompt(task, words[row], lengths[row], kv, row, first[row])
 
     def _begin_task(self, slot: int, prompt: _Prompt) -> None:
         self.prompt = _place(self.prompt, prompt.kv, slot, prompt.row)
-        self.task[slot], self.task_word[slot], self.prompt_length[slot] = prompt.task, prompt.word, prompt.length
+        self.task[slot], self.prompt_length[slot] = prompt.task, prompt.length
+        self.task_word[slot] = prompt.word
         self.tokens[slot, :, 0] = prompt.first
         unfinished = ~np.isin(prompt.first, self.stop_ids) & (self.config.max_new_tokens > 1)
         self.waiting[slot].extend(np.flatnonzero(unfinished).tolist())
@@ -202,20 +209,18 @@ def _begin(
     lengths: jax.Array,
     key: jax.Array,
     words: jax.Array,
-    first_sample: int,
+    samples: jax.Array,
 ) -> tuple[KV, jax.Array]:
-    """Prompts [P, T] of lengths [P] -> their KV, and the first token [P, n] of each sample."""
+    """Prompts [P, T] of lengths [P] -> their KV, and the first token [P, n] of the samples [n]."""
     positions = jnp.broadcast_to(jnp.arange(prompts.shape[1]), prompts.shape)
-    mask = jnp.tril(jnp.ones((prompts.shape[1],) * 2, bool)) & (positions < lengths[:, None])[:, None]  # [P, T, T]
+    causal = positions[:, :, None] >= positions[:, None]
+    mask = causal & (positions < lengths[:, None])[:, None]  # [P, T, T]
     hidden, kv = prefill(config, params, adapter, prompts, positions, mask)
     last = jnp.take_along_axis(hidden, lengths[:, None, None] - 1, axis=1)[:, 0]  # [P, D]
-    after = logits(config, params, last)[:, :vocabulary]  # [P, V]
-
-    def first(logits: jax.Array, word: jax.Array, sample: jax.Array) -> jax.Array:
-        return draw(logits, key, word, sample, 0, sampling)
-
-    samples = first_sample + jnp.arange(sampling.n)
-    return kv, jax.vmap(jax.vmap(first, (None, None, 0)), (0, 0, None))(after, words, samples)
+    after = logits(config, params, last)[:, :vocabulary]
+    over_samples = jax.vmap(draw, (None, None, None, 0, None, None))
+    over_tasks = jax.vmap(over_samples, (0, None, 0, None, None, None))
+    return kv, over_tasks(after, key, words, samples, 0, sampling)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnames="suffix")
@@ -226,7 +231,7 @@ def _extend(
     params: Params,
     adapter: Adapter | None,
     prompt: KV,
-    prompt_length: jax.Array,
+    lengths: jax.Array,
     suffix: KV,
     key: jax.Array,
     words: jax.Array,
@@ -237,28 +242,36 @@ def _extend(
     """CHUNK more tokens for each of G slots x W rows.
 
     Args:
-        prompt: KV of the slots, of which the first prompt_length [G] positions are read.
-        suffix: KV of the rows, of which the first counts - 1 positions are read; overwritten.
+        prompt: KV [L, G, ...] of the slots, of which the first lengths [G] positions are read.
+        suffix: KV [L, G, W, ...] of the rows, of which the first counts - 1 positions are read; overwritten.
         words: [G] of the tasks' ids.
-        samples, counts, tokens: [G, W] the rows' samples, how many tokens they have and the last of these.
+        samples, counts, tokens: [G, W] the rows' samples, how many tokens they have, and the last of these.
 
     Returns:
-        [G, W, CHUNK] tokens and the suffix that holds them.
+        [G, W, CHUNK] tokens, and the suffix with the KV of `tokens` and of all but the last of them.
     """
 
-    def step(token: jax.Array, index: jax.Array, recent: KV, prompt: KV, length: jax.Array, count: jax.Array, suffix: KV):
+    def step(
+        token: jax.Array,
+        index: jax.Array,
+        recent: KV,
+        prompt: KV,
+        length: jax.Array,
+        count: jax.Array,
+        suffix: KV,
+    ) -> tuple[jax.Array, KV]:
         caches = (prompt, length), (suffix, count - 1), (recent, index)
         return decode_step(config, params, adapter, token, length + count - 1 + index, caches)
 
-    # KV have their batch axes after L. A chunk's own KV are kept apart, where one index serves all rows.
-    step_of_rows = jax.vmap(step, (0, None, 1, None, None, 0, 1), (0, 1))
-    step_of_slots = jax.vmap(step_of_rows, (0, None, 1, 1, 0, 0, 1), (0, 1))
+    # The KV of this chunk are kept apart until its end, since there one index serves all rows.
+    over_rows = jax.vmap(step, (0, None, 1, None, None, 0, 1), (0, 1))
+    over_slots = jax.vmap(over_rows, (0, None, 1, 1, 0, 0, 1), (0, 1))
     draw_rows = jax.vmap(draw, (0, None, None, 0, 0, None))
     draw_slots = jax.vmap(draw_rows, (0, None, 0, 0, 0, None))
 
     def one(carry: tuple[jax.Array, KV], index: jax.Array) -> tuple[tuple[jax.Array, KV], jax.Array]:
         token, recent = carry
-        hidden, new = step_of_slots(token, index, recent, prompt, prompt_length, counts, suffix)
+        hidden, new = over_slots(token, index, recent, prompt, lengths, counts, suffix)
         after = logits(config, params, hidden)[..., :vocabulary]
         token = draw_slots(after, key, words, samples, counts + index, sampling)
         return (token, append(recent, new, index)), token
@@ -269,12 +282,19 @@ def _extend(
 
 
 def draw(
-    logits: jax.Array, key: jax.Array, word: jax.Array, sample: jax.Array, position: jax.Array, config: SamplingConfig
+    logits: jax.Array,
+    key: jax.Array,
+    word: jax.Array,
+    sample: jax.Array,
+    position: jax.Array,
+    sampling: SamplingConfig,
 ) -> jax.Array:
-    """The token [] that a sample draws at a position of its answer from logits [V]."""
+    """The token [] that a sample of a task draws from logits [V] at a position of its answer."""
     for part in (word, sample, position):
         key = jax.random.fold_in(key, part)
-    return jnp.argmax(scores(logits, key, config)).astype(jnp.int32)
+    score = scores(logits, key, sampling)
+    # The argmax, as two reductions that XLA:CPU vectorises; jnp.argmax takes three times as long as the noise.
+    return jnp.min(jnp.where(score == score.max(), jnp.arange(score.size), score.size - 1))
 
 
 @functools.partial(jax.jit, donate_argnums=0)
@@ -283,7 +303,7 @@ def _place(cache: KV, prompts: KV, slot: int, row: int) -> KV:
 
 
 def _append_chunk(suffix: KV, recent: KV, lengths: jax.Array) -> KV:
-    """Writes the chunk at positions lengths [G, W] ... of the rows, by selection: XLA:CPU scatters row by row."""
+    """Writes a chunk after the first lengths [G, W] positions. XLA:CPU selects faster than it scatters."""
     position = jnp.arange(suffix.k.shape[-1])
     k, v = suffix
     for index in range(CHUNK):
@@ -295,9 +315,8 @@ def _append_chunk(suffix: KV, recent: KV, lengths: jax.Array) -> KV:
 
 def _empty(config: ModelConfig, batch: tuple[int, ...], positions: int, dtype: jnp.dtype) -> KV:
     heads = (config.num_hidden_layers, *batch, config.num_key_value_heads)
-    return KV(
-        jnp.zeros((*heads, config.head_dim, positions), dtype), jnp.zeros((*heads, positions, config.head_dim), dtype)
-    )
+    keys = jnp.zeros((*heads, config.head_dim, positions), dtype)
+    return KV(keys, keys.mT)
 
 
 @jax.jit
@@ -311,17 +330,20 @@ def _merged(params: Params, adapter: Adapter | None) -> Params:
     return params | {"layers": layers}
 
 
-def _for_decoding(config: ModelConfig, params: Params, adapter: Adapter | None) -> tuple[Params, Adapter | None]:
-    """Merged weights for a small float32 model; a large one has no room for them, and bfloat16 would round LoRA away."""
-    count = config.num_hidden_layers * sum(out * inner for out, inner in projection_shapes(config).values())
-    if params["embed"].dtype != jnp.float32 or 4 * count > DENSE_LIMIT:
+def _for_decoding(
+    config: ModelConfig, params: Params, adapter: Adapter | None
+) -> tuple[Params, Adapter | None]:
+    """Merged weights if the model is small and float32: bfloat16 would round an adapter's updates away."""
+    shapes = projection_shapes(config).values()
+    size = 4 * config.num_hidden_layers * sum(out * inner for out, inner in shapes)
+    if params["embed"].dtype != jnp.float32 or size > DENSE_LIMIT:
         return params, adapter
     return _merged(params, adapter), None
 
 
 def _padded(length: int) -> int:
     """The bucket of a prompt length."""
-    return max(32, _power_of_two(length))
+    return max(SHORTEST, _power_of_two(length))
 
 
 def _power_of_two(count: int) -> int:

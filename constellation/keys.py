@@ -1,7 +1,7 @@
 """Addressed randomness: every draw has a key made of the seed and the place where the draw is used.
 
-An address is folded part by part in the order (purpose, arm, replicate, task, sample, position), so a draw is the
-same under any batching, device count or resume, and two places share one only if 32-bit hashes collide.
+An address is folded part by part in the order (purpose, arm, replicate, task, sample, position), so a draw is
+the same under any batching, device count or resume, and two places share one only if 32-bit hashes collide.
 """
 
 from __future__ import annotations

@@ -39,6 +39,10 @@ class SamplingConfig:
             if not valid:
                 raise UserError(f"sampling.{name} = {getattr(self, name)} must be {wanted}")
 
+    def without_sizes(self) -> SamplingConfig:
+        """What matters to a single draw: compiled functions are shared by all sizes."""
+        return dataclasses.replace(self, n=1, max_new_tokens=1)
+
 
 def scores(logits: jax.Array, key: jax.Array, config: SamplingConfig) -> jax.Array:
     """Scores whose argmax is the token: filtered logits / temperature + Gumbel noise (1611.01144, eq. 1).

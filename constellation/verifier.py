@@ -15,7 +15,7 @@ class Verdict:
 
     Attributes:
         parsed: whether the text is a program.
-        faults: faults over all examples of the split; strictness makes any fault on an example a failure of it.
+        faults: faults over all examples of the split; any fault on an example makes it wrong (strict mode).
         fits: correct on every visible example (what lets a candidate survive).
         generalises: correct on every visible and every held-out example (paper A's "correct").
         outputs: its outputs on the held-out inputs, None where it faults; () for what is no program.

@@ -2,8 +2,8 @@
 
     python -m launch.evaluate --checkpoint=runs/nano/stages/v1/adapter --bank=hard --k=1,8,64
 
-The checkpoint says which base model, prompts and sampling it was trained with; the base alone (theta0) is evaluated
-with --checkpoint=none and the settings of --config.
+The checkpoint says which base model, prompts and sampling it was trained with; the base alone (theta0) is
+evaluated with --checkpoint=none and the settings of --config.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from launch import common
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
-CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Orbax directory of a trained adapter, or 'none' for the base")
+CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", None, "Orbax directory of a trained adapter, or 'none' for the base"
+)
 BANK = flags.DEFINE_string("bank", "hard", "bank of tasks: easy, hard, withheld, tuning_easy or tuning_hard")
 K = flags.DEFINE_list("k", ["1", "8", "64"], "the k of pass@k")
 SAMPLES = flags.DEFINE_integer("samples", 128, "samples a task, at least the largest k", lower_bound=1)

@@ -70,7 +70,9 @@ def test_temperature_zero_is_greedy():
     assert jnp.argmax(scores(LOGITS[0], jax.random.key(0), config)) == LOGITS[0].argmax()
 
 
-@pytest.mark.parametrize("field", [{"n": 0}, {"temperature": -1}, {"top_k": -1}, {"top_p": 0}, {"max_new_tokens": 0}])
-def test_settings_out_of_range(field: dict[str, float]):
-    with pytest.raises(UserError, match=f"sampling.{next(iter(field))}"):
-        SamplingConfig(**({"n": 1} | field))  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("field", "value"), [("n", 0), ("temperature", -1), ("top_k", -1), ("top_p", 0), ("max_new_tokens", 0)]
+)
+def test_settings_out_of_range(field: str, value: int):
+    with pytest.raises(UserError, match=f"sampling.{field}"):
+        SamplingConfig(**({"n": 1} | {field: value}))

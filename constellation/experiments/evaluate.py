@@ -4,47 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from constellation import checkpoints, keys
+from constellation import keys
 from constellation.errors import UserError
 from constellation.evaluation.pass_at_k import pass_at_k
+from constellation.experiments.star_config import BASE, CRITIC
 from constellation.experiments.star_study import draw_samples
-from constellation.model.model import load_model
+from constellation.model.model import load_model, model_hash
 from constellation.sampling import SamplingConfig
 from constellation.selftraining.finetune import load_adapter
 from constellation.tasks import trapdoor
 
 
-def evaluate_checkpoint(config: ConfigDict, checkpoint: str | None, bank: str, k: Sequence[str], n: int) -> None:
+def evaluate_checkpoint(
+    config: ConfigDict, checkpoint: str | None, bank: str, k: Sequence[str], n: int
+) -> None:
     """Prints pass@k and visible-fit@k of a generator, with the standard error over tasks.
 
     Args:
-        config: of an experiment; a checkpoint's own replaces it.
+        config: of an experiment; a checkpoint's own replaces it, but for where the base model lies.
         checkpoint: an adapter's Orbax directory, or "none" for the base of `config`.
         bank: name of the bank.
         k: whole numbers, as text.
         n: samples a task.
 
     Raises:
-        UserError: no such checkpoint or bank, a k that is no whole number in 1..n.
+        UserError: no such checkpoint, base model or bank, a k that is no whole number in 1..n.
     """
     if checkpoint is None:
         raise UserError("--checkpoint is missing: give the adapter's directory, or 'none' for the base model")
-    ks = [int(text) for text in k if text.isdigit()]
-    if len(ks) != len(k) or not all(1 <= value <= n for value in ks):
+    ks = [int(text) for text in k if text.isdecimal()]
+    if not ks or len(ks) != len(k) or not all(1 <= value <= n for value in ks):
         raise UserError(f"--k={','.join(k)}: give whole numbers from 1 to --samples={n}")
-    name, directory = "theta0", Path(checkpoint)
+    name, adapter = BASE, None
     if checkpoint != "none":
-        if not checkpoints.steps(directory):
-            raise UserError(f"no checkpoint in {checkpoint}: give the 'adapter' directory of a finished training stage")
-        _, metadata, _ = checkpoints.restore(directory)
-        config, name = ConfigDict(metadata["config"]), metadata["name"]
+        adapter, metadata = load_adapter(Path(checkpoint))
+        name, config = metadata["name"], _own_config(metadata, config.model.dir)
+        if name == CRITIC:
+            raise UserError(f"{checkpoint} is the critic's, which answers no task: give a generator's")
     tasks = trapdoor.make_bank(bank, config.tasks.bank_size, config.tasks.seed)
     model = load_model(config.model.dir, config.model.quantization, config.model.dtype)
-    adapter = load_adapter(model, directory)[0] if checkpoint != "none" else None
     samples = draw_samples(
         model,
         adapter,
@@ -66,3 +69,20 @@ def evaluate_checkpoint(config: ConfigDict, checkpoint: str | None, bank: str, k
             error = np.std(per_task, ddof=1) / np.sqrt(len(per_task)) if len(per_task) > 1 else 0.0
             cells.append(f"{100 * np.mean(per_task):8.1f} +- {100 * error:3.1f}")
         print(f"{value:>5} {cells[0]:>16} {cells[1]:>16}")
+
+
+def _own_config(metadata: dict[str, Any], given: str) -> ConfigDict:
+    """The config a checkpoint was trained with; its base model may have moved to the directory `given`."""
+    config, wanted = ConfigDict(metadata["config"]), metadata["model"]["hash"]
+    for directory in (config.model.dir, given):
+        try:
+            found = model_hash(directory, config.model.quantization, config.model.dtype)
+        except UserError:  # no weights there
+            continue
+        if found == wanted:
+            config.model.dir = directory
+            return config
+    raise UserError(
+        f"neither {config.model.dir} nor {given} holds the base model that {metadata['name']} was trained on "
+        f"(hash {wanted[:12]}): give its directory as --config.model.dir"
+    )

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from constellation.conductor import Stage, finished_stage
+from constellation.conductor import finished_stage
 from constellation.errors import UserError
-from constellation.experiments.star_study import BANKS, SAMPLES, TASKS
+from constellation.experiments.star_config import BASE, START
+from constellation.experiments.star_study import BANKS, SAMPLES, SCORES, TASKS
 from constellation.samples import SampleSet
+from constellation.tasks.prompts import examples_text
 from constellation.tasks.task import Task, read_tasks, split
 
 SHOWN = 8  # candidates a model
@@ -25,32 +27,42 @@ def inspect_task(workdir: str, wanted: str) -> None:
     bank, index, task = _find(workdir, wanted)
     print(f"task {task.id} ({bank}:{index}), {task.atoms} atoms, inputs: {task.family}")
     print(f"secret program  {task.program}\n")
-    found = sorted(
-        (path for path in Path(workdir, "stages").glob(f"samples_*_{bank}_*") if (path / SAMPLES).exists()),
-        key=lambda path: path.stat().st_mtime,
-    )
-    shown_split = None
-    for path in found:
-        model, _, seed = path.name.removeprefix("samples_").rsplit("_", 2)
-        stage = finished_stage(workdir, path.name)
-        samples = SampleSet.load(stage.path / SAMPLES)
-        if seed != shown_split:
-            shown_split = seed
-            _print_examples(task, int(seed), samples.meta["tasks"]["visible"])
-        _print_candidates(model, samples, index, _scores(workdir, model, bank, seed))
+    for seed, models in _sampled(workdir, bank).items():
+        for number, model in enumerate(models):
+            stage = finished_stage(workdir, f"samples_{model}_{bank}_{seed}")
+            samples = SampleSet.load(stage.path / SAMPLES)
+            if number == 0:
+                _print_examples(task, seed, samples.meta["tasks"]["visible"])
+            _print_candidates(model, samples, index, _scores(workdir, f"{model}_{bank}_{seed}"))
 
 
 def _find(workdir: str, wanted: str) -> tuple[str, int, Task]:
     name, _, number = wanted.partition(":")
     banks = {bank: read_tasks(finished_stage(workdir, f"bank_{bank}").path / TASKS) for bank in BANKS}
-    if name in banks and number.isdigit() and int(number) < len(banks[name]):
+    if name in banks and number.isdecimal() and int(number) < len(banks[name]):
         return name, int(number), banks[name][int(number)]
     for bank, tasks in banks.items():
         for index, task in enumerate(tasks):
             if wanted in (task.id, task.signature):
                 return bank, index, task
     size = len(banks[BANKS[0]])
-    raise UserError(f"no task {wanted!r}: give <bank>:<0..{size - 1}> with a bank of {', '.join(BANKS)}, or a task's id")
+    raise UserError(
+        f"no task {wanted!r}: give <bank>:<0..{size - 1}> with a bank of {', '.join(BANKS)}, or a task's id"
+    )
+
+
+def _sampled(workdir: str, bank: str) -> dict[int, list[str]]:
+    """Split seed -> the models sampled under it, in order of training; the seed of most models first."""
+    models: dict[int, list[str]] = {}
+    for record in Path(workdir, "stages").glob(f"samples_*_{bank}_*/stage.json"):
+        model, _, seed = record.parent.name.removeprefix("samples_").rsplit("_", 2)
+        if seed.isdecimal():  # not the directory of a stage that is still running
+            models.setdefault(int(seed), []).append(model)
+    order = sorted(models, key=lambda seed: (-len(models[seed]), seed))
+    return {
+        seed: sorted(models[seed], key=lambda model: (model != BASE, model != START, len(model), model))
+        for seed in order
+    }
 
 
 def _print_examples(task: Task, seed: int, visible: int) -> None:
@@ -58,29 +70,29 @@ def _print_examples(task: Task, seed: int, visible: int) -> None:
     print(f"split seed {seed}")
     for label, examples in (("visible", shown), ("held out", held_out)):
         for example in examples:
-            print(f"  {label:<9} {example.inputs[0]!r} -> {example.output!r}")
+            print(f"  {label:<9} {examples_text([example])}")
     print()
 
 
-def _scores(workdir: str, model: str, bank: str, seed: str) -> np.ndarray | None:
+def _scores(workdir: str, name: str) -> np.ndarray | None:
     try:
-        stage: Stage = finished_stage(workdir, f"scores_{model}_{bank}_{seed}")
+        return np.load(finished_stage(workdir, f"scores_{name}").path / SCORES)
     except UserError:
         return None
-    return np.load(stage.path / "scores.npy")
 
 
 def _print_candidates(model: str, samples: SampleSet, index: int, scores: np.ndarray | None) -> None:
     counts = Counter(samples.program[index].tolist())
     solved = sum(count for row, count in counts.items() if samples.generalises[row])
-    print(f"{model}: {solved} of {samples.n} samples generalise, {len(counts)} distinct")
-    # survivors first, then what is drawn most often
-    order = sorted(counts, key=lambda row: (-int(samples.fits[row]), -counts[row], row))
+    print(f"{model}: {solved} of {samples.n} samples generalise, {len(counts)} distinct programs")
+    picks = _picks([row for row in counts if samples.fits[row]], scores)
+    # what is handed in, then the other survivors, then what is drawn most often
+    order = sorted(counts, key=lambda row: (row not in picks, not samples.fits[row], -counts[row], row))
     for row in order[:SHOWN]:
         verdict = (
             "generalises"
             if samples.generalises[row]
-            else "fits the visible examples"
+            else "fits the visible examples only"
             if samples.fits[row]
             else "wrong"
             if samples.parsed[row]
@@ -88,5 +100,19 @@ def _print_candidates(model: str, samples: SampleSet, index: int, scores: np.nda
         )
         probes = f", {samples.probe_correct[row]} probes right" if samples.probe_correct[row] >= 0 else ""
         score = f", critic {scores[row]:+.2f}" if scores is not None and np.isfinite(scores[row]) else ""
-        print(f"  {counts[row]:>4} x  {samples.text[row]}\n          {verdict}{probes}{score}")
+        picked = f"  <- {', '.join(picks[row])}" if row in picks else ""
+        print(f"  {counts[row]:>4} x  {samples.text[row]}\n          {verdict}{probes}{score}{picked}")
+    if len(order) > SHOWN:
+        print(f"          ... and {len(order) - SHOWN} more")
     print()
+
+
+def _picks(survivors: list[int], scores: np.ndarray | None) -> dict[int, list[str]]:
+    """Which survivors are handed in of all samples: rows are in order of first appearance."""
+    picks: dict[int, list[str]] = {}
+    if survivors:
+        picks.setdefault(min(survivors), []).append("first survivor")
+        if scores is not None:
+            best = max(survivors, key=lambda row: (scores[row], -row))
+            picks.setdefault(best, []).append("the critic's pick")
+    return picks

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from ml_collections import ConfigDict
@@ -23,8 +22,18 @@ from constellation.model.decoder import Params, init_params
 from constellation.model.port import save_hf
 from constellation.pretraining import PretrainingBatch, make_train_step
 from constellation.progress import Metrics, Progress
-from constellation.tasks.corpus import shards
-from constellation.tasks.nano_tokenizer import ARROW, ASSISTANT, END, NEWLINE, PAD, USER, build_tokenizer, save_tokenizer, spelt
+from constellation.tasks.corpus import shard_path, shards
+from constellation.tasks.nano_tokenizer import (
+    ARROW,
+    ASSISTANT,
+    END,
+    NEWLINE,
+    PAD,
+    USER,
+    build_tokenizer,
+    save_tokenizer,
+    spelt,
+)
 from constellation.tasks.prompts import examples_text
 from constellation.tasks.task import Task, addressed_random, read_tasks
 
@@ -54,26 +63,30 @@ def pretrain(config: ConfigDict, workdir: str) -> None:
     if checkpoints.steps(directory / "checkpoint"):
         state, metadata, step = checkpoints.restore(directory / "checkpoint", template=state)
         if metadata != recipe:
-            raise UserError(f"{workdir} holds a run with another recipe; give another --workdir, or set the config back")
+            raise UserError(
+                f"{workdir} holds a run with another recipe; give another --workdir, or set the config back"
+            )
     train_step = make_train_step(model_config, optimizer)
     with (
         Metrics(directory / "metrics", resumed_from=step or None) as metrics,
         Progress("pretraining", total, "steps", done=step) as progress,
     ):
         for batch in _batches(config, tokenizer, directory, first=step):
-            # One step at a time: several in flight on a CPU's virtual devices can starve their own collectives.
+            # One step at a time: several in flight on virtual devices can starve their own collectives.
             *state, measured = jax.block_until_ready(train_step(*state, batch))
             step += 1
             if step % 50 == 0:
                 measured = {name: float(value) for name, value in measured.items()}
                 if not np.isfinite(measured["loss"]):
-                    raise UserError(f"the loss is {measured['loss']} at step {step}: lower config.learning_rate")
+                    raise UserError(
+                        f"the loss is {measured['loss']} at step {step}: lower config.learning_rate"
+                    )
                 metrics.write(step, **measured)
                 progress.update(50, loss=measured["loss"], accuracy=measured["answer_accuracy"])
             if step % config.checkpoint_every == 0 or step == total:
                 checkpoints.save(directory / "checkpoint", step, tuple(state), recipe)
     write_model(directory / "model", model_config, state[0])
-    write_skeletons(directory / "shards", directory / "model")
+    write_skeletons(directory / "shards", config.corpus.shards, directory / "model")
 
 
 def make_optimizer(config: ConfigDict, total: int) -> optax.GradientTransformation:
@@ -101,27 +114,37 @@ def make_optimizer(config: ConfigDict, total: int) -> optax.GradientTransformati
 
 
 def write_model(directory: Path, config: ModelConfig, params: Params) -> None:
-    """The directory that `model.dir` accepts: weights, config, tokenizer, chat template, generation config."""
+    """What `model.dir` accepts: weights, config, tokenizer with chat template, generation config."""
     save_hf(directory, config, params)
     save_tokenizer(directory)
-    end = build_tokenizer().token_to_id(END)
-    generation = {"eos_token_id": [end], "pad_token_id": build_tokenizer().token_to_id(PAD), "do_sample": True}
-    (directory / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
+    end, pad = map(build_tokenizer().token_to_id, (END, PAD))
+    generation = {"eos_token_id": [end], "pad_token_id": pad, "do_sample": True}
+    (directory / "generation_config.json").write_text(
+        json.dumps(generation, indent=2) + "\n", encoding="utf-8"
+    )
 
 
-def write_skeletons(shard_directory: Path, directory: Path) -> None:
-    """Lists the skeletons of all pretraining programs beside the model: a study reports novelty against them."""
-    skeletons = {task.skeleton for path in sorted(shard_directory.glob("*.jsonl")) for task in read_tasks(path)}
+def write_skeletons(shard_directory: Path, count: int, directory: Path) -> None:
+    """Lists the skeletons of all pretraining programs beside the model, for a study to report novelty by."""
+    paths = [shard_path(shard_directory, index) for index in range(count)]
+    skeletons = {task.skeleton for path in paths for task in read_tasks(path)}
     (directory / SKELETONS).write_text("\n".join(sorted(skeletons)) + "\n", encoding="utf-8")
 
 
-def _batches(config: ConfigDict, tokenizer: Tokenizer, directory: Path, first: int) -> Iterator[PretrainingBatch]:
+def _batches(
+    config: ConfigDict, tokenizer: Tokenizer, directory: Path, first: int
+) -> Iterator[PretrainingBatch]:
     """The batches from step `first` on: shard by shard, and within a shard view by view."""
     corpus = config.corpus
     a_view = corpus.tasks_per_shard // config.batch_size
     shard, skipped = divmod(first, a_view * corpus.views)
     stream = shards(
-        directory / "shards", config.seed, shard, corpus.shards, corpus.tasks_per_shard, corpus.mixture.to_dict()
+        directory / "shards",
+        config.seed,
+        shard,
+        corpus.shards,
+        corpus.tasks_per_shard,
+        corpus.mixture.to_dict(),
     )
     for number, tasks in enumerate(stream, start=shard):
         for view in range(corpus.views):
@@ -133,8 +156,10 @@ def _batches(config: ConfigDict, tokenizer: Tokenizer, directory: Path, first: i
             skipped = 0
 
 
-def view_batches(tasks: list[Task], tokenizer: Tokenizer, rng: random.Random, config: ConfigDict) -> list[PretrainingBatch]:
-    """Every task once, through freshly drawn visible examples, in batches of similar length and random order."""
+def view_batches(
+    tasks: list[Task], tokenizer: Tokenizer, rng: random.Random, config: ConfigDict
+) -> list[PretrainingBatch]:
+    """Every task once, through freshly drawn visible examples, in random batches of similar length."""
     counts, weights = [int(count) for count in config.corpus.visible], list(config.corpus.visible.values())
     prompts = []
     for task in tasks:
@@ -151,15 +176,26 @@ def view_batches(tasks: list[Task], tokenizer: Tokenizer, rng: random.Random, co
     groups = [order[start : start + size] for start in range(0, len(order) - size + 1, size)]
     rng.shuffle(groups)
     # A token is a target if it belongs to an answer, or, with less weight, to the output of an example.
-    opens, closes = (tokenizer.token_to_id(spelt(lexeme)) for lexeme in (ARROW, NEWLINE))
+    vocabulary = tokenizer.get_vocab()
+    opens, closes = vocabulary[spelt(ARROW)], vocabulary[spelt(NEWLINE)]
     return [
-        _collate([prompt_ids[i] for i in group], [answer_ids[i] for i in group], opens, closes, config.output_weight)
+        _collate(
+            [prompt_ids[i] for i in group],
+            [answer_ids[i] for i in group],
+            opens,
+            closes,
+            config.output_weight,
+        )
         for group in groups
     ]
 
 
 def _collate(
-    prompts: list[np.ndarray], answers: list[np.ndarray], opens: int, closes: int, output_weight: float
+    prompts: list[np.ndarray],
+    answers: list[np.ndarray],
+    opens: int,
+    closes: int,
+    output_weight: float,
 ) -> PretrainingBatch:
     longest = max(len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True))
     width = -(-longest // WIDTH_STEP) * WIDTH_STEP

@@ -1,8 +1,8 @@
 """The STaR study as a graph of stages: warm start, rounds, critic, evaluation, report.
 
-    tasks -> gen_v0 (supervised warm start) -> v1 -> v2 ... (own generalising programs)
-                        |                        |
-                     critic                 samples of theta0, gen_v0 and every round on every bank -> report
+tasks -> gen_v0 (supervised warm start) -> v1 -> v2 ... (own generalising programs)
+                    |                        |
+                 critic                 samples of theta0, gen_v0 and every round on every bank -> report
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import functools
 import json
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from constellation import keys
-from constellation.conductor import Conductor, Stage, provenance
+from constellation.conductor import Conductor, Stage, digest, provenance
 from constellation.critic import critic_examples, critic_scores
-from constellation.errors import UserError
 from constellation.evaluation.report import write_report
 from constellation.evaluation.study import AnalysisConfig, SetKey, StageSummary, StudyResults, TaskInfo
+from constellation.experiments.star_config import BASE, CRITIC, START, check
 from constellation.generator import sample
 from constellation.model.lora import Adapter, init_adapter
-from constellation.model.model import Model, load_model, model_hash
+from constellation.model.model import Model, check_model, load_model
 from constellation.progress import Progress, read_metrics
 from constellation.samples import SampleSet, collect
 from constellation.sampling import SamplingConfig
@@ -39,30 +39,29 @@ from constellation.tasks import trapdoor
 from constellation.tasks.task import Split, Task, read_tasks, split, write_tasks
 from constellation.verifier import Verdict
 
-TASKS, SAMPLES, SUMMARY, SKELETONS = "tasks.jsonl", "samples.npz", "summary.json", "training_skeletons.txt"
+TASKS, SAMPLES, SCORES, SUMMARY = "tasks.jsonl", "samples.npz", "scores.npy", "summary.json"
+SKELETONS = "training_skeletons.txt"
 BANKS = ("easy", "hard", "withheld")
-BASE, START = "theta0", "gen_v0"
-RESTARTS = (BASE, START, "continue")
 
 
 def run(config: ConfigDict, workdir: str) -> Path:
     """Runs, or continues, the whole study; returns the path of the report.
 
     Raises:
-        UserError: a config value that is not allowed, a model that cannot be loaded, or a workdir of another study.
+        UserError: a config value that is not allowed, a model that cannot be loaded (both found before the
+            workdir is touched), or a workdir of another study.
     """
+    check(config)
+    model = check_model(config.model.dir, config.model.quantization, config.model.dtype)
     with Conductor(workdir) as conductor:
-        return StarStudy(config, conductor).report()
+        return StarStudy(config, conductor, model).report()
 
 
 class StarStudy:
     """The stages, each a method that returns it finished; a stage asks for its inputs itself."""
 
-    def __init__(self, config: ConfigDict, conductor: Conductor):
-        if config.star.restart not in RESTARTS:
-            raise UserError(f"config.star.restart = {config.star.restart!r}: use one of {', '.join(RESTARTS)}")
-        self.config, self.conductor = config, conductor
-        self.model_hash = model_hash(config.model.dir, config.model.quantization, config.model.dtype)
+    def __init__(self, config: ConfigDict, conductor: Conductor, model_hash: str):
+        self.config, self.conductor, self.model_hash = config, conductor, model_hash
 
     @functools.cached_property
     def model(self) -> Model:
@@ -78,20 +77,20 @@ class StarStudy:
             f"bank_{name}",
             fields={"tasks": {"seed": tasks.seed, "bank_size": tasks.bank_size}},
             version=1,
-            run=lambda path: write_tasks(
-                path / "tasks.jsonl", trapdoor.make_bank(name, tasks.bank_size, tasks.seed)
+            run=lambda path: _write_tasks(
+                path, trapdoor.make_bank(name, tasks.bank_size, tasks.seed), tasks.bank_size
             ),
         )
 
-    def training_tasks(self, role: str, section: ConfigDict, max_atoms: int, batch: int = 0) -> Stage:
-        """Fresh tasks of a training role; `batch` numbers the rounds that draw from the same role."""
-        seed, count = self.config.tasks.seed, section.tasks
+    def training_tasks(self, name: str, role: str, max_atoms: int, batch: int = 0) -> Stage:
+        """Fresh tasks for the training stage `name`; `batch` numbers the rounds, which draw from one role."""
+        seed, count = self.config.tasks.seed, self.config[role].tasks
         return self.conductor.stage(
-            f"tasks_{role}_{max_atoms}_atoms" + (f"_{batch}" if batch else ""),
-            fields={"tasks.seed": seed, f"{role}.tasks": count},
+            f"tasks_{name}",
+            fields={"tasks.seed": seed, f"{role}.tasks": count, f"{role}.max_atoms": max_atoms},
             version=1,
-            run=lambda path: write_tasks(
-                path / TASKS, trapdoor.training_tasks(role, count, max_atoms, seed, batch)
+            run=lambda path: _write_tasks(
+                path, trapdoor.training_tasks(role, count, max_atoms, seed, batch), count
             ),
         )
 
@@ -100,7 +99,7 @@ class StarStudy:
     def warm_start(self) -> Stage:
         """gen_v0: the base's first adapter, supervised on secret programs of the warm-start role."""
         section = self.config.warm_start
-        tasks = self.training_tasks("warm_start", section, section.max_atoms)
+        tasks = self.training_tasks(START, "warm_start", section.max_atoms)
 
         def train(path: Path) -> None:
             pool = warm_start_examples(self.model, read_tasks(tasks.path / TASKS), self._splits)
@@ -117,34 +116,37 @@ class StarStudy:
         """
         if number == 0:
             return self.warm_start()
-        section = self.config.star
+        section, name = self.config.star, self.round_name(number, max_atoms)
         before = self.round(number - 1, max_atoms)
         samples = self.round_samples(number, max_atoms)
-        tasks = self.training_tasks("star", section, max_atoms, number)
+        tasks = self.round_tasks(number, max_atoms)
         start = {BASE: None, START: self.warm_start(), "continue": before}[section.restart]
-        fields = {name: section[name] for name in ("restart", "keep", "passes", "tasks")}
+        fields = {field: section[field] for field in ("restart", "keep", "passes", "tasks")}
 
         def train(path: Path) -> None:
+            drawn = SampleSet.load(samples.path / SAMPLES)
             pool = star_examples(
-                self.model, read_tasks(tasks.path / TASKS), SampleSet.load(samples.path / SAMPLES), self._splits, section.keep
+                self.model, read_tasks(tasks.path / TASKS), drawn, self._splits, section.keep
             )
-            self._train(path, samples.name, start, pool, section.passes * section.tasks)
+            self._train(path, name, start, pool, section.passes * section.tasks)
 
         return self.conductor.stage(
-            self.round_name(number, max_atoms),
+            name,
             fields=self._training_fields({"star": fields}),
             inputs=[tasks, samples, *([start] if start else [])],
             version=1,
             run=train,
         )
 
+    def round_tasks(self, number: int, max_atoms: int) -> Stage:
+        """A round's fresh tasks."""
+        return self.training_tasks(self.round_name(number, max_atoms), "star", max_atoms, number)
+
     def round_samples(self, number: int, max_atoms: int) -> Stage:
         """What the last round's generator answers to a round's fresh tasks."""
-        name = self.round_name(number, max_atoms)
-        tasks = self.training_tasks("star", self.config.star, max_atoms, number)
-        return self.samples(
-            f"{name}_samples", tasks, self.round(number - 1, max_atoms), self.config.star.samples, "star round", name
-        )
+        name, tasks = self.round_name(number, max_atoms), self.round_tasks(number, max_atoms)
+        before = self.round(number - 1, max_atoms)
+        return self.samples(f"{name}_samples", tasks, before, "star.samples", "star round", name)
 
     def round_name(self, number: int, max_atoms: int) -> str:
         """v1, v2, ...; those of the arm with other tasks say so."""
@@ -162,33 +164,44 @@ class StarStudy:
     def arm(self) -> dict[str, Stage | None]:
         """The last round of the arm self-trained on other tasks, if the config asks for it."""
         star = self.config.star
-        if star.arm_max_atoms in (0, star.max_atoms):
+        if star.arm_max_atoms in (0, star.max_atoms) or not star.rounds:
             return {}
         return {self.round_name(star.rounds, star.arm_max_atoms): self.round(star.rounds, star.arm_max_atoms)}
 
+    def _round_atoms(self) -> list[int]:
+        """The most atoms a task has, of the rounds and of the arm if there is one."""
+        star = self.config.star
+        return [star.max_atoms, *([star.arm_max_atoms] if self.arm() else [])]
+
     # Critic
+
+    def critic_tasks(self) -> Stage:
+        """The critic's tasks."""
+        return self.training_tasks("critic", "critic", self.config.critic.max_atoms)
 
     def critic_samples(self) -> Stage:
         """gen_v0's candidates for the critic's tasks."""
-        section = self.config.critic
-        tasks = self.training_tasks("critic", section, section.max_atoms)
-        return self.samples("critic_samples", tasks, self.warm_start(), section.samples, "critic", START)
+        return self.samples(
+            "critic_samples", self.critic_tasks(), self.warm_start(), "critic.samples", "critic", START
+        )
 
     def critic(self) -> Stage:
         """The second adapter: does this candidate generalise?"""
         section = self.config.critic
-        tasks = self.training_tasks("critic", section, section.max_atoms)
-        samples = self.critic_samples()
+        tasks, samples = self.critic_tasks(), self.critic_samples()
 
         def train(path: Path) -> None:
-            pool = critic_examples(
-                self.model, read_tasks(tasks.path / TASKS), SampleSet.load(samples.path / SAMPLES), self._splits
-            )
-            self._train(path, "critic", None, pool, section.passes * section.tasks)
+            drawn = SampleSet.load(samples.path / SAMPLES)
+            pool = critic_examples(self.model, read_tasks(tasks.path / TASKS), drawn, self._splits)
+            self._train(path, CRITIC, None, pool, section.passes * section.tasks)
 
         fields = {"passes": section.passes, "tasks": section.tasks}
         return self.conductor.stage(
-            "critic", fields=self._training_fields({"critic": fields}), inputs=[tasks, samples], version=1, run=train
+            "critic",
+            fields=self._training_fields({"critic": fields}),
+            inputs=[tasks, samples],
+            version=1,
+            run=train,
         )
 
     def critic_scores(self, bank: str, name: str, split_seed: int, samples: Stage) -> Stage:
@@ -203,7 +216,7 @@ class StarStudy:
                 SampleSet.load(samples.path / SAMPLES),
                 lambda task: split(task, split_seed, self.config.tasks.visible),
             )
-            np.save(path / "scores.npy", scores)
+            np.save(path / SCORES, scores)
 
         return self.conductor.stage(
             f"scores_{name}_{bank}_{split_seed}",
@@ -215,32 +228,49 @@ class StarStudy:
 
     # Evaluation
 
-    def bank_samples(self, bank: str, name: str, generator: Stage | None, split_seed: int, n: int) -> Stage:
-        """n samples a task of a bank under a split seed."""
-        return self.samples(
-            f"samples_{name}_{bank}_{split_seed}", self.bank(bank), generator, n, "evaluation", name, split_seed
-        )
+    def bank_samples(
+        self,
+        bank: str,
+        name: str,
+        generator: Stage | None,
+        split_seed: int,
+        count: str = "evaluation.samples",
+    ) -> Stage:
+        """Samples of a bank's tasks under a split seed."""
+        stage_name = f"samples_{name}_{bank}_{split_seed}"
+        return self.samples(stage_name, self.bank(bank), generator, count, "evaluation", name, split_seed)
 
     def samples(
         self,
         stage_name: str,
         tasks: Stage,
         generator: Stage | None,
-        n: int,
+        count: str,
         purpose: str,
         arm: str,
         split_seed: int | None = None,
     ) -> Stage:
-        """n judged samples a task; the stage's fields are everything that changes them."""
+        """Judged samples of tasks; the stage's fields are everything that changes them.
+
+        Args:
+            stage_name: of the stage.
+            tasks: the stage that holds them.
+            generator: the stage whose adapter answers; None for the base.
+            count: the config field that says how many samples a task.
+            purpose, arm: of the draws' address.
+            split_seed: instead of the config's.
+        """
         config = self.config
         split_seed = config.tasks.split_seed if split_seed is None else split_seed
-        sampling = SamplingConfig(n=n, **config.sampling)
+        section, name = count.split(".")
+        sampling = SamplingConfig(n=config[section][name], **config.sampling)
         fields = {
             "seed": config.seed,
             "model": self._model_fields(),
             "domain": trapdoor.VERSION,
             "tasks": {"visible": config.tasks.visible, "split_seed": split_seed},
-            "sampling": {"n": n, **config.sampling},
+            count: sampling.n,
+            "sampling": config.sampling.to_dict(),
             "purpose": purpose,
             "arm": arm,
             "replicate": 0,
@@ -272,7 +302,11 @@ class StarStudy:
 
         stage = self.conductor.stage(
             "report",
-            fields={"evaluation": self.config.evaluation, "config": self.config},
+            fields={
+                "config": self.config,
+                "model": self._model_fields(),
+                SKELETONS: digest(self._pretraining_skeletons),
+            },
             inputs=inputs,
             version=1,
             run=write,
@@ -291,24 +325,25 @@ class StarStudy:
         samples: dict[SetKey, SampleSet] = {}
         scores: dict[SetKey, Any] = {}
 
-        def sampled(bank: str, name: str, generator: Stage | None, split_seed: int, n: int, score: bool) -> None:
-            stage = self.bank_samples(bank, name, generator, split_seed, n)
+        def keep(bank: str, name: str, split_seed: int, stage: Stage, score: bool) -> None:
             key = SetKey(bank, name, split_seed)
             samples[key] = SampleSet.load(stage.path / SAMPLES)
             inputs.append(stage)
             if score:
                 scored = self.critic_scores(bank, name, split_seed, stage)
-                scores[key] = np.load(scored.path / "scores.npy")
+                scores[key] = np.load(scored.path / SCORES)
                 inputs.append(scored)
 
         models = self.models()
         for name, generator in models.items():
             for bank in BANKS:
                 trained_here = name not in (BASE, *self.arm()) and bank != "withheld"
-                sampled(bank, name, generator, primary, evaluation.samples, score=trained_here)
+                keep(bank, name, primary, self.bank_samples(bank, name, generator, primary), trained_here)
         for seed in evaluation.selection_split_seeds:
             if seed != primary:
-                sampled("hard", START, models[START], seed, evaluation.selection_samples, score=True)
+                count = "evaluation.selection_samples"
+                stage = self.bank_samples("hard", START, models[START], seed, count)
+                keep("hard", START, seed, stage, score=True)
         summaries = self._summaries()
         return StudyResults(
             base=BASE,
@@ -338,7 +373,7 @@ class StarStudy:
 
     def adapter(self, stage: Stage | None) -> Adapter | None:
         """A stage's trained adapter; None for the base."""
-        return None if stage is None else load_adapter(self.model, stage.path)[0]
+        return None if stage is None else load_adapter(stage.path)[0]
 
     def _splits(self, task: Task) -> Split:
         return split(task, self.config.tasks.split_seed, self.config.tasks.visible)
@@ -354,18 +389,23 @@ class StarStudy:
             "domain": trapdoor.VERSION,
             "tasks": {"visible": config.tasks.visible, "split_seed": config.tasks.split_seed},
             "lora": config.lora,
-            "training": config.training,
+            # how often a checkpoint is written changes no result
+            "training": {
+                name: config.training[name] for name in config.training if name != "checkpoint_every"
+            },
             **section,
         }
 
-    def _train(self, path: Path, arm: str, start: Stage | None, pool: Sequence[TrainingExample], visits: int) -> None:
-        """Fine-tunes an adapter for visits / batch_size updates; `visits` is fixed by the config, not by the pool."""
+    def _train(
+        self, path: Path, arm: str, start: Stage | None, pool: Sequence[TrainingExample], visits: int
+    ) -> None:
+        """Fine-tunes an adapter for visits / batch_size updates, fixed by the config and not by the pool."""
         config = self.config
         if start is None:
             key = keys.fold(config.seed, "adapter", arm, 0)
             initial = init_adapter(self.model.config, key, config.lora.rank, config.lora.alpha)
         else:
-            initial = self.adapter(start)
+            initial, _ = load_adapter(start.path)
         metadata = {
             "name": arm,
             "model": {"dir": str(config.model.dir), "hash": self.model_hash},
@@ -387,12 +427,13 @@ class StarStudy:
         """The training stages in figures, in order."""
         star = self.config.star
         summaries = [_summary(START, "warm_start", self.config.warm_start.tasks, self.warm_start())]
-        arms = dict.fromkeys([star.max_atoms, *([star.arm_max_atoms] if self.arm() else [])])
-        for max_atoms in arms:
+        for max_atoms in self._round_atoms():
             for number in range(1, star.rounds + 1):
                 name, stage = self.round_name(number, max_atoms), self.round(number, max_atoms)
-                summaries.append(_summary(name, "star", star.tasks, stage, self.round_samples(number, max_atoms)))
-        critic = _summary("critic", "critic", self.config.critic.tasks, self.critic(), self.critic_samples())
+                summaries.append(
+                    _summary(name, "star", star.tasks, stage, self.round_samples(number, max_atoms))
+                )
+        critic = _summary(CRITIC, "critic", self.config.critic.tasks, self.critic(), self.critic_samples())
         return [*summaries, critic]
 
     def _task_infos(self, bank: str) -> list[TaskInfo]:
@@ -413,32 +454,44 @@ class StarStudy:
         return infos
 
     @functools.cached_property
-    def _training_skeletons(self) -> frozenset[str]:
-        """Skeletons of every training task: of pretraining, as the model's directory lists them, and of the study."""
+    def _pretraining_skeletons(self) -> list[str]:
+        """Skeletons of the pretraining tasks, one a line where the model's directory lists them."""
         listed = Path(self.config.model.dir) / SKELETONS
-        pretraining = listed.read_text(encoding="utf-8").split() if listed.exists() else []
+        return listed.read_text(encoding="utf-8").splitlines() if listed.exists() else []
+
+    @functools.cached_property
+    def _training_skeletons(self) -> frozenset[str]:
+        """Skeletons of every training task, of pretraining and of the study."""
         drawn = [task.skeleton for stage in self._task_stages() for task in read_tasks(stage.path / TASKS)]
-        return frozenset([*pretraining, *drawn])
+        return frozenset([*self._pretraining_skeletons, *drawn])
 
     def _task_stages(self) -> list[Stage]:
         """Every stage of training tasks."""
-        config, star = self.config, self.config.star
+        star, warm_start = self.config.star, self.config.warm_start
         rounds = [
-            self.training_tasks("star", star, max_atoms, number)
-            for max_atoms in dict.fromkeys([star.max_atoms, *([star.arm_max_atoms] if self.arm() else [])])
+            self.round_tasks(number, max_atoms)
+            for max_atoms in self._round_atoms()
             for number in range(1, star.rounds + 1)
         ]
-        return [
-            self.training_tasks("warm_start", config.warm_start, config.warm_start.max_atoms),
-            *rounds,
-            self.training_tasks("critic", config.critic, config.critic.max_atoms),
-        ]
+        first = self.training_tasks(START, "warm_start", warm_start.max_atoms)
+        return [first, *rounds, self.critic_tasks()]
 
     def _role_counts(self) -> dict[str, int]:
         """Role -> tasks drawn, counted from the tasks themselves."""
         stages = [*self._task_stages(), *map(self.bank, BANKS)]
         counts = Counter(task.role for stage in stages for task in read_tasks(stage.path / TASKS))
         return dict(sorted(counts.items()))
+
+
+def _write_tasks(path: Path, tasks: Iterable[Task], count: int) -> None:
+    with Progress(path.stem, count, "tasks") as progress:
+
+        def counted() -> Iterator[Task]:
+            for task in tasks:
+                progress.update()
+                yield task
+
+        write_tasks(path / TASKS, counted())
 
 
 def draw_samples(
@@ -466,9 +519,10 @@ def draw_samples(
     with Progress(f"{label}, verifier", len(tasks), "tasks") as progress:
 
         def judged(task: int, text: str) -> Verdict:
+            progress.update(task + 1 - progress.done)
             return trapdoor.judge_answer(tasks[task], splits[task], text)
 
-        return collect(
+        samples = collect(
             [task.id for task in tasks],
             [[answer.ids for answer in answers] for answers in drawn],
             [[answer.finished for answer in answers] for answers in drawn],
@@ -476,6 +530,8 @@ def draw_samples(
             judged,
             meta,
         )
+        progress.update(len(tasks) - progress.done)
+    return samples
 
 
 def _summary(name: str, role: str, tasks: int, stage: Stage, pool: Stage | None = None) -> StageSummary:

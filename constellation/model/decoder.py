@@ -99,6 +99,20 @@ def prefill(
     return hidden, KV(jnp.moveaxis(k, 2, -1), jnp.moveaxis(v, 2, -2))
 
 
+def branch_mask(branch: jax.Array) -> jax.Array:
+    """The mask of rows that hold a prompt and several texts: a token sees the prompt and its own text.
+
+    Args:
+        branch: [B, T] integers: 0 in the prompt, the number of its text behind, -1 in padding.
+
+    Returns:
+        [B, T, T] bool, causal; the positions that go with it count each text from the prompt's end.
+    """
+    query, key = branch[:, :, None], branch[:, None, :]
+    order = jnp.arange(branch.shape[1])
+    return (order[:, None] >= order) & ((key == 0) | (key == query))
+
+
 def decode_step(
     config: ModelConfig,
     params: Params,

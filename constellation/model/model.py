@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from constellation.errors import UserError
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import Params
-from constellation.model.port import load_params, weight_files
+from constellation.model.port import check_weights, load_params, weight_files
 
 if TYPE_CHECKING:
     from constellation.model.tokenizer import Tokenizer
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SMALL_FILES = (
     "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
 )  # fmt: skip
+DTYPES = ("float32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,16 +46,36 @@ def load_model(directory: str | Path, quantization: str = "", dtype: str = "floa
     Raises:
         UserError: anything missing, damaged, of another architecture, or not fitting together.
     """
-    from constellation.model.tokenizer import Tokenizer  # transformers takes seconds to import
-
     directory = Path(directory)
-    if dtype not in ("float32", "bfloat16"):
-        raise UserError(f"model.dtype = {dtype!r}: use 'float32' or 'bfloat16'")
-    config = ModelConfig.from_dir(directory)
-    tokenizer = Tokenizer.from_dir(directory, config.vocab_size)
-    stop_ids = read_stop_ids(directory, config.vocab_size)
+    config, tokenizer, stop_ids = _read_small_files(directory, dtype)
     params = load_params(directory, config, jnp.dtype(dtype), quantization)
     return Model(config, params, tokenizer, stop_ids, model_hash(directory, quantization, dtype), directory)
+
+
+def check_model(directory: str | Path, quantization: str = "", dtype: str = "float32") -> str:
+    """Refuses what `load_model` refuses, without reading the weights; returns the model's hash.
+
+    Raises:
+        UserError: as `load_model`.
+    """
+    directory = Path(directory)
+    config, *_ = _read_small_files(directory, dtype)
+    check_weights(directory, config, quantization)
+    return model_hash(directory, quantization, dtype)
+
+
+def _read_small_files(directory: Path, dtype: str) -> tuple[ModelConfig, Tokenizer, tuple[int, ...]]:
+    """Everything but the weights."""
+    from constellation.model.tokenizer import Tokenizer  # transformers takes seconds to import
+
+    if dtype not in DTYPES:
+        raise UserError(f"model.dtype = {dtype!r}: use {' or '.join(map(repr, DTYPES))}")
+    config = ModelConfig.from_dir(directory)
+    return (
+        config,
+        Tokenizer.from_dir(directory, config.vocab_size),
+        read_stop_ids(directory, config.vocab_size),
+    )
 
 
 def read_stop_ids(directory: Path, vocab_size: int) -> tuple[int, ...]:

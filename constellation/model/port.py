@@ -45,10 +45,7 @@ def load_params(
             unexpected, misshapen, or not a float.
     """
     group, dtype = group_size(quantization), jnp.dtype(dtype)
-    with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(_open(path)) for path in weight_files(directory)]
-        holder = {name: file for file in files for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        _check(Path(directory), config, holder)
+    with _tensors(Path(directory), config) as holder:
 
         def read(name: str) -> np.ndarray:
             return holder[name].get_tensor(name).astype(dtype)
@@ -65,6 +62,20 @@ def load_params(
             params["lm_head"] = jnp.asarray(read(LM_HEAD))
         params["layers"] = {name: read_stack(name, shape) for name, shape in layer_shapes(config).items()}
         return params
+
+
+def check_weights(directory: str | Path, config: ModelConfig, quantization: str = "") -> None:
+    """Refuses what `load_params` refuses, from the files' headers alone.
+
+    Raises:
+        UserError: as `load_params`.
+    """
+    group = group_size(quantization)
+    with _tensors(Path(directory), config):
+        for shape in projection_shapes(config).values() if group else ():
+            jax.eval_shape(
+                lambda weight: quantize_weight(weight, group), jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+            )
 
 
 def save_hf(directory: str | Path, config: ModelConfig, params: Params) -> None:
@@ -122,6 +133,16 @@ def layer_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         "input_layernorm": (config.hidden_size,),
         "post_attention_layernorm": (config.hidden_size,),
     }
+
+
+@contextlib.contextmanager
+def _tensors(directory: Path, config: ModelConfig) -> Iterator[dict[str, safe_open]]:
+    """The open file of every tensor, all of them as `config` has them."""
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(_open(path)) for path in weight_files(directory)]
+        holder = {name: file for file in files for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        _check(directory, config, holder)
+        yield holder
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What a model thinks of texts that are given: log p(text | prompt), and the logits of chosen next tokens.
+"""What a model thinks of texts that are given: log p(text | prompt), and logits of what would follow.
 
 The primitives of the critic, of a likelihood selector and of pointwise mutual information.
 """
@@ -21,67 +21,75 @@ from constellation.model.model import Model
 
 TOKENS_A_BATCH = 8192
 LENGTH_STEP = 32  # row lengths are padded to multiples, so that few shapes are compiled
-ANSWERS_A_ROW = 512  # answer tokens behind one prompt; more go to a further row, as attention is quadratic
+TEXT_TOKENS_A_ROW = 512  # behind one prompt; more go to a further row, as attention is quadratic
+
+Ids = Sequence[int] | np.ndarray
 
 
 def log_prob(
-    model: Model,
-    adapter: Adapter | None,
-    prompts: Sequence[Sequence[int]],
-    answers: Sequence[Sequence[Sequence[int]]],
+    model: Model, adapter: Adapter | None, prompts: Sequence[Ids], texts: Sequence[Sequence[Ids]]
 ) -> list[np.ndarray]:
-    """log p(answer | prompt) in nats, for several answers to each prompt, which is computed once for all.
+    """log p(text | prompt) in nats, for several texts after each prompt, which is computed once for all.
 
     Args:
         prompts: token ids, none empty.
-        answers: answers[i] holds the token ids of each answer to prompts[i], with the stop id if it counts.
+        texts: texts[i] holds the token ids of each text after prompts[i], with the stop id if it counts.
 
     Returns:
-        For each prompt a float64 array [answers], an empty answer giving 0.
+        For each prompt a float64 array [texts], an empty text giving 0.
 
     Raises:
         UserError: an empty prompt.
     """
-    totals = [np.zeros(len(group)) for group in answers]
-    rows = [row for i, prompt in enumerate(prompts) for row in _rows(i, prompt, answers[i])]
-    for batch, padded in _batches(rows):
-        width = 1 << (max(len(row.target) for row in batch) - 1).bit_length()
-        source = _pad([row.source for row in batch], len(padded.tokens), width)
-        target = _pad([row.target for row in batch], len(padded.tokens), width)
-        picked = np.asarray(
-            _target_log_probs(model.config, model.params, adapter, padded, source, target), np.float64
-        )
+    totals = [np.zeros(len(group)) for group in texts]
+    for batch, padded in _batches(prompts, texts):
+        source = _pad([[index for ends in row.predicts for index in ends[:-1]] for row in batch], padded)
+        target = _pad([[id for text in row.texts for id in texts[row.prompt][text]] for row in batch], padded)
+        picked = np.asarray(_target_log_probs(model.config, model.params, adapter, padded, source, target))
         for row, values in zip(batch, picked, strict=False):  # the batch is padded with rows of no meaning
-            np.add.at(totals[row.prompt], row.answer, values[: len(row.answer)])
+            owner = np.repeat(row.texts, [len(ends) - 1 for ends in row.predicts])
+            np.add.at(totals[row.prompt], owner, values[: len(owner)].astype(np.float64))
     return totals
 
 
 def next_token_logits(
-    model: Model, adapter: Adapter | None, prompts: Sequence[Sequence[int]], ids: Sequence[int]
-) -> np.ndarray:
-    """The logits of `ids` as the token that follows each prompt: float32 [prompts, ids].
+    model: Model,
+    adapter: Adapter | None,
+    prompts: Sequence[Ids],
+    texts: Sequence[Sequence[Ids]],
+    ids: Sequence[int],
+) -> list[np.ndarray]:
+    """The logits of `ids` as the token that follows prompt + text, for several texts after each prompt.
+
+    Args:
+        prompts, texts: as for `log_prob`; an empty text asks what follows the prompt itself.
+
+    Returns:
+        For each prompt a float32 array [texts, ids].
 
     Raises:
         UserError: an empty prompt.
     """
-    result = np.empty((len(prompts), len(ids)), np.float32)
-    for batch, padded in _batches([row for i, prompt in enumerate(prompts) for row in _rows(i, prompt, [])]):
-        last = _pad([[len(row.tokens) - 1] for row in batch], len(padded.tokens), 1)[:, 0]
-        chosen = _chosen_logits(model.config, model.params, adapter, padded, last, jnp.array(ids))
-        result[[row.prompt for row in batch]] = np.asarray(chosen)[: len(batch)]
+    result = [np.zeros((len(group), len(ids)), np.float32) for group in texts]
+    for batch, padded in _batches(prompts, texts):
+        source = _pad([[ends[-1] for ends in row.predicts] for row in batch], padded)
+        chosen = np.asarray(
+            _chosen_logits(model.config, model.params, adapter, padded, source, jnp.array(ids))
+        )
+        for row, values in zip(batch, chosen, strict=False):
+            result[row.prompt][row.texts] = values[: len(row.texts)]
     return result
 
 
 class _Row(NamedTuple):
-    """A prompt followed by some of its answers; each answer is a branch that sees the prompt and itself."""
+    """A prompt followed by some of its texts; each text is a branch that sees the prompt and itself."""
 
-    prompt: int
+    prompt: int  # index of the prompt
     tokens: list[int]
     positions: list[int]
-    branch: list[int]  # 0 in the prompt, j + 1 in the row's answer j
-    source: list[int]  # indices whose hidden state predicts ...
-    target: list[int]  # ... these tokens ...
-    answer: list[int]  # ... of the answers with these indices in the prompt's list
+    branch: list[int]  # 0 in the prompt, else a number of the text
+    texts: list[int]  # indices of the texts
+    predicts: list[list[int]]  # for each text, where its tokens and the one after it are predicted
 
 
 class _Padded(NamedTuple):
@@ -92,60 +100,56 @@ class _Padded(NamedTuple):
     branch: jax.Array
 
 
-def _rows(index: int, prompt: Sequence[int], answers: Sequence[Sequence[int]]) -> Iterator[_Row]:
-    if not len(prompt):
+def _rows(index: int, prompt: Ids, texts: Sequence[Ids]) -> Iterator[_Row]:
+    length = len(prompt)
+    if length == 0:
         raise UserError("a prompt is empty: scoring needs at least one token to condition on")
 
     def start() -> _Row:
-        return _Row(index, list(prompt), list(range(len(prompt))), [0] * len(prompt), [], [], [])
+        return _Row(index, list(prompt), list(range(length)), [0] * length, [], [])
 
     row = start()
-    for number, answer in enumerate(answers):
-        if row.target and len(row.target) + len(answer) > ANSWERS_A_ROW:
-            yield row
-            row = start()
-        if not answer:
-            continue
+    for number, text in enumerate(texts):
         begin = len(row.tokens)
-        row.source.extend([len(prompt) - 1, *range(begin, begin + len(answer) - 1)])
-        row.target.extend(answer)
-        row.answer.extend([number] * len(answer))
-        row.tokens.extend(answer)
-        row.positions.extend(range(len(prompt), len(prompt) + len(answer)))
-        row.branch.extend([number + 1] * len(answer))
-    if row.target or not answers:
+        if begin > length and begin - length + len(text) > TEXT_TOKENS_A_ROW:
+            yield row
+            row, begin = start(), length
+        row.tokens.extend(text)
+        row.positions.extend(range(length, length + len(text)))
+        row.branch.extend([number + 1] * len(text))
+        row.texts.append(number)
+        row.predicts.append([length - 1, *range(begin, begin + len(text))])
+    if row.texts:
         yield row
 
 
-def _batches(rows: Sequence[_Row]) -> Iterator[tuple[list[_Row], _Padded]]:
+def _batches(prompts: Sequence[Ids], texts: Sequence[Sequence[Ids]]) -> Iterator[tuple[list[_Row], _Padded]]:
     """Rows of like length together, padded to one of few shapes."""
     by_length: dict[int, list[_Row]] = {}
-    for row in rows:
-        by_length.setdefault(-(-len(row.tokens) // LENGTH_STEP) * LENGTH_STEP, []).append(row)
+    for index, prompt in enumerate(prompts):
+        for row in _rows(index, prompt, texts[index]):
+            by_length.setdefault(-(-len(row.tokens) // LENGTH_STEP) * LENGTH_STEP, []).append(row)
     for length, group in sorted(by_length.items()):
-        size = min(max(1, TOKENS_A_BATCH // length), 1 << (len(group) - 1).bit_length())
+        size = min(max(1, TOKENS_A_BATCH // length), _power_of_two(len(group)))
         for begin in range(0, len(group), size):
             batch = group[begin : begin + size]
-            padded = _Padded(
-                _pad([row.tokens for row in batch], size, length),
-                _pad([row.positions for row in batch], size, length),
-                _pad([row.branch for row in batch], size, length, fill=-1),
-            )
-            yield batch, padded
+            arrays = np.zeros((3, size, length), np.int32)
+            arrays[2] = -1
+            for number, row in enumerate(batch):
+                arrays[:, number, : len(row.tokens)] = row.tokens, row.positions, row.branch
+            yield batch, _Padded(*map(jnp.asarray, arrays))
 
 
-def _pad(values: Sequence[Sequence[int]], rows: int, width: int, fill: int = 0) -> jax.Array:
-    array = np.full((rows, width), fill, np.int32)
+def _pad(values: Sequence[Sequence[int]], rows: _Padded) -> jax.Array:
+    """Lists of unequal length, one for each row -> [B, A] with zeros behind."""
+    array = np.zeros((len(rows.tokens), _power_of_two(max(map(len, values)))), np.int32)
     for row, value in zip(array, values, strict=False):
         row[: len(value)] = value
     return jnp.asarray(array)
 
 
-def _hidden(config: ModelConfig, params: decoder.Params, adapter: Adapter | None, rows: _Padded) -> jax.Array:
-    query, key = rows.branch[:, :, None], rows.branch[:, None, :]
-    order = jnp.arange(rows.tokens.shape[1])
-    mask = (order[:, None] >= order) & ((key == 0) | (key == query))  # [B, T, T]
-    return decoder.forward(config, params, adapter, rows.tokens, rows.positions, mask)
+def _power_of_two(count: int) -> int:
+    return 1 << max(count - 1, 0).bit_length()
 
 
 @partial(jax.jit, static_argnums=0)
@@ -157,17 +161,15 @@ def _target_log_probs(
     source: jax.Array,
     target: jax.Array,
 ) -> jax.Array:
-    """log p of target [B, A] from the hidden states at source [B, A]: float32 [B, A]."""
-    hidden = _hidden(config, params, adapter, rows)
-    picked = jnp.take_along_axis(hidden, source[..., None], axis=1)  # [B, A, D]
+    """log p of target [B, A] by the hidden states at source [B, A]: float32 [B, A]."""
 
     def one_row(row: tuple[jax.Array, jax.Array]) -> jax.Array:
-        hidden, target = row  # one row at a time, as logits [A, V] can be large
-        scores = decoder.logits(config, params, hidden)
-        chosen = jnp.take_along_axis(scores, target[:, None], axis=1)[:, 0]
-        return chosen - jax.nn.logsumexp(scores, axis=1)
+        hidden, target = row
+        scores = decoder.logits(config, params, hidden)  # [A, V]
+        return jnp.take_along_axis(scores, target[:, None], axis=1)[:, 0] - jax.nn.logsumexp(scores, axis=1)
 
-    return jax.lax.map(one_row, (picked, target))
+    # A row at a time: logits of a whole batch can be larger than the model.
+    return jax.lax.map(one_row, (_hidden(config, params, adapter, rows, source), target))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -176,9 +178,17 @@ def _chosen_logits(
     params: decoder.Params,
     adapter: Adapter | None,
     rows: _Padded,
-    last: jax.Array,
+    source: jax.Array,
     ids: jax.Array,
 ) -> jax.Array:
-    hidden = _hidden(config, params, adapter, rows)
-    final = jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]  # [B, D]
-    return decoder.logits(config, params, final)[:, ids]
+    """Logits of `ids` by the hidden states at source [B, A]: float32 [B, A, ids]."""
+    hidden = _hidden(config, params, adapter, rows, source)
+    return jax.lax.map(lambda row: decoder.logits(config, params, row)[:, ids], hidden)
+
+
+def _hidden(
+    config: ModelConfig, params: decoder.Params, adapter: Adapter | None, rows: _Padded, source: jax.Array
+) -> jax.Array:
+    mask = decoder.branch_mask(rows.branch)
+    hidden = decoder.forward(config, params, adapter, rows.tokens, rows.positions, mask)
+    return jnp.take_along_axis(hidden, source[..., None], axis=1)  # [B, A, D]

@@ -59,5 +59,5 @@ class Tokenizer:
         return self._tokenizer.encode(text, add_special_tokens=False)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of the ids, special tokens left out."""
-        return self._tokenizer.decode([int(id) for id in ids], skip_special_tokens=True)
+        """The text of the ids; a special token in the middle of an answer is part of what was written."""
+        return self._tokenizer.decode([int(id) for id in ids], skip_special_tokens=False)

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from constellation import checkpoints, keys
 from constellation.errors import UserError
-from constellation.model.lora import Adapter, init_adapter
+from constellation.model.lora import Adapter
 from constellation.model.model import Model
 from constellation.progress import Metrics, Progress
 from constellation.selftraining.batches import TrainingExample, collate, draw_batches
@@ -56,7 +56,7 @@ def finetune(
     lengths = [example.length for example in pool]
     batches = draw_batches(lengths, updates, training.batch_size, keys.host_rng(int(seed), *rest))
     update = make_update(model.config, optimizer)
-    metadata = metadata | {"rank": _rank(adapter), "scale": adapter.scale, "targets": sorted(adapter.weights)}
+    metadata = metadata | {"scale": adapter.scale, "address": list(address)}
     with (
         Metrics(directory / "metrics", resumed_from=done or None) as metrics,
         Progress(f"training {metadata['name']}", len(batches), "updates", done=done) as progress,
@@ -80,27 +80,14 @@ def finetune(
     }
 
 
-def load_adapter(model: Model, directory: Path) -> tuple[Adapter, dict[str, Any]]:
+def load_adapter(directory: Path) -> tuple[Adapter, dict[str, Any]]:
     """The last adapter that `finetune` left in a stage or checkpoint directory, and its metadata.
 
     Raises:
-        UserError: no checkpoint there, or one of another base model.
+        UserError: no checkpoint there, or one of something else.
     """
     root = directory / CHECKPOINTS if (directory / CHECKPOINTS).is_dir() else directory
     state, metadata, _ = checkpoints.restore(root)
-    if metadata["model"]["hash"] != model.hash:
-        raise UserError(
-            f"the adapter in {root} belongs to another base model ({metadata['model']['dir']}, hash "
-            f"{metadata['model']['hash'][:12]}, not {model.hash[:12]}): set model.dir and model.quantization as it was trained"
-        )
-    template = init_adapter(
-        model.config, keys.fold(0), metadata["rank"], metadata["scale"] * metadata["rank"], metadata["targets"]
-    )
-    weights = {
-        name: {part: np.asarray(state["0"]["weights"][name][part]) for part in ("a", "b")} for name in template.weights
-    }
-    return template.replace(weights=weights), metadata
-
-
-def _rank(adapter: Adapter) -> int:
-    return next(iter(adapter.weights.values()))["a"].shape[1]
+    if "scale" not in metadata:
+        raise UserError(f"the checkpoint in {root} is no adapter: give the directory of a training stage")
+    return Adapter(state["0"]["weights"], metadata["scale"]), metadata

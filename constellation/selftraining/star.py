@@ -19,15 +19,15 @@ def star_examples(
 ) -> list[TrainingExample]:
     """The round's pool: for each solved task, the first `keep` distinct programs that generalise, as sampled.
 
-    The secret program is never a target, and programs of a withheld structural class are dropped. A task without
-    a kept program contributes nothing; the pool may be empty.
+    Nothing is read of the secret program. Programs of a withheld structural class, or that behave like an
+    evaluation task, are dropped. A task without a kept program contributes nothing; the pool may be empty.
     """
     pool = []
     for t, task in enumerate(tasks):
         rows = samples.programs_of(t)  # in order of first appearance
         generalising = np.flatnonzero(samples.generalises[rows]) + rows.start
-        programs = [str(samples.text[row]) for row in generalising]
-        kept = [trapdoor.extract(text) for text in programs if not trapdoor.withheld(text)][:keep]
+        programs = dict.fromkeys(trapdoor.extract(str(samples.text[row])) for row in generalising)
+        kept = [program for program in programs if not trapdoor.reserved(program)][:keep]
         if kept:
             pool.append(generator_example(model, split(task), kept))
     return pool

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from constellation.errors import UserError
-from constellation.tasks.prior import draw_program
+from constellation.errors import UserError, unknown
+from constellation.tasks.prior import ATOMS, draw_program
 from constellation.tasks.structure import WITHHELD
 from constellation.tasks.synthesis import synthesise
 from constellation.tasks.task import Task, addressed_random
@@ -40,13 +40,8 @@ def make_bank(name: str, size: int, seed: int = 0) -> list[Task]:
         UserError: when there is no such bank.
     """
     if name not in BANKS:
-        raise UserError(f"no bank {name!r}: choose one of {', '.join(BANKS)}")
-    tasks: dict[str, Task] = {}
-    for task in _bank_stream(name, BANKS[name], seed):
-        tasks.setdefault(task.signature, task)
-        if len(tasks) >= size:
-            break
-    return list(tasks.values())
+        raise unknown("bank", name, BANKS)
+    return list(itertools.islice(_distinct(_bank_stream(name, BANKS[name], seed)), size))
 
 
 def training_tasks(role: str, count: int, max_atoms: int, seed: int = 0, batch: int = 0) -> list[Task]:
@@ -56,12 +51,24 @@ def training_tasks(role: str, count: int, max_atoms: int, seed: int = 0, batch: 
     has it.
 
     Raises:
-        UserError: when there is no such role.
+        UserError: when there is no such role, or max_atoms is more than the prior draws.
     """
     if role not in TRAINING_ROLES:
-        raise UserError(f"no training role {role!r}: choose one of {', '.join(TRAINING_ROLES)}")
+        raise unknown("training role", role, TRAINING_ROLES)
+    if max_atoms not in ATOMS:
+        raise UserError(f"max_atoms is {max_atoms}: the prior draws {min(ATOMS)}..{max(ATOMS)} atoms")
     rng = addressed_random("training tasks", seed, role, max_atoms, batch)
-    return list(itertools.islice(synthesise(rng, lambda rng: draw_program(rng, max_atoms), roles=(role,)), count))
+    stream = synthesise(rng, lambda rng: draw_program(rng, max_atoms), roles=(role,))
+    return list(itertools.islice(stream, count))
+
+
+def _distinct(tasks: Iterable[Task]) -> Iterator[Task]:
+    """The tasks less those that behave like an earlier one."""
+    seen: set[str] = set()
+    for task in tasks:
+        if task.signature not in seen:
+            seen.add(task.signature)
+            yield task
 
 
 def _bank_stream(name: str, stream: Stream, seed: int) -> Iterator[Task]:

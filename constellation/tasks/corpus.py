@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
+from constellation.errors import unknown
+from constellation.files import fsync
 from constellation.language import Node
 from constellation.tasks import prior
 from constellation.tasks.synthesis import synthesise
@@ -28,21 +31,36 @@ def build_shard(path: Path, seed: int, index: int, tasks: int, mixture: Mapping[
         index: which shard.
         tasks: how many tasks it holds.
         mixture: weight of each source: "wide", or "atoms<m>" for the atom prior with at most m atoms.
+
+    Raises:
+        UserError: when there is no such source.
     """
     rng = addressed_random("pretraining corpus", seed, index)
-    sources = {name: _source(rng, name) for name in mixture}
-    names, weights = list(mixture), list(mixture.values())
+    names = sorted(mixture)  # the shard is the same in whatever order a config lists its sources
+    sources = {name: _source(rng, name) for name in names}
+    weights = [mixture[name] for name in names]
     stream = (next(sources[rng.choices(names, weights)[0]]) for _ in range(tasks))
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    write_tasks(partial, stream)
-    os.replace(partial, path)
+    unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
+    write_tasks(unfinished, stream)
+    fsync(unfinished)  # a shard that exists is read without question
+    os.replace(unfinished, path)
+
+
+_PRIORS: dict[str, Callable[[random.Random], Node]] = {
+    "wide": draw_wide_program,
+    **{f"atoms{most}": partial(prior.draw_program, max_atoms=most) for most in prior.ATOMS},
+}
 
 
 def _source(rng: random.Random, name: str) -> Iterator[Task]:
-    def draw(rng: random.Random) -> Node:
-        return draw_wide_program(rng) if name == "wide" else prior.draw_program(rng, int(name.removeprefix("atoms")))
+    if name not in _PRIORS:
+        raise unknown("source of the corpus", name, _PRIORS)
+    return synthesise(rng, _PRIORS[name], roles=("pretraining",))
 
-    return synthesise(rng, draw, roles=("pretraining",))
+
+def shard_path(directory: Path, index: int) -> Path:
+    """Where a shard lies."""
+    return directory / f"shard-{index:04d}.jsonl"
 
 
 def shards(
@@ -53,8 +71,10 @@ def shards(
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
 
         def request(index: int) -> tuple[Path, Future[None] | None]:
-            path = directory / f"shard-{index:04d}.jsonl"
-            made = None if path.exists() else pool.submit(build_shard, path, seed, index, tasks, dict(mixture))
+            path = shard_path(directory, index)
+            made = (
+                None if path.exists() else pool.submit(build_shard, path, seed, index, tasks, dict(mixture))
+            )
             return path, made
 
         pending = request(first) if first < count else None

@@ -13,16 +13,16 @@ from constellation.language.syntax import TokenClass
 from constellation.language.tokens import matches
 
 _NAMES = (
-    "Ann Bob Carla Dan Eve Finn Gita Hugo Ines Jack Kira Liam Mona Nils Olga Pete Quinn Rosa Sam Tina Uma Vera "
-    "Will Xena Yuri Zoe"
+    "Ann Bob Carla Dan Eve Finn Gita Hugo Ines Jack Kira Liam Mona Nils Olga Pete Quinn Rosa Sam Tina Uma "
+    "Vera Will Xena Yuri Zoe"
 ).split()
 _SURNAMES = (
-    "Adams Brown Chen Diaz Evans Ford Gupta Hill Ito Jones King Lopez Moore Novak Ortiz Park Quist Reed Smith "
-    "Tran Urban Voss West Yang Zhou"
+    "Adams Brown Chen Diaz Evans Ford Gupta Hill Ito Jones King Lopez Moore Novak Ortiz Park Quist Reed "
+    "Smith Tran Urban Voss West Yang Zhou"
 ).split()
 _WORDS = (
-    "alpha beta core data edge file gate host item join key lake main node open page quad root site time unit "
-    "view web yard zone"
+    "alpha beta core data edge file gate host item join key lake main node open page quad root site time "
+    "unit view web yard zone"
 ).split()
 _MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 _LEVELS = "INFO WARN ERROR DEBUG".split()
@@ -73,7 +73,9 @@ def _date(rng: random.Random) -> str:
 def _path(rng: random.Random) -> str:
     parts = [rng.choice(_WORDS) for _ in range(rng.randint(1, 3))]
     suffix = rng.choice(("py", "txt", "csv", "md", "JPG"))
-    stem = rng.choice(_WORDS) + (rng.choice(("", "_", "-")) + _number(rng, 1, 2) if rng.random() < 0.5 else "")
+    stem = rng.choice(_WORDS)
+    if rng.random() < 0.5:
+        stem += rng.choice(("", "_", "-")) + _number(rng, 1, 2)
     return rng.choice(("/", "", "~/")) + "/".join([*parts, stem]) + "." + suffix
 
 
@@ -97,7 +99,8 @@ def _log(rng: random.Random) -> str:
 def _price(rng: random.Random) -> str:
     item = " ".join(rng.choice(_WORDS).capitalize() for _ in range(rng.randint(1, 2)))
     amount = f"{rng.choice('$ ').strip()}{_number(rng, 1, 3)}.{rng.randint(0, 99):02d}"
-    return f"{item}{rng.choice((': ', ' ', ' - '))}{amount}" + (f" x{rng.randint(2, 12)}" if rng.random() < 0.5 else "")
+    text = f"{item}{rng.choice((': ', ' ', ' - '))}{amount}"
+    return text + (f" x{rng.randint(2, 12)}" if rng.random() < 0.5 else "")
 
 
 def _code(rng: random.Random) -> str:
@@ -117,7 +120,8 @@ def _mixed(rng: random.Random) -> str:
     text = ""
     for position in range(rng.randint(2, 4)):
         word = rng.choice(_WORDS)
-        token = rng.choice((word, word.capitalize(), word.upper(), _number(rng, 1, 3), word + _number(rng, 1, 2)))
+        number, suffix = _number(rng, 1, 3), _number(rng, 1, 2)
+        token = rng.choice((word, word.capitalize(), word.upper(), number, word + suffix))
         text += (rng.choice((" ", " ", "-", "_", ", ", "/", ":", ".")) if position else "") + token
     return text
 
@@ -140,9 +144,12 @@ def draw_input(rng: random.Random, family: str) -> str:
     return FAMILIES[family](rng)
 
 
-def draw_inputs(rng: random.Random, family: str, count: int, exclude: frozenset[str] = frozenset()) -> list[str]:
+def draw_inputs(
+    rng: random.Random, family: str, count: int, exclude: frozenset[str] = frozenset()
+) -> list[str]:
     """`count` distinct inputs of a family, none of them in `exclude`."""
-    seen, inputs = set(exclude), []
+    seen = set(exclude)
+    inputs: list[str] = []
     while len(inputs) < count:
         text = FAMILIES[family](rng)
         if text not in seen:

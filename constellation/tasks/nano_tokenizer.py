@@ -67,7 +67,8 @@ def build_tokenizer() -> Tokenizer:
     """The tokenizer as a `tokenizers.Tokenizer`."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = dict.fromkeys([*SPECIAL, *alphabet, *map(spelt, lexemes())])
-    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(vocabulary)}, [], ignore_merges=True))
+    ids = {token: i for i, token in enumerate(vocabulary)}
+    tokenizer = Tokenizer(models.BPE(ids, [], ignore_merges=True))
     tokenizer.add_special_tokens(list(SPECIAL))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(Regex(_pattern()), behavior="isolated"), _BYTE_LEVEL]

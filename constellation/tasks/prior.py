@@ -68,7 +68,7 @@ SIGNS = Table({(1, 1): 0.5, (-1, -1): 0.25, (1, -1): 0.25})
 OFFSET = Table({1: 0.4, 2: 0.2, 3: 0.15, 4: 0.1, 5: 0.08, 6: 0.07})
 LENGTH = Table({1: 0.3, 2: 0.3, 3: 0.25, 4: 0.15})
 # Number of atoms of a program of at most m atoms: proportional to these weights on 1..m. Longer
-# programs are rejected more often; these weights leave 1..4 atoms about equally common.
+# programs are rejected more often: of accepted tasks of at most 4 atoms, 15..35 % have each number of them.
 _ATOM_WEIGHTS = {1: 1.0, 2: 2.0, 3: 3.0, 4: 4.0, 5: 4.0, 6: 4.0}
 ATOMS = {most: Table({n: _ATOM_WEIGHTS[n] for n in range(1, most + 1)}) for most in _ATOM_WEIGHTS}
 
@@ -162,4 +162,5 @@ def _log_anchor(pattern: TokenClass | str, index: int, side: Side) -> float:
     return log_pattern + INDEX.log_density(index) + SIDE.log_density(side)
 
 
-assert max(OFFSET.values) + max(LENGTH.values) - 1 <= MAX_INDEX  # every drawn position is one the language can spell
+# Every position drawn is one the language can spell.
+assert max(OFFSET.values) + max(LENGTH.values) - 1 <= MAX_INDEX

@@ -17,7 +17,7 @@ PROMPT_VERSION = 1  # raised whenever a prompt changes, so that stored samples a
 def examples_text(examples: Sequence[Example]) -> str:
     """One line an example, strings as JSON literals: `"john smith" -> "J. smith"`."""
     return "\n".join(
-        f"{', '.join(_quote(text) for text in example.inputs)} -> {_quote(example.output)}" for example in examples
+        f"{', '.join(map(_quote, example.inputs))} -> {_quote(example.output)}" for example in examples
     )
 
 

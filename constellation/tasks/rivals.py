@@ -29,16 +29,20 @@ def _one_part_rivals() -> tuple[Node, ...]:
     pieces += [Node("SubStr", (X, -i, -j)) for j in range(1, 7) for i in range(j, 10)]
     pieces += [Node("SubStr", (X, i, -j)) for i in range(1, 5) for j in range(1, 5)]
     pieces += [Node("Field", (X, delimiter, i)) for delimiter in " -_.,:/@#" for i in indices]
-    pieces += [Node(op, (X, delimiter, i)) for op in ("Before", "GetFrom") for delimiter in " -_.,:/@" for i in (1, -1)]
+    outer = [(delimiter, i) for delimiter in " -_.,:/@" for i in (1, -1)]
+    pieces += [Node(op, (X, delimiter, i)) for op in ("Before", "GetFrom") for delimiter, i in outer]
     return tuple(rival for piece in pieces for rival in _with_cases(piece))
 
 
 ONE_PART = _one_part_rivals()
 
 
-@lru_cache(maxsize=1 << 12)
+@lru_cache(maxsize=16)
 def _outputs(text: str) -> dict[str, tuple[int, ...]]:
-    """Which one-part rivals give which output on an input."""
+    """Which one-part rivals give which output on an input.
+
+    Cached for the variants of one task, which share an input; inputs rarely come again.
+    """
     table: dict[str, list[int]] = {}
     for number, rival in enumerate(ONE_PART):
         table.setdefault(evaluate(rival, (text,)).value, []).append(number)

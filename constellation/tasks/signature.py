@@ -31,16 +31,15 @@ def _fixed_inputs() -> tuple[str, ...]:
     rng = addressed_random("signature inputs")
     families = list(FAMILIES)
     share = [FIXED_INPUTS // len(families) + (i < FIXED_INPUTS % len(families)) for i in range(len(families))]
-    return tuple(
-        text for family, count in zip(families, share, strict=True) for text in draw_inputs(rng, family, count)
-    )
+    shares = zip(families, share, strict=True)
+    return tuple(text for family, count in shares for text in draw_inputs(rng, family, count))
 
 
 INPUTS = _fixed_inputs()
 
 
 def signature(program: Node) -> str | None:
-    """Hex hash of the total-mode (value, faulted) pairs on the fixed inputs, or None where it says too little."""
+    """Hex hash of the total-mode (value, faulted) pairs on the fixed inputs; None if it says too little."""
     results = [evaluate(program, (text,)) for text in INPUTS]
     if len({result.value for result in results if not result.faults}) < MIN_DISTINCT_OUTPUTS:
         return None

@@ -6,6 +6,7 @@ The rules see all 12 examples of a task and know no split.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
@@ -38,7 +39,7 @@ def synthesise(
         rng: the stream's generator; the stream is a function of its state.
         draw_program: a program prior.
         roles: accept only tasks whose signature is reserved for one of these roles.
-        withheld: None accepts programs outside every withheld class, a class name those of that class alone.
+        withheld: None accepts programs outside every withheld class, a class's name only those in that class.
         probes: whether to add the 64 probe inputs of a bank task.
         rejected: counts the rejections by rule, if given.
     """
@@ -64,7 +65,7 @@ def _attempt(
     examples = _run(program, draw_inputs(rng, family, EXAMPLES))
     if examples is None:
         return "fault"
-    rule = _rejection(program, examples)
+    rule = rejection(program, examples)
     if rule:
         return rule
     behaviour = signature(program)
@@ -92,11 +93,11 @@ def _attempt(
 def _adjacent_constants(program: Node) -> bool:
     """Two constants in a row are one constant: a program of fewer parts."""
     parts = parts_of(program)
-    return any(a.op == b.op == "Const" for a, b in zip(parts, parts[1:], strict=False))
+    return any(a.op == b.op == "Const" for a, b in itertools.pairwise(parts))
 
 
 def _run(program: Node, inputs: list[str]) -> tuple[Example, ...] | None:
-    """The program's examples on the inputs, or None at the first fault."""
+    """The program's examples on the inputs, or None at the first fault or overlong output."""
     examples = []
     for text in inputs:
         result = evaluate(program, (text,))
@@ -110,8 +111,8 @@ def _hash(examples: tuple[Example, ...]) -> str:
     return hashlib.blake2b(repr(examples).encode("utf-8", "backslashreplace"), digest_size=4).hexdigest()
 
 
-def _rejection(program: Node, examples: tuple[Example, ...]) -> str:
-    """The first rule that rejects, or "" where none does."""
+def rejection(program: Node, examples: tuple[Example, ...]) -> str:
+    """The first rule that rejects a program on its fault-free examples, or "" where none does."""
     if len({example.output for example in examples}) == 1:
         return "constant"
     if all(example.output == example.inputs[0] for example in examples):
@@ -165,5 +166,3 @@ def _draw_probes(
             if len(probes) == PROBES:
                 return tuple(probes)
     return None
-
-

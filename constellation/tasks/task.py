@@ -70,7 +70,14 @@ def split(task: Task, split_seed: int, visible: int = 2) -> Split:
         task: the task.
         split_seed: the experiment's split seed (paper A: 1234 for pass@64).
         visible: how many examples the generator sees.
+
+    Raises:
+        UserError: unless some examples are visible and some held out.
     """
+    if not 1 <= visible < len(task.examples):
+        raise UserError(
+            f"{visible} visible examples of {len(task.examples)}: choose 1..{len(task.examples) - 1}"
+        )
     order = list(task.examples)
     addressed_random("split", split_seed, task.id).shuffle(order)
     return Split(tuple(order[:visible]), tuple(order[visible:]))
@@ -96,7 +103,7 @@ def read_tasks(path: str | os.PathLike[str]) -> list[Task]:
         UserError: when a line is not a task.
     """
     tasks = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(Path(path).read_bytes().splitlines(), 1):
         try:
             fields = json.loads(line)
             for name in ("examples", "probes"):

@@ -1,7 +1,7 @@
 """The trapdoor domain behind the seam that generator, critic, self-training and evaluation know.
 
-A domain offers `make_bank`, `messages`, `extract`, `judge` (absent where a domain has no verifier) and
-`answer_key` (what a majority votes on).
+A domain offers tasks (`make_bank`, `training_tasks`), prompts (`messages`, `critic_messages`, `extract`),
+`judge_answer` (absent where a domain has no verifier), `answer_key` (what a majority votes on), `withheld`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Hashable
 
 from constellation.language import ParseError, parse
 from constellation.tasks import banks, prompts
+from constellation.tasks.signature import role_of, signature
 from constellation.tasks.structure import withheld_classes
 from constellation.tasks.task import Split, Task
 from constellation.verifier import Verdict, judge
@@ -38,9 +39,11 @@ def answer_key(verdict: Verdict) -> Hashable:
     return verdict.outputs
 
 
-def withheld(text: str) -> bool:
-    """Whether a program belongs to a structural class that no training may see."""
+def reserved(text: str) -> bool:
+    """Whether a program is kept from all training: of a withheld class, or behaving like an evaluation task."""
     try:
-        return bool(withheld_classes(parse(extract(text))))
+        program = parse(extract(text))
     except ParseError:
         return False
+    behaviour = signature(program)
+    return bool(withheld_classes(program)) or (behaviour is not None and role_of(behaviour) == "evaluation")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from constellation.model import decoder
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import KV
-from constellation.model.port import load_params
-from tests.model.tiny import CONFIG, causal, params_and_adapter, random_tokens, reference
+from constellation.model.port import EMBED, LM_HEAD, MODULES, NORM, load_params
+from tests.model.tiny import CONFIG, FIELDS, causal, params_and_adapter, random_tokens, reference
 
 forward = jax.jit(decoder.forward, static_argnums=0)
 prefill = jax.jit(decoder.prefill, static_argnums=0)
@@ -56,10 +56,9 @@ def test_logits_equal_transformers(fields: dict[str, Any], tmp_path: Path) -> No
 def test_each_config_field_is_used() -> None:
     tokens, positions, mask, real = padded_batch("right")
 
-    @functools.partial(jax.jit, static_argnums=0)
     def output(config: ModelConfig) -> jax.Array:
-        params = decoder.init_params(config, jax.random.key(0), std=0.1)
-        return decoder.logits(config, params, decoder.forward(config, params, None, tokens, positions, mask))
+        params, _ = params_and_adapter(config)
+        return decoder.logits(config, params, forward(config, params, None, tokens, positions, mask))
 
     changed: dict[str, Any] = {
         "vocab_size": 300,
@@ -78,6 +77,20 @@ def test_each_config_field_is_used() -> None:
     for name, value in changed.items():
         after = output(dataclasses.replace(CONFIG, **{name: value}))[real]
         assert after.shape != before.shape or np.abs(after - before).max() > 1e-4, name
+
+
+def test_initial_weights_are_transformers() -> None:
+    config = dataclasses.replace(CONFIG, tie_word_embeddings=False)
+    params = jax.jit(decoder.init_params, static_argnums=0)(config, jax.random.key(0))
+    theirs = Qwen3ForCausalLM(Qwen3Config(**FIELDS | {"tie_word_embeddings": False}))
+    state = {name: tensor.numpy() for name, tensor in theirs.state_dict().items()}
+    for name, module in MODULES.items():
+        ours, want = np.asarray(params["layers"][name][1]), state[f"model.layers.1.{module}{name}.weight"]
+        assert ours.shape == want.shape
+        np.testing.assert_allclose((ours.mean(), ours.std()), (want.mean(), want.std()), rtol=0.05, atol=2e-3)
+    for name, key in (("embed", EMBED), ("lm_head", LM_HEAD), ("norm", NORM)):
+        np.testing.assert_allclose(params[name].std(), state[key].std(), rtol=0.05)
+    assert "lm_head" not in jax.eval_shape(lambda: decoder.init_params(CONFIG, jax.random.key(0)))
 
 
 def test_only_differences_of_positions_matter() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from constellation.errors import UserError
-from constellation.model.model import load_model
+from constellation.model.model import check_model, load_model
 from constellation.model.port import SINGLE
 from tests.model.tiny import CONFIG, byte_tokenizer
 
@@ -43,6 +43,17 @@ def test_the_hash_names_what_is_computed(model_dir: Path, copy: Path) -> None:
     assert load_model(copy).stop_ids == (3,)
     seen.add(load_model(copy).hash)
     assert len(seen) == 7
+
+
+def test_a_check_reads_no_weights_but_refuses_the_same(model_dir: Path, copy: Path) -> None:
+    assert check_model(model_dir, "int4:16") == load_model(model_dir, "int4:16").hash
+    weights = (copy / SINGLE).read_bytes()
+    (copy / SINGLE).write_bytes(weights[:-1])
+    for read in (check_model, load_model):
+        with pytest.raises(UserError, match="cut short"):
+            read(copy)
+        with pytest.raises(UserError, match="groups of 5"):
+            read(model_dir, "int4:5")
 
 
 @pytest.mark.parametrize("content", [None, "{", "{}", '{"eos_token_id": null}', '{"eos_token_id": [1, 272]}'])

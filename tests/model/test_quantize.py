@@ -12,9 +12,11 @@ import pytest
 
 from constellation.errors import UserError
 from constellation.model import decoder
+from constellation.model.config import ModelConfig
 from constellation.model.linear import dense, linear
 from constellation.model.lora import Adapter, init_adapter, projection_shapes
 from constellation.model.quantize import dequantize, quantize, quantize_weight
+from tests.model.test_config import QWEN3_4B
 from tests.model.tiny import CONFIG, causal, params_and_adapter, random_tokens
 
 
@@ -90,6 +92,18 @@ def test_only_one_layer_is_dequantised_at_a_time() -> None:
         memory = jax.jit(function).lower(adapter, params).compile().memory_analysis()
         # XLA:CPU unpacks the int4 of all layers to a byte each: 24 / 4 layers' worth.
         assert memory is not None and memory.temp_size_in_bytes < (24 / 4 + 3) * layer
+
+
+def test_the_size_of_qwen3_4b() -> None:
+    config = ModelConfig.from_fields(QWEN3_4B)
+
+    def load() -> decoder.Params:
+        return quantize(decoder.init_params(config, jax.random.key(0), jnp.bfloat16), "int4:128")
+
+    bits = {"int4": 4, "bfloat16": 16}
+    size = sum(leaf.size * bits[leaf.dtype.name] for leaf in jax.tree.leaves(jax.eval_shape(load)))
+    # 3.633 G weights of 4 bits and 16 more a group of 128, 0.389 G in the embedding.
+    assert round(size / 8 / 2**30, 2) == 2.47
 
 
 @pytest.mark.parametrize("spec", ["int4", "int4:0", "int8:32", "int4:-1", "int4:32 "])

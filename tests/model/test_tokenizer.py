@@ -33,8 +33,8 @@ def test_chat_is_the_template(thinking: bool | None, tokenizer: Tokenizer) -> No
 def test_decode_inverts_encode(text: str, tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
-    stop = byte_tokenizer().convert_tokens_to_ids("<|im_end|>")
-    assert tokenizer.decode([*ids, stop]) == text
+    special = byte_tokenizer().convert_tokens_to_ids("<|im_start|>")
+    assert tokenizer.decode([*ids, special]) == text + "<|im_start|>"  # not hidden from the verifier
 
 
 def test_size_counts_special_tokens(tokenizer: Tokenizer) -> None:

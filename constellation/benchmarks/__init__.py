@@ -1,0 +1,1 @@
+"""Timings of the parts, side by side with PyTorch's."""

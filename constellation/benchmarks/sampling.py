@@ -1,0 +1,117 @@
+"""New tokens a second of Pass@64 sampling: ours, plain `generate`, and a loop that prefills once."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from constellation.model.config import ModelConfig
+from constellation.sampling import SamplingConfig
+
+
+class SamplingRow(NamedTuple):
+    """The fastest of several runs of one sampler.
+
+    Attributes:
+        name: of the sampler, with its batch.
+        tokens: new ones, stop tokens included.
+        seconds: of the whole run, prefill and host included.
+        flops: of the matrix products that these tokens need, without padding or repeated prompts.
+    """
+
+    name: str
+    tokens: int
+    seconds: float
+    flops: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        """New tokens a second."""
+        return self.tokens / self.seconds
+
+
+def sampling_benchmark(
+    model_dir: str | Path,
+    n: int = 64,
+    tasks: int = 64,
+    reference_tasks: int = 8,
+    reference_batches: Sequence[int] = (1, 4, 8),
+    repeats: int = 3,
+    max_new_tokens: int = 40,
+) -> list[SamplingRow]:
+    """Times the samplers in turn on prompts of the hard bank, so that a busy machine slows them alike.
+
+    Args:
+        tasks, reference_tasks: prompts for us, and the first so many of them for the slower references.
+        reference_batches: prompts in a batch of n samples each; every one is timed.
+
+    Returns:
+        a row for ours, then the best batch of plain generate, then that of prefill-once.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from constellation import keys
+    from constellation.generator import sample
+    from constellation.model.model import load_model
+    from constellation.tasks.banks import make_bank
+    from constellation.tasks.prompts import generator_messages
+    from constellation.tasks.task import split
+    from third_party.sampling_reference import plain_generate, prefill_once
+
+    model = load_model(model_dir, "int4:32")
+    reference = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32).eval()
+    bank = make_bank("hard", tasks)
+    prompts = [model.tokenizer.chat(generator_messages(split(task, 1234).visible)) for task in bank]
+    ids = [task.id for task in bank]
+    config = SamplingConfig(n=n, max_new_tokens=max_new_tokens)
+    key = keys.fold(0, "benchmark")
+
+    def ours() -> list[list[int]]:
+        drawn = sample(model, None, prompts, ids, key, config)
+        return [[len(one.ids) + one.finished for one in samples] for samples in drawn]
+
+    def theirs(sampler: Callable, batch: int) -> list[list[int]]:
+        drawn = []
+        for start in range(0, reference_tasks, batch):
+            group = prompts[start : min(start + batch, reference_tasks)]
+            drawn += sampler(reference, group, model.stop_ids, config)
+        return [[len(answer) for answer in answers] for answers in drawn]
+
+    runs: dict[tuple[str, str], Callable[[], list[list[int]]]] = {("ours", "512 rows"): ours}
+    for name, sampler in (("transformers generate", plain_generate), ("prefill once", prefill_once)):
+        for batch in reference_batches:
+            runs[name, f"{batch} x {n} rows"] = functools.partial(theirs, sampler, batch)
+
+    ours()  # compiles
+    best: dict[str, SamplingRow] = {}
+    for _ in range(repeats):
+        for (name, batch), run in runs.items():
+            start = time.perf_counter()
+            lengths = run()
+            seconds = time.perf_counter() - start
+            flops = sum(
+                sampling_flops(model.config, len(prompt), counts)
+                for prompt, counts in zip(prompts, lengths, strict=False)
+            )
+            row = SamplingRow(f"{name}, {batch}", sum(map(sum, lengths)), seconds, flops)
+            if name not in best or row.tokens_per_second > best[name].tokens_per_second:
+                best[name] = row
+    return list(best.values())
+
+
+def sampling_flops(config: ModelConfig, prompt: int, answers: Sequence[int]) -> float:
+    """Multiplications and additions of one prefill of `prompt` tokens and of answers of so many new tokens."""
+    from constellation.model.lora import projection_shapes
+
+    linear = config.num_hidden_layers * sum(out * inner for out, inner in projection_shapes(config).values())
+    head = config.vocab_size * config.hidden_size
+    pair = 2 * config.num_hidden_layers * config.num_attention_heads * config.head_dim  # scores and values
+    total = prompt * linear + prompt**2 / 2 * pair
+    for tokens in answers:
+        # The last token drawn is not fed back; the first comes from the prefill.
+        total += (tokens - 1) * linear + tokens * head + ((tokens - 1) * prompt + tokens**2 / 2) * pair
+    return 2 * total

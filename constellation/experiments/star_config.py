@@ -1,0 +1,54 @@
+"""What a study's config may say, checked before anything runs: not found out in the middle of a long run."""
+
+from __future__ import annotations
+
+from ml_collections import ConfigDict
+
+from constellation.errors import UserError
+from constellation.sampling import SamplingConfig
+from constellation.tasks.task import EXAMPLES
+
+BASE, START = "theta0", "gen_v0"  # the pretrained model, and the generator after the warm start
+CRITIC = "critic"
+RESTARTS = (BASE, START, "continue")
+AT_LEAST_ONE = (
+    "tasks.bank_size", "lora.rank", "training.batch_size", "training.checkpoint_every",
+    "warm_start.tasks", "warm_start.max_atoms", "warm_start.passes",
+    "star.tasks", "star.samples", "star.max_atoms", "star.keep", "star.passes",
+    "critic.tasks", "critic.samples", "critic.max_atoms", "critic.passes", "evaluation.resamples",
+)  # fmt: skip
+
+
+def check(config: ConfigDict) -> None:
+    """Refuses a value that a stage could not work with.
+
+    Raises:
+        UserError: names the first such field and what it may be.
+    """
+    star, evaluation = config.star, config.evaluation
+    rules = [
+        ("seed", 0 <= config.seed < 2**32, "in [0, 2^32)"),
+        ("tasks.visible", 1 <= config.tasks.visible < EXAMPLES, f"from 1 to {EXAMPLES - 1}"),
+        ("training.learning_rate", config.training.learning_rate > 0, "above 0"),
+        ("star.restart", star.restart in RESTARTS, f"one of {', '.join(RESTARTS)}"),
+        ("star.rounds", star.rounds >= 0, "at least 0"),
+        ("star.arm_max_atoms", star.arm_max_atoms >= 0, "at least 0 (0 for no arm)"),
+        ("evaluation.small_k", 1 <= evaluation.small_k < evaluation.large_k, "at least 1 and below large_k"),
+        ("evaluation.samples", evaluation.samples >= evaluation.large_k, "at least evaluation.large_k"),
+        (
+            "evaluation.selection_samples",
+            evaluation.selection_samples >= evaluation.small_k,
+            "at least evaluation.small_k",
+        ),
+        *((field, _value(config, field) >= 1, "at least 1") for field in AT_LEAST_ONE),
+    ]
+    for field, valid, wanted in rules:
+        if not valid:
+            raise UserError(f"config.{field} = {_value(config, field)!r} must be {wanted}")
+    SamplingConfig(n=evaluation.samples, **config.sampling)
+
+
+def _value(config: ConfigDict, field: str) -> int:
+    for name in field.split("."):
+        config = config[name]
+    return config

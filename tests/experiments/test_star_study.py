@@ -1,0 +1,362 @@
+"""Kills in every stage, extension, refusal, restarts and an empty pool, on a study of seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from constellation import checkpoints
+from constellation.conductor import Conductor
+from constellation.errors import UserError
+from constellation.experiments import star_study
+from constellation.experiments.star_study import SAMPLES, SCORES, SUMMARY, TASKS, StarStudy
+from constellation.generator import Sample
+from constellation.model.model import check_model
+from constellation.samples import SampleSet
+from constellation.selftraining.finetune import load_adapter
+from constellation.tasks.task import read_tasks, split
+from tests.tiny_study import ROOT, oracle, tiny_config, write_tiny_model
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def finished(model_dir, tmp_path_factory) -> Path:
+    """A finished study of one round; tests that run it again take a copy."""
+    workdir = tmp_path_factory.mktemp("finished")
+    run_study(model_dir, workdir)
+    return workdir
+
+
+@pytest.fixture
+def workdir(finished, tmp_path) -> Path:
+    return shutil.copytree(finished, tmp_path / "study")
+
+
+def run_study(model_dir: Path, workdir: Path, **fields: object) -> dict:
+    """Runs the study with the oracle's answers; returns the findings."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(star_study, "sample", oracle(workdir))
+        star_study.run(tiny_config(model_dir, **fields), str(workdir))
+    return json.loads((workdir / "findings.json").read_text())
+
+
+def untouched(workdir: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file of the stages, and when it was written."""
+    stages = workdir / "stages"
+    files = [path for path in sorted(stages.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(stages)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def but_report(files: dict[str, tuple[int, bytes]]) -> dict[str, tuple[int, bytes]]:
+    return {name: file for name, file in files.items() if not name.startswith("report/")}
+
+
+# Kills: the study is killed once in every stage, either in the middle of its work or when it is complete but not
+# yet renamed, and continued by the next process. Each is forked from one that has imported but computed nothing.
+KILLS = """
+import itertools, json, os, signal, sys
+from pathlib import Path
+from jax._src import xla_bridge
+from constellation import conductor
+from constellation.experiments import star_study
+from constellation.progress import Progress
+from tests.tiny_study import oracle, tiny_config
+
+os.fsync = lambda handle: None  # a kill, unlike a power cut, loses nothing that was written
+conductor.provenance = star_study.provenance = lambda: {}
+model_dir, root = Path(sys.argv[1]), Path(sys.argv[2])
+
+def study(workdir, stage=None, moment=None):
+    star_study.sample = oracle(workdir)
+    running = None
+
+    def kill():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def run_stage(self, run, partial, wanted, recipe, original=conductor.Conductor._run):
+        nonlocal running
+        running = wanted.name
+        def work(path):
+            run(path)
+            if (running, moment) == (stage, "half"):  # it showed no progress: all is written, nothing recorded
+                kill()
+        original(self, work, partial, wanted, recipe)
+        if (running, moment) == (stage, "rename"):
+            kill()
+
+    def update(self, *arguments, original=Progress.update, **values):
+        original(self, *arguments, **values)
+        if (running, moment) == (stage, "half") and 2 * self.done >= self.total:
+            kill()
+
+    conductor.Conductor._run, Progress.update = run_stage, update
+    star_study.run(tiny_config(model_dir), str(workdir))
+
+def forked(*arguments):
+    assert not xla_bridge.backends_are_initialized()
+    child = os.fork()
+    if child == 0:
+        log = os.open(root / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1), os.dup2(log, 2)
+        try:
+            study(*arguments)
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+assert forked(root / "whole") == 0
+stages = sorted((root / "whole/stages").iterdir(), key=lambda path: path.stat().st_ctime_ns)
+killed = []
+for number, path in enumerate(stages):
+    trained = (path / "adapter").exists()  # has checkpoints of its own to go on from
+    moment = "half" if trained or number % 2 else "rename"
+    code = forked(root / "killed", path.name, moment)
+    found = sorted(left.name for left in (root / "killed/stages").glob("*.partial"))
+    killed.append([path.name, moment, code, found])
+print(json.dumps([killed, forked(root / "killed")]))
+"""
+
+
+def test_killed_in_every_stage(model_dir, tmp_path, compilation_cache):
+    finished = subprocess.run(
+        [sys.executable, "-c", KILLS, str(model_dir), str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": str(ROOT), **compilation_cache},
+        capture_output=True,
+        text=True,
+    )
+    log = (tmp_path / "log").read_text() if (tmp_path / "log").exists() else ""
+    assert finished.returncode == 0, finished.stderr + log
+    kills, last = json.loads(finished.stdout)
+    assert last == 0, log
+    assert len(kills) >= 20
+    for name, moment, code, partial in kills:
+        assert (code, partial) == (-9, [f"{name}.partial"]), (name, moment, log)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert (killed / "findings.json").read_bytes() == (whole / "findings.json").read_bytes()
+    for name, *_ in kills:
+        for file in (TASKS, SAMPLES, SCORES, SUMMARY):
+            path = whole / "stages" / name / file
+            if path.exists():
+                assert (killed / "stages" / name / file).read_bytes() == path.read_bytes(), path
+    trained = load_adapter(killed / "stages/v1")[0].weights
+    jax.tree.map(np.testing.assert_array_equal, trained, load_adapter(whole / "stages/v1")[0].weights)
+
+
+def test_the_same_command_again_changes_nothing(model_dir, workdir):
+    before = untouched(workdir)
+    run_study(model_dir, workdir)
+    assert untouched(workdir) == before
+
+
+def test_more_rounds_extend_a_workdir(model_dir, workdir):
+    before = but_report(untouched(workdir))
+    findings = run_study(model_dir, workdir, star__rounds=2)
+    after = untouched(workdir)
+    assert before == {name: after[name] for name in before}
+    assert {"v2", "v2_samples", "tasks_v2"} <= {name.split("/")[0] for name in after}
+    assert set(findings["pass_at_k"]["hard"]) == {"theta0", "gen_v0", "v1", "v2"}
+
+
+def test_an_arm_extends_a_workdir(model_dir, workdir):
+    before = but_report(untouched(workdir))
+    run_study(model_dir, workdir, star__arm_max_atoms=4)
+    after = untouched(workdir)
+    assert before == {name: after[name] for name in before}
+    tasks = read_tasks(workdir / "stages/tasks_v1_4_atoms" / TASKS)
+    assert {task.atoms for task in tasks} <= {1, 2, 3, 4} and {task.role for task in tasks} == {"star"}
+
+
+@pytest.mark.parametrize(
+    "field, value, named",
+    [
+        ("seed", 1, "seed: 0 -> 1"),
+        ("tasks__seed", 1, "tasks.seed: 0 -> 1"),
+        ("tasks__bank_size", 5, "tasks.bank_size: 4 -> 5"),
+        ("tasks__visible", 3, "tasks.visible: 2 -> 3"),
+        ("tasks__split_seed", 7, "tasks.split_seed: 1234 -> 7"),
+        ("sampling__temperature", 0.5, "sampling.temperature: 1.0 -> 0.5"),
+        ("lora__alpha", 8, "lora.alpha: 32.0 -> 8.0"),
+        ("training__learning_rate", 0.1, "training.learning_rate: 0.001 -> 0.1"),
+        ("warm_start__max_atoms", 2, "warm_start.max_atoms: 3 -> 2"),
+        ("star__keep", 2, "star.keep: 1 -> 2"),
+        ("star__restart", "theta0", "star.restart: gen_v0 -> theta0"),
+        ("star__samples", 5, "star.samples: 4 -> 5"),
+        ("star__max_atoms", 2, "star.max_atoms: 3 -> 2"),
+        ("critic__passes", 3, "critic.passes: 1 -> 3"),
+        ("evaluation__samples", 9, "evaluation.samples: 8 -> 9"),
+    ],
+)
+def test_a_change_to_what_a_stage_read_is_refused(model_dir, workdir, field, value, named):
+    before = untouched(workdir)
+    with pytest.raises(UserError, match="was made with other settings") as error:
+        run_study(model_dir, workdir, **{field: value})
+    assert named in str(error.value)
+    assert untouched(workdir) == before
+
+
+def test_another_model_is_refused(workdir, tmp_path):
+    other = write_tiny_model(tmp_path / "other", seed=1)
+    with pytest.raises(UserError, match=r"model\.hash"):
+        run_study(other, workdir)
+
+
+def test_what_no_stage_reads_makes_the_report_anew_and_nothing_else(model_dir, workdir, tmp_path):
+    before = untouched(workdir)
+    moved = shutil.copytree(model_dir, tmp_path / "moved")
+    changes = {"evaluation__resamples": 50, "evaluation__margin": 0.02, "training__checkpoint_every": 2}
+    findings = run_study(moved, workdir, **changes)
+    assert findings["analysis"]["resamples"] == 50
+    after = untouched(workdir)
+    assert but_report(after) == but_report(before)
+    assert after["report/findings.json"] != before["report/findings.json"]
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("seed", -1),
+        ("star__restart", "gen_v1"),
+        ("star__rounds", -1),
+        ("tasks__visible", 12),
+        ("training__batch_size", 0),
+        ("evaluation__large_k", 9),
+        ("evaluation__selection_samples", 1),
+        ("sampling__temperature", -1),
+        ("model__quantization", "int4:7"),
+        ("model__dtype", "float8"),
+    ],
+)
+def test_a_value_that_cannot_work_is_found_before_the_workdir_is_made(model_dir, tmp_path, field, value):
+    with pytest.raises(UserError, match=field.split("__")[-1]):
+        star_study.run(tiny_config(model_dir, **{field: value}), str(tmp_path / "study"))
+    assert not (tmp_path / "study").exists()
+
+
+def test_no_rounds_at_all(model_dir, workdir):
+    """gen_v0 alone: the rounds' findings are said not to be measured."""
+    findings = run_study(model_dir, workdir, star__rounds=0)["findings"]
+    assert findings["crossover"]["verdict"] == findings["deceleration"]["verdict"] == "inconclusive"
+
+
+@pytest.fixture
+def rounds(model_dir, workdir, monkeypatch):
+    """rounds(restart) trains two rounds from the finished gen_v0; returns what each was given."""
+
+    def train(restart: str) -> list[dict]:
+        for stage in ("v1",):
+            shutil.rmtree(workdir / "stages" / stage)
+        trainings = []
+
+        def recorded(model, adapter, pool, updates, training, address, directory, metadata):
+            start = jax.tree.map(np.array, adapter.weights)
+            trainings.append({"start": start, "pool": pool, "updates": updates, "address": address})
+            return original(model, adapter, pool, updates, training, address, directory, metadata)
+
+        original = star_study.finetune
+        monkeypatch.setattr(star_study, "finetune", recorded)
+        monkeypatch.setattr(star_study, "sample", oracle(workdir))
+        config = tiny_config(model_dir, star__rounds=2, star__restart=restart)
+        model_hash = check_model(model_dir, config.model.quantization, config.model.dtype)
+        with Conductor(workdir) as conductor:
+            StarStudy(config, conductor, model_hash).round(2, config.star.max_atoms)
+        return trainings
+
+    return train
+
+
+def same(one, other) -> bool:
+    return all(map(np.array_equal, jax.tree.leaves(one), jax.tree.leaves(other)))
+
+
+@pytest.mark.parametrize("restart", ["theta0", "gen_v0", "continue"])
+def test_where_a_round_starts(rounds, workdir, restart):
+    first, second = rounds(restart)
+    after = {name: load_adapter(workdir / "stages" / name)[0].weights for name in ("gen_v0", "v1")}
+    if restart == "theta0":
+        assert not any(pair["b"].any() for training in (first, second) for pair in training["start"].values())
+        assert not same(first["start"], second["start"])  # each round draws its own
+    else:
+        assert same(first["start"], after["gen_v0"])
+        assert same(second["start"], after["v1" if restart == "continue" else "gen_v0"])
+    assert not same(after["gen_v0"], after["v1"])  # or it would show nothing
+
+
+def test_a_round_trains_on_its_own_data_alone(rounds, model_dir, workdir):
+    first, second = rounds("gen_v0")
+    tokenizer = star_study.load_model(model_dir).tokenizer
+    pools = []
+    for name, training in (("v1", first), ("v2", second)):
+        tasks = read_tasks(workdir / f"stages/tasks_{name}" / TASKS)
+        samples = SampleSet.load(workdir / f"stages/{name}_samples" / SAMPLES)
+        prompts = {
+            tuple(tokenizer.chat(star_study.trapdoor.messages(split(task, 1234)))): t
+            for t, task in enumerate(tasks)
+        }
+        drawn = {
+            (t, text)
+            for t, text, right in zip(samples.task, samples.text, samples.generalises, strict=True)
+            if right
+        }
+        trained = {
+            (prompts[tuple(example.prompt)], tokenizer.decode(answer))
+            for example in training["pool"]
+            for answer in example.answers
+        }
+        assert trained and trained <= drawn
+        assert (training["updates"], training["address"]) == (2, (0, "batches", name, 0))
+        pools.append({task.id for task in tasks})
+    assert not pools[0] & pools[1]
+
+
+def test_a_checkpoint_says_where_it_comes_from(model_dir, finished):
+    state, metadata, step = checkpoints.restore(finished / "stages/v1/adapter")
+    assert metadata["name"] == "v1" and metadata["address"] == [0, "batches", "v1", 0]
+    assert metadata["model"] == {"dir": str(model_dir), "hash": check_model(model_dir, "int4:32")}
+    assert metadata["config"] == json.loads(json.dumps(tiny_config(model_dir).to_dict()))
+    assert step == json.loads((finished / "stages/v1" / SUMMARY).read_text())["updates"] == 2
+    assert int(state["1"]["1"]["0"]["count"]) == step  # AdamW's
+
+
+def test_roles_do_not_meet(finished):
+    signatures: dict[str, set[str]] = {}
+    for path in (finished / "stages").glob("*/tasks.jsonl"):
+        for task in read_tasks(path):
+            signatures.setdefault(task.role, set()).add(task.signature)
+    assert set(signatures) == {"warm_start", "star", "critic", "evaluation"}
+    assert sum(map(len, signatures.values())) == len(set.union(*signatures.values()))
+
+
+def test_an_empty_pool_is_a_result(model_dir, tmp_path, monkeypatch):
+    def nothing(model, adapter, prompts, task_ids, key, config, progress):
+        return [[Sample(np.zeros(1, np.int32), True)] * config.n for _ in task_ids]
+
+    monkeypatch.setattr(star_study, "sample", nothing)
+    star_study.run(tiny_config(model_dir), str(tmp_path))
+    stages = tmp_path / "stages"
+    for name in ("v1", "critic"):
+        summary = json.loads((stages / name / SUMMARY).read_text())
+        assert summary == {"kept": 0, "kept_tasks": 0, "updates": 0, "answer_tokens": 0}
+    assert same(*(load_adapter(stages / name)[0].weights for name in ("gen_v0", "v1")))
+    findings = json.loads((tmp_path / "findings.json").read_text())
+    assert {stage["name"]: stage["kept"] for stage in findings["stages"]} == {
+        "gen_v0": 8,
+        "v1": 0,
+        "critic": 0,
+    }
+    assert (tmp_path / "report.html").exists()

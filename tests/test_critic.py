@@ -1,0 +1,148 @@
+"""What the critic is asked, taught and read, against the model's own next-token logits and the verifier."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+import pytest
+
+from constellation.critic import critic_examples, critic_scores
+from constellation.model.lora import Adapter, init_adapter
+from constellation.model.model import Model, load_model
+from constellation.model.score import next_token_logits
+from constellation.samples import SampleSet, collect
+from constellation.tasks import trapdoor
+from constellation.tasks.task import Example, Split, Task
+from tests.tiny_study import write_tiny_model
+
+# Each fits or misses the two visible examples, and generalises or does not, as the name of the task says.
+CANDIDATES = {
+    "uppercase": ["Upper(x)", "x", "Lower(x)", "no program", "Upper(Upper(x))"],
+    "unsolved": ["Lower(x)", "no program"],
+    "constant": ['Const("a")', 'Const("b")'],
+}
+FITS = {"Upper(x)": True, "x": True, "Upper(Upper(x))": True, 'Const("a")': True}
+GENERALISES = {"Upper(x)", "Upper(Upper(x))", 'Const("a")'}
+
+
+def make_task(name: str, outputs: Mapping[str, str]) -> Task:
+    examples = tuple(Example((given,), output) for given, output in outputs.items())
+    return Task(f"{name}-0", examples, "", 1, "", (), "critic", "word")
+
+
+TASKS = [
+    make_task("uppercase", {"A": "A", "BC": "BC", "d": "D", "Ef": "EF"}),
+    make_task("unsolved", {"A": "AA", "BC": "BCBC", "d": "dd"}),
+    make_task("constant", {"one": "a", "two": "a", "three": "a"}),
+]
+
+
+def first_two(task: Task) -> Split:
+    return Split(task.examples[:2], task.examples[2:])
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Model:
+    return load_model(write_tiny_model(tmp_path_factory.mktemp("model")))
+
+
+@pytest.fixture(scope="module")
+def critic(model) -> Adapter:
+    """Random, and far from the base."""
+    adapter = init_adapter(model.config, jax.random.key(0), rank=4, alpha=8)
+    for index, pair in enumerate(adapter.weights.values()):
+        pair["b"] = jax.random.normal(jax.random.key(index), pair["b"].shape)
+    return adapter
+
+
+@pytest.fixture(scope="module")
+def samples(model) -> SampleSet:
+    texts = [(CANDIDATES[task.signature] * 3)[:6] for task in TASKS]
+    return collect(
+        [task.id for task in TASKS],
+        [[np.array(model.tokenizer.encode(text), np.int32) for text in row] for row in texts],
+        [[True] * len(row) for row in texts],
+        texts,
+        lambda t, text: trapdoor.judge_answer(TASKS[t], first_two(TASKS[t]), text),
+        {},
+    )
+
+
+def test_the_candidates_are_what_they_are_meant_to_be(samples):
+    assert {text for text, fits in zip(samples.text, samples.fits, strict=True) if fits} == set(FITS)
+    assert {
+        text for text, right in zip(samples.text, samples.generalises, strict=True) if right
+    } == GENERALISES
+
+
+def direct_scores(model: Model, critic: Adapter | None, samples: SampleSet) -> np.ndarray:
+    """logit(yes) - logit(no) after the whole conversation, one candidate at a time."""
+    yes, no = (model.tokenizer.encode(word)[0] for word in ("yes", "no"))
+    scores = np.full(len(samples.task), np.nan)
+    for row in np.flatnonzero(samples.fits):
+        visible = first_two(TASKS[samples.task[row]]).visible
+        conversation = model.tokenizer.chat(trapdoor.critic_messages(visible, samples.text[row]))
+        ((logits,),) = next_token_logits(model, critic, [conversation], [[[]]], [yes, no])
+        scores[row] = logits[0] - logits[1]
+    return scores
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_scores_are_logit_differences_after_the_conversation(model, critic, samples, trained):
+    adapter = critic if trained else None
+    scores = critic_scores(model, adapter, TASKS, samples, first_two)
+    expected = direct_scores(model, adapter, samples)
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+    assert len(set(expected[samples.fits].round(3))) == samples.fits.sum()  # they do differ
+    assert np.array_equal(np.isnan(scores), ~samples.fits)  # who misses a visible example is not scored
+
+
+class OtherFirstTurn:
+    """A template that renders a first turn, while it is the last, unlike the same turn in a conversation."""
+
+    def __init__(self, tokenizer):
+        self._tokenizer = tokenizer
+
+    def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        ids = self._tokenizer.chat(messages)
+        return ids if len(messages) > 1 else [*ids, *self._tokenizer.encode("think")]
+
+    def __getattr__(self, name):
+        return getattr(self._tokenizer, name)
+
+
+def test_scores_where_the_template_renders_no_common_prefix(model, critic, samples):
+    other = dataclasses.replace(model, tokenizer=OtherFirstTurn(model.tokenizer))
+    scores = critic_scores(other, critic, TASKS, samples, first_two)
+    np.testing.assert_allclose(scores, direct_scores(model, critic, samples), atol=1e-4)
+
+
+def test_examples_are_the_survivors_with_the_verifiers_labels(model, samples):
+    pool = critic_examples(model, TASKS, samples, first_two)
+    seen = {}
+    for example in pool:
+        for answer in example.answers:
+            text = model.tokenizer.decode([*example.prompt, *answer])
+            program = next(p for p in sorted(FITS, key=len, reverse=True) if f"{p}generalises?" in text)
+            seen[program] = model.tokenizer.decode(answer[-1:])
+    assert len(pool) == 2  # the unsolved task has no survivor
+    assert seen == {program: "yes" if program in GENERALISES else "no" for program in FITS}
+
+
+def test_the_label_alone_is_learnt_and_follows_the_conversation(model, samples):
+    uppercase, _ = critic_examples(model, TASKS, samples, first_two)
+    conversations = [
+        model.tokenizer.chat(trapdoor.critic_messages(first_two(TASKS[0]).visible, program))
+        for program in ("Upper(x)", "x", "Upper(Upper(x))")
+    ]
+    assert [[*uppercase.prompt, *answer[:-1]] for answer in uppercase.answers] == conversations
+    assert list(uppercase.loss_from) == [len(answer) - 1 for answer in uppercase.answers]
+
+
+def test_a_bank_without_survivors(model, critic, samples):
+    nothing = dataclasses.replace(samples, fits=np.zeros_like(samples.fits))
+    assert critic_examples(model, TASKS, nothing, first_two) == []
+    assert np.isnan(critic_scores(model, critic, TASKS, nothing, first_two)).all()

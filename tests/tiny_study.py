@@ -1,0 +1,113 @@
+"""A study of seconds: a tiny random model in the nano's format, a tiny config, and answers from an oracle."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from constellation.experiments.nano_base import write_model
+from constellation.generator import Sample
+from constellation.keys import fold
+from constellation.model.config import ModelConfig
+from constellation.model.decoder import init_params
+from constellation.model.lora import Adapter
+from constellation.model.model import Model
+from constellation.progress import Progress
+from constellation.sampling import SamplingConfig
+from constellation.tasks.nano_tokenizer import build_tokenizer
+from constellation.tasks.task import read_tasks
+from launch.common import load_config
+
+ROOT = Path(__file__).parents[1]
+NANO = str(ROOT / "configs" / "nano.py")
+FIELDS = {
+    "tasks.bank_size": 4,
+    "sampling.max_new_tokens": 8,
+    "lora.rank": 4,
+    "training.batch_size": 4,
+    "training.checkpoint_every": 1,
+    "warm_start.tasks": 8,
+    "star.rounds": 1,
+    "star.tasks": 8,
+    "star.samples": 4,
+    "star.arm_max_atoms": 0,
+    "critic.tasks": 8,
+    "critic.samples": 4,
+    "critic.passes": 1,
+    "evaluation.samples": 8,
+    "evaluation.small_k": 2,
+    "evaluation.large_k": 4,
+    "evaluation.selection_split_seeds": "1234",
+    "evaluation.selection_samples": 4,
+    "evaluation.resamples": 100,
+}
+
+
+def overrides(model_dir: Path, **fields: object) -> list[str]:
+    """The flags that make configs/nano.py tiny; `fields` with "__" for the dot."""
+    changed = {name.replace("__", "."): value for name, value in fields.items()}
+    return [
+        f"--config.{name}={value}" for name, value in ({"model.dir": model_dir} | FIELDS | changed).items()
+    ]
+
+
+def tiny_config(model_dir: Path, **fields: object) -> ConfigDict:
+    """configs/nano.py, made tiny."""
+    return load_config(NANO, overrides(model_dir, **fields))
+
+
+def write_tiny_model(directory: Path, seed: int = 0) -> Path:
+    """A model directory with random weights and the nano's tokenizer."""
+    config = ModelConfig(
+        vocab_size=build_tokenizer().get_vocab_size(),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        rms_norm_eps=1e-6,
+        rope_theta=10_000.0,
+        tie_word_embeddings=True,
+    )
+    write_model(directory, config, init_params(config, fold(seed, "tiny")))
+    return directory
+
+
+def oracle(workdir: Path) -> Callable[..., list[list[Sample]]]:
+    """A stand-in for `generator.sample`: now the secret program, now a wrong one, now no program.
+
+    Random weights write no program that generalises. What is drawn depends on the key, the task, the sample and
+    every bit of the adapter, so that a training that went otherwise would be seen in all that follows it.
+    """
+
+    def sample(
+        model: Model,
+        adapter: Adapter | None,
+        prompts: Sequence[Sequence[int]],
+        task_ids: Sequence[str],
+        key: jax.Array,
+        config: SamplingConfig,
+        progress: Progress,
+    ) -> list[list[Sample]]:
+        files = sorted(Path(workdir).glob("stages/*/tasks.jsonl"))
+        programs = {task.id: task.program for file in files for task in read_tasks(file)}
+        weights = b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(adapter))
+        place = np.asarray(jax.random.key_data(key)).tobytes() + weights
+        result = []
+        for task_id in task_ids:
+            digest = hashlib.blake2b(place + task_id.encode(), digest_size=8).digest()
+            rng = np.random.default_rng(int.from_bytes(digest, "little"))
+            texts = (programs[task_id], 'Const("a")', "Upper(x)", "no program")
+            drawn = rng.choice(len(texts), config.n, p=(0.4, 0.2, 0.2, 0.2))
+            ids = [np.array(model.tokenizer.encode(texts[choice]), np.int32) for choice in drawn]
+            result.append([Sample(answer, True) for answer in ids])
+            progress.update(config.n)
+        return result
+
+    return sample

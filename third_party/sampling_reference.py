@@ -1,0 +1,109 @@
+"""Sampling many answers a task in PyTorch: plain `generate`, and a loop that prefills once and repeats the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from transformers import (
+    DynamicCache,
+    LogitsProcessorList,
+    PreTrainedModel,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from constellation.sampling import SamplingConfig
+
+
+@torch.inference_mode()
+def plain_generate(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    stop_ids: Sequence[int],
+    sampling: SamplingConfig,
+) -> list[list[list[int]]]:
+    """transformers' `generate` with n return sequences: every sample runs, and keeps, its own copy of the prompt.
+
+    Returns:
+        the n answers of each prompt, up to and including a stop token.
+    """
+    ids, mask = left_padded(prompts)
+    output = model.generate(
+        ids,
+        attention_mask=mask,
+        num_return_sequences=sampling.n,
+        do_sample=True,
+        temperature=sampling.temperature,
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
+        max_new_tokens=sampling.max_new_tokens,
+        eos_token_id=list(stop_ids),
+        pad_token_id=stop_ids[0],
+    )
+    return _answers(output[:, ids.shape[1] :], stop_ids, sampling.n)
+
+
+@torch.inference_mode()
+def prefill_once(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    stop_ids: Sequence[int],
+    sampling: SamplingConfig,
+) -> list[list[list[int]]]:
+    """One prefill a prompt, whose cache is then repeated n times, and a plain decoding loop on the copies.
+
+    Returns:
+        as `plain_generate`.
+    """
+    ids, mask = left_padded(prompts)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    cache = DynamicCache(config=model.config)
+    output = model(ids, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=1)
+    cache.batch_repeat_interleave(sampling.n)
+    logits = output.logits[:, -1].repeat_interleave(sampling.n, 0)
+    mask = mask.repeat_interleave(sampling.n, 0)
+    position = positions[:, -1:].repeat_interleave(sampling.n, 0)
+    filters = _filters(sampling)
+    stops = torch.tensor(list(stop_ids))
+    running = torch.ones(len(logits), dtype=torch.bool)
+    drawn = []
+    while True:
+        tokens = torch.multinomial(torch.softmax(filters(None, logits), -1), 1)  # [B * n, 1]
+        drawn.append(tokens)
+        running &= ~torch.isin(tokens[:, 0], stops)
+        if len(drawn) == sampling.max_new_tokens or not running.any():
+            return _answers(torch.cat(drawn, 1), stop_ids, sampling.n)
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+        position = position + 1
+        output = model(tokens, attention_mask=mask, position_ids=position, past_key_values=cache)
+        logits = output.logits[:, -1]
+
+
+def left_padded(prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and attention mask, both [B, T]."""
+    length = max(map(len, prompts))
+    ids = torch.zeros(len(prompts), length, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, length - len(prompt) :] = torch.tensor(prompt)
+        mask[row, length - len(prompt) :] = 1
+    return ids, mask
+
+
+def _filters(sampling: SamplingConfig) -> LogitsProcessorList:
+    filters = LogitsProcessorList([TemperatureLogitsWarper(float(sampling.temperature))])
+    if sampling.top_k:
+        filters.append(TopKLogitsWarper(sampling.top_k))
+    if sampling.top_p < 1:
+        filters.append(TopPLogitsWarper(sampling.top_p))
+    return filters
+
+
+def _answers(drawn: torch.Tensor, stop_ids: Sequence[int], n: int) -> list[list[list[int]]]:
+    answers = []
+    for row in drawn.tolist():
+        stop = next((index for index, token in enumerate(row) if token in stop_ids), len(row) - 1)
+        answers.append(row[: stop + 1])
+    return [answers[start : start + n] for start in range(0, len(answers), n)]

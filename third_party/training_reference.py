@@ -1,0 +1,97 @@
+"""The LoRA update in PyTorch: transformers and peft, torch's cross entropy, gradient clipping and AdamW.
+
+It takes the batches of `constellation.selftraining.batches`, one answer a row: transformers knows no branches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM
+
+from constellation.selftraining.batches import Batch, TrainingExample
+
+
+def load_peft(directory: str | Path, rank: int, alpha: float) -> PeftModel:
+    """A Hugging Face directory in float32 with a fresh LoRA adapter on the seven projections."""
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    return get_peft_model(
+        model, LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear")
+    )
+
+
+def write_adapter(model: PeftModel, weights: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Puts an adapter's stacked weights, {projection: {"a": [L, r, in], "b": [L, out, r]}}, into peft's layers."""
+    for (projection, part, layer), parameter in _adapter_parameters(model).items():
+        parameter.data.copy_(torch.tensor(np.asarray(weights[projection][part][layer])))
+
+
+def read_adapter(model: PeftModel, gradient: bool = False) -> dict[str, dict[str, np.ndarray]]:
+    """The adapter's weights, or their gradients, stacked as ours are."""
+    stacked: dict[str, dict[str, list[np.ndarray]]] = {}
+    for (projection, part, _), parameter in sorted(_adapter_parameters(model).items()):
+        value = parameter.grad if gradient else parameter.data
+        stacked.setdefault(projection, {}).setdefault(part, []).append(value.numpy(force=True).copy())
+    return {name: {part: np.stack(layers) for part, layers in parts.items()} for name, parts in stacked.items()}
+
+
+def _adapter_parameters(model: PeftModel) -> dict[tuple[str, str, int], torch.nn.Parameter]:
+    """(projection, "a" or "b", layer) -> parameter."""
+    found = {}
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:  # base_model.model.model.layers.<layer>.self_attn.<projection>.lora_A.default.weight
+            parts = name.split(".")
+            found[parts[-4], parts[-3].removeprefix("lora_").lower(), int(parts[parts.index("layers") + 1])] = parameter
+    return found
+
+
+def make_optimizer(
+    model: PeftModel, learning_rate: float, weight_decay: float = 0.0, fused: bool = False
+) -> torch.optim.AdamW:
+    """AdamW on the adapter."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.optim.AdamW(trained, lr=learning_rate, weight_decay=weight_decay, fused=fused)
+
+
+def loss_of(model: PeftModel, batch: Batch) -> torch.Tensor:
+    """Weighted mean cross entropy over the batch's targets; the vocabulary is computed at those alone.
+
+    Raises:
+        ValueError: a row with more than one answer.
+    """
+    if np.max(batch.branch) > 1:
+        raise ValueError("transformers knows no branches: give every answer a row of its own")
+    tokens, source, target, weight = (
+        torch.from_numpy(np.asarray(array)) for array in (batch.tokens, batch.source, batch.target, batch.weight)
+    )
+    decoder = model.get_base_model()
+    # Right padding under a causal mask needs no mask of its own, which leaves torch its fastest attention.
+    hidden = decoder.model(input_ids=tokens, use_cache=False).last_hidden_state
+    rows, slots = weight.nonzero(as_tuple=True)
+    scores = decoder.lm_head(hidden[rows, source[rows, slots].long()])
+    losses = torch.nn.functional.cross_entropy(scores, target[rows, slots].long(), reduction="none")
+    weight = weight[rows, slots]
+    return (losses * weight).sum() / weight.sum()
+
+
+def update(model: PeftModel, optimizer: torch.optim.Optimizer, batch: Batch, clip_norm: float) -> float:
+    """One optimizer step; returns the loss before it."""
+    optimizer.zero_grad(set_to_none=True)
+    loss = loss_of(model, batch)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], clip_norm)
+    optimizer.step()
+    return loss.item()
+
+
+def separate(examples: Sequence[TrainingExample]) -> list[TrainingExample]:
+    """One example for each answer."""
+    return [
+        TrainingExample(example.prompt, (answer,), (first,))
+        for example in examples
+        for answer, first in zip(example.answers, example.loss_from, strict=True)
+    ]

@@ -1,8 +1,9 @@
 """Samples answers: one prefill a task, then many samples decoded side by side on that task's one prompt KV.
 
-A decoding batch has `slots` tasks by `width` samples. A row whose sample has ended takes the next sample of
-its task, and a slot whose task has ended takes the next task, so the batch stays full although answers differ
-in length. The device advances all rows by CHUNK tokens between two looks of the host.
+A decoding batch has `slots` x `width` rows; the rows of a slot decode samples of one task. A row whose sample
+has ended takes the next sample of its slot, an idle slot takes the next task or, when none is left, half the
+waiting samples of another slot: the batch stays full although answers differ in length. The device advances
+all rows by CHUNK tokens between two looks of the host.
 
 The noise of a draw is addressed by (key, task, sample, position) alone: which row, slot or batch computes it
 does not matter. Nor does it matter to the logits while the padded shapes stay the same, so then not to the
@@ -12,7 +13,6 @@ tokens; between shapes logits differ by rounding, and a token only where its sco
 from __future__ import annotations
 
 import functools
-from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,9 +31,9 @@ from constellation.sampling import SamplingConfig, scores
 if TYPE_CHECKING:
     from constellation.progress import Progress
 
-CHUNK = 4  # a sample idles (CHUNK - 1) / 2 steps after its end; shorter chunks copy and dispatch more often
-WIDTH = 16  # most samples of a task side by side: few end evenly, many share each read of the prompt's KV
-WAVES = 2  # a row's least number of samples in turn, so that a long answer does not hold up a whole slot
+CHUNK = 2  # a sample idles (CHUNK - 1) / 2 steps after its end; shorter chunks copy and dispatch more often
+WIDTH = 8  # most samples of a task side by side: few end evenly, many share each read of the prompt's KV
+WAVES = 2  # samples that a row decodes in turn, at least: one long answer holds up few others
 PREFILL = 8  # prompts in one prefill
 SHORTEST = 64  # the least padded length of a prompt; longer ones are powers of two
 DENSE_LIMIT = 2**30  # bytes of float32 weights up to which int4 and LoRA are merged into plain ones to decode
@@ -63,139 +63,145 @@ def sample(
         prompts, task_ids: of each task, in the same order.
         key: folded to (seed, purpose, arm, replicate); see `keys.fold`.
         rows: samples decoded at a time; their suffix KV is what memory has to hold.
-        progress: is told of every finished sample.
+        progress: counts the samples as they end; those of one token are not told.
 
     Returns:
         n samples for each task, in the order of the tasks.
     """
     params, adapter = _for_decoding(model.config, model.params, adapter)
-    results: dict[int, list[Sample]] = {}
     buckets: dict[int, list[int]] = {}
     for task, prompt in enumerate(prompts):
         buckets.setdefault(_padded(len(prompt)), []).append(task)
-    for length, members in sorted(buckets.items()):
-        batch = _Batch(model, params, adapter, key, config, first_sample, rows, length, len(members))
-        for task, samples in batch.run([(task, prompts[task], task_ids[task]) for task in members]):
-            results[task] = samples
-            if progress is not None:
-                progress.update(config.n)
-    return [results[task] for task in range(len(prompts))]
+    results: list[list[Sample]] = [[] for _ in prompts]
+    for length, tasks in sorted(buckets.items()):
+        bucket = [prompts[task] for task in tasks]
+        words = np.array([word(task_ids[task]) for task in tasks])
+        batch = _Batch(model, params, adapter, bucket, words, length, key, config, first_sample, rows)
+        for task, tokens in zip(tasks, batch.run(progress), strict=True):
+            results[task] = [_answer(draws, model.stop_ids) for draws in tokens]
+    return results
+
+
+def _answer(draws: np.ndarray, stop_ids: Sequence[int]) -> Sample:
+    """What a sample has drawn before its first stop token; what lies behind that has no meaning."""
+    stops = np.isin(draws, stop_ids)
+    return Sample(draws[: stops.argmax()].copy(), True) if stops.any() else Sample(draws.copy(), False)
+
+
+class _Prompt(NamedTuple):
+    """A prefilled task of a bucket: row `row` of `kv`."""
+
+    task: int
+    kv: KV
+    row: int
 
 
 class _Batch:
-    """Slots x width rows of one padded prompt length, and what the host knows of them."""
+    """Decodes n samples for each prompt of one bucket; holds what the host knows of slots and rows."""
 
     def __init__(
         self,
         model: Model,
         params: Params,
         adapter: Adapter | None,
+        prompts: Sequence[Sequence[int]],
+        words: np.ndarray,
+        length: int,
         key: jax.Array,
         config: SamplingConfig,
         first_sample: int,
         rows: int,
-        length: int,
-        tasks: int,
     ) -> None:
-        self.config, self.key, self.first_sample, self.length = config, key, first_sample, length
+        self.prompts, self.words, self.length, self.key = prompts, words, length, key
+        self.config, self.first_sample = config, first_sample
+        self.lengths = np.array([len(prompt) for prompt in prompts], np.int32)
         self.stop_ids = np.array(model.stop_ids)
         self.fixed = (model.config, config.without_sizes(), model.tokenizer.size, params, adapter)
         self.width = max(min(WIDTH, _power_of_two(config.n) // WAVES, rows), 1)
-        self.slots = min(_power_of_two(tasks), rows // self.width)
-        if tasks <= self.slots:  # no task waits for a slot: give its samples all rows
-            self.width = min(_power_of_two(config.n), rows // self.slots)
+        self.slots = min(_power_of_two(-(-len(prompts) * config.n // self.width)), rows // self.width)
         capacity = max(-(-(config.max_new_tokens - 1) // CHUNK), 1) * CHUNK
         dtype = params["embed"].dtype
         self.prompt = _empty(model.config, (self.slots,), length, dtype)
         self.suffix = _empty(model.config, (self.slots, self.width), capacity, dtype)
-        # Of a slot: its task (-1 when idle), the tokens of its samples, and the samples still to begin.
-        self.task = np.full(self.slots, -1)
-        self.task_word = np.zeros(self.slots, np.uint32)
-        self.prompt_length = np.ones(self.slots, np.int32)
-        self.tokens = np.zeros((self.slots, config.n, 1 + capacity), np.int32)
-        self.waiting: list[deque[int]] = [deque() for _ in range(self.slots)]
-        # Of a row: its sample (-1 when idle) and how many tokens of it are drawn, 1 + a multiple of CHUNK.
+        self.tokens = np.zeros((len(prompts), config.n, 1 + capacity), np.int32)
+        # Of a slot: its task, and the samples still to begin.
+        self.origin: list[_Prompt] = [_Prompt(0, self.prompt, 0)] * self.slots
+        self.waiting: list[list[int]] = [[] for _ in range(self.slots)]
+        # Of a row: its sample (-1 when idle), how many tokens of it are drawn, and the last of these.
         self.sample = np.full((self.slots, self.width), -1)
         self.count = np.ones((self.slots, self.width), np.int32)
+        self.last = np.zeros((self.slots, self.width), np.int32)
 
-    def run(self, tasks: Sequence[tuple[int, Sequence[int], str]]) -> Iterator[tuple[int, list[Sample]]]:
-        """Samples every (task, prompt, task id); yields (task, samples) as they end."""
-        prompts = self._prefill(tasks)
+    def run(self, progress: Progress | None) -> np.ndarray:
+        """The draws [tasks, n, max_new_tokens] of all samples."""
+        prefilled = self._prefill()
         while True:
-            for slot, prompt in zip(np.flatnonzero(self.task < 0), prompts):  # noqa: B905
-                self._begin_task(slot, prompt)
-            if (self.task < 0).all():
-                return
-            self._begin_samples()
-            if (self.sample >= 0).any():
-                self._advance()
-            for slot in np.flatnonzero((self.task >= 0) & (self.sample < 0).all(axis=1)):
+            for slot in np.flatnonzero((self.sample < 0).all(axis=1)).tolist():
                 if not self.waiting[slot]:
-                    yield int(self.task[slot]), [self._collect(ids) for ids in self.tokens[slot]]
-                    self.task[slot] = -1
+                    self._fill(slot, prefilled)
+            self._begin_samples()
+            if not (self.sample >= 0).any():
+                return self.tokens[:, :, : self.config.max_new_tokens]
+            ended = self._advance()
+            if progress is not None:
+                progress.update(ended)
 
-    def _prefill(self, tasks: Sequence[tuple[int, Sequence[int], str]]) -> Iterator[_Prompt]:
-        """The tasks with their prompt KV and every sample's first token, computed as they are asked for."""
-        size = min(PREFILL, self.slots)
-        for start in range(0, len(tasks), size):
-            group = tasks[start : start + size]
-            tokens = np.zeros((size, self.length), np.int32)
-            lengths = np.ones(size, np.int32)
-            words = np.zeros(size, np.uint32)
-            for row, (_, prompt, task_id) in enumerate(group):
-                tokens[row, : len(prompt)], lengths[row], words[row] = prompt, len(prompt), word(task_id)
+    def _prefill(self) -> Iterator[_Prompt]:
+        """The tasks one by one with their prompt's KV, a few prefilled at a time; sets their first tokens."""
+        for start in range(0, len(self.prompts), PREFILL):
+            group = np.arange(start, min(start + PREFILL, len(self.prompts)))
+            padded = np.zeros((PREFILL, self.length), np.int32)
+            lengths, words = np.ones(PREFILL, np.int32), np.zeros(PREFILL, np.uint32)
+            lengths[: len(group)], words[: len(group)] = self.lengths[group], self.words[group]
+            for row, task in enumerate(group.tolist()):
+                padded[row, : lengths[row]] = self.prompts[task]
             samples = self.first_sample + np.arange(self.config.n)
-            kv, first = _begin(*self.fixed, tokens, lengths, self.key, words, samples)
-            first = np.asarray(first)
-            for row, (task, _, _) in enumerate(group):
-                yield _Prompt(task, words[row], lengths[row], kv, row, first[row])
+            kv, first = _begin(*self.fixed, padded, lengths, self.key, words, samples)
+            self.tokens[group, :, 0] = first[: len(group)]
+            yield from (_Prompt(task, kv, row) for row, task in enumerate(group.tolist()))
 
-    def _begin_task(self, slot: int, prompt: _Prompt) -> None:
+    def _fill(self, slot: int, prefilled: Iterator[_Prompt]) -> None:
+        """Gives an idle slot the next task that has samples to extend, or else some that wait elsewhere."""
+        for prompt in prefilled:
+            stopped = np.isin(self.tokens[prompt.task, :, 0], self.stop_ids)
+            if self.config.max_new_tokens > 1 and not stopped.all():
+                self._occupy(slot, prompt, np.flatnonzero(~stopped).tolist())
+                return
+        busiest = max(range(self.slots), key=lambda other: len(self.waiting[other]))
+        if waiting := self.waiting[busiest]:
+            half = len(waiting) // 2
+            self.waiting[busiest] = waiting[:half]
+            self._occupy(slot, self.origin[busiest], waiting[half:])
+
+    def _occupy(self, slot: int, prompt: _Prompt, samples: list[int]) -> None:
         self.prompt = _place(self.prompt, prompt.kv, slot, prompt.row)
-        self.task[slot], self.prompt_length[slot] = prompt.task, prompt.length
-        self.task_word[slot] = prompt.word
-        self.tokens[slot, :, 0] = prompt.first
-        unfinished = ~np.isin(prompt.first, self.stop_ids) & (self.config.max_new_tokens > 1)
-        self.waiting[slot].extend(np.flatnonzero(unfinished).tolist())
+        self.origin[slot], self.waiting[slot] = prompt, samples
 
     def _begin_samples(self) -> None:
-        """Gives idle rows the next samples of their slot's task."""
-        for slot, row in np.argwhere(self.sample < 0):
-            if self.waiting[slot]:
-                self.sample[slot, row], self.count[slot, row] = self.waiting[slot].popleft(), 1
+        """Gives idle rows the next samples of their slots."""
+        for slot in np.flatnonzero((self.sample < 0).any(axis=1)).tolist():
+            rows = np.flatnonzero(self.sample[slot] < 0)[: len(self.waiting[slot])]
+            begun, self.waiting[slot] = self.waiting[slot][: len(rows)], self.waiting[slot][len(rows) :]
+            self.sample[slot, rows], self.count[slot, rows] = begun, 1
+            self.last[slot, rows] = self.tokens[self.origin[slot].task, begun, 0]
 
-    def _advance(self) -> None:
-        """Draws CHUNK more tokens for every row."""
-        slots = np.arange(self.slots)[:, None]
-        last = self.tokens[slots, self.sample, self.count - 1]
+    def _advance(self) -> int:
+        """Draws CHUNK more tokens for every row; returns how many samples have ended."""
+        task = np.array([prompt.task for prompt in self.origin])
         drawn, self.suffix = _extend(
-            *self.fixed, self.prompt, self.prompt_length, self.suffix, self.key, self.task_word,
-            self.first_sample + self.sample, self.count, last,
+            *self.fixed, self.prompt, self.lengths[task], self.suffix, self.key, self.words[task],
+            self.first_sample + self.sample, self.count, self.last,
         )  # fmt: skip
         drawn = np.asarray(drawn)  # [slots, width, CHUNK]
-        slot, row = np.nonzero(self.sample >= 0)
-        new, sample, count = drawn[slot, row], self.sample[slot, row], self.count[slot, row]
-        self.tokens[slot[:, None], sample[:, None], count[:, None] + np.arange(CHUNK)] = new
-        self.count[slot, row] += CHUNK
+        slot, row = active = np.nonzero(self.sample >= 0)
+        new, count = drawn[active], self.count[active]
+        where = task[slot][:, None], self.sample[active][:, None], count[:, None] + np.arange(CHUNK)
+        self.tokens[where] = new
+        self.last[active] = new[:, -1]
+        self.count[active] += CHUNK
         ended = np.isin(new, self.stop_ids).any(axis=1) | (count + CHUNK >= self.config.max_new_tokens)
         self.sample[slot[ended], row[ended]] = -1
-
-    def _collect(self, ids: np.ndarray) -> Sample:
-        """The answer in the draws of a sample, of which those after a stop token have no meaning."""
-        ids = ids[: self.config.max_new_tokens]
-        stops = np.isin(ids, self.stop_ids)
-        return Sample(ids[: stops.argmax()].copy(), True) if stops.any() else Sample(ids.copy(), False)
-
-
-class _Prompt(NamedTuple):
-    """A prefilled task: row `row` of `kv`, and the first token [n] of its samples."""
-
-    task: int
-    word: np.uint32
-    length: np.int32
-    kv: KV
-    row: int
-    first: np.ndarray
+        return int(ended.sum())
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -220,7 +226,7 @@ def _begin(
     after = logits(config, params, last)[:, :vocabulary]
     over_samples = jax.vmap(draw, (None, None, None, 0, None, None))
     over_tasks = jax.vmap(over_samples, (0, None, 0, None, None, None))
-    return kv, over_tasks(after, key, words, samples, 0, sampling)
+    return kv, over_tasks(after, key, words, samples, jnp.int32(0), sampling)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnames="suffix")
@@ -293,7 +299,7 @@ def draw(
     for part in (word, sample, position):
         key = jax.random.fold_in(key, part)
     score = scores(logits, key, sampling)
-    # The argmax, as two reductions that XLA:CPU vectorises; jnp.argmax takes three times as long as the noise.
+    # The argmax, as two reductions that XLA:CPU vectorises; jnp.argmax alone takes longer than the noise.
     return jnp.min(jnp.where(score == score.max(), jnp.arange(score.size), score.size - 1))
 
 

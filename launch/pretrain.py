@@ -5,6 +5,7 @@ The same command continues a run that was killed, from its last checkpoint, to t
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 
 def main(config: ConfigDict, workdir: str) -> None:
     """Trains, resuming where a checkpoint is."""
-    # Read when JAX is first imported.
-    os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count={os.cpu_count()}")
+    # Read when JAX is first imported. A batch is divided evenly among the devices.
+    devices = math.gcd(config.batch_size, os.cpu_count() or 1)
+    os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count={devices}")
     from constellation.experiments.nano_base import pretrain
 
     pretrain(config, workdir)

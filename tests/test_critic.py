@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -96,7 +97,7 @@ def test_scores_are_logit_differences_after_the_conversation(model, critic, samp
     scores = critic_scores(model, adapter, TASKS, samples, first_two)
     expected = direct_scores(model, adapter, samples)
     np.testing.assert_allclose(scores, expected, atol=1e-4)
-    assert len(set(expected[samples.fits].round(3))) == samples.fits.sum()  # they do differ
+    assert np.ptp(expected[samples.fits]) > 100 * 1e-4  # they do differ
     assert np.array_equal(np.isnan(scores), ~samples.fits)  # who misses a visible example is not scored
 
 
@@ -126,8 +127,10 @@ def test_examples_are_the_survivors_with_the_verifiers_labels(model, samples):
     for example in pool:
         for answer in example.answers:
             text = model.tokenizer.decode([*example.prompt, *answer])
-            program = next(p for p in sorted(FITS, key=len, reverse=True) if f"{p}generalises?" in text)
-            seen[program] = model.tokenizer.decode(answer[-1:])
+            program, label = re.search(
+                r"<.assistant.>(.*?)<.*generalises\?.*>(yes|no)$", text, re.DOTALL
+            ).groups()
+            seen[program.removesuffix("<|end|>")] = label
     assert len(pool) == 2  # the unsolved task has no survivor
     assert seen == {program: "yes" if program in GENERALISES else "no" for program in FITS}
 

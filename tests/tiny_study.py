@@ -82,8 +82,8 @@ def write_tiny_model(directory: Path, seed: int = 0) -> Path:
 def oracle(workdir: Path) -> Callable[..., list[list[Sample]]]:
     """A stand-in for `generator.sample`: now the secret program, now a wrong one, now no program.
 
-    Random weights write no program that generalises. What is drawn depends on the key, the task, the sample and
-    every bit of the adapter, so that a training that went otherwise would be seen in all that follows it.
+    Random weights write no program that generalises. What is drawn depends on the key, the task, the sample
+    and every bit of the adapter, so that a training that went otherwise would be seen in all that follows it.
     """
 
     def sample(

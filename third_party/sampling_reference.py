@@ -1,4 +1,4 @@
-"""Sampling many answers a task in PyTorch: plain `generate`, and a loop that prefills once and repeats the cache."""
+"""Many samples a task in PyTorch: plain `generate`, and a loop that prefills once and repeats the cache."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def plain_generate(
     stop_ids: Sequence[int],
     sampling: SamplingConfig,
 ) -> list[list[list[int]]]:
-    """transformers' `generate` with n return sequences: every sample runs, and keeps, its own copy of the prompt.
+    """transformers' `generate` with n return sequences: every sample has its own copy of the prompt.
 
     Returns:
         the n answers of each prompt, up to and including a stop token.

@@ -1,6 +1,7 @@
 """The LoRA update in PyTorch: transformers and peft, torch's cross entropy, gradient clipping and AdamW.
 
-It takes the batches of `constellation.selftraining.batches`, one answer a row: transformers knows no branches.
+It takes the batches of `constellation.selftraining.batches` with one answer a row: transformers knows no
+branches.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from transformers import AutoModelForCausalLM
 from constellation.selftraining.batches import Batch, TrainingExample
 
 
-def load_peft(directory: str | Path, rank: int, alpha: float) -> PeftModel:
+def load_peft(directory: str | Path, rank: int, alpha: int) -> PeftModel:
     """A Hugging Face directory in float32 with a fresh LoRA adapter on the seven projections."""
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
     return get_peft_model(
@@ -25,7 +26,7 @@ def load_peft(directory: str | Path, rank: int, alpha: float) -> PeftModel:
 
 
 def write_adapter(model: PeftModel, weights: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    """Puts an adapter's stacked weights, {projection: {"a": [L, r, in], "b": [L, out, r]}}, into peft's layers."""
+    """Puts stacked weights, {projection: {"a": [L, rank, in], "b": [L, out, rank]}}, into peft's layers."""
     for (projection, part, layer), parameter in _adapter_parameters(model).items():
         parameter.data.copy_(torch.tensor(np.asarray(weights[projection][part][layer])))
 
@@ -36,16 +37,19 @@ def read_adapter(model: PeftModel, gradient: bool = False) -> dict[str, dict[str
     for (projection, part, _), parameter in sorted(_adapter_parameters(model).items()):
         value = parameter.grad if gradient else parameter.data
         stacked.setdefault(projection, {}).setdefault(part, []).append(value.numpy(force=True).copy())
-    return {name: {part: np.stack(layers) for part, layers in parts.items()} for name, parts in stacked.items()}
+    return {
+        name: {part: np.stack(layers) for part, layers in parts.items()} for name, parts in stacked.items()
+    }
 
 
 def _adapter_parameters(model: PeftModel) -> dict[tuple[str, str, int], torch.nn.Parameter]:
     """(projection, "a" or "b", layer) -> parameter."""
     found = {}
     for name, parameter in model.named_parameters():
-        if "lora_" in name:  # base_model.model.model.layers.<layer>.self_attn.<projection>.lora_A.default.weight
+        if "lora_" in name:  # ... model.layers.<layer>.self_attn.<projection>.lora_A.default.weight
             parts = name.split(".")
-            found[parts[-4], parts[-3].removeprefix("lora_").lower(), int(parts[parts.index("layers") + 1])] = parameter
+            layer = int(parts[parts.index("layers") + 1])
+            found[parts[-4], parts[-3].removeprefix("lora_").lower(), layer] = parameter
     return found
 
 
@@ -66,7 +70,8 @@ def loss_of(model: PeftModel, batch: Batch) -> torch.Tensor:
     if np.max(batch.branch) > 1:
         raise ValueError("transformers knows no branches: give every answer a row of its own")
     tokens, source, target, weight = (
-        torch.from_numpy(np.asarray(array)) for array in (batch.tokens, batch.source, batch.target, batch.weight)
+        torch.from_numpy(np.asarray(array))
+        for array in (batch.tokens, batch.source, batch.target, batch.weight)
     )
     decoder = model.get_base_model()
     # Right padding under a causal mask needs no mask of its own, which leaves torch its fastest attention.

@@ -89,22 +89,22 @@ def sampling_benchmark(
     ours()  # compiles
     best: dict[str, SamplingRow] = {}
     for _ in range(repeats):
-        for (name, batch), run in runs.items():
-            start = time.perf_counter()
+        for (name, rows), run in runs.items():
+            begun = time.perf_counter()
             lengths = run()
-            seconds = time.perf_counter() - start
+            seconds = time.perf_counter() - begun
             flops = sum(
                 sampling_flops(model.config, len(prompt), counts)
                 for prompt, counts in zip(prompts, lengths, strict=False)
             )
-            row = SamplingRow(f"{name}, {batch}", sum(map(sum, lengths)), seconds, flops)
+            row = SamplingRow(f"{name}, {rows}", sum(map(sum, lengths)), seconds, flops)
             if name not in best or row.tokens_per_second > best[name].tokens_per_second:
                 best[name] = row
     return list(best.values())
 
 
 def sampling_flops(config: ModelConfig, prompt: int, answers: Sequence[int]) -> float:
-    """Multiplications and additions of one prefill of `prompt` tokens and of answers of so many new tokens."""
+    """Multiplications and additions of a prefill of `prompt` tokens and of answers of so many new tokens."""
     from constellation.model.lora import projection_shapes
 
     linear = config.num_hidden_layers * sum(out * inner for out, inner in projection_shapes(config).values())

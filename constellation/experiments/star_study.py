@@ -8,10 +8,11 @@ tasks -> gen_v0 (supervised warm start) -> v1 -> v2 ... (own generalising progra
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,7 @@ class StarStudy:
             f"bank_{name}",
             fields={"tasks": {"seed": tasks.seed, "bank_size": tasks.bank_size}},
             version=1,
-            run=lambda path: _write_tasks(
-                path, trapdoor.make_bank(name, tasks.bank_size, tasks.seed), tasks.bank_size
-            ),
+            run=lambda path: _write_tasks(path, trapdoor.bank_stream(name, tasks.seed), tasks.bank_size),
         )
 
     def training_tasks(self, name: str, role: str, max_atoms: int, batch: int = 0) -> Stage:
@@ -90,7 +89,7 @@ class StarStudy:
             fields={"tasks.seed": seed, f"{role}.tasks": count, f"{role}.max_atoms": max_atoms},
             version=1,
             run=lambda path: _write_tasks(
-                path, trapdoor.training_tasks(role, count, max_atoms, seed, batch), count
+                path, trapdoor.training_stream(role, max_atoms, seed, batch), count
             ),
         )
 
@@ -483,11 +482,12 @@ class StarStudy:
         return dict(sorted(counts.items()))
 
 
-def _write_tasks(path: Path, tasks: Iterable[Task], count: int) -> None:
-    with Progress(path.stem, count, "tasks") as progress:
+def _write_tasks(path: Path, stream: Iterator[Task], count: int) -> None:
+    """The first tasks of a stream, as JSON lines."""
+    with Progress(path.name.removesuffix(".partial"), count, "tasks") as progress:
 
         def counted() -> Iterator[Task]:
-            for task in tasks:
+            for task in itertools.islice(stream, count):
                 progress.update()
                 yield task
 

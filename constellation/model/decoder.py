@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from constellation.model.attention import masked_attention
 from constellation.model.config import ModelConfig
 from constellation.model.linear import linear
 from constellation.model.lora import Adapter, projection_shapes
@@ -92,8 +93,7 @@ def prefill(
     """As `forward`, and the KV of every position, k [L, B, K, H, T] and v [L, B, K, T, H]."""
 
     def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-        weights = jax.nn.softmax(_scores(q, k, mask[:, None, None]), axis=-1).astype(v.dtype)
-        return jnp.einsum("bkgts,bskh->btkgh", weights, v).reshape(q.shape)
+        return masked_attention(q, k, v, mask)
 
     hidden, (k, v) = _decode(config, params, adapter, tokens, positions, lambda _: attend, None)
     return hidden, KV(jnp.moveaxis(k, 2, -1), jnp.moveaxis(v, 2, -2))
@@ -207,13 +207,24 @@ def _decode(
         attended = attention(cache)(q, k, v)  # [..., N, H]
         x = x + project("o_proj", attended.reshape(*x.shape[:-1], -1))
         h = rms_norm(x, w["post_attention_layernorm"], config.rms_norm_eps)
-        x = x + project("down_proj", jax.nn.silu(project("gate_proj", h)) * project("up_proj", h))
+        x = x + project("down_proj", swiglu(project("gate_proj", h), project("up_proj", h)))
         return x, (k, v)
 
     x, kv = jax.lax.scan(layer, x, (params["layers"], lora, caches))
     return rms_norm(x, params["norm"], config.rms_norm_eps), kv
 
 
+# The backward recomputes what is only elementwise: cheaper than to keep every intermediate of every layer.
+recomputed = functools.partial(jax.checkpoint, prevent_cse=False)
+
+
+@recomputed
+def swiglu(gate: jax.Array, up: jax.Array) -> jax.Array:
+    """silu(gate) * up (2002.05202)."""
+    return jax.nn.silu(gate) * up
+
+
+@functools.partial(recomputed, static_argnums=2)
 def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
     """x / rms(x) over the last axis in float32, rounded to the dtype of x, times the weight (1910.07467)."""
     x32 = x.astype(jnp.float32)
@@ -228,18 +239,12 @@ def rotary(positions: jax.Array, config: ModelConfig, dtype: jnp.dtype) -> tuple
     return jnp.cos(angles).astype(dtype), jnp.sin(angles).astype(dtype)
 
 
+@recomputed
 def rotate(x: jax.Array, rope: tuple[jax.Array, jax.Array]) -> jax.Array:
     """Rotates the pairs (i, i + H/2) of x [..., heads, H]: Hugging Face's half-split convention."""
     cos, sin = rope
     first, second = jnp.split(x, 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-
-
-def _scores(q: jax.Array, k: jax.Array, mask: jax.Array) -> jax.Array:
-    """q [B, T, N, H] . k [B, S, K, H] / sqrt H -> float32 [B, K, N/K, T, S], masked by `mask` (broadcast)."""
-    groups = q.reshape(*q.shape[:2], k.shape[2], -1, q.shape[-1])
-    scores = jnp.einsum("btkgh,bskh->bkgts", groups, k, preferred_element_type=jnp.float32)
-    return jnp.where(mask, scores * q.shape[-1] ** -0.5, -1e30)
 
 
 def _decode_scores(q: jax.Array, k: jax.Array, seen: jax.Array) -> jax.Array:

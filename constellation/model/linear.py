@@ -47,5 +47,24 @@ def _int4_product(x: jax.Array, weight: QTensor) -> jax.Array:
     return _product(x, dense(weight, x.dtype))
 
 
+@jax.custom_vjp
 def _product(x: jax.Array, weight: jax.Array) -> jax.Array:
     return jnp.einsum("...i,oi->...o", x, weight)
+
+
+def _product_forward(x: jax.Array, weight: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _product(x, weight), (x, weight)
+
+
+def _product_backward(residuals: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, weight = residuals
+    dx = jnp.einsum("...o,oi->...i", dy, weight)
+    out_features, in_features = weight.shape
+    x, dy = x.reshape(-1, in_features), dy.reshape(-1, out_features)
+    # The left operand is transposed first, on a CPU by a slow copy: let it be the narrower one.
+    if in_features < out_features:
+        return dx, jnp.einsum("ti,to->io", x, dy).T
+    return dx, jnp.einsum("to,ti->oi", dy, x)
+
+
+_product.defvjp(_product_forward, _product_backward)

@@ -1,18 +1,21 @@
 """Training examples and the padded batches of them.
 
-Several answers to one prompt share it: the row holds the prompt once, and each answer is a branch that sees the
-prompt and itself. Loss and gradient are those of separate sequences; the prompt is computed once.
+Several answers to one prompt share it: the document holds the prompt once, and each answer is a branch that
+sees the prompt and itself. Several documents may share a row. Loss and gradient are those of separate
+sequences.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-LENGTH_STEP = 16  # rows are padded to a multiple, so that few shapes are compiled
+MAX_WIDTH = 256  # a longer document is divided: attention costs the square of a row's width
+WIDTH_STEP = 16  # widths, rows and targets are padded to multiples, so that few shapes are compiled
+ROW_STEP = 8
+TARGET_STEP = 32
 WINDOW = 8  # batches among which examples are exchanged to bring similar lengths together
 
 
@@ -31,7 +34,7 @@ class TrainingExample(NamedTuple):
 
     @property
     def length(self) -> int:
-        """Tokens of the row."""
+        """Tokens of the document."""
         return len(self.prompt) + sum(map(len, self.answers))
 
     @property
@@ -41,46 +44,96 @@ class TrainingExample(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Rows of like length; the arrays of a jitted update.
+    """Rows of one width; the arrays of a jitted update.
 
     Attributes:
         tokens, positions: [B, T] int32; positions count on from the prompt's end in every branch.
+        document: [B, T] int32, which of the row's documents a token belongs to, -1 in padding.
         branch: [B, T] int32, 0 in the prompt, j in the j-th answer, -1 in padding.
         source, target: [B, A] int32: the hidden state at `source` is to predict the token `target`.
         weight: [B, A] float32, 0 in padding.
     """
 
-    tokens: np.ndarray | jax.Array
-    positions: np.ndarray | jax.Array
-    branch: np.ndarray | jax.Array
-    source: np.ndarray | jax.Array
-    target: np.ndarray | jax.Array
-    weight: np.ndarray | jax.Array
+    tokens: Any
+    positions: Any
+    document: Any
+    branch: Any
+    source: Any
+    target: Any
+    weight: Any
 
 
 def collate(examples: Sequence[TrainingExample]) -> Batch:
-    """Pads examples to one shape; padding changes neither loss nor gradient."""
-    rows = len(examples)
-    width = _padded(max(example.length for example in examples))
-    targets = _padded(max(example.targets for example in examples))
-    tokens, positions, source, target = (
-        np.zeros((rows, size), np.int32) for size in (width, width, targets, targets)
+    """Packs examples into rows of one shape; neither packing nor padding changes loss or gradient.
+
+    Rows are as wide as the longest document. One that would exceed MAX_WIDTH is divided among its answers.
+    """
+    documents = [document for example in examples for document in _divide(example)]
+    width = _padded(max(document.length for document in documents), WIDTH_STEP)
+    packed = _first_fit(documents, width)
+    rows = len(packed) if len(packed) == len(examples) else _padded(len(packed), ROW_STEP)
+    targets = _padded(max(sum(document.targets for document in row) for row in packed), TARGET_STEP)
+    batch = Batch(
+        tokens=np.zeros((rows, width), np.int32),
+        positions=np.zeros((rows, width), np.int32),
+        document=np.full((rows, width), -1, np.int32),
+        branch=np.full((rows, width), -1, np.int32),
+        source=np.zeros((rows, targets), np.int32),
+        target=np.zeros((rows, targets), np.int32),
+        weight=np.zeros((rows, targets), np.float32),
     )
-    branch, weight = np.full((rows, width), -1, np.int32), np.zeros((rows, targets), np.float32)
-    for row, example in enumerate(examples):
-        prompt = len(example.prompt)
-        tokens[row, :prompt], positions[row, :prompt], branch[row, :prompt] = example.prompt, np.arange(prompt), 0
-        at, filled = prompt, 0
-        for number, (answer, first) in enumerate(zip(example.answers, example.loss_from, strict=True), 1):
-            end, count = at + len(answer), len(answer) - first
-            tokens[row, at:end], branch[row, at:end] = answer, number
-            positions[row, at:end] = prompt + np.arange(len(answer))
-            before = np.concatenate([[prompt - 1], np.arange(at, end - 1)])  # what predicts each answer token
-            source[row, filled : filled + count] = before[first:]
-            target[row, filled : filled + count] = answer[first:]
-            weight[row, filled : filled + count] = 1.0
-            at, filled = end, filled + count
-    return Batch(tokens, positions, branch, source, target, weight)
+    for index, row in enumerate(packed):
+        start = filled = 0
+        for number, document in enumerate(row):
+            _write(Batch(*(array[index] for array in batch)), document, number, start, filled)
+            start, filled = start + document.length, filled + document.targets
+    return batch
+
+
+def _write(row: Batch, example: TrainingExample, number: int, start: int, filled: int) -> None:
+    """Puts a document into a row [T], [A] from token `start` and target `filled` on."""
+    prompt = len(example.prompt)
+    body = slice(start, start + prompt)
+    row.tokens[body], row.positions[body] = example.prompt, np.arange(prompt)
+    row.document[start : start + example.length], row.branch[body] = number, 0
+    last, at = start + prompt - 1, start + prompt
+    for branch, (answer, first) in enumerate(zip(example.answers, example.loss_from, strict=True), 1):
+        body = slice(at, at + len(answer))
+        row.tokens[body], row.branch[body] = answer, branch
+        row.positions[body] = prompt + np.arange(len(answer))
+        before = np.concatenate(
+            [[last], np.arange(at, at + len(answer) - 1)]
+        )  # what predicts each answer token
+        learnt = slice(filled, filled + len(answer) - first)
+        row.source[learnt], row.target[learnt], row.weight[learnt] = before[first:], answer[first:], 1.0
+        at, filled = at + len(answer), learnt.stop
+
+
+def _divide(example: TrainingExample) -> list[TrainingExample]:
+    """Documents of at most MAX_WIDTH tokens if possible, each with the prompt and some of the answers."""
+    parts: list[TrainingExample] = []
+    for answer, first in zip(example.answers, example.loss_from, strict=True):
+        if parts and parts[-1].length + len(answer) <= MAX_WIDTH:
+            prompt, answers, firsts = parts.pop()
+            parts.append(TrainingExample(prompt, (*answers, answer), (*firsts, first)))
+        else:
+            parts.append(TrainingExample(example.prompt, (answer,), (first,)))
+    return parts
+
+
+def _first_fit(documents: Sequence[TrainingExample], width: int) -> list[list[TrainingExample]]:
+    """Rows of documents: the longest first, each into the first row that has room for it."""
+    rows: list[list[TrainingExample]] = []
+    room: list[int] = []
+    for document in sorted(documents, key=lambda document: -document.length):
+        fitting = next((i for i, free in enumerate(room) if free >= document.length), None)
+        if fitting is None:
+            rows.append([])
+            room.append(width)
+            fitting = len(rows) - 1
+        rows[fitting].append(document)
+        room[fitting] -= document.length
+    return rows
 
 
 def draw_batches(
@@ -89,9 +142,9 @@ def draw_batches(
     """Which examples each update trains on: the pool is gone through in random order, again and again.
 
     Args:
-        lengths: of the pool's examples, in tokens; examples of like length are brought together within windows.
+        lengths: of the pool's examples, in tokens; examples of like length are brought together in windows.
         updates: how many batches to draw.
-        batch_size: examples a batch; a batch may hold an example twice where one pass ends and the next begins.
+        batch_size: examples a batch; one may occur twice where a pass ends and the next begins.
         rng: of this training stage's address.
 
     Returns:
@@ -111,5 +164,5 @@ def draw_batches(
     return batches
 
 
-def _padded(length: int) -> int:
-    return -(-length // LENGTH_STEP) * LENGTH_STEP
+def _padded(count: int, step: int) -> int:
+    return -(-count // step) * step

@@ -30,22 +30,33 @@ BANKS: dict[str, Stream] = {
     "tuning_easy": Stream("tuning", 3),
     "tuning_hard": Stream("tuning", 4),
 }
+ALIKE = 0.6  # share of a task's inputs that have one shape; the pretraining corpus draws all independently
 TRAINING_ROLES = ("warm_start", "star", "critic", "calibration")
 
 
 def make_bank(name: str, size: int, seed: int = 0) -> list[Task]:
-    """The first `size` tasks of a bank, no two of which behave alike.
+    """The first `size` tasks of a bank; see `bank_stream`."""
+    return list(itertools.islice(bank_stream(name, seed), size))
+
+
+def bank_stream(name: str, seed: int = 0) -> Iterator[Task]:
+    """A bank's tasks without end, no two of which behave alike.
 
     Raises:
         UserError: when there is no such bank.
     """
     if name not in BANKS:
         raise unknown("bank", name, BANKS)
-    return list(itertools.islice(_distinct(_bank_stream(name, BANKS[name], seed)), size))
+    return _distinct(_accepted(name, BANKS[name], seed))
 
 
 def training_tasks(role: str, count: int, max_atoms: int, seed: int = 0, batch: int = 0) -> list[Task]:
-    """The first `count` tasks of a training role's stream; every `batch` has a stream of its own.
+    """The first `count` tasks of a training role; see `training_stream`."""
+    return list(itertools.islice(training_stream(role, max_atoms, seed, batch), count))
+
+
+def training_stream(role: str, max_atoms: int, seed: int = 0, batch: int = 0) -> Iterator[Task]:
+    """A training role's tasks without end; every `batch` has a stream of its own.
 
     Unlike a bank's, training tasks may behave alike: common behaviours recur with other inputs, as the prior
     has it.
@@ -58,8 +69,7 @@ def training_tasks(role: str, count: int, max_atoms: int, seed: int = 0, batch: 
     if max_atoms not in ATOMS:
         raise UserError(f"max_atoms is {max_atoms}: the prior draws {min(ATOMS)}..{max(ATOMS)} atoms")
     rng = addressed_random("training tasks", seed, role, max_atoms, batch)
-    stream = synthesise(rng, lambda rng: draw_program(rng, max_atoms), roles=(role,))
-    return list(itertools.islice(stream, count))
+    return synthesise(rng, lambda rng: draw_program(rng, max_atoms), roles=(role,), alike=ALIKE)
 
 
 def _distinct(tasks: Iterable[Task]) -> Iterator[Task]:
@@ -71,7 +81,7 @@ def _distinct(tasks: Iterable[Task]) -> Iterator[Task]:
             yield task
 
 
-def _bank_stream(name: str, stream: Stream, seed: int) -> Iterator[Task]:
+def _accepted(name: str, stream: Stream, seed: int) -> Iterator[Task]:
     def source(withheld: str | None) -> Iterator[Task]:
         return synthesise(
             addressed_random("bank", seed, name, withheld or ""),
@@ -79,6 +89,7 @@ def _bank_stream(name: str, stream: Stream, seed: int) -> Iterator[Task]:
             roles=(stream.role,),
             withheld=withheld,
             probes=stream.probes,
+            alike=ALIKE,
         )
 
     if not stream.withheld:

@@ -7,10 +7,14 @@ from the right and in characters disagree and a program is identified by more th
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 
 from constellation.language.syntax import TokenClass
 from constellation.language.tokens import matches
+
+SHAPE_DRAWS = 12  # tries to draw an input of a wanted shape, before another is taken
+_LETTERS, _DIGITS = re.compile("[A-Za-z]+"), re.compile("[0-9]+")
 
 _NAMES = (
     "Ann Bob Carla Dan Eve Finn Gita Hugo Ines Jack Kira Liam Mona Nils Olga Pete Quinn Rosa Sam Tina Uma "
@@ -145,17 +149,38 @@ def draw_input(rng: random.Random, family: str) -> str:
 
 
 def draw_inputs(
-    rng: random.Random, family: str, count: int, exclude: frozenset[str] = frozenset()
+    rng: random.Random,
+    family: str,
+    count: int,
+    exclude: frozenset[str] = frozenset(),
+    alike: float = 0.0,
+    model: str | None = None,
 ) -> list[str]:
-    """`count` distinct inputs of a family, none of them in `exclude`."""
+    """`count` distinct inputs of a family, none of them in `exclude`.
+
+    Args:
+        alike: the share of inputs that are to have the shape of `model`, by default the first input drawn.
+            People's inputs mostly look alike, and two examples of one shape leave more programs in question.
+    """
     seen = set(exclude)
     inputs: list[str] = []
     while len(inputs) < count:
         text = FAMILIES[family](rng)
+        model = model or text
+        if alike and rng.random() < alike:
+            for _ in range(SHAPE_DRAWS):
+                if shape(text) == shape(model):
+                    break
+                text = FAMILIES[family](rng)
         if text not in seen:
             seen.add(text)
             inputs.append(text)
     return inputs
+
+
+def shape(text: str) -> str:
+    """The text with every run of letters as `a` and every run of digits as `9`."""
+    return _DIGITS.sub("9", _LETTERS.sub("a", text))
 
 
 def token_counts_vary(inputs: list[str]) -> bool:

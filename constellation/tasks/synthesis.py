@@ -31,6 +31,7 @@ def synthesise(
     roles: Collection[str],
     withheld: str | None = None,
     probes: bool = False,
+    alike: float = 0.0,
     rejected: Counter[str] | None = None,
 ) -> Iterator[Task]:
     """An endless stream of accepted tasks.
@@ -41,11 +42,12 @@ def synthesise(
         roles: accept only tasks whose signature is reserved for one of these roles.
         withheld: None accepts programs outside every withheld class, a class's name only those in that class.
         probes: whether to add the 64 probe inputs of a bank task.
+        alike: the share of a task's inputs that have one shape; see `draw_inputs`.
         rejected: counts the rejections by rule, if given.
     """
     while True:
         program = draw_program(rng)
-        task_or_rule = _attempt(rng, program, roles, withheld, probes)
+        task_or_rule = _attempt(rng, program, roles, withheld, probes, alike)
         if isinstance(task_or_rule, Task):
             yield task_or_rule
         elif rejected is not None:
@@ -53,7 +55,12 @@ def synthesise(
 
 
 def _attempt(
-    rng: random.Random, program: Node, roles: Collection[str], withheld: str | None, probes: bool
+    rng: random.Random,
+    program: Node,
+    roles: Collection[str],
+    withheld: str | None,
+    probes: bool,
+    alike: float,
 ) -> Task | str:
     """A task, or the name of the rule that rejects this program on these inputs."""
     structures = withheld_classes(program)
@@ -62,7 +69,7 @@ def _attempt(
     if _adjacent_constants(program):
         return "constants"
     family = rng.choice(_FAMILY_NAMES)
-    examples = _run(program, draw_inputs(rng, family, EXAMPLES))
+    examples = _run(program, draw_inputs(rng, family, EXAMPLES, frozenset(), alike))
     if examples is None:
         return "fault"
     rule = rejection(program, examples)
@@ -74,7 +81,7 @@ def _attempt(
     role = role_of(behaviour)
     if role not in roles:
         return "role"
-    probe_examples = _draw_probes(rng, program, family, examples) if probes else ()
+    probe_examples = _draw_probes(rng, program, family, examples, alike) if probes else ()
     if probe_examples is None:
         return "probes"
     return Task(
@@ -152,13 +159,13 @@ def _kinds(program: Node) -> tuple[Kind, ...]:
 
 
 def _draw_probes(
-    rng: random.Random, program: Node, family: str, examples: tuple[Example, ...]
+    rng: random.Random, program: Node, family: str, examples: tuple[Example, ...], alike: float
 ) -> tuple[Example, ...] | None:
     """64 further inputs on which the secret program does not fault, or None where they are too rare."""
     known = {example.inputs[0] for example in examples}
     probes: list[Example] = []
     for _ in range(_PROBE_DRAWS):
-        for text in draw_inputs(rng, family, PROBES, frozenset(known)):
+        for text in draw_inputs(rng, family, PROBES, frozenset(known), alike, examples[0].inputs[0]):
             known.add(text)
             result = evaluate(program, (text,))
             if not result.faults:

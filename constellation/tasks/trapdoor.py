@@ -19,6 +19,8 @@ NAME = "trapdoor"
 VERSION = f"{NAME} prompts {prompts.PROMPT_VERSION}"  # part of what identifies stored samples
 
 make_bank = banks.make_bank
+bank_stream = banks.bank_stream
+training_stream = banks.training_stream
 training_tasks = banks.training_tasks
 critic_messages = prompts.critic_messages
 extract = prompts.extract
@@ -40,7 +42,7 @@ def answer_key(verdict: Verdict) -> Hashable:
 
 
 def reserved(text: str) -> bool:
-    """Whether a program is kept from all training: of a withheld class, or behaving like an evaluation task."""
+    """Whether no training may see a program: of a withheld class, or behaving like an evaluation task."""
     try:
         program = parse(extract(text))
     except ParseError:

@@ -63,8 +63,8 @@ def but_report(files: dict[str, tuple[int, bytes]]) -> dict[str, tuple[int, byte
     return {name: file for name, file in files.items() if not name.startswith("report/")}
 
 
-# Kills: the study is killed once in every stage, either in the middle of its work or when it is complete but not
-# yet renamed, and continued by the next process. Each is forked from one that has imported but computed nothing.
+# Kills: the study is killed once in every stage, either in the middle of its work or when it is complete but
+# not yet renamed, and continued by the next process, forked from one that has imported but computed nothing.
 KILLS = """
 import itertools, json, os, signal, sys
 from pathlib import Path
@@ -90,7 +90,7 @@ def study(workdir, stage=None, moment=None):
         running = wanted.name
         def work(path):
             run(path)
-            if (running, moment) == (stage, "half"):  # it showed no progress: all is written, nothing recorded
+            if (running, moment) == (stage, "half"):  # without progress: written, not recorded
                 kill()
         original(self, work, partial, wanted, recipe)
         if (running, moment) == (stage, "rename"):
@@ -314,7 +314,7 @@ def test_a_round_trains_on_its_own_data_alone(rounds, model_dir, workdir):
             if right
         }
         trained = {
-            (prompts[tuple(example.prompt)], tokenizer.decode(answer))
+            (prompts[tuple(example.prompt)], tokenizer.decode(answer[:-1]))
             for example in training["pool"]
             for answer in example.answers
         }

@@ -58,7 +58,7 @@ def kept(model: Model, samples: SampleSet, keep: int) -> list[list[str]]:
 def test_what_the_verifier_says_of_the_samples():
     samples = drawn(SAMPLED)
     right = {str(text).strip() for text in samples.text[samples.generalises]}
-    assert right == {"Upper(Upper(x))", WITHHELD, SECRET} and trapdoor.withheld(WITHHELD)
+    assert right == {"Upper(Upper(x))", WITHHELD, SECRET} and trapdoor.reserved(WITHHELD)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +82,21 @@ def test_the_secret_program_is_no_target(model, monkeypatch):
     assert kept(model, samples, 9) == [["Upper(Upper(x))", SECRET], [SECRET]]
     without = [[text for text in row if text != SECRET][:2] for row in SAMPLED[:2]] + [["x", "x"]]
     assert kept(model, drawn(without), 9) == [["Upper(Upper(x))"]]
+
+
+def test_what_behaves_like_an_evaluation_task_is_not_kept(model):
+    (task,) = trapdoor.make_bank("easy", 1)
+    of = Split(task.examples[:2], task.examples[2:])
+    samples = collect(
+        [task.id],
+        [[np.zeros(1, np.int32)]],
+        [[True]],
+        [[task.program]],
+        lambda t, text: trapdoor.judge_answer(task, of, text),
+        {},
+    )
+    assert samples.generalises.all()
+    assert star_examples(model, [task], samples, lambda task: of, 1) == []
 
 
 def test_an_empty_pool(model):

@@ -25,8 +25,10 @@ def test_one_example_a_task_with_its_secret_program(model):
     assert len(pool) == 5
     for task, example in zip(tasks, pool, strict=True):
         visible, held_out = split(task, 7, 3)
-        lines = model.tokenizer.decode(example.prompt).split("\n")
-        assert lines == [f"{json.dumps(inputs[0])} -> {json.dumps(output)}" for inputs, output in visible]
+        text = model.tokenizer.decode(example.prompt).removeprefix("<|user|>").removesuffix("<|assistant|>")
+        assert text.split("\n") == [
+            f"{json.dumps(inputs[0])} -> {json.dumps(output)}" for inputs, output in visible
+        ]
         assert len(visible) == 3 and len(held_out) == 9
         (answer,) = example.answers
         assert model.tokenizer.decode(answer[:-1]) == task.program and answer[-1] == model.stop_ids[0]

@@ -1,0 +1,71 @@
+"""The benchmark's tables: every row beside ours, and as a share of the matmul peak measured in the same run."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Sequence
+
+TASKS = 2000  # accepted tasks timed
+
+
+def run(model_dir: str, parts: Sequence[str]) -> None:
+    """Measures the parts in turn and prints them."""
+    if "tasks" in parts:
+        _print_tasks()
+    if "sampling" in parts or "update" in parts:
+        peak = matmul_peak()
+        print(f"\nmatmul peak, float32: {peak / 1e9:.0f} GFLOP/s")
+    if "sampling" in parts:
+        from constellation.benchmarks.sampling import sampling_benchmark
+
+        print("\nsampling, 64 samples a task on prompts of the hard bank")
+        print(f"{'':44} {'new tokens/s':>13} {'ours is':>9} {'of peak':>8}")
+        rows = sampling_benchmark(model_dir)
+        for row in rows:
+            ratio = rows[0].tokens_per_second / row.tokens_per_second
+            share = row.flops / row.seconds / peak
+            print(f"{row.name:44} {row.tokens_per_second:13,.0f} {ratio:8.1f}x {share:8.1%}")
+    if "update" in parts:
+        from constellation.benchmarks.update import update_benchmark
+
+        for title, group in update_benchmark(model_dir).items():
+            print(f"\n{title}")
+            print(f"{'':44} {'seconds':>9} {'answer tokens/s':>16} {'ours is':>9} {'of peak':>8}")
+            for row in group:
+                ratio = group[0].answer_tokens_per_second / row.answer_tokens_per_second
+                share = row.flops / row.seconds / peak
+                print(
+                    f"{row.name:44} {row.seconds:9.3f} {row.answer_tokens_per_second:16,.0f} {ratio:8.1f}x {share:8.1%}"
+                )
+
+
+def matmul_peak(size: int = 2048, repeats: int = 10) -> float:
+    """Floating-point operations a second of XLA's best square float32 product."""
+    import jax
+    import jax.numpy as jnp
+
+    matrix = jnp.ones((size, size))
+    product = jax.jit(jnp.matmul)
+    product(matrix, matrix).block_until_ready()
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.perf_counter()
+        product(matrix, matrix).block_until_ready()
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def _print_tasks() -> None:
+    from constellation.tasks.banks import TRAINING_ROLES
+    from constellation.tasks.prior import draw_program
+    from constellation.tasks.signature import ROLES
+    from constellation.tasks.synthesis import synthesise
+    from constellation.tasks.task import addressed_random
+
+    print("task synthesis, one core, programs of at most 4 atoms")
+    for name, roles in (("any role", tuple(ROLES)), ("training roles", TRAINING_ROLES)):
+        stream = synthesise(addressed_random("benchmark"), lambda rng: draw_program(rng, 4), roles=roles)
+        start = time.perf_counter()
+        count = sum(1 for _ in itertools.islice(stream, TASKS))
+        print(f"{name:44} {count / (time.perf_counter() - start):8,.0f} accepted tasks/s")

@@ -1,0 +1,31 @@
+"""Measures speed beside transformers and peft, in one run: sampling, the LoRA update, task synthesis.
+
+Needs third_party/requirements.txt. Run it alone: a second busy process slows everything, and unevenly.
+"""
+
+from __future__ import annotations
+
+from absl import flags
+
+from launch import common
+
+MODEL_DIR = flags.DEFINE_string(
+    "model_dir", "constellation/assets/nano", "model directory, in Hugging Face's format"
+)
+PARTS = flags.DEFINE_multi_enum(
+    "part",
+    ["tasks", "sampling", "update"],
+    ["tasks", "sampling", "update"],
+    "what to measure; may be repeated",
+)
+
+
+def main() -> None:
+    """Prints a table a part."""
+    from constellation.benchmarks import report
+
+    report.run(MODEL_DIR.value, PARTS.value)
+
+
+if __name__ == "__main__":
+    common.run(main)

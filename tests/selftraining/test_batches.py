@@ -1,0 +1,105 @@
+"""Packing: whatever shares a row, a prediction sees its own prompt and answer and nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from constellation.keys import host_rng
+from constellation.selftraining import batches
+from constellation.selftraining.batches import Batch, TrainingExample, collate, draw_batches
+from constellation.selftraining.update import visible
+
+
+def example(rng: np.random.Generator, prompt: int, *answers: int, loss_from: int = 0) -> TrainingExample:
+    def tokens(count: int) -> np.ndarray:
+        return rng.integers(0, 50, count).astype(np.int32)
+
+    return TrainingExample(tokens(prompt), tuple(map(tokens, answers)), (loss_from,) * len(answers))
+
+
+def predictions(batch: Batch) -> Counter[tuple[tuple[int, ...], int]]:
+    """What every target of a batch is predicted from: (the tokens that its source sees, by position; the target)."""
+    mask = np.asarray(visible(batch))
+    found: Counter[tuple[tuple[int, ...], int]] = Counter()
+    for row, slot in np.argwhere(batch.weight):
+        keys = np.flatnonzero(mask[row, batch.source[row, slot]])
+        positions = batch.positions[row, keys]
+        assert sorted(positions) == list(range(len(keys)))  # each position once
+        context = batch.tokens[row, keys][np.argsort(positions)]
+        found[tuple(context.tolist()), int(batch.target[row, slot])] += 1
+    return found
+
+
+def expected(examples: list[TrainingExample]) -> Counter[tuple[tuple[int, ...], int]]:
+    return Counter(
+        (tuple([*one.prompt.tolist(), *answer[:i].tolist()]), int(answer[i]))
+        for one in examples
+        for answer, first in zip(one.answers, one.loss_from, strict=True)
+        for i in range(first, len(answer))
+    )
+
+
+@pytest.mark.parametrize("max_width", [256, 30], ids=["whole", "divided"])
+def test_every_target_is_predicted_from_its_own_prompt_and_answer(max_width, monkeypatch) -> None:
+    monkeypatch.setattr(batches, "MAX_WIDTH", max_width)
+    rng = np.random.default_rng(0)
+    examples = [
+        example(rng, 9, 4),
+        example(rng, 3, 5, 1, 7),
+        example(rng, 1, 2, 2),
+        example(rng, 20, 6, 6, 8, 1, loss_from=0),
+        example(rng, 5, 9, 3, 4, loss_from=2),
+        example(rng, 25, 12),  # alone wider than 30: a row may be, if one answer needs it
+    ]
+    batch = collate(examples)
+    assert predictions(batch) == expected(examples)
+    assert batch.weight.sum() == sum(one.targets for one in examples)
+    longest = max(one.length for one in examples) if max_width == 256 else 25 + 12
+    assert longest <= batch.tokens.shape[1] < longest + batches.WIDTH_STEP
+
+
+def test_short_documents_share_rows() -> None:
+    rng = np.random.default_rng(1)
+    examples = [example(rng, 50, 14), *(example(rng, 5, 3) for _ in range(39))]
+    batch = collate(examples)
+    assert batch.tokens.shape == (8, 64)  # 1 + ceil(39 / 8) rows, rounded up
+    assert predictions(batch) == expected(examples)
+
+
+def test_documents_of_one_length_get_a_row_each() -> None:
+    rng = np.random.default_rng(2)
+    assert collate([example(rng, 20, 4) for _ in range(5)]).tokens.shape == (5, 32)
+
+
+def test_draws_pass_through_the_pool_again_and_again() -> None:
+    lengths = np.random.default_rng(3).integers(10, 100, 50)
+    drawn = draw_batches(lengths, 40, 8, host_rng(0, "batches"))
+    assert len(drawn) == 40 and all(len(batch) == 8 for batch in drawn)
+    counts = np.bincount(np.concatenate(drawn), minlength=50)
+    assert set(counts) == {6, 7}  # 320 visits of 50 examples: none is visited twice more than another
+    again = draw_batches(lengths, 40, 8, host_rng(0, "batches"))
+    assert all(np.array_equal(one, other) for one, other in zip(drawn, again, strict=True))
+    other = draw_batches(lengths, 40, 8, host_rng(1, "batches"))
+    assert not all(np.array_equal(one, two) for one, two in zip(drawn, other, strict=True))
+
+
+def test_drawn_batches_are_of_like_length() -> None:
+    lengths = np.random.default_rng(4).integers(10, 100, 640)
+    drawn = draw_batches(lengths, 20, 32, host_rng(0, "batches"))
+    padded = sum(lengths[batch].max() * len(batch) for batch in drawn)
+    assert padded < 1.12 * lengths[np.concatenate(drawn)].sum()  # 1.75 without bucketing
+    widest = [lengths[batch].max() for batch in drawn]
+    assert widest != sorted(widest)  # short and long batches are mixed
+
+
+@pytest.mark.parametrize(("lengths", "updates"), [([], 3), ([5, 5], 0)])
+def test_nothing_to_draw(lengths, updates) -> None:
+    assert draw_batches(lengths, updates, 4, host_rng(0)) == []
+
+
+def test_a_pool_smaller_than_a_batch_repeats() -> None:
+    drawn = draw_batches([4, 5, 6], 2, 4, host_rng(0))
+    assert sorted(np.bincount(np.concatenate(drawn))) == [2, 3, 3]

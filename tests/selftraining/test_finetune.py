@@ -1,0 +1,159 @@
+"""The training loop: an interrupted one ends like one that was not, bit for bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from constellation import checkpoints
+from constellation.errors import UserError
+from constellation.keys import fold
+from constellation.model.lora import Adapter, init_adapter
+from constellation.model.model import Model, load_model
+from constellation.progress import read_metrics
+from constellation.selftraining import finetune as module
+from constellation.selftraining.finetune import finetune, load_adapter
+from constellation.selftraining.warm_start import generator_example
+from constellation.tasks.task import Example, Split
+from tests.tiny_study import write_tiny_model
+
+TRAINING = ConfigDict(
+    {"batch_size": 2, "learning_rate": 0.01, "clip_norm": 1.0, "weight_decay": 0.0, "checkpoint_every": 2}
+)
+ADDRESS = (0, "batches", "test", 0)
+UPDATES = 5
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Model:
+    return load_model(write_tiny_model(tmp_path_factory.mktemp("model")))
+
+
+@pytest.fixture(scope="module")
+def pool(model):
+    def example(text: str, *programs: str):
+        return generator_example(model, Split((Example((text,), text.upper()),), ()), programs)
+
+    return [example("a", "Upper(x)"), example("bc", "x", "Upper(x)"), example("d", "Lower(x)")]
+
+
+def fresh(model: Model) -> Adapter:
+    return init_adapter(model.config, fold(0, "adapter"), rank=2, alpha=4)
+
+
+def train(model, pool, directory: Path, updates=UPDATES, training=TRAINING, address=ADDRESS):
+    return finetune(model, fresh(model), pool, updates, training, address, directory, {"name": "test"})
+
+
+@pytest.fixture(scope="module")
+def trained(model, pool, tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("trained")
+    train(model, pool, directory)
+    return directory
+
+
+def same(one, other) -> bool:
+    leaves = jax.tree.leaves(one), jax.tree.leaves(other)
+    return len(leaves[0]) == len(leaves[1]) and all(map(np.array_equal, *leaves))
+
+
+def test_the_pool_is_learnt(model, pool, trained):
+    losses = [row["loss"] for row in read_metrics(trained / "metrics")]
+    assert [row["step"] for row in read_metrics(trained / "metrics")] == [1, 2, 3, 4, 5]
+    assert losses[0] == pytest.approx(np.log(model.config.vocab_size), abs=0.1)  # of random weights
+    assert losses[-1] < losses[0] - 0.1
+    adapter, metadata = load_adapter(trained)
+    assert adapter.scale == 2.0 and metadata == {"name": "test", "scale": 2.0, "address": list(ADDRESS)}
+    assert not same(adapter.weights, fresh(model).weights)
+    assert same(adapter.weights, load_adapter(trained / "adapter")[0].weights)
+
+
+@pytest.mark.parametrize("saved", [0, 1, 2])
+def test_an_interrupted_training_ends_the_same(model, pool, trained, tmp_path, monkeypatch, saved):
+    """Stopped before its first checkpoint, between two, and before its last."""
+    left = iter(range(saved))
+
+    def save_some(*arguments):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        checkpoints.save(*arguments)
+
+    monkeypatch.setattr(module, "checkpoints", _with(checkpoints, save=save_some))
+    with pytest.raises(KeyboardInterrupt):
+        train(model, pool, tmp_path)
+    monkeypatch.undo()
+    assert (checkpoints.latest_step(tmp_path / "adapter") or 0) == 2 * saved
+
+    steps = []
+    metrics = module.Metrics
+    monkeypatch.setattr(metrics, "write", _recording(metrics.write, steps))
+    train(model, pool, tmp_path)
+    assert steps == list(range(2 * saved + 1, UPDATES + 1))  # what was done is not done again
+    assert read_metrics(tmp_path / "metrics") == read_metrics(trained / "metrics")
+    restored, expected = (checkpoints.restore(path / "adapter") for path in (tmp_path, trained))
+    assert same(restored[0], expected[0]) and restored[1:] == expected[1:]
+
+
+def _with(module, **replaced):
+    return type("Module", (), {**vars(module), **replaced})
+
+
+def _recording(write, steps):
+    def recording(self, step, **values):
+        steps.append(step)
+        write(self, step, **values)
+
+    return recording
+
+
+def test_a_finished_training_is_not_trained_further(model, pool, trained):
+    before = checkpoints.restore(trained / "adapter")
+    assert train(model, pool, trained)["updates"] == UPDATES
+    assert same(before[0], checkpoints.restore(trained / "adapter")[0])
+
+
+def test_batches_belong_to_an_address(model, pool, trained, tmp_path):
+    train(model, pool, tmp_path, address=(0, "batches", "other", 0))
+    assert not same(load_adapter(tmp_path)[0].weights, load_adapter(trained)[0].weights)
+
+
+def test_how_often_a_checkpoint_is_written_changes_nothing(model, pool, trained, tmp_path):
+    often = ConfigDict(TRAINING.to_dict() | {"checkpoint_every": 1})
+    train(model, pool, tmp_path, training=often)
+    assert same(load_adapter(tmp_path)[0].weights, load_adapter(trained)[0].weights)
+
+
+def test_the_figures(model, pool, tmp_path):
+    # three updates of two go through the pool of three exactly twice
+    tokens = sum(len(answer) for example in pool for answer in example.answers)
+    assert train(model, pool, tmp_path, updates=3) == {
+        "kept": 4,
+        "kept_tasks": 3,
+        "updates": 3,
+        "answer_tokens": 2 * tokens,
+    }
+
+
+def test_an_empty_pool_leaves_the_adapter_as_it_is(model, tmp_path):
+    nothing = {"kept": 0, "kept_tasks": 0, "updates": 0, "answer_tokens": 0}
+    for _ in range(2):  # and again, as after a kill
+        assert train(model, [], tmp_path) == nothing
+    assert same(load_adapter(tmp_path)[0].weights, fresh(model).weights)
+
+
+def test_a_loss_that_is_not_finite(model, pool, tmp_path):
+    wild = ConfigDict(TRAINING.to_dict() | {"learning_rate": 1e38})
+    with pytest.raises(UserError, match=r"the loss is .* lower config\.training\.learning_rate"):
+        train(model, pool, tmp_path, training=wild)
+
+
+def test_a_checkpoint_of_something_else(tmp_path):
+    with pytest.raises(UserError, match="no checkpoint in"):
+        load_adapter(tmp_path)
+    checkpoints.save(tmp_path, 1, {"params": np.zeros(2)}, {"recipe": "pretraining"})
+    with pytest.raises(UserError, match="is no adapter: give the directory of a training stage"):
+        load_adapter(tmp_path)

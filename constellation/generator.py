@@ -13,7 +13,9 @@ tokens; between shapes logits differ by rounding, and a token only where its sco
 from __future__ import annotations
 
 import functools
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from constellation.progress import Progress
 
 CHUNK = 2  # a sample idles (CHUNK - 1) / 2 steps after its end; shorter chunks copy and dispatch more often
+STREAMS = 2  # batches in flight: one computes where another waits for the host or leaves a core idle
 WIDTH = 8  # most samples of a task side by side: few end evenly, many share each read of the prompt's KV
 WAVES = 2  # samples that a row decodes in turn, at least: one long answer holds up few others
 PREFILL = 8  # prompts in one prefill
@@ -54,7 +57,7 @@ def sample(
     key: jax.Array,
     config: SamplingConfig,
     first_sample: int = 0,
-    rows: int = 512,
+    rows: int = 256,
     progress: Progress | None = None,
 ) -> list[list[Sample]]:
     """Draws samples first_sample ... first_sample + n - 1 of every task.
@@ -62,34 +65,75 @@ def sample(
     Args:
         prompts, task_ids: of each task, in the same order.
         key: folded to (seed, purpose, arm, replicate); see `keys.fold`.
-        rows: samples decoded at a time; their suffix KV is what memory has to hold.
-        progress: counts the samples as they end; those of one token are not told.
+        rows: samples decoded at a time, in all streams; their suffix KV is what memory has to hold.
+        progress: counts the samples as they end.
 
     Returns:
         n samples for each task, in the order of the tasks.
     """
     params, adapter = _for_decoding(model.config, model.params, adapter)
+    job = _Job(
+        fixed=(model.config, config.without_sizes(), model.tokenizer.size, params, adapter),
+        key=key,
+        config=config,
+        samples=first_sample + np.arange(config.n),
+        prompts=prompts,
+        lengths=np.array([len(prompt) for prompt in prompts], np.int32),
+        words=np.array([word(task_id) for task_id in task_ids]),
+        stop_ids=np.array(model.stop_ids),
+        tokens=np.zeros((len(prompts), config.n, 1 + _capacity(config)), np.int32),
+        progress=progress,
+    )
     buckets: dict[int, list[int]] = {}
     for task, prompt in enumerate(prompts):
         buckets.setdefault(_padded(len(prompt)), []).append(task)
-    results: list[list[Sample]] = [[] for _ in prompts]
-    for length, tasks in sorted(buckets.items()):
-        bucket = [prompts[task] for task in tasks]
-        words = np.array([word(task_ids[task]) for task in tasks])
-        batch = _Batch(model, params, adapter, bucket, words, length, key, config, first_sample, rows)
-        for task, tokens in zip(tasks, batch.run(progress), strict=True):
-            results[task] = [_answer(draws, model.stop_ids) for draws in tokens]
-    return results
+    parts = [
+        _Batch(job, bucket[part::STREAMS], length, rows // STREAMS)
+        for length, bucket in sorted(buckets.items())
+        for part in range(STREAMS)
+    ]
+    # Computations that one thread starts run one after the other on a CPU, so every stream has its own.
+    with ThreadPoolExecutor(STREAMS) as threads:
+        _alternate([part.run(threads) for part in parts])
+    draws = job.tokens[:, :, : config.max_new_tokens]
+    return [[_answer(sample, job.stop_ids) for sample in samples] for samples in draws]
 
 
-def _answer(draws: np.ndarray, stop_ids: Sequence[int]) -> Sample:
+def _alternate(streams: Sequence[Iterator[None]]) -> None:
+    """Exhausts all iterators, STREAMS of them in turn at a time."""
+    waiting, running = deque(streams), deque[Iterator[None]]()
+    while waiting or running:
+        while waiting and len(running) < STREAMS:
+            running.append(waiting.popleft())
+        stream = running.popleft()
+        for _ in stream:
+            running.append(stream)
+            break
+
+
+def _answer(draws: np.ndarray, stop_ids: np.ndarray) -> Sample:
     """What a sample has drawn before its first stop token; what lies behind that has no meaning."""
     stops = np.isin(draws, stop_ids)
     return Sample(draws[: stops.argmax()].copy(), True) if stops.any() else Sample(draws.copy(), False)
 
 
+class _Job(NamedTuple):
+    """What all batches of one call share; T tasks."""
+
+    fixed: tuple[ModelConfig, SamplingConfig, int, Params, Adapter | None]  # first arguments on the device
+    key: jax.Array
+    config: SamplingConfig
+    samples: np.ndarray  # [n] addresses
+    prompts: Sequence[Sequence[int]]
+    lengths: np.ndarray  # [T] of the prompts
+    words: np.ndarray  # [T] uint32, addresses of the tasks
+    stop_ids: np.ndarray
+    tokens: np.ndarray  # [T, n, 1 + capacity] int32, filled with what is drawn
+    progress: Progress | None
+
+
 class _Prompt(NamedTuple):
-    """A prefilled task of a bucket: row `row` of `kv`."""
+    """A prefilled task: row `row` of `kv`."""
 
     task: int
     kv: KV
@@ -97,43 +141,28 @@ class _Prompt(NamedTuple):
 
 
 class _Batch:
-    """Decodes n samples for each prompt of one bucket; holds what the host knows of slots and rows."""
+    """Decodes n samples of each of some tasks of one bucket; holds what the host knows of slots and rows."""
 
-    def __init__(
-        self,
-        model: Model,
-        params: Params,
-        adapter: Adapter | None,
-        prompts: Sequence[Sequence[int]],
-        words: np.ndarray,
-        length: int,
-        key: jax.Array,
-        config: SamplingConfig,
-        first_sample: int,
-        rows: int,
-    ) -> None:
-        self.prompts, self.words, self.length, self.key = prompts, words, length, key
-        self.config, self.first_sample = config, first_sample
-        self.lengths = np.array([len(prompt) for prompt in prompts], np.int32)
-        self.stop_ids = np.array(model.stop_ids)
-        self.fixed = (model.config, config.without_sizes(), model.tokenizer.size, params, adapter)
-        self.width = max(min(WIDTH, _power_of_two(config.n) // WAVES, rows), 1)
-        self.slots = min(_power_of_two(-(-len(prompts) * config.n // self.width)), rows // self.width)
-        capacity = max(-(-(config.max_new_tokens - 1) // CHUNK), 1) * CHUNK
-        dtype = params["embed"].dtype
-        self.prompt = _empty(model.config, (self.slots,), length, dtype)
-        self.suffix = _empty(model.config, (self.slots, self.width), capacity, dtype)
-        self.tokens = np.zeros((len(prompts), config.n, 1 + capacity), np.int32)
+    def __init__(self, job: _Job, tasks: Sequence[int], length: int, rows: int) -> None:
+        self.job, self.tasks, self.length = job, np.array(tasks, int), length
+        n = job.config.n
+        self.width = max(min(WIDTH, _power_of_two(n) // WAVES, rows), 1)
+        self.slots = max(min(_power_of_two(-(-len(tasks) * n // self.width)), rows // self.width), 1)
         # Of a slot: its task, and the samples still to begin.
-        self.origin: list[_Prompt] = [_Prompt(0, self.prompt, 0)] * self.slots
+        self.origin: list[_Prompt] = []
         self.waiting: list[list[int]] = [[] for _ in range(self.slots)]
         # Of a row: its sample (-1 when idle), how many tokens of it are drawn, and the last of these.
         self.sample = np.full((self.slots, self.width), -1)
         self.count = np.ones((self.slots, self.width), np.int32)
         self.last = np.zeros((self.slots, self.width), np.int32)
 
-    def run(self, progress: Progress | None) -> np.ndarray:
-        """The draws [tasks, n, max_new_tokens] of all samples."""
+    def run(self, threads: Executor) -> Iterator[None]:
+        """Decodes everything; hands over whenever the device has a chunk to compute."""
+        config, *_, params, _ = self.job.fixed
+        dtype = params["embed"].dtype
+        self.prompt = _empty(config, (self.slots,), self.length, dtype)
+        suffix = _empty(config, (self.slots, self.width), _capacity(self.job.config), dtype)
+        self.origin = [_Prompt(0, self.prompt, 0)] * self.slots
         prefilled = self._prefill()
         while True:
             for slot in np.flatnonzero((self.sample < 0).all(axis=1)).tolist():
@@ -141,31 +170,44 @@ class _Batch:
                     self._fill(slot, prefilled)
             self._begin_samples()
             if not (self.sample >= 0).any():
-                return self.tokens[:, :, : self.config.max_new_tokens]
-            ended = self._advance()
-            if progress is not None:
-                progress.update(ended)
+                return
+            task = np.array([prompt.task for prompt in self.origin])
+            chunk = threads.submit(self._extend, task, suffix)
+            yield
+            drawn, suffix = chunk.result()
+            self._record(task, drawn)
+
+    def _extend(self, task: np.ndarray, suffix: KV) -> tuple[np.ndarray, KV]:
+        """Runs `_extend` to its end, for the tasks of the slots."""
+        job = self.job
+        lengths, words, samples = job.lengths[task], job.words[task], job.samples[self.sample]
+        drawn, suffix = _extend(
+            *job.fixed, self.prompt, lengths, suffix, job.key, words, samples, self.count, self.last
+        )
+        return np.asarray(drawn), suffix
 
     def _prefill(self) -> Iterator[_Prompt]:
         """The tasks one by one with their prompt's KV, a few prefilled at a time; sets their first tokens."""
-        for start in range(0, len(self.prompts), PREFILL):
-            group = np.arange(start, min(start + PREFILL, len(self.prompts)))
-            padded = np.zeros((PREFILL, self.length), np.int32)
+        job = self.job
+        for start in range(0, len(self.tasks), PREFILL):
+            group = self.tasks[start : start + PREFILL]
+            prompts = np.zeros((PREFILL, self.length), np.int32)
             lengths, words = np.ones(PREFILL, np.int32), np.zeros(PREFILL, np.uint32)
-            lengths[: len(group)], words[: len(group)] = self.lengths[group], self.words[group]
+            lengths[: len(group)], words[: len(group)] = job.lengths[group], job.words[group]
             for row, task in enumerate(group.tolist()):
-                padded[row, : lengths[row]] = self.prompts[task]
-            samples = self.first_sample + np.arange(self.config.n)
-            kv, first = _begin(*self.fixed, padded, lengths, self.key, words, samples)
-            self.tokens[group, :, 0] = first[: len(group)]
+                prompts[row, : lengths[row]] = job.prompts[task]
+            kv, first = _begin(*job.fixed, prompts, lengths, job.key, words, job.samples)
+            job.tokens[group, :, 0] = first[: len(group)]
             yield from (_Prompt(task, kv, row) for row, task in enumerate(group.tolist()))
 
     def _fill(self, slot: int, prefilled: Iterator[_Prompt]) -> None:
         """Gives an idle slot the next task that has samples to extend, or else some that wait elsewhere."""
         for prompt in prefilled:
-            stopped = np.isin(self.tokens[prompt.task, :, 0], self.stop_ids)
-            if self.config.max_new_tokens > 1 and not stopped.all():
-                self._occupy(slot, prompt, np.flatnonzero(~stopped).tolist())
+            first = self.job.tokens[prompt.task, :, 0]
+            ended = np.isin(first, self.job.stop_ids) | (self.job.config.max_new_tokens == 1)
+            self._report(ended)
+            if not ended.all():
+                self._occupy(slot, prompt, np.flatnonzero(~ended).tolist())
                 return
         busiest = max(range(self.slots), key=lambda other: len(self.waiting[other]))
         if waiting := self.waiting[busiest]:
@@ -183,25 +225,25 @@ class _Batch:
             rows = np.flatnonzero(self.sample[slot] < 0)[: len(self.waiting[slot])]
             begun, self.waiting[slot] = self.waiting[slot][: len(rows)], self.waiting[slot][len(rows) :]
             self.sample[slot, rows], self.count[slot, rows] = begun, 1
-            self.last[slot, rows] = self.tokens[self.origin[slot].task, begun, 0]
+            self.last[slot, rows] = self.job.tokens[self.origin[slot].task, begun, 0]
 
-    def _advance(self) -> int:
-        """Draws CHUNK more tokens for every row; returns how many samples have ended."""
-        task = np.array([prompt.task for prompt in self.origin])
-        drawn, self.suffix = _extend(
-            *self.fixed, self.prompt, self.lengths[task], self.suffix, self.key, self.words[task],
-            self.first_sample + self.sample, self.count, self.last,
-        )  # fmt: skip
-        drawn = np.asarray(drawn)  # [slots, width, CHUNK]
+    def _record(self, task: np.ndarray, drawn: np.ndarray) -> None:
+        """Stores a chunk [slots, width, CHUNK] of the slots' tasks, and frees the rows of ended samples."""
         slot, row = active = np.nonzero(self.sample >= 0)
         new, count = drawn[active], self.count[active]
-        where = task[slot][:, None], self.sample[active][:, None], count[:, None] + np.arange(CHUNK)
-        self.tokens[where] = new
+        self.job.tokens[
+            task[slot][:, None], self.sample[active][:, None], count[:, None] + np.arange(CHUNK)
+        ] = new
         self.last[active] = new[:, -1]
         self.count[active] += CHUNK
-        ended = np.isin(new, self.stop_ids).any(axis=1) | (count + CHUNK >= self.config.max_new_tokens)
+        limit = self.job.config.max_new_tokens
+        ended = np.isin(new, self.job.stop_ids).any(axis=1) | (count + CHUNK >= limit)
         self.sample[slot[ended], row[ended]] = -1
-        return int(ended.sum())
+        self._report(ended)
+
+    def _report(self, ended: np.ndarray) -> None:
+        if self.job.progress is not None:
+            self.job.progress.update(int(ended.sum()))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -345,6 +387,11 @@ def _for_decoding(
     if params["embed"].dtype != jnp.float32 or size > DENSE_LIMIT:
         return params, adapter
     return _merged(params, adapter), None
+
+
+def _capacity(config: SamplingConfig) -> int:
+    """Positions of a suffix: whole chunks for all tokens but the last, which is not fed back."""
+    return max(-(-(config.max_new_tokens - 1) // CHUNK), 1) * CHUNK
 
 
 def _padded(length: int) -> int:

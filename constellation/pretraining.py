@@ -1,7 +1,7 @@
 """Full-parameter training of a base model from scratch, data-parallel over the devices there are.
 
-On a CPU it pays to make one device of every core (launch/pretrain.py does): XLA then runs each half of the batch
-on one thread, instead of handing every small operation to two.
+On a CPU it pays to make one device of every core (launch/pretrain.py does): XLA then runs each part of the
+batch on one thread, instead of handing every small operation to all of them.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class PretrainingBatch(NamedTuple):
 def make_train_step(config: ModelConfig, optimizer: optax.GradientTransformation) -> Callable[..., Any]:
     """A jitted (params, opt_state, batch) -> (params, opt_state, metrics); the first two are donated.
 
-    Metrics: loss (weighted mean cross entropy), answer_accuracy (share of the targets of weight 1 whose token is the
-    most likely one), grad_norm.
+    Metrics: loss (weighted mean cross entropy), answer_accuracy (share of the targets of weight 1 whose token
+    is the most likely one), grad_norm.
     """
 
     def sums_of(params: Params, batch: PretrainingBatch) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -58,12 +58,18 @@ def make_train_step(config: ModelConfig, optimizer: optax.GradientTransformation
         return jax.lax.psum((gradient, sums), "data")
 
     @partial(jax.jit, donate_argnums=(0, 1))
-    def step(params: Params, opt_state: Any, batch: PretrainingBatch) -> tuple[Params, Any, dict[str, jax.Array]]:
+    def step(
+        params: Params, opt_state: Any, batch: PretrainingBatch
+    ) -> tuple[Params, Any, dict[str, jax.Array]]:
         gradient, (loss, correct) = gradient_of(params, batch)
         total, answers = batch.weight.sum(), (batch.weight == 1.0).sum()
         gradient = jax.tree.map(lambda g: g / total, gradient)
         updates, opt_state = optimizer.update(gradient, opt_state, params)
-        metrics = {"loss": loss / total, "answer_accuracy": correct / answers, "grad_norm": optax.global_norm(gradient)}
+        metrics = {
+            "loss": loss / total,
+            "answer_accuracy": correct / answers,
+            "grad_norm": optax.tree.norm(gradient),
+        }
         return optax.apply_updates(params, updates), opt_state, metrics
 
     return step

@@ -14,7 +14,7 @@ import numpy as np
 
 MAX_WIDTH = 256  # a longer document is divided: attention costs the square of a row's width
 WIDTH_STEP = 16  # widths, rows and targets are padded to multiples, so that few shapes are compiled
-ROW_STEP = 8
+ROW_STEP = 4
 TARGET_STEP = 32
 WINDOW = 8  # batches among which examples are exchanged to bring similar lengths together
 
@@ -71,7 +71,7 @@ def collate(examples: Sequence[TrainingExample]) -> Batch:
     documents = [document for example in examples for document in _divide(example)]
     width = _padded(max(document.length for document in documents), WIDTH_STEP)
     packed = _first_fit(documents, width)
-    rows = len(packed) if len(packed) == len(examples) else _padded(len(packed), ROW_STEP)
+    rows = _padded(len(packed), ROW_STEP)
     targets = _padded(max(sum(document.targets for document in row) for row in packed), TARGET_STEP)
     batch = Batch(
         tokens=np.zeros((rows, width), np.int32),

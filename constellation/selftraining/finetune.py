@@ -48,10 +48,11 @@ def finetune(
         UserError: the loss is not finite.
     """
     optimizer = make_optimizer(training.learning_rate, training.weight_decay, training.clip_norm)
-    state: Any = (adapter, optimizer.init(adapter.weights))
+    opt_state = optimizer.init(adapter.weights)
     done = 0
     if checkpoints.steps(directory / CHECKPOINTS):
-        state, _, done = checkpoints.restore(directory / CHECKPOINTS, template=state)
+        template = (adapter, opt_state)
+        (adapter, opt_state), _, done = checkpoints.restore(directory / CHECKPOINTS, template)
     seed, *rest = address
     lengths = [example.length for example in pool]
     batches = draw_batches(lengths, updates, training.batch_size, keys.host_rng(int(seed), *rest))
@@ -62,16 +63,17 @@ def finetune(
         Progress(f"training {metadata['name']}", len(batches), "updates", done=done) as progress,
     ):
         for step, batch in enumerate(batches[done:], start=done + 1):
-            *state, measured = update(*state, model.params, collate([pool[i] for i in batch]))
+            rows = collate([pool[i] for i in batch])
+            adapter, opt_state, measured = update(adapter, opt_state, model.params, rows)
             loss = float(measured["loss"])
             if not np.isfinite(loss):
                 raise UserError(f"the loss is {loss} at update {step}: lower config.training.learning_rate")
             metrics.write(step, loss=loss, grad_norm=float(measured["grad_norm"]))
             progress.update(1, loss=loss)
             if step % training.checkpoint_every == 0 and step < len(batches):
-                checkpoints.save(directory / CHECKPOINTS, step, tuple(state), metadata)
+                checkpoints.save(directory / CHECKPOINTS, step, (adapter, opt_state), metadata)
     if done < len(batches) or not batches:
-        checkpoints.save(directory / CHECKPOINTS, len(batches), tuple(state), metadata)
+        checkpoints.save(directory / CHECKPOINTS, len(batches), (adapter, opt_state), metadata)
     return {
         "kept": sum(len(example.answers) for example in pool),
         "kept_tasks": len(pool),

@@ -91,7 +91,7 @@ def make_update(config: ModelConfig, optimizer: optax.GradientTransformation) ->
         return (
             dataclasses.replace(adapter, weights=weights),
             opt_state,
-            {"loss": loss, "grad_norm": optax.global_norm(gradient)},
+            {"loss": loss, "grad_norm": optax.tree.norm(gradient)},
         )
 
     return update

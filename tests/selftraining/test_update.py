@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 
-from constellation.model.lora import Adapter, init_adapter
+from constellation.model.lora import init_adapter
 from constellation.model.port import load_params
 from constellation.model.quantize import dequantize, quantize
 from constellation.selftraining.batches import Batch, TrainingExample, collate
@@ -39,12 +38,14 @@ def examples(seed: int, *shapes: tuple[int, tuple[int, ...]], loss_from: int = 0
     ]
 
 
+descend = make_update(CONFIG, optax.sgd(1.0))
+
+
 def loss_and_gradient(batch: Batch, params: Any = None) -> tuple[float, dict[str, Any]]:
     """Through one step of plain gradient descent at rate 1."""
     base, adapter = params_and_adapter()
     before = jax.tree.map(np.asarray, adapter.weights)
-    update = make_update(CONFIG, optax.sgd(1.0))
-    after, _, metrics = update(adapter, optax.sgd(1.0).init(adapter.weights), params or base, batch)
+    after, _, metrics = descend(adapter, optax.sgd(1.0).init(adapter.weights), params or base, batch)
     gradient = jax.tree.map(lambda old, new: old - np.asarray(new), before, after.weights)
     norm = np.sqrt(sum(np.square(leaf, dtype=float).sum() for leaf in jax.tree.leaves(gradient)))
     np.testing.assert_allclose(metrics["grad_norm"], norm, rtol=1e-4)
@@ -69,10 +70,10 @@ def test_twenty_steps_equal_peft_and_torch(tmp_path: Path) -> None:
     reference().save_pretrained(tmp_path)
     params = load_params(tmp_path, CONFIG, jnp.float32)
     adapter = init_adapter(CONFIG, jax.random.key(0), RANK, ALPHA)
-    start = jax.tree.map(np.asarray, adapter.weights)
+    start, base = jax.tree.map(np.asarray, (adapter.weights, params))
     model = training_reference.load_peft(tmp_path, RANK, ALPHA)
     training_reference.write_adapter(model, start)
-    rate, decay, clip = 1e-3, 0.1, 0.5
+    rate, decay, clip = 1e-3, 0.1, 2.7
 
     theirs = training_reference.make_optimizer(model, rate, decay)
     optimizer = make_optimizer(rate, decay, clip)
@@ -91,6 +92,7 @@ def test_twenty_steps_equal_peft_and_torch(tmp_path: Path) -> None:
     change = jax.tree.map(lambda new, old: np.asarray(new) - old, adapter.weights, start)
     expected = jax.tree.map(np.subtract, training_reference.read_adapter(model), start)
     assert distance(change, expected) < 1e-4
+    assert jax.tree.all(jax.tree.map(np.array_equal, base, params))  # frozen
 
 
 def test_gradients_equal_pefts(tmp_path: Path) -> None:
@@ -99,7 +101,7 @@ def test_gradients_equal_pefts(tmp_path: Path) -> None:
     _, adapter = params_and_adapter()
     model = training_reference.load_peft(tmp_path, RANK, int(adapter.scale * RANK))
     training_reference.write_adapter(model, jax.tree.map(np.asarray, adapter.weights))
-    batch = collate(examples(0, (9, (6,)), (14, (2,)), (5, (8,))))
+    batch = one_shape(collate(examples(0, (9, (6,)), (14, (2,)), (5, (8,)))))
     loss, gradient = loss_and_gradient(batch, params)
     expected = training_reference.loss_of(model, batch)
     expected.backward()
@@ -113,24 +115,19 @@ SHARED = (7, (5, 3, 8)), (12, (4,)), (6, (2, 9)), (3, (3,)), (4, (2,))
 @pytest.mark.parametrize("loss_from", [0, 1])
 def test_a_shared_prompt_equals_separate_sequences(loss_from: int) -> None:
     together = examples(0, *SHARED, loss_from=loss_from)
-    packed = collate(together)
-    assert len(packed.tokens) < len(together)  # documents share rows, too
-    one_by_one = [rows_of([example]) for example in training_reference.separate(together)]
-    assert_same(loss_and_gradient(packed), loss_and_gradient(stack(one_by_one)))
+    packed = one_shape(collate(together))
+    assert packed.document.max() > 0 and packed.branch.max() == 3  # rows and prompts are shared
+    separate = one_shape(*(collate([example]) for example in training_reference.separate(together)))
+    assert separate.document.max() == 0 and separate.branch.max() == 1
+    assert_same(loss_and_gradient(packed), loss_and_gradient(separate))
 
 
-def rows_of(alone: Sequence[TrainingExample]) -> Batch:
-    return collate(alone)
-
-
-def stack(batches: Sequence[Batch]) -> Batch:
-    """One batch of all rows, padded to the widest."""
-    width, targets = (
-        max(getattr(batch, name).shape[1] for batch in batches) for name in ("tokens", "target")
-    )
-    return jax.tree.map(
-        lambda *arrays: np.concatenate(arrays), *(pad(batch, 0, width, targets) for batch in batches)
-    )
+def one_shape(*batches: Batch) -> Batch:
+    """All their rows that hold anything, padded to a shape that most tests share: it is compiled once."""
+    wide = [pad(batch, 0, 32, 32) for batch in batches]
+    rows = jax.tree.map(lambda *arrays: np.concatenate(arrays), *wide)
+    rows = jax.tree.map(lambda array: array[rows.document[:, 0] >= 0], rows)
+    return pad(rows, 12 - len(rows.tokens), 32, 32)
 
 
 def pad(batch: Batch, rows: int, width: int, targets: int) -> Batch:
@@ -145,9 +142,8 @@ def pad(batch: Batch, rows: int, width: int, targets: int) -> Batch:
 
 
 def test_padding_changes_nothing() -> None:
-    batch = collate(examples(0, *SHARED))
-    rows, width = batch.tokens.shape
-    padded = pad(batch, 3, width + 21, batch.target.shape[1] + 5)
+    batch = one_shape(collate(examples(0, *SHARED)))
+    padded = pad(batch, 3, 53, 37)
     noise = np.random.default_rng(0).integers(0, CONFIG.vocab_size, padded.tokens.shape)
     padded = padded._replace(tokens=np.where(padded.branch < 0, noise, padded.tokens).astype(np.int32))
     assert_same(loss_and_gradient(padded), loss_and_gradient(batch))
@@ -155,7 +151,8 @@ def test_padding_changes_nothing() -> None:
 
 def test_loss_is_the_mean_over_targets_by_weight() -> None:
     one, two = (collate(examples(seed, (6, (4,)))) for seed in (0, 1))
-    both = stack([one, two])
+    both = one_shape(one, two)
+    one, two = one_shape(one), one_shape(two)
     both.weight[1] *= 3.0
     (loss_one, gradient_one), (loss_two, gradient_two) = loss_and_gradient(one), loss_and_gradient(two)
     mean = jax.tree.map(lambda a, b: (a + 3.0 * b) / 4.0, gradient_one, gradient_two)
@@ -164,30 +161,16 @@ def test_loss_is_the_mean_over_targets_by_weight() -> None:
 
 def test_int4_base_trains_as_its_dense_equal() -> None:
     params = quantize(params_and_adapter()[0], "int4:16")
-    batch = collate(examples(0, *SHARED))
+    batch = one_shape(collate(examples(0, *SHARED)))
     assert_same(loss_and_gradient(batch, params), loss_and_gradient(batch, dequantize(params)))
-
-
-def test_training_lowers_the_loss_and_leaves_the_base() -> None:
-    params, adapter = params_and_adapter()
-    base = jax.tree.map(np.asarray, params)
-    optimizer = make_optimizer(1e-2, 0.0, 1.0)
-    update, opt_state = make_update(CONFIG, optimizer), optimizer.init(adapter.weights)
-    batch, losses = collate(examples(0, *SHARED)), []
-    for _ in range(15):
-        adapter, opt_state, metrics = update(adapter, opt_state, params, batch)
-        losses.append(float(metrics["loss"]))
-    assert losses[-1] < 0.5 * losses[0]
-    assert jax.tree.all(jax.tree.map(np.array_equal, base, params))
-    assert isinstance(adapter, Adapter) and adapter.scale == 2.0
 
 
 DEVICES = """
 import jax
-from tests.selftraining.test_update import SHARED, collate, examples, loss_and_gradient
-assert jax.device_count() == 3  # does not divide the rows
+from tests.selftraining.test_update import SHARED, collate, examples, loss_and_gradient, one_shape
+assert jax.device_count() == 5  # does not divide the rows
 import numpy as np
-loss, gradient = loss_and_gradient(collate(examples(0, *SHARED)))
+loss, gradient = loss_and_gradient(one_shape(collate(examples(0, *SHARED))))
 np.savez({path!r}, np.float64(loss), *jax.tree.leaves(gradient))
 """
 
@@ -197,10 +180,10 @@ def test_several_devices_equal_one(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-c", DEVICES.format(path=path)],
         cwd=ROOT,
-        env={"PATH": "", "XLA_FLAGS": "--xla_force_host_platform_device_count=3"},
+        env={"PATH": "", "XLA_FLAGS": "--xla_force_host_platform_device_count=5"},
         check=True,
     )
     with np.load(path) as saved:
         loss, *leaves = (saved[name] for name in saved.files)
-    ours = loss_and_gradient(collate(examples(0, *SHARED)))
+    ours = loss_and_gradient(one_shape(collate(examples(0, *SHARED))))
     assert_same((float(loss), leaves), (ours[0], jax.tree.leaves(ours[1])))

@@ -8,7 +8,14 @@ from statistics import mean
 
 import pytest
 
-from constellation.tasks.inputs import FAMILIES, draw_input, draw_inputs, token_counts_vary
+from constellation.tasks.inputs import (
+    FAMILIES,
+    SHAPE_DRAWS,
+    draw_input,
+    draw_inputs,
+    shape,
+    token_counts_vary,
+)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -26,6 +33,24 @@ def test_excluded_inputs_are_not_drawn(family: str):
     first = draw_inputs(random.Random(0), family, 40)
     again = draw_inputs(random.Random(0), family, 40, frozenset(first[:20]))
     assert not set(first[:20]) & set(again) and first[20] == again[0]
+
+
+def test_shape():
+    assert shape("Ann-Lee 42, x7") == "a-a 9, a9"
+    assert shape("") == ""
+
+
+@pytest.mark.parametrize("family", ["name", "phone", "date", "log"])
+def test_inputs_are_as_alike_as_asked(family: str):
+    def share(alike: float, model: str | None = None) -> float:
+        inputs = draw_inputs(random.Random(0), family, 400, frozenset(), alike, model)
+        return mean(shape(text) == shape(model or inputs[0]) for text in inputs)
+
+    for model in (None, *draw_inputs(random.Random(1), family, 3)):
+        chance = share(0.0, model)
+        for alike in (0.3, 0.6, 0.9):
+            redrawn = alike * (1 - (1 - chance) ** SHAPE_DRAWS)
+            assert abs(share(alike, model) - (chance + (1 - chance) * redrawn)) < 0.1
 
 
 def test_families_look_like_their_names():

@@ -144,8 +144,8 @@ def test_probes_are_fault_free_and_new(monkeypatch: pytest.MonkeyPatch):
 
     drawn = synthesis.draw_inputs
 
-    def mostly_faulting(rng, family, count, exclude=frozenset()):
-        texts = drawn(rng, family, count, exclude)
+    def mostly_faulting(rng, family, count, exclude, *shape):
+        texts = drawn(rng, family, count, exclude, *shape)
         return [str(hash(text)) for text in texts] if exclude else texts  # probes without a word
 
     monkeypatch.setattr(synthesis, "draw_inputs", mostly_faulting)

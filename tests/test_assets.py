@@ -1,0 +1,64 @@
+"""The embedded nano model, as its users and transformers see it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from constellation.model.model import load_model
+from constellation.model.qwen3 import Qwen3
+from constellation.tasks.banks import make_bank
+from constellation.tasks.nano_tokenizer import build_tokenizer
+from constellation.tasks.prompts import generator_messages
+from constellation.tasks.task import split
+
+NANO = Path(__file__).parents[1] / "constellation" / "assets" / "nano"
+
+
+def test_transformers_gives_our_logits() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(NANO)
+    reference = AutoModelForCausalLM.from_pretrained(NANO, dtype=torch.float32).eval()
+    model, face = load_model(NANO), Qwen3.from_pretrained(NANO)
+    for task in make_bank("tuning_hard", 4):
+        messages = generator_messages(split(task, 0).visible)
+        prompt = model.tokenizer.chat(messages)
+        assert prompt == tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, return_dict=False
+        )
+        tokens = [*prompt, *tokenizer(task.program, add_special_tokens=False).input_ids]
+        with torch.no_grad():
+            expected = reference(torch.tensor([tokens])).logits.numpy()
+        np.testing.assert_allclose(face(jnp.array([tokens])), expected, atol=1e-4)
+
+
+def test_size_and_tokenizer_are_the_recipes() -> None:
+    model = load_model(NANO)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(model.params))
+    assert 0.8e6 < parameters < 1.5e6
+    assert model.config.vocab_size == build_tokenizer().get_vocab_size() <= 512
+    text = 'Concat(Upper(SubStr(x, 1, 3)), Const(". "), GetToken(x, Word, -1))'
+    assert model.tokenizer.encode(text) == build_tokenizer().encode(text).ids
+
+
+def test_it_writes_programs() -> None:
+    """Greedy answers of the base alone: most parse, and some are right (chance is nil)."""
+    from constellation import keys
+    from constellation.generator import sample
+    from constellation.sampling import SamplingConfig
+    from constellation.verifier import judge
+
+    model, tasks = load_model(NANO, "int4:32"), make_bank("tuning_easy", 24)
+    splits = [split(task, 0) for task in tasks]
+    prompts = [model.tokenizer.chat(generator_messages(of.visible)) for of in splits]
+    config = SamplingConfig(n=1, temperature=0.0, max_new_tokens=40)
+    drawn = sample(model, None, prompts, [task.id for task in tasks], keys.fold(0, "test"), config)
+    verdicts = [
+        judge(of, model.tokenizer.decode(answer.ids)) for of, (answer,) in zip(splits, drawn, strict=True)
+    ]
+    assert sum(verdict.parsed for verdict in verdicts) >= 18
+    assert sum(verdict.generalises for verdict in verdicts) >= 2

@@ -1,4 +1,4 @@
-"""Measures speed: task synthesis, and sampling beside transformers in one run.
+"""Measures speed beside transformers and peft, in one run: sampling, the LoRA update, task synthesis.
 
 Needs third_party/requirements.txt. Run it alone: a second busy process slows everything, and unevenly.
 """
@@ -14,8 +14,8 @@ MODEL_DIR = flags.DEFINE_string(
 )
 PARTS = flags.DEFINE_multi_enum(
     "part",
-    ["tasks", "sampling"],
-    ["tasks", "sampling"],
+    ["tasks", "sampling", "update"],
+    ["tasks", "sampling", "update"],
     "what to measure; may be repeated",
 )
 

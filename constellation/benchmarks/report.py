@@ -13,11 +13,12 @@ def run(model_dir: str, parts: Sequence[str]) -> None:
     """Measures the parts in turn and prints them."""
     if "tasks" in parts:
         _print_tasks()
+    if "sampling" in parts or "update" in parts:
+        peak = matmul_peak()
+        print(f"\nmatmul peak, float32: {peak / 1e9:.0f} GFLOP/s")
     if "sampling" in parts:
         from constellation.benchmarks.sampling import sampling_benchmark
 
-        peak = matmul_peak()
-        print(f"\nmatmul peak, float32: {peak / 1e9:.0f} GFLOP/s")
         print("\nsampling, 64 samples a task on prompts of the hard bank")
         print(f"{'':44} {'new tokens/s':>13} {'ours is':>9} {'of peak':>8}")
         rows = sampling_benchmark(model_dir)
@@ -25,6 +26,17 @@ def run(model_dir: str, parts: Sequence[str]) -> None:
             ratio = rows[0].tokens_per_second / row.tokens_per_second
             share = row.flops / row.seconds / peak
             print(f"{row.name:44} {row.tokens_per_second:13,.0f} {ratio:8.1f}x {share:8.1%}")
+    if "update" in parts:
+        from constellation.benchmarks.update import update_benchmark
+
+        for title, group in update_benchmark(model_dir).items():
+            print(f"\n{title}")
+            print(f"{'':44} {'seconds':>9} {'answer tokens/s':>16} {'ours is':>9} {'of peak':>8}")
+            for update in group:
+                ratio = group[0].answer_tokens_per_second / update.answer_tokens_per_second
+                share = update.flops / update.seconds / peak
+                speed = f"{update.seconds:9.3f} {update.answer_tokens_per_second:16,.0f}"
+                print(f"{update.name:44} {speed} {ratio:8.1f}x {share:8.1%}")
 
 
 def matmul_peak(size: int = 2048, repeats: int = 10) -> float:

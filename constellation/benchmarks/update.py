@@ -46,8 +46,9 @@ def update_benchmark(model_dir: str | Path, repeats: int = 5) -> dict[str, list[
     """Times ours, dense and int4, and torch's in turn, so that a busy machine slows them alike.
 
     Returns:
-        {title: rows}: the same padded batch for all, then a pass through STaR data, where ours shares prompts
-        among answers and packs rows, and torch's has a sequence an answer, sorted by length. Ours comes first.
+        {title: rows}: the same padded batch for all, then a pass through STaR data, where ours shares
+        prompts among answers and packs rows, and torch's has a sequence an answer, sorted by length. Ours
+        comes first.
     """
     from constellation import keys
     from constellation.model.model import load_model
@@ -120,7 +121,8 @@ def _our_updates(model: Model, collated: Callable) -> Callable[[Sequence], None]
 
     def run(groups: Sequence[Sequence[TrainingExample]]) -> None:
         for group in groups:
-            *state[:], metrics = update(*state, model.params, collated(group))
+            adapter, opt_state = state
+            *state[:], metrics = update(adapter, opt_state, model.params, collated(group))
         jax.block_until_ready(metrics)
 
     return run

@@ -24,7 +24,7 @@ def get_config(mode: str = "") -> ConfigDict:
     config.model.rope_theta = 10_000.0
 
     config.corpus = ConfigDict()
-    config.corpus.shards = 6
+    config.corpus.shards = 8
     config.corpus.tasks_per_shard = 8192
     config.corpus.mixture = ConfigDict({"atoms4": 0.5, "atoms6": 0.2, "wide": 0.3})
     config.corpus.views = 3  # every task is seen this often, each time through other visible examples

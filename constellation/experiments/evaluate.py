@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 from constellation import keys
 from constellation.errors import UserError
 from constellation.evaluation.pass_at_k import pass_at_k
+from constellation.experiments.draw_samples import draw_samples
 from constellation.experiments.star_config import BASE, CRITIC
-from constellation.experiments.star_study import draw_samples
 from constellation.model.model import load_model, model_hash
 from constellation.sampling import SamplingConfig
 from constellation.selftraining.finetune import load_adapter

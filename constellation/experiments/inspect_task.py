@@ -10,7 +10,7 @@ import numpy as np
 from constellation.conductor import finished_stage
 from constellation.errors import UserError
 from constellation.experiments.star_config import BASE, START
-from constellation.experiments.star_study import BANKS, SAMPLES, SCORES, TASKS
+from constellation.experiments.star_stages import BANKS, SAMPLES, SCORES, TASKS
 from constellation.samples import SampleSet
 from constellation.tasks.prompts import examples_text
 from constellation.tasks.task import Task, read_tasks, split

@@ -11,9 +11,9 @@ import pytest
 
 from constellation.conductor import Conductor, Stage
 from constellation.evaluation.pass_at_k import pass_at_k
-from constellation.experiments import evaluate, star_study
+from constellation.experiments import draw_samples, evaluate
 from constellation.experiments.evaluate import evaluate_checkpoint
-from constellation.experiments.star_study import SAMPLES, StarStudy
+from constellation.experiments.star_stages import SAMPLES, StarStages
 from constellation.model.model import check_model
 from constellation.samples import SampleSet
 from constellation.verifier import Verdict
@@ -36,8 +36,8 @@ def stored(tmp_path_factory):
     model_hash = check_model(config.model.dir, config.model.quantization, config.model.dtype)
     found: dict[str, tuple[Stage | None, SampleSet]] = {}
     with pytest.MonkeyPatch.context() as patch, Conductor(tmp_path_factory.mktemp("study")) as conductor:
-        patch.setattr(star_study.trapdoor, "judge_answer", lenient)
-        study = StarStudy(config, conductor, model_hash)
+        patch.setattr(draw_samples.trapdoor, "judge_answer", lenient)
+        study = StarStages(config, conductor, model_hash)
         for name, stage in study.models().items():
             drawn = study.bank_samples("hard", name, stage, config.tasks.split_seed)
             found[name] = stage, SampleSet.load(drawn.path / SAMPLES)
@@ -53,11 +53,11 @@ def test_draws_the_studys_samples_again(stored, monkeypatch, capsys, name):
 
     def recorded(*arguments):
         given.append(arguments)
-        drawn.append(star_study.draw_samples(*arguments))
+        drawn.append(draw_samples.draw_samples(*arguments))
         return drawn[0]
 
     monkeypatch.setattr(evaluate, "draw_samples", recorded)
-    monkeypatch.setattr(star_study.trapdoor, "judge_answer", lenient)
+    monkeypatch.setattr(draw_samples.trapdoor, "judge_answer", lenient)
     checkpoint = str(stage.path / "adapter") if stage else "none"
     evaluate_checkpoint(config, checkpoint, "hard", ["1", "4"], samples.n)
     rows = [line.replace("+-", "").split() for line in capsys.readouterr().out.splitlines()[2:]]
@@ -65,7 +65,7 @@ def test_draws_the_studys_samples_again(stored, monkeypatch, capsys, name):
     assert np.array_equal(drawn[0].program, samples.program)
     if stage is not None:  # the adapter matters: the base draws others at the same address
         model, _, *arguments = given[0]
-        assert star_study.draw_samples(model, None, *arguments).text.tolist() != samples.text.tolist()
+        assert draw_samples.draw_samples(model, None, *arguments).text.tolist() != samples.text.tolist()
 
     for k, passed, _, fitted, _ in rows:
         for shown, column in ((passed, samples.generalises), (fitted, samples.fits)):

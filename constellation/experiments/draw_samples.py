@@ -1,0 +1,58 @@
+"""A generator's judged samples of tasks: prompts, draws, verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from constellation.generator import sample
+from constellation.model.lora import Adapter
+from constellation.model.model import Model
+from constellation.progress import Progress
+from constellation.samples import SampleSet, collect
+from constellation.sampling import SamplingConfig
+from constellation.tasks import trapdoor
+from constellation.tasks.task import Task, split
+from constellation.verifier import Verdict
+
+
+def draw_samples(
+    model: Model,
+    adapter: Adapter | None,
+    tasks: Sequence[Task],
+    split_seed: int,
+    visible: int,
+    sampling: SamplingConfig,
+    key: jax.Array,
+    label: str,
+    meta: dict[str, Any],
+) -> SampleSet:
+    """n samples a task, judged by the verifier.
+
+    Args:
+        key: folded to (seed, purpose, arm, replicate).
+        label: of the progress line.
+        meta: what identifies the samples.
+    """
+    splits = [split(task, split_seed, visible) for task in tasks]
+    prompts = [model.tokenizer.chat(trapdoor.messages(of)) for of in splits]
+    with Progress(label, len(tasks) * sampling.n, "samples") as progress:
+        drawn = sample(model, adapter, prompts, [task.id for task in tasks], key, sampling, progress=progress)
+    with Progress(f"{label}, verifier", len(tasks), "tasks") as progress:
+
+        def judged(task: int, text: str) -> Verdict:
+            progress.update(task + 1 - progress.done)
+            return trapdoor.judge_answer(tasks[task], splits[task], text)
+
+        samples = collect(
+            [task.id for task in tasks],
+            [[answer.ids for answer in answers] for answers in drawn],
+            [[answer.finished for answer in answers] for answers in drawn],
+            [[model.tokenizer.decode(answer.ids) for answer in answers] for answers in drawn],
+            judged,
+            meta,
+        )
+        progress.update(len(tasks) - progress.done)
+    return samples

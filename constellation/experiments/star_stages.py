@@ -1,0 +1,343 @@
+"""The stages of the STaR study: tasks, warm start, rounds, critic, samples and the critic's scores of them.
+
+tasks -> gen_v0 (supervised warm start) -> v1 -> v2 ... (own generalising programs)
+                    |                        |
+                 critic                 samples of theta0, gen_v0 and every round on every bank
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from constellation import keys
+from constellation.conductor import Conductor, Stage
+from constellation.critic import critic_examples, critic_scores
+from constellation.experiments.draw_samples import draw_samples
+from constellation.experiments.star_config import BASE, CRITIC, START
+from constellation.model.lora import Adapter, init_adapter
+from constellation.model.model import Model, load_model
+from constellation.progress import Progress
+from constellation.samples import SampleSet
+from constellation.sampling import SamplingConfig
+from constellation.selftraining.batches import TrainingExample
+from constellation.selftraining.finetune import finetune, load_adapter
+from constellation.selftraining.star import star_examples
+from constellation.selftraining.warm_start import warm_start_examples
+from constellation.tasks import trapdoor
+from constellation.tasks.task import Split, Task, read_tasks, split, write_tasks
+
+TASKS, SAMPLES, SCORES, SUMMARY = "tasks.jsonl", "samples.npz", "scores.npy", "summary.json"
+BANKS = ("easy", "hard", "withheld")
+
+
+class StarStages:
+    """The stages, each a method that returns it finished; a stage asks for its inputs itself."""
+
+    def __init__(self, config: ConfigDict, conductor: Conductor, model_hash: str):
+        self.config, self.conductor, self.model_hash = config, conductor, model_hash
+
+    @functools.cached_property
+    def model(self) -> Model:
+        """The frozen base, loaded when the first stage needs it."""
+        return load_model(self.config.model.dir, self.config.model.quantization, self.config.model.dtype)
+
+    # Tasks
+
+    def bank(self, name: str) -> Stage:
+        """An evaluation bank."""
+        tasks = self.config.tasks
+        return self.conductor.stage(
+            f"bank_{name}",
+            fields={"tasks": {"seed": tasks.seed, "bank_size": tasks.bank_size}},
+            version=1,
+            run=lambda path: _write_tasks(path, trapdoor.bank_stream(name, tasks.seed), tasks.bank_size),
+        )
+
+    def training_tasks(self, name: str, role: str, max_atoms: int, batch: int = 0) -> Stage:
+        """Fresh tasks for the training stage `name`; `batch` numbers the rounds, which draw from one role."""
+        seed, count = self.config.tasks.seed, self.config[role].tasks
+        return self.conductor.stage(
+            f"tasks_{name}",
+            fields={"tasks.seed": seed, f"{role}.tasks": count, f"{role}.max_atoms": max_atoms},
+            version=1,
+            run=lambda path: _write_tasks(
+                path, trapdoor.training_stream(role, max_atoms, seed, batch), count
+            ),
+        )
+
+    # Generators
+
+    def warm_start_tasks(self) -> Stage:
+        """The warm start's tasks."""
+        return self.training_tasks(START, "warm_start", self.config.warm_start.max_atoms)
+
+    def warm_start(self) -> Stage:
+        """gen_v0: the base's first adapter, supervised on secret programs of the warm-start role."""
+        section, tasks = self.config.warm_start, self.warm_start_tasks()
+
+        def train(path: Path) -> None:
+            pool = warm_start_examples(self.model, read_tasks(tasks.path / TASKS), self.split)
+            self._train(path, START, None, pool, section.passes * section.tasks)
+
+        return self.conductor.stage(
+            START, fields=self._training_fields({"warm_start": section}), inputs=[tasks], version=1, run=train
+        )
+
+    def round(self, number: int, max_atoms: int) -> Stage:
+        """A STaR round (2203.14465, our reconstruction): fine-tune on the last generator's own programs.
+
+        Round 0 is gen_v0. Every round has fresh tasks and trains on its own round's data only.
+        """
+        if number == 0:
+            return self.warm_start()
+        section, name = self.config.star, self.round_name(number, max_atoms)
+        before = self.round(number - 1, max_atoms)
+        samples = self.round_samples(number, max_atoms)
+        tasks = self.round_tasks(number, max_atoms)
+        start = {BASE: None, START: self.warm_start(), "continue": before}[section.restart]
+        fields = {field: section[field] for field in ("restart", "keep", "passes", "tasks")}
+
+        def train(path: Path) -> None:
+            drawn = SampleSet.load(samples.path / SAMPLES)
+            pool = star_examples(self.model, read_tasks(tasks.path / TASKS), drawn, self.split, section.keep)
+            self._train(path, name, start, pool, section.passes * section.tasks)
+
+        return self.conductor.stage(
+            name,
+            fields=self._training_fields({"star": fields}),
+            inputs=[tasks, samples, *([start] if start else [])],
+            version=1,
+            run=train,
+        )
+
+    def round_tasks(self, number: int, max_atoms: int) -> Stage:
+        """A round's fresh tasks."""
+        return self.training_tasks(self.round_name(number, max_atoms), "star", max_atoms, number)
+
+    def round_samples(self, number: int, max_atoms: int) -> Stage:
+        """What the last round's generator answers to a round's fresh tasks."""
+        name, tasks = self.round_name(number, max_atoms), self.round_tasks(number, max_atoms)
+        before = self.round(number - 1, max_atoms)
+        return self.samples(f"{name}_samples", tasks, before, "star.samples", "star round", name)
+
+    def round_name(self, number: int, max_atoms: int) -> str:
+        """v1, v2, ...; those of the arm with other tasks say so."""
+        arm = "" if max_atoms == self.config.star.max_atoms else f"_{max_atoms}_atoms"
+        return f"v{number}{arm}" if number else START
+
+    def models(self) -> dict[str, Stage | None]:
+        """Every model that is evaluated, in order of training; the base has no adapter."""
+        star = self.config.star
+        stages = {BASE: None, START: self.warm_start()}
+        for number in range(1, star.rounds + 1):
+            stages[self.round_name(number, star.max_atoms)] = self.round(number, star.max_atoms)
+        return stages | self.arm()
+
+    def arm(self) -> dict[str, Stage | None]:
+        """The last round of the arm self-trained on other tasks, if the config asks for it."""
+        star = self.config.star
+        if star.arm_max_atoms in (0, star.max_atoms) or not star.rounds:
+            return {}
+        return {self.round_name(star.rounds, star.arm_max_atoms): self.round(star.rounds, star.arm_max_atoms)}
+
+    def trained_rounds(self) -> list[tuple[int, int]]:
+        """(number, the most atoms its tasks have) of every round, the arm's after the others."""
+        star = self.config.star
+        atoms = [star.max_atoms, *([star.arm_max_atoms] if self.arm() else [])]
+        return [(number, most) for most in atoms for number in range(1, star.rounds + 1)]
+
+    # Critic
+
+    def critic_tasks(self) -> Stage:
+        """The critic's tasks."""
+        return self.training_tasks("critic", "critic", self.config.critic.max_atoms)
+
+    def critic_samples(self) -> Stage:
+        """gen_v0's candidates for the critic's tasks."""
+        return self.samples(
+            "critic_samples", self.critic_tasks(), self.warm_start(), "critic.samples", "critic", START
+        )
+
+    def critic(self) -> Stage:
+        """The second adapter: does this candidate generalise?"""
+        section = self.config.critic
+        tasks, samples = self.critic_tasks(), self.critic_samples()
+
+        def train(path: Path) -> None:
+            drawn = SampleSet.load(samples.path / SAMPLES)
+            pool = critic_examples(self.model, read_tasks(tasks.path / TASKS), drawn, self.split)
+            self._train(path, CRITIC, None, pool, section.passes * section.tasks)
+
+        fields = {"passes": section.passes, "tasks": section.tasks}
+        return self.conductor.stage(
+            "critic",
+            fields=self._training_fields({"critic": fields}),
+            inputs=[tasks, samples],
+            version=1,
+            run=train,
+        )
+
+    def critic_scores(self, bank: str, name: str, split_seed: int, samples: Stage) -> Stage:
+        """The critic's score of every surviving candidate of a sample set."""
+        critic, tasks = self.critic(), self.bank(bank)
+
+        def score(path: Path) -> None:
+            scores = critic_scores(
+                self.model,
+                self.adapter(critic),
+                read_tasks(tasks.path / TASKS),
+                SampleSet.load(samples.path / SAMPLES),
+                lambda task: split(task, split_seed, self.config.tasks.visible),
+            )
+            np.save(path / SCORES, scores)
+
+        return self.conductor.stage(
+            f"scores_{name}_{bank}_{split_seed}",
+            fields={"model": self.model_fields()},
+            inputs=[critic, tasks, samples],
+            version=1,
+            run=score,
+        )
+
+    # Evaluation
+
+    def bank_samples(
+        self,
+        bank: str,
+        name: str,
+        generator: Stage | None,
+        split_seed: int,
+        count: str = "evaluation.samples",
+    ) -> Stage:
+        """Samples of a bank's tasks under a split seed."""
+        stage_name = f"samples_{name}_{bank}_{split_seed}"
+        return self.samples(stage_name, self.bank(bank), generator, count, "evaluation", name, split_seed)
+
+    def samples(
+        self,
+        stage_name: str,
+        tasks: Stage,
+        generator: Stage | None,
+        count: str,
+        purpose: str,
+        arm: str,
+        split_seed: int | None = None,
+    ) -> Stage:
+        """Judged samples of tasks; the stage's fields are everything that changes them.
+
+        Args:
+            stage_name: of the stage.
+            tasks: the stage that holds them.
+            generator: the stage whose adapter answers; None for the base.
+            count: the config field that says how many samples a task.
+            purpose, arm: of the draws' address.
+            split_seed: instead of the config's.
+        """
+        config = self.config
+        split_seed = config.tasks.split_seed if split_seed is None else split_seed
+        section, name = count.split(".")
+        sampling = SamplingConfig(n=config[section][name], **config.sampling)
+        fields = {
+            "seed": config.seed,
+            "model": self.model_fields(),
+            "domain": trapdoor.VERSION,
+            "tasks": {"visible": config.tasks.visible, "split_seed": split_seed},
+            count: sampling.n,
+            "sampling": config.sampling.to_dict(),
+            "purpose": purpose,
+            "arm": arm,
+            "replicate": 0,
+        }
+
+        def run(path: Path) -> None:
+            drawn = draw_samples(
+                self.model,
+                self.adapter(generator),
+                read_tasks(tasks.path / TASKS),
+                split_seed,
+                config.tasks.visible,
+                sampling,
+                keys.fold(config.seed, f"{purpose}, split {split_seed}", arm, 0),
+                stage_name,
+                fields | {"tasks_digest": tasks.digest, "adapter": generator.digest if generator else None},
+            )
+            drawn.save(path / SAMPLES)
+
+        inputs = [tasks, *([generator] if generator else [])]
+        return self.conductor.stage(stage_name, fields=fields, inputs=inputs, version=1, run=run)
+
+    # Parts of the stages
+
+    def adapter(self, stage: Stage | None) -> Adapter | None:
+        """A stage's trained adapter; None for the base."""
+        return None if stage is None else load_adapter(stage.path)[0]
+
+    def split(self, task: Task) -> Split:
+        """A task's visible and held-out examples, under the config's split seed."""
+        return split(task, self.config.tasks.split_seed, self.config.tasks.visible)
+
+    def model_fields(self) -> dict[str, Any]:
+        """What a stage's result depends on of the base model."""
+        return {"hash": self.model_hash}  # covers quantisation and dtype; the directory may move
+
+    def _training_fields(self, section: dict[str, Any]) -> dict[str, Any]:
+        config = self.config
+        return {
+            "seed": config.seed,
+            "model": self.model_fields(),
+            "domain": trapdoor.VERSION,
+            "tasks": {"visible": config.tasks.visible, "split_seed": config.tasks.split_seed},
+            "lora": config.lora,
+            # how often a checkpoint is written changes no result
+            "training": {
+                name: config.training[name] for name in config.training if name != "checkpoint_every"
+            },
+            **section,
+        }
+
+    def _train(
+        self, path: Path, arm: str, start: Stage | None, pool: Sequence[TrainingExample], visits: int
+    ) -> None:
+        """Fine-tunes an adapter for visits / batch_size updates, fixed by the config and not by the pool."""
+        config = self.config
+        if start is None:
+            key = keys.fold(config.seed, "adapter", arm, 0)
+            initial = init_adapter(self.model.config, key, config.lora.rank, config.lora.alpha)
+        else:
+            initial, _ = load_adapter(start.path)
+        metadata = {
+            "name": arm,
+            "model": {"dir": str(config.model.dir), "hash": self.model_hash},
+            "config": config.to_dict(),
+        }
+        trained = finetune(
+            self.model,
+            initial,
+            pool,
+            -(-visits // config.training.batch_size),
+            config.training,
+            (config.seed, "batches", arm, 0),
+            path,
+            metadata,
+        )
+        (path / SUMMARY).write_text(json.dumps(trained) + "\n")
+
+
+def _write_tasks(path: Path, stream: Iterator[Task], count: int) -> None:
+    """The first tasks of a stream, as JSON lines."""
+    with Progress(path.name.removesuffix(".partial"), count, "tasks") as progress:
+
+        def counted() -> Iterator[Task]:
+            for task in itertools.islice(stream, count):
+                progress.update()
+                yield task
+
+        write_tasks(path / TASKS, counted())

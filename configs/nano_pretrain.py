@@ -2,7 +2,8 @@
 
     python -m launch.pretrain --config=configs/nano_pretrain.py --workdir=runs/nano_pretrain
 
-writes the model, in Hugging Face's format, to <workdir>/model; constellation/assets/nano/ is a copy of it.
+writes the model, in Hugging Face's format, to <workdir>/model, of which constellation/assets/nano/ is a copy,
+and the curves of its loss to <workdir>/pretraining.png.
 The corpus is wider than the banks: up to six atoms and, for 30 % of the tasks, the whole language.
 """
 
@@ -24,8 +25,8 @@ def get_config(mode: str = "") -> ConfigDict:
     config.model.rope_theta = 10_000.0
 
     config.corpus = ConfigDict()
-    config.corpus.shards = 8
-    config.corpus.tasks_per_shard = 8192
+    config.corpus.shards = 7
+    config.corpus.tasks_per_shard = 7680
     config.corpus.mixture = ConfigDict({"atoms4": 0.5, "atoms6": 0.2, "wide": 0.3})
     config.corpus.views = 3  # every task is seen this often, each time through other visible examples
     config.corpus.visible = ConfigDict({"1": 0.05, "2": 0.75, "3": 0.15, "4": 0.05})

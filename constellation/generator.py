@@ -33,8 +33,8 @@ from constellation.sampling import SamplingConfig, scores
 if TYPE_CHECKING:
     from constellation.progress import Progress
 
-CHUNK = 2  # a sample idles (CHUNK - 1) / 2 steps after its end; shorter chunks copy and dispatch more often
-STREAMS = 2  # batches in flight: one computes where another waits for the host or leaves a core idle
+CHUNK = 4  # a sample idles (CHUNK - 1) / 2 steps after its end; shorter chunks copy and dispatch more often
+STREAMS = 4  # batches in flight: one computes where another waits for the host or leaves a core idle
 WIDTH = 8  # most samples of a task side by side: few end evenly, many share each read of the prompt's KV
 WAVES = 2  # samples that a row decodes in turn, at least: one long answer holds up few others
 PREFILL = 8  # prompts in one prefill

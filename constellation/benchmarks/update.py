@@ -42,7 +42,7 @@ class UpdateRow(NamedTuple):
         return self.answer_tokens / self.seconds
 
 
-def update_benchmark(model_dir: str | Path, repeats: int = 5) -> dict[str, list[UpdateRow]]:
+def update_benchmark(model_dir: str | Path, repeats: int = 10) -> dict[str, list[UpdateRow]]:
     """Times ours, dense and int4, and torch's in turn, so that a busy machine slows them alike.
 
     Returns:

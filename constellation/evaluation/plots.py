@@ -275,6 +275,17 @@ FIGURES: dict[str, Callable[[Results], Figure | None]] = {
 }
 
 
+def pretraining(rows: Sequence[dict[str, float]], path: Path) -> None:
+    """Writes a PNG of the loss and the answers' accuracy over the steps of a pretraining's metrics."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = panels(2, height=2.4, sharey=False)
+        curves = ("loss", "loss", 1), ("answer_accuracy", "next-token accuracy on programs, %", 100)
+        for ax, (name, label, scale) in zip(axes, curves, strict=True):
+            ax.plot([row["step"] for row in rows], [scale * row[name] for row in rows], color=START, lw=1.2)
+            ax.set(title=label, xlabel="steps", ylim=(0, None))
+        figure.savefig(path, dpi=180, metadata={"Software": None})
+
+
 def draw(results: Results, directory: Path) -> dict[str, str]:
     """Draw every figure that has data.
 

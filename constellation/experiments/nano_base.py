@@ -17,11 +17,12 @@ from tokenizers import Tokenizer
 from constellation import checkpoints, keys
 from constellation.conductor import digest
 from constellation.errors import UserError
+from constellation.evaluation import plots
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import Params, init_params
 from constellation.model.port import save_hf
 from constellation.pretraining import PretrainingBatch, make_train_step
-from constellation.progress import Metrics, Progress
+from constellation.progress import Metrics, Progress, read_metrics
 from constellation.tasks.corpus import shard_path, shards
 from constellation.tasks.nano_tokenizer import (
     ARROW,
@@ -87,6 +88,7 @@ def pretrain(config: ConfigDict, workdir: str) -> None:
                 checkpoints.save(directory / "checkpoint", step, tuple(state), recipe)
     write_model(directory / "model", model_config, state[0])
     write_skeletons(directory / "shards", config.corpus.shards, directory / "model")
+    plots.pretraining(read_metrics(directory / "metrics"), directory / "pretraining.png")
 
 
 def make_optimizer(config: ConfigDict, total: int) -> optax.GradientTransformation:

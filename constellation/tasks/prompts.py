@@ -11,7 +11,7 @@ Message = dict[str, str]
 
 CRITIC_QUESTION = "generalises?"
 CRITIC_ANSWERS = ("yes", "no")
-PROMPT_VERSION = 1  # raised whenever a prompt changes, so that stored samples are not mistaken for new ones
+PROMPT_VERSION = 2  # raised with every change of a prompt or of the extraction: stored samples are then old
 
 
 def examples_text(examples: Sequence[Example]) -> str:
@@ -36,11 +36,6 @@ def critic_messages(visible: Sequence[Example], program: str) -> list[Message]:
         {"role": "assistant", "content": program},
         {"role": "user", "content": CRITIC_QUESTION},
     ]
-
-
-def extract(text: str) -> str:
-    """The program in an answer."""
-    return text.strip()
 
 
 def _quote(text: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from constellation.language import ParseError, parse
-from constellation.tasks import banks, prompts
+from constellation.tasks import banks, extraction, prompts
 from constellation.tasks.signature import role_of, signature
 from constellation.tasks.structure import withheld_classes
 from constellation.tasks.task import Split, Task
@@ -23,7 +23,7 @@ bank_stream = banks.bank_stream
 training_stream = banks.training_stream
 training_tasks = banks.training_tasks
 critic_messages = prompts.critic_messages
-extract = prompts.extract
+extract = extraction.extract
 
 
 def messages(split: Split) -> list[prompts.Message]:

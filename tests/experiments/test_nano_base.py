@@ -56,6 +56,7 @@ def test_a_stopped_run_ends_with_the_same_weights(tmp_path, monkeypatch):
     for file in (path.name for path in (whole / "model").iterdir()):
         assert (stopped / "model" / file).read_bytes() == (whole / "model" / file).read_bytes(), file
     assert read_metrics(stopped / "metrics") == read_metrics(whole / "metrics")
+    assert (stopped / "pretraining.png").read_bytes().startswith(b"\x89PNG")
 
     with pytest.raises(UserError, match="another recipe"):
         pretrain(config(learning_rate=0.5), str(whole))

@@ -41,7 +41,3 @@ def test_the_critic_continues_the_generators_conversation():
     assert messages[:1] == prompts.generator_messages(EXAMPLES)
     assert messages[1] == {"role": "assistant", "content": "Upper(x)"}
     assert [message["role"] for message in messages] == ["user", "assistant", "user"]
-
-
-def test_extract():
-    assert prompts.extract("  Upper(x)\n") == "Upper(x)"

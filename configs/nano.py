@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 def get_config(mode: str = "") -> ConfigDict:
     """The configuration; mode "quick" shrinks it."""
     config = ConfigDict()
-    config.seed = 1  # what was tuned, was tuned at 0
+    config.seed = 2  # what was tuned, was tuned at 0
 
     config.model = ConfigDict()
     config.model.dir = "constellation/assets/nano"
@@ -21,7 +21,7 @@ def get_config(mode: str = "") -> ConfigDict:
     config.model.dtype = "float32"
 
     config.tasks = ConfigDict()
-    config.tasks.seed = 1  # likewise
+    config.tasks.seed = 2  # likewise
     config.tasks.bank_size = 200  # (A)
     config.tasks.visible = 2  # (A)
     config.tasks.split_seed = 1234  # (A) for pass@64

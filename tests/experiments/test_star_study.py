@@ -185,8 +185,8 @@ def test_an_arm_extends_a_workdir(model_dir, workdir):
 @pytest.mark.parametrize(
     "field, value, named",
     [
-        ("seed", 7, "seed: 1 -> 7"),
-        ("tasks__seed", 7, "tasks.seed: 1 -> 7"),
+        ("seed", 7, "seed: 2 -> 7"),
+        ("tasks__seed", 7, "tasks.seed: 2 -> 7"),
         ("tasks__bank_size", 5, "tasks.bank_size: 4 -> 5"),
         ("tasks__visible", 3, "tasks.visible: 2 -> 3"),
         ("tasks__split_seed", 7, "tasks.split_seed: 1234 -> 7"),

@@ -41,12 +41,16 @@ def report(study: StarStages) -> Path:
     """Everything, and at its end the report; returns the path of report.html in the workdir."""
     found, inputs = results(study)
     skeletons = _pretraining_skeletons(study.config.model.dir)
+
+    def write(path: Path) -> None:
+        write_report(found, path)
+
     stage = study.conductor.stage(
         "report",
         fields={"config": study.config, "model": study.model_fields(), SKELETONS: digest(skeletons)},
         inputs=inputs,
         version=1,
-        run=lambda path: write_report(found, path),
+        run=write,
         derived=True,
     )
     workdir = study.conductor.workdir

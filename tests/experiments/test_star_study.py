@@ -319,14 +319,14 @@ def test_a_round_trains_on_its_own_data_alone(rounds, model_dir, workdir):
             for answer in example.answers
         }
         assert trained and trained <= drawn
-        assert (training["updates"], training["address"]) == (2, (0, "batches", name, 0))
+        assert (training["updates"], training["address"]) == (2, (2, "batches", name, 0))
         pools.append({task.id for task in tasks})
     assert not pools[0] & pools[1]
 
 
 def test_a_checkpoint_says_where_it_comes_from(model_dir, finished):
     state, metadata, step = checkpoints.restore(finished / "stages/v1/adapter")
-    assert metadata["name"] == "v1" and metadata["address"] == [0, "batches", "v1", 0]
+    assert metadata["name"] == "v1" and metadata["address"] == [2, "batches", "v1", 0]
     assert metadata["model"] == {"dir": str(model_dir), "hash": check_model(model_dir, "int4:32")}
     assert metadata["config"] == json.loads(json.dumps(tiny_config(model_dir).to_dict()))
     assert step == json.loads((finished / "stages/v1" / SUMMARY).read_text())["updates"] == 2

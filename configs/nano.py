@@ -22,6 +22,10 @@ def get_config(mode: str = "") -> ConfigDict:
     config.model.quantization = "int4:32"  # (A) 4 bit; the quantiser is unknown
     config.model.dtype = "float32"
 
+    config.prompt = ConfigDict()
+    config.prompt.description = False  # of the language, as system message; the nano model knows it
+    config.prompt.thinking = False
+
     config.tasks = ConfigDict()
     config.tasks.seed = 2  # likewise
     config.tasks.bank_size = 200  # (A)

@@ -1,4 +1,4 @@
-"""Training state on the disk; the only file that knows Orbax.
+"""Training state and ported weights on the disk; the only file that knows Orbax.
 
 A checkpoint directory holds one folder a step. What is saved is small: adapters, optimizer state, keys,
 data cursor, and a metadata dict with the hashes of config and base model; never the frozen base. On the disk
@@ -105,15 +105,52 @@ def restore(
     raise UserError(f"the checkpoint in {directory} is damaged: {remedy}")
 
 
+def save_array(directory: str | os.PathLike[str], array: np.ndarray) -> None:
+    """Writes one array, at its directory's name whole or not at all; what is there is replaced.
+
+    Raises:
+        UserError: the disk is full.
+    """
+    root = Path(directory).absolute()
+    with disk_full_is_user_error(root), _array_checkpointer() as checkpointer:
+        checkpointer.save(root, args=ocp.args.ArraySave(array), force=True)
+
+
+def load_array(directory: str | os.PathLike[str]) -> np.ndarray:
+    """Reads what `save_array` wrote.
+
+    Raises:
+        UserError: it is not there, or damaged.
+    """
+    root = Path(directory).absolute()
+    try:
+        with _array_checkpointer() as checkpointer:
+            return np.asarray(checkpointer.restore(root))
+    except Exception as error:  # as in `restore`
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{directory} is missing or damaged ({reason[:100]}): write it again") from None
+
+
+@contextmanager
+def _array_checkpointer() -> Iterator[ocp.Checkpointer]:
+    with _silent(), ocp.Checkpointer(ocp.ArrayCheckpointHandler()) as checkpointer:
+        yield checkpointer
+
+
 @contextmanager
 def _manager(root: Path) -> Iterator[ocp.CheckpointManager]:
-    """Orbax's manager, silent: its threads log the tracebacks of errors that it raises as well."""
     options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT, enable_async_checkpointing=False)
+    with _silent(), ocp.CheckpointManager(root, options=options) as manager:
+        yield manager
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without Orbax's log: its threads write the tracebacks of errors that it raises as well."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.FATAL)
     try:
-        with ocp.CheckpointManager(root, options=options) as manager:
-            yield manager
+        yield
     finally:
         logging.set_verbosity(verbosity)
 

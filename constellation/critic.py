@@ -67,19 +67,22 @@ def _questions(
     model: Model, samples: SampleSet, t: int, split: Split
 ) -> tuple[np.ndarray, np.ndarray, list[list[int]]]:
     """A task's prompt, the table rows of its survivors, and for each the tokens between prompt and answer."""
-    prompt = model.tokenizer.chat(trapdoor.messages(split))
+    prompt = model.chat(trapdoor.messages(split), thinking=False)
     table = samples.programs_of(t)
     rows = np.flatnonzero(samples.fits[table]) + table.start
     conversations = [
-        model.tokenizer.chat(trapdoor.critic_messages(split.visible, trapdoor.extract(text)))
+        model.chat(trapdoor.critic_messages(split.visible, trapdoor.extract(text)), thinking=False)
         for text in map(str, samples.text[rows])
     ]
-    # The template may render the first turn differently in a longer conversation: then nothing is shared.
-    shared = len(prompt) if all(ids[: len(prompt)] == prompt for ids in conversations) else 1
-    return (
-        np.array((conversations[0] if conversations else prompt)[:shared], np.int32),
-        rows,
-        [ids[shared:] for ids in conversations],
+    # The template may end the first turn differently in a longer conversation, as Qwen3's does.
+    shared = max(_common_prefix([prompt, *conversations]), 1)
+    return np.array(prompt[:shared], np.int32), rows, [ids[shared:] for ids in conversations]
+
+
+def _common_prefix(rows: Sequence[Sequence[int]]) -> int:
+    """How many ids all rows begin with."""
+    return next(
+        (at for at, ids in enumerate(zip(*rows, strict=False)) if len(set(ids)) > 1), min(map(len, rows))
     )
 
 

@@ -159,7 +159,7 @@ class _Batch:
     def run(self, threads: Executor) -> Iterator[None]:
         """Decodes everything; hands over whenever the device has a chunk to compute."""
         config, *_, params, _ = self.job.fixed
-        dtype = params["embed"].dtype
+        dtype = params["norm"].dtype
         self.prompt = _empty(config, (self.slots,), self.length, dtype)
         suffix = _empty(config, (self.slots, self.width), _capacity(self.job.config), dtype)
         self.origin = [_Prompt(0, self.prompt, 0)] * self.slots
@@ -370,7 +370,7 @@ def _empty(config: ModelConfig, batch: tuple[int, ...], positions: int, dtype: j
 @jax.jit
 def _merged(params: Params, adapter: Adapter | None) -> Params:
     """Plain weights that compute the same: int4 dequantised, W + scale B A."""
-    dtype = params["embed"].dtype
+    dtype = params["norm"].dtype
     layers = {name: dense(weight, dtype) for name, weight in params["layers"].items()}
     if adapter is not None:
         for name, lora in adapter.weights.items():
@@ -384,7 +384,7 @@ def _for_decoding(
     """Merged weights if the model is small and float32: bfloat16 would round an adapter's updates away."""
     shapes = projection_shapes(config).values()
     size = 4 * config.num_hidden_layers * sum(out * inner for out, inner in shapes)
-    if params["embed"].dtype != jnp.float32 or size > DENSE_LIMIT:
+    if params["norm"].dtype != jnp.float32 or size > DENSE_LIMIT:
         return params, adapter
     return _merged(params, adapter), None
 

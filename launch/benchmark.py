@@ -1,5 +1,7 @@
 """Measures speed beside transformers and peft, in one run: sampling, the LoRA update, task synthesis.
 
+--part=quantization: what rounding to four bits costs, beside NF4.
+
 Needs third_party/requirements.txt. Run it alone: a second busy process slows everything, and unevenly.
 """
 
@@ -15,16 +17,17 @@ MODEL_DIR = flags.DEFINE_string(
 PARTS = flags.DEFINE_multi_enum(
     "part",
     ["tasks", "sampling", "update"],
-    ["tasks", "sampling", "update"],
+    ["tasks", "sampling", "update", "quantization"],
     "what to measure; may be repeated",
 )
+GROUP = flags.DEFINE_integer("group", 32, "inputs that share an int4 scale, for --part=quantization", 1)
 
 
 def main() -> None:
     """Prints a table a part."""
     from constellation.benchmarks import report
 
-    report.run(MODEL_DIR.value, PARTS.value)
+    report.run(MODEL_DIR.value, PARTS.value, GROUP.value)
 
 
 if __name__ == "__main__":

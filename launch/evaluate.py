@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", None, "Orbax directory of a trained adapter, or 'none' for the base"
+    "checkpoint", None, "trained adapter: an Orbax or a peft directory; 'none' for the base"
 )
 BANK = flags.DEFINE_string("bank", "hard", "bank of tasks: easy, hard, withheld, tuning_easy or tuning_hard")
 K = flags.DEFINE_list("k", ["1", "8", "64"], "the k of pass@k")

@@ -107,8 +107,8 @@ class OtherFirstTurn:
     def __init__(self, tokenizer):
         self._tokenizer = tokenizer
 
-    def chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        ids = self._tokenizer.chat(messages)
+    def chat(self, messages: Sequence[Mapping[str, str]], **settings: bool) -> list[int]:
+        ids = self._tokenizer.chat(messages, **settings)
         return ids if len(messages) > 1 else [*ids, *self._tokenizer.encode("think")]
 
     def __getattr__(self, name):

@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM
 
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import init_params
-from constellation.model.port import load_params, save_hf
+from constellation.model.port import save_hf
+from constellation.model.weights import load_params
 from constellation.pretraining import PretrainingBatch, make_train_step
 
 CONFIG = ModelConfig(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 TASKS = 2000  # accepted tasks timed
 
 
-def run(model_dir: str, parts: Sequence[str]) -> None:
-    """Measures the parts in turn and prints them."""
+def run(model_dir: str, parts: Sequence[str], group: int) -> None:
+    """Measures the parts in turn and prints them; `group` is of the quantisation."""
+    if "quantization" in parts:
+        _print_quantization(model_dir, group)
     if "tasks" in parts:
         _print_tasks()
     if "sampling" in parts or "update" in parts:
@@ -29,11 +32,11 @@ def run(model_dir: str, parts: Sequence[str]) -> None:
     if "update" in parts:
         from constellation.benchmarks.update import update_benchmark
 
-        for title, group in update_benchmark(model_dir).items():
+        for title, updates in update_benchmark(model_dir).items():
             print(f"\n{title}")
             print(f"{'':44} {'seconds':>9} {'answer tokens/s':>16} {'ours is':>9} {'of peak':>8}")
-            for update in group:
-                ratio = group[0].answer_tokens_per_second / update.answer_tokens_per_second
+            for update in updates:
+                ratio = updates[0].answer_tokens_per_second / update.answer_tokens_per_second
                 share = update.flops / update.seconds / peak
                 speed = f"{update.seconds:9.3f} {update.answer_tokens_per_second:16,.0f}"
                 print(f"{update.name:44} {speed} {ratio:8.1f}x {share:8.1%}")
@@ -53,6 +56,21 @@ def matmul_peak(size: int = 2048, repeats: int = 10) -> float:
         product(matrix, matrix).block_until_ready()
         best = min(best, time.perf_counter() - start)
     return 2 * size**3 / best
+
+
+def _print_quantization(model_dir: str, group: int) -> None:
+    from constellation.benchmarks.quantization import quantization_benchmark
+
+    # Only a model that was trained on these tasks has a distribution worth comparing.
+    rows = quantization_benchmark(
+        model_dir, group, with_kl=Path(model_dir, "training_skeletons.txt").exists()
+    )
+    kinds = list(rows[0].errors)
+    print(f"\nrelative error of the weights, groups of {group}; KL of the next program token, nats")
+    print(f"{'':16}" + "".join(f"{kind:>10}" for kind in kinds) + f"{'KL':>10}")
+    for row in rows:
+        kl = "" if row.kl is None else f"{row.kl:10.5f}"
+        print(f"{row.name:16}" + "".join(f"{row.errors[kind]:10.4f}" for kind in kinds) + kl)
 
 
 def _print_tasks() -> None:

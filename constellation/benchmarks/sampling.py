@@ -65,7 +65,7 @@ def sampling_benchmark(
     model = load_model(model_dir, "int4:32")
     reference = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32).eval()
     bank = make_bank("hard", tasks)
-    prompts = [model.tokenizer.chat(generator_messages(split(task, 1234).visible)) for task in bank]
+    prompts = [model.chat(generator_messages(split(task, 1234).visible)) for task in bank]
     ids = [task.id for task in bank]
     config = SamplingConfig(n=n, max_new_tokens=max_new_tokens)
     key = keys.fold(0, "benchmark")

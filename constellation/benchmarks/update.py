@@ -168,7 +168,7 @@ def _star_pool(model: Model) -> list[TrainingExample]:
 
     tasks = training_tasks("star", TASKS, max_atoms=3)
     splits = [split(task, 0) for task in tasks]
-    prompts = [model.tokenizer.chat(trapdoor.messages(one)) for one in splits]
+    prompts = [model.chat(trapdoor.messages(one)) for one in splits]
     config = SamplingConfig(n=SAMPLES, max_new_tokens=40)
     drawn = sample(model, None, prompts, [task.id for task in tasks], keys.fold(0, "benchmark"), config)
     pool = []

@@ -37,7 +37,7 @@ def draw_samples(
         meta: what identifies the samples.
     """
     splits = [split(task, split_seed, visible) for task in tasks]
-    prompts = [model.tokenizer.chat(trapdoor.messages(of)) for of in splits]
+    prompts = [model.chat(trapdoor.messages(of)) for of in splits]
     with Progress(label, len(tasks) * sampling.n, "samples") as progress:
         drawn = sample(model, adapter, prompts, [task.id for task in tasks], key, sampling, progress=progress)
     with Progress(f"{label}, verifier", len(tasks), "tasks") as progress:

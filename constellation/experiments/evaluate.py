@@ -13,8 +13,10 @@ from constellation import keys
 from constellation.errors import UserError
 from constellation.evaluation.pass_at_k import pass_at_k
 from constellation.experiments.draw_samples import draw_samples
-from constellation.experiments.star_config import BASE, CRITIC
-from constellation.model.model import load_model, model_hash
+from constellation.experiments.star_config import BASE, CRITIC, load_base
+from constellation.model.config import ModelConfig
+from constellation.model.model import model_hash
+from constellation.model.peft_format import is_peft, load_peft
 from constellation.sampling import SamplingConfig
 from constellation.selftraining.finetune import load_adapter
 from constellation.tasks import trapdoor
@@ -27,7 +29,7 @@ def evaluate_checkpoint(
 
     Args:
         config: of an experiment; a checkpoint's own replaces it, but for where the base model lies.
-        checkpoint: an adapter's Orbax directory, or "none" for the base of `config`.
+        checkpoint: an adapter's Orbax directory, one in peft's format, or "none" for the base of `config`.
         bank: name of the bank.
         k: whole numbers, as text.
         n: samples a task.
@@ -41,13 +43,16 @@ def evaluate_checkpoint(
     if not ks or len(ks) != len(k) or not all(1 <= value <= n for value in ks):
         raise UserError(f"--k={','.join(k)}: give whole numbers from 1 to --samples={n}")
     name, adapter = BASE, None
-    if checkpoint != "none":
+    if checkpoint != "none" and is_peft(Path(checkpoint)):
+        name = Path(checkpoint).resolve().name
+        adapter = load_peft(Path(checkpoint), ModelConfig.from_dir(config.model.dir))
+    elif checkpoint != "none":
         adapter, metadata = load_adapter(Path(checkpoint))
-        name, config = metadata["name"], _own_config(metadata, config.model.dir)
+        name, config = metadata["name"], own_config(metadata, config.model.dir)
         if name == CRITIC:
             raise UserError(f"{checkpoint} is the critic's, which answers no task: give a generator's")
     tasks = trapdoor.make_bank(bank, config.tasks.bank_size, config.tasks.seed)
-    model = load_model(config.model.dir, config.model.quantization, config.model.dtype)
+    model = load_base(config)
     samples = draw_samples(
         model,
         adapter,
@@ -71,8 +76,12 @@ def evaluate_checkpoint(
         print(f"{value:>5} {cells[0]:>16} {cells[1]:>16}")
 
 
-def _own_config(metadata: dict[str, Any], given: str) -> ConfigDict:
-    """The config a checkpoint was trained with; its base model may have moved to the directory `given`."""
+def own_config(metadata: dict[str, Any], given: str) -> ConfigDict:
+    """The config a checkpoint was trained with; its base model may have moved to the directory `given`.
+
+    Raises:
+        UserError: the base model is in neither directory.
+    """
     config, wanted = ConfigDict(metadata["config"]), metadata["model"]["hash"]
     for directory in (config.model.dir, given):
         try:

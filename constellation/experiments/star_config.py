@@ -5,7 +5,9 @@ from __future__ import annotations
 from ml_collections import ConfigDict
 
 from constellation.errors import UserError
+from constellation.model.model import Model, load_model
 from constellation.sampling import SamplingConfig
+from constellation.tasks import trapdoor
 from constellation.tasks.task import EXAMPLES
 
 BASE, START = "theta0", "gen_v0"  # the pretrained model, and the generator after the warm start
@@ -17,6 +19,17 @@ AT_LEAST_ONE = (
     "star.tasks", "star.samples", "star.max_atoms", "star.keep", "star.passes",
     "critic.tasks", "critic.samples", "critic.max_atoms", "critic.passes", "evaluation.resamples",
 )  # fmt: skip
+
+
+def load_base(config: ConfigDict) -> Model:
+    """The frozen base, with the conversation's settings.
+
+    Raises:
+        UserError: as `load_model`.
+    """
+    model, prompt = config.model, config.prompt
+    system = trapdoor.DESCRIPTION if prompt.description else ""
+    return load_model(model.dir, model.quantization, model.dtype, system, prompt.thinking)
 
 
 def check(config: ConfigDict) -> None:

@@ -21,9 +21,9 @@ from constellation import keys
 from constellation.conductor import Conductor, Stage
 from constellation.critic import critic_examples, critic_scores
 from constellation.experiments.draw_samples import draw_samples
-from constellation.experiments.star_config import BASE, CRITIC, START
+from constellation.experiments.star_config import BASE, CRITIC, START, load_base
 from constellation.model.lora import Adapter, init_adapter
-from constellation.model.model import Model, load_model
+from constellation.model.model import Model
 from constellation.progress import Progress
 from constellation.samples import SampleSet
 from constellation.sampling import SamplingConfig
@@ -47,7 +47,7 @@ class StarStages:
     @functools.cached_property
     def model(self) -> Model:
         """The frozen base, loaded when the first stage needs it."""
-        return load_model(self.config.model.dir, self.config.model.quantization, self.config.model.dtype)
+        return load_base(self.config)
 
     # Tasks
 
@@ -249,6 +249,7 @@ class StarStages:
             "seed": config.seed,
             "model": self.model_fields(),
             "domain": trapdoor.VERSION,
+            "prompt": config.prompt.to_dict(),
             "tasks": {"visible": config.tasks.visible, "split_seed": split_seed},
             count: sampling.n,
             "sampling": config.sampling.to_dict(),
@@ -294,6 +295,7 @@ class StarStages:
             "seed": config.seed,
             "model": self.model_fields(),
             "domain": trapdoor.VERSION,
+            "prompt": config.prompt.to_dict(),
             "tasks": {"visible": config.tasks.visible, "split_seed": config.tasks.split_seed},
             "lora": config.lora,
             # how often a checkpoint is written changes no result

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from constellation.errors import UserError
+from constellation.model.rope import RopeScaling
 
 # Fields that cannot change what the forward pass computes.
 INERT = frozenset(
@@ -22,7 +23,6 @@ FIXED: dict[str, Any] = {
     "attention_dropout": 0.0,
     "hidden_act": "silu",
     "mlp_bias": False,
-    "rope_scaling": None,
     "use_sliding_window": False,
 }
 
@@ -41,6 +41,7 @@ class ModelConfig:
     rms_norm_eps: float
     rope_theta: float
     tie_word_embeddings: bool
+    rope_scaling: RopeScaling | None = None
 
     @classmethod
     def from_dir(cls, directory: str | Path) -> ModelConfig:
@@ -69,18 +70,21 @@ class ModelConfig:
                 f"{source}: model_type is {fields.get('model_type')!r}, and only 'qwen3' is implemented: "
                 "point model.dir at a Qwen3 model"
             )
-        values = {"tie_word_embeddings": False}  # transformers' default, left out by some directories
+        # transformers' defaults, left out by some directories
+        values: dict[str, Any] = {"tie_word_embeddings": False, "rope_scaling": None}
         refused: list[str] = []
         names = {field.name for field in dataclasses.fields(cls)}
         for name, value in fields.items():
-            if name in names:
-                values[name] = value
-            elif name == "rope_parameters":
+            if name in ("rope_parameters", "rope_scaling"):  # the new spelling and the old
                 rope = dict(value or {})
                 if "rope_theta" in rope:
                     values["rope_theta"] = rope.pop("rope_theta")
-                if rope.pop("rope_type", "default") != "default" or rope:
-                    refused.append(f"rope_parameters = {value!r}")
+                try:
+                    values["rope_scaling"] = RopeScaling.from_fields(rope) or values["rope_scaling"]
+                except ValueError as error:
+                    refused.append(f"{name} = {value!r} ({error})")
+            elif name in names:
+                values[name] = value
             elif name == "layer_types":
                 if set(value or ()) > {"full_attention"}:
                     refused.append("layer_types other than full_attention")
@@ -94,7 +98,7 @@ class ModelConfig:
             raise UserError(f"{source} asks for what this decoder does not implement: {'; '.join(refused)}")
         if missing:
             raise UserError(f"{source} lacks {', '.join(missing)}: add what the model was trained with")
-        config = cls(**{name: _checked(name, values[name], source) for name in values})
+        config = cls(**{name: _checked(name, value, source) for name, value in values.items()})
         if config.num_attention_heads % config.num_key_value_heads:
             raise UserError(f"{source}: num_attention_heads must be a multiple of num_key_value_heads")
         if config.head_dim % 2:
@@ -104,19 +108,22 @@ class ModelConfig:
     def to_fields(self) -> dict[str, Any]:
         """The JSON object that `from_fields` and transformers both read as this model."""
         fields = dataclasses.asdict(self)
-        theta = fields.pop("rope_theta")
+        theta, scaling = fields.pop("rope_theta"), fields.pop("rope_scaling")
+        rope = {name: value for name, value in (scaling or {"rope_type": "default"}).items() if value}
         return {
             "architectures": ["Qwen3ForCausalLM"],
             "model_type": "qwen3",
             **fields,
             "attention_bias": False,
             "hidden_act": "silu",
-            "rope_parameters": {"rope_theta": theta, "rope_type": "default"},
+            "rope_parameters": {"rope_theta": theta, **rope},
             "rope_theta": theta,
         }
 
 
 def _checked(name: str, value: Any, source: str) -> Any:
+    if name == "rope_scaling":
+        return value
     kind = {field.name: field.type for field in dataclasses.fields(ModelConfig)}[name]
     if kind == "bool":
         valid = isinstance(value, bool)

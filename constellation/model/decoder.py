@@ -5,8 +5,8 @@ V vocabulary, L layers, S cached positions. Parameters are a pytree:
     {"embed": [V, D], "norm": [D], "lm_head": [V, D] unless tied,
      "layers": {projection: [L, out, in], "input_layernorm" and "post_attention_layernorm": [L, D],
                 "q_norm" and "k_norm": [L, H]}}
-A projection may be an int4 QTensor. Activations have the dtype of the embedding; norms, angles, softmax and
-logits are computed in float32.
+A projection may be an int4 QTensor, an embedding or head an int8 one. Activations have the dtype of "norm";
+norms, angles, softmax and logits are computed in float32.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from constellation.model.attention import masked_attention
 from constellation.model.config import ModelConfig
-from constellation.model.linear import linear
+from constellation.model.linear import head, linear, look_up
 from constellation.model.lora import Adapter, projection_shapes
+from constellation.model.rope import rotary, rotate
 
 Params = dict[str, Any]
 # (q [..., N, H], k [..., K, H], v [..., K, H]) -> [..., N, H], with q and k already rotated
@@ -171,8 +171,7 @@ def append(cache: KV, new: KV, index: jax.Array) -> KV:
 
 def logits(config: ModelConfig, params: Params, hidden: jax.Array) -> jax.Array:
     """[..., D] -> [..., V] float32, by the embedding itself when it is tied."""
-    head = params["embed"] if config.tie_word_embeddings else params["lm_head"]
-    return jnp.einsum("...d,vd->...v", hidden, head, preferred_element_type=jnp.float32)
+    return head(hidden, params["embed" if config.tie_word_embeddings else "lm_head"])
 
 
 def _decode(
@@ -185,7 +184,7 @@ def _decode(
     caches: Any,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     """Embeds, scans the layers and norms; `attention` makes a layer's attend from its slice of `caches`."""
-    x = params["embed"][tokens]  # [..., D]
+    x = look_up(params["embed"], tokens, params["norm"].dtype)  # [..., D]
     rope = rotary(positions, config, x.dtype)
     scale = 1.0 if adapter is None else adapter.scale
     lora = {} if adapter is None else adapter.weights
@@ -230,21 +229,6 @@ def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
     x32 = x.astype(jnp.float32)
     x32 = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + eps)
     return weight.astype(x.dtype) * x32.astype(x.dtype)
-
-
-def rotary(positions: jax.Array, config: ModelConfig, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
-    """cos and sin [..., 1, H/2] of position * theta^(-2i/H) (2104.09864), to broadcast over heads."""
-    frequencies = config.rope_theta ** -(np.arange(0, config.head_dim, 2) / config.head_dim)
-    angles = positions[..., None, None].astype(jnp.float32) * frequencies.astype(np.float32)
-    return jnp.cos(angles).astype(dtype), jnp.sin(angles).astype(dtype)
-
-
-@recomputed
-def rotate(x: jax.Array, rope: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Rotates the pairs (i, i + H/2) of x [..., heads, H]: Hugging Face's half-split convention."""
-    cos, sin = rope
-    first, second = jnp.split(x, 2, axis=-1)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
 def _decode_scores(q: jax.Array, k: jax.Array, seen: jax.Array) -> jax.Array:

@@ -34,8 +34,22 @@ def linear(
     return y
 
 
+def look_up(table: Weight, tokens: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
+    """The rows [..., D] of an embedding [V, D], dense or int8, for integers [...]."""
+    return dense(jax.tree.map(lambda leaf: leaf[tokens], table), dtype)
+
+
+def head(hidden: jax.Array, table: Weight) -> jax.Array:
+    """hidden [..., D] and an embedding or head [V, D], dense or int8 -> logits [..., V] float32."""
+    scale = None
+    if isinstance(table, QTensor):
+        table, scale = table.qvalue[:, 0].astype(hidden.dtype), table.scale[0][:, 0, 0]
+    logits = jnp.einsum("...d,vd->...v", hidden, table, preferred_element_type=jnp.float32)
+    return logits if scale is None else logits * scale
+
+
 def dense(weight: Weight, dtype: jax.typing.DTypeLike) -> jax.Array:
-    """The weight as a plain [..., out, in] array; int4 groups are multiplied by their scales."""
+    """The weight as a plain [..., out, in] array; the groups of a QTensor are multiplied by their scales."""
     if not isinstance(weight, QTensor):
         return weight.astype(dtype)
     groups = weight.qvalue.astype(dtype) * weight.scale[0].astype(dtype)  # [..., out, in / group, group]

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 
 from constellation.errors import UserError
+from constellation.model import ported
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import Params
-from constellation.model.port import check_weights, load_params, weight_files
+from constellation.model.port import weight_files
+from constellation.model.weights import check_weights, load_params
 
 if TYPE_CHECKING:
     from constellation.model.tokenizer import Tokenizer
@@ -34,14 +37,33 @@ class Model:
     stop_ids: tuple[int, ...]  # each ends an answer
     hash: str  # of everything that changes what the model computes
     dir: Path
+    system: str = ""  # the system message of every conversation; none if empty
+    thinking: bool = False  # whether answers begin with thoughts, where the template knows them
+
+    def chat(self, messages: Sequence[Mapping[str, str]], thinking: bool | None = None) -> list[int]:
+        """A conversation behind the system message as prompt ids, up to where the answer begins.
+
+        Args:
+            thinking: instead of the model's own setting.
+        """
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        enable = self.thinking if thinking is None else thinking
+        return self.tokenizer.chat([*system, *messages], enable_thinking=enable)
 
 
-def load_model(directory: str | Path, quantization: str = "", dtype: str = "float32") -> Model:
-    """Loads a Hugging Face directory.
+def load_model(
+    directory: str | Path,
+    quantization: str = "",
+    dtype: str = "float32",
+    system: str = "",
+    thinking: bool = False,
+) -> Model:
+    """Loads a Hugging Face directory, or a ported one.
 
     Args:
         quantization: "" or "int4:<group>" for the projections.
         dtype: "float32" or "bfloat16", of the dense weights and the activations.
+        system, thinking: of the conversations; see `Model`.
 
     Raises:
         UserError: anything missing, damaged, of another architecture, or not fitting together.
@@ -49,7 +71,16 @@ def load_model(directory: str | Path, quantization: str = "", dtype: str = "floa
     directory = Path(directory)
     config, tokenizer, stop_ids = _read_small_files(directory, dtype)
     params = load_params(directory, config, jnp.dtype(dtype), quantization)
-    return Model(config, params, tokenizer, stop_ids, model_hash(directory, quantization, dtype), directory)
+    return Model(
+        config=config,
+        params=params,
+        tokenizer=tokenizer,
+        stop_ids=stop_ids,
+        hash=model_hash(directory, quantization, dtype),
+        dir=directory,
+        system=system,
+        thinking=thinking,
+    )
 
 
 def check_model(directory: str | Path, quantization: str = "", dtype: str = "float32") -> str:
@@ -60,7 +91,7 @@ def check_model(directory: str | Path, quantization: str = "", dtype: str = "flo
     """
     directory = Path(directory)
     config, *_ = _read_small_files(directory, dtype)
-    check_weights(directory, config, quantization)
+    check_weights(directory, config, dtype, quantization)
     return model_hash(directory, quantization, dtype)
 
 
@@ -104,6 +135,8 @@ def model_hash(directory: str | Path, quantization: str, dtype: str) -> str:
         UserError: there are no weights.
     """
     directory = Path(directory)
+    if ported.is_ported(directory):  # the same as of the directory it was ported from
+        return ported.read_manifest(directory, dtype, quantization)["hash"]
     digest = hashlib.blake2b(f"{quantization} {dtype}".encode(), digest_size=16)
     for path in [*(directory / name for name in SMALL_FILES), *weight_files(directory)]:
         if path.exists():

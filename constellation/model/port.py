@@ -1,16 +1,16 @@
-"""Hugging Face safetensors <-> stacked parameters, one stack at a time."""
+"""Hugging Face safetensors <-> stacked parameters, read tensor by tensor and quantised on the way."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from aqt.jax.v2.aqt_tensor import QTensor
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -18,7 +18,13 @@ from constellation.errors import UserError
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import Params
 from constellation.model.lora import projection_shapes
-from constellation.model.quantize import group_size, quantize_weight
+from constellation.model.quantize import (
+    Leaf,
+    Quantization,
+    pack,
+    quantize_table,
+    quantize_weight,
+)
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 EMBED, NORM, LM_HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
@@ -31,51 +37,72 @@ MODULES = {
 }  # fmt: skip
 
 
-def load_params(
+def leaves(
     directory: str | Path, config: ModelConfig, dtype: jax.typing.DTypeLike, quantization: str = ""
-) -> Params:
-    """Reads the weights that `config` describes, holding one unquantised stack [L, out, in] at a time.
+) -> Iterator[tuple[str, Leaf]]:
+    """Reads the weights that `config` describes, tensor by tensor, and quantises them on the way.
 
     Args:
-        dtype: of the dense weights.
-        quantization: as for `quantize`.
+        dtype: of the dense weights and of the scales.
+        quantization: as for `Quantization.parse`.
+
+    Yields:
+        (name, leaf): "embed", "norm", "lm_head" unless tied, and "layers/<our name>" with a leading axis of
+        layers; an int4 leaf as `Nibbles`, an int8 table as a QTensor, a dense leaf as an array. Never more
+        than one leaf and one tensor exist at a time.
 
     Raises:
         UserError: no weights, a damaged file, or (all in one message) every tensor that is missing,
             unexpected, misshapen, or not a float.
     """
-    group, dtype = group_size(quantization), jnp.dtype(dtype)
-    with _tensors(Path(directory), config) as holder:
+    how, dtype = Quantization.parse(quantization), jnp.dtype(dtype)
+    holder = _checked(Path(directory), config)
 
-        def read(name: str) -> np.ndarray:
-            return holder[name].get_tensor(name).astype(dtype)
+    def read(name: str) -> np.ndarray:
+        with _open(holder[name]) as file:  # closed after each: a mapped page counts as memory of the process
+            return file.get_tensor(name).astype(dtype)
 
-        def read_stack(name: str, shape: tuple[int, ...]) -> jax.Array | QTensor:
-            stacked = np.empty((config.num_hidden_layers, *shape), dtype)
-            for layer in range(config.num_hidden_layers):
-                stacked[layer] = read(layer_tensor(layer, name))
-            array = jnp.asarray(stacked)
-            return quantize_weight(array, group) if group and name in projection_shapes(config) else array
+    def table(name: str) -> Leaf:
+        return quantize_table(jnp.asarray(read(name))) if how.int8_embedding else read(name)
 
-        params: Params = {"embed": jnp.asarray(read(EMBED)), "norm": jnp.asarray(read(NORM))}
-        if not config.tie_word_embeddings:
-            params["lm_head"] = jnp.asarray(read(LM_HEAD))
-        params["layers"] = {name: read_stack(name, shape) for name, shape in layer_shapes(config).items()}
-        return params
+    def stack(name: str, shape: tuple[int, ...]) -> Leaf:
+        tensors = (read(layer_tensor(layer, name)) for layer in range(config.num_hidden_layers))
+        if how.group is None or name not in projection_shapes(config):
+            return _stacked(tensors, config.num_hidden_layers)
+        packed = (pack(quantize_weight(jnp.asarray(tensor), how)) for tensor in tensors)
+        return _stacked(packed, config.num_hidden_layers)
+
+    for name, shape in layer_shapes(config).items():
+        yield f"layers/{name}", stack(name, shape)
+    yield "embed", table(EMBED)
+    yield "norm", read(NORM)
+    if not config.tie_word_embeddings:
+        yield "lm_head", table(LM_HEAD)
+
+
+def projections(directory: str | Path, config: ModelConfig) -> Iterator[tuple[str, np.ndarray]]:
+    """(our name, tensor [out, in] in the file's dtype) of every projection of every layer, one at a time.
+
+    Raises:
+        UserError: as `leaves`.
+    """
+    holder = _checked(Path(directory), config)
+    for layer in range(config.num_hidden_layers):
+        for name in projection_shapes(config):
+            with _open(holder[layer_tensor(layer, name)]) as file:
+                yield name, file.get_tensor(layer_tensor(layer, name))
 
 
 def check_weights(directory: str | Path, config: ModelConfig, quantization: str = "") -> None:
-    """Refuses what `load_params` refuses, from the files' headers alone.
+    """Refuses what `leaves` refuses, from the files' headers alone.
 
     Raises:
-        UserError: as `load_params`.
+        UserError: as `leaves`.
     """
-    group = group_size(quantization)
-    with _tensors(Path(directory), config):
-        for shape in projection_shapes(config).values() if group else ():
-            jax.eval_shape(
-                lambda weight: quantize_weight(weight, group), jax.ShapeDtypeStruct((1, *shape), jnp.float32)
-            )
+    how = Quantization.parse(quantization)
+    _checked(Path(directory), config)
+    for shape in projection_shapes(config).values() if how.group else ():
+        jax.eval_shape(lambda weight: quantize_weight(weight, how), jax.ShapeDtypeStruct(shape, jnp.float32))
 
 
 def save_hf(directory: str | Path, config: ModelConfig, params: Params) -> None:
@@ -135,14 +162,15 @@ def layer_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     }
 
 
-@contextlib.contextmanager
-def _tensors(directory: Path, config: ModelConfig) -> Iterator[dict[str, safe_open]]:
-    """The open file of every tensor, all of them as `config` has them."""
-    with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(_open(path)) for path in weight_files(directory)]
-        holder = {name: file for file in files for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        _check(directory, config, holder)
-        yield holder
+def _stacked(trees: Iterable[Any], count: int) -> Any:
+    """Trees of one structure -> one tree of host arrays with a leading axis, filled as they come."""
+    stacked: Any = None
+    for index, tree in enumerate(trees):
+        if stacked is None:
+            stacked = jax.tree.map(lambda leaf: np.empty((count, *leaf.shape), leaf.dtype), tree)
+        for target, leaf in zip(jax.tree.leaves(stacked), jax.tree.leaves(tree), strict=True):
+            target[index] = leaf
+    return stacked
 
 
 @contextlib.contextmanager
@@ -152,6 +180,15 @@ def _open(path: Path) -> Iterator[safe_open]:
             yield file
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged or cut short ({error}): fetch it again") from None
+
+
+def _checked(directory: Path, config: ModelConfig) -> dict[str, Path]:
+    """The file of every tensor, after their headers were compared with `config`."""
+    with contextlib.ExitStack() as stack:
+        files = {path: stack.enter_context(_open(path)) for path in weight_files(directory)}
+        holder = {name: path for path, file in files.items() for name in file.keys()}  # noqa: SIM118
+        _check(directory, config, {name: files[path] for name, path in holder.items()})
+    return holder
 
 
 def _check(directory: Path, config: ModelConfig, holder: dict[str, safe_open]) -> None:

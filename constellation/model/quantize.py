@@ -1,71 +1,169 @@
-"""Groupwise symmetric int4 weights, by AQT's quantizer and in its QTensor."""
+"""How weights are stored: groupwise symmetric int4, by AQT's quantizer and in its QTensor; an int8 embedding.
+
+With `linear.py` the only file that knows AQT. Its quantizer decides scales and rounding; the product does
+not use it.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import re
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from aqt.jax.v2 import aqt_quantizer
 from aqt.jax.v2.aqt_tensor import QTensor
+from aqt.jax.v2.calibration import AbsMaxCalibration
 
 from constellation.errors import UserError
 from constellation.model.decoder import Params
 from constellation.model.linear import dense
 
+# Tried beside 1, where AQT puts a group's largest weight at 7.5 steps and rounds it to 7; at 15/14 it is met.
+CLIPPING_RATIOS = (15 / 14, 1.035, 0.97, 0.94, 0.91, 0.88, 0.84, 0.8)
+_SPELLING = re.compile(r"int4:([1-9]\d*)(:clip)?(:int8_embedding)?")
 
-def group_size(quantization: str) -> int | None:
-    """Of "int4:32" it is 32; of "", dense weights, None.
 
-    Raises:
-        UserError: any other text.
+@dataclasses.dataclass(frozen=True)
+class Quantization:
+    """What `model.quantization` says; the default is dense weights.
+
+    group: inputs of an output that share an int4 scale; None for dense projections.
+    clip: whether the scale of each group is the one, of a few clipping ratios, with the least squared error.
+    int8_embedding: whether the embedding (and an untied head) is int8, with a scale a token.
     """
-    if not quantization:
-        return None
-    match = re.fullmatch(r"int4:([1-9]\d*)", quantization)
-    if match is None:
-        raise UserError(f"model.quantization = {quantization!r}: use '' (dense) or int4:<group>, as int4:32")
-    return int(match[1])
+
+    group: int | None = None
+    clip: bool = False
+    int8_embedding: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Quantization:
+        """ "" (dense) or "int4:<group>[:clip][:int8_embedding]".
+
+        Raises:
+            UserError: any other text.
+        """
+        if not text:
+            return cls()
+        match = _SPELLING.fullmatch(text)
+        if match is None:
+            raise UserError(
+                f"model.quantization = {text!r}: use '' (dense) or int4:<group>[:clip][:int8_embedding], "
+                "as int4:32"
+            )
+        return cls(int(match[1]), bool(match[2]), bool(match[3]))
+
+
+class Nibbles(NamedTuple):
+    """An int4 QTensor as it is stored, on the host and on the disk.
+
+    nibbles: uint8 [..., out, in / group, group / 2], two int4 each, the earlier in the low half.
+    scale: [..., out, in / group, 1].
+    """
+
+    nibbles: jax.Array | np.ndarray
+    scale: jax.Array | np.ndarray
+
+
+Leaf: TypeAlias = np.ndarray | Nibbles | QTensor  # a weight on its way: dense, int4, or int8
 
 
 def quantize(params: Params, quantization: str) -> Params:
-    """The same parameters with the layers' projections quantised; embedding, head and norms stay dense."""
-    group = group_size(quantization)
-    if group is None:
+    """The same parameters, quantised; norms stay dense."""
+    how = Quantization.parse(quantization)
+    if how.group is None:
         return params
     layers = {
-        name: quantize_weight(weight, group) if name.endswith("_proj") else weight
+        name: jax.lax.map(lambda layer: quantize_weight(layer, how), weight)
+        if name.endswith("_proj")
+        else weight
         for name, weight in params["layers"].items()
     }
-    return params | {"layers": layers}
+    tables = {name: params[name] for name in ("embed", "lm_head") if name in params}
+    if how.int8_embedding:
+        tables = {name: quantize_table(table) for name, table in tables.items()}
+    return params | tables | {"layers": layers}
 
 
 def dequantize(params: Params) -> Params:
     """The same parameters, all dense: what the quantised model computes with."""
-    dtype = params["embed"].dtype
-    return params | {"layers": {name: dense(weight, dtype) for name, weight in params["layers"].items()}}
+    dtype = params["norm"].dtype
+    layers = {name: dense(weight, dtype) for name, weight in params["layers"].items()}
+    tables = {name: dense(params[name], dtype) for name in ("embed", "lm_head") if name in params}
+    return params | tables | {"layers": layers}
 
 
-@jax.jit(static_argnums=1)
-def quantize_weight(weight: jax.Array, group: int) -> QTensor:
-    """A stacked weight [L, out, in] as int4 with one scale for each `group` inputs of an output.
+@functools.partial(jax.jit, static_argnums=1)
+def quantize_weight(weight: jax.Array, how: Quantization) -> QTensor:
+    """A projection [out, in] as int4 with one scale for each `group` inputs of an output.
 
     Returns:
-        QTensor: qvalue [L, out, in / group, group] int4, scale [L, out, in / group, 1] in weight's dtype.
+        QTensor: qvalue [out, in / group, group] int4, scale [out, in / group, 1] in weight's dtype.
 
     Raises:
         UserError: `group` does not divide `in`.
     """
-    *_, out_features, in_features = weight.shape
+    out_features, in_features = weight.shape
+    group = how.group
+    assert group is not None
     if in_features % group:
         raise UserError(
             f"model.quantization: groups of {group} do not divide a weight of {in_features} inputs: "
             "use a divisor of every projection's width"
         )
-    quantizer = aqt_quantizer.quantizer_make(4, scale_dtype=weight.dtype)
+    groups = weight.astype(jnp.float32).reshape(out_features, -1, group)
 
-    def one_layer(layer: jax.Array) -> QTensor:  # by layer, so that one float32 copy exists at a time
-        groups = layer.astype(jnp.float32).reshape(out_features, -1, group)
-        return quantizer.quant(groups, calibration_axes=(-1,))[0].astype(weight.dtype)
+    def clipped_at(ratio: float) -> tuple[QTensor, jax.Array]:
+        """The groups, and the squared error of each [out, in / group, 1]."""
+        quantizer = aqt_quantizer.quantizer_make(4, scale_dtype=weight.dtype, initialize_calibration=False)
+        quantizer.calibration = functools.partial(AbsMaxCalibration, clipping_scale=ratio)
+        quantizer.init_calibration()
+        quantised = quantizer.quant(groups, calibration_axes=(-1,))[0].astype(weight.dtype)
+        error = jnp.square(_restored(quantised, jnp.float32) - groups).sum(-1, keepdims=True)
+        return quantised, error
 
-    return jax.lax.map(one_layer, weight)
+    best, least = clipped_at(1.0)
+    for ratio in CLIPPING_RATIOS if how.clip else ():
+        candidate, error = clipped_at(ratio)
+        best = jax.tree.map(functools.partial(jnp.where, error < least), candidate, best)
+        least = jnp.minimum(error, least)
+    return best
+
+
+def quantize_table(table: jax.Array) -> QTensor:
+    """An embedding [V, D] as int8 with one scale a token: qvalue [V, 1, D], scale [V, 1, 1] float32."""
+    quantizer = aqt_quantizer.quantizer_make(8, scale_dtype=jnp.float32)
+    rows = table.astype(jnp.float32)[:, None]
+    return quantizer.quant(rows, calibration_axes=(-1,))[0]
+
+
+def table_of(int8: np.ndarray, scale: np.ndarray) -> QTensor:
+    """The QTensor of `quantize_table`, of its two arrays."""
+    return _qtensor(int8, scale)
+
+
+@jax.jit
+def pack(weight: QTensor) -> Nibbles:
+    """To what is stored."""
+    pairs = weight.qvalue.reshape(*weight.qvalue.shape[:-1], -1, 2)
+    return Nibbles(jax.lax.bitcast_convert_type(pairs, jnp.uint8), weight.scale[0])
+
+
+@jax.jit
+def unpack(stored: Nibbles) -> QTensor:
+    """The inverse of `pack`; on a device int4 lies in memory as it does here, so nothing is computed."""
+    pairs = jax.lax.bitcast_convert_type(jnp.asarray(stored.nibbles), jnp.int4)
+    qvalue = pairs.reshape(*pairs.shape[:-2], -1)
+    return _qtensor(qvalue, stored.scale)
+
+
+def _qtensor(qvalue: jax.Array | np.ndarray, scale: jax.Array | np.ndarray) -> QTensor:
+    return QTensor(qvalue=qvalue, scale=[scale], scale_t=None, bias=[], dequant_dtype=scale.dtype)
+
+
+def _restored(weight: QTensor, dtype: jax.typing.DTypeLike) -> jax.Array:
+    return weight.qvalue.astype(dtype) * weight.scale[0].astype(dtype)

@@ -10,7 +10,7 @@ from flax import nnx
 
 from constellation.model import decoder
 from constellation.model.config import ModelConfig
-from constellation.model.port import load_params
+from constellation.model.weights import load_params
 
 _forward = jax.jit(decoder.forward, static_argnums=0)
 _logits = jax.jit(decoder.logits, static_argnums=0)

@@ -17,7 +17,7 @@ import optax
 from jax.sharding import AxisType, PartitionSpec
 
 from constellation.model.config import ModelConfig
-from constellation.model.decoder import Params, forward, logits
+from constellation.model.decoder import Params, branch_mask, forward, logits
 from constellation.model.lora import Adapter
 from constellation.selftraining.batches import Batch
 
@@ -47,11 +47,7 @@ def cross_entropy(config: ModelConfig, params: Params, adapter: Adapter | None, 
 
 def visible(batch: Batch) -> jax.Array:
     """[B, T, T] bool, (query, key): a token sees its document's prompt and its own branch, up to itself."""
-    order = jnp.arange(batch.tokens.shape[1])
-    branch, document = batch.branch, batch.document
-    same_document = document[:, :, None] == document[:, None, :]
-    prompt_or_own = (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None])
-    return (order[:, None] >= order) & same_document & prompt_or_own
+    return branch_mask(batch.branch) & (batch.document[:, :, None] == batch.document[:, None, :])
 
 
 def make_update(config: ModelConfig, optimizer: optax.GradientTransformation) -> Update:

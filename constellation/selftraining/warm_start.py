@@ -20,9 +20,12 @@ def warm_start_examples(
 
 
 def generator_example(model: Model, split: Split, programs: Sequence[str]) -> TrainingExample:
-    """A generator's prompt with programs as its answers; their first stop id is learnt too."""
+    """A generator's prompt with programs as its answers; their first stop id is learnt too.
+
+    A target is a program without thoughts, also for a model that thinks when it is sampled.
+    """
     answers = tuple(
         np.array([*model.tokenizer.encode(program), model.stop_ids[0]], np.int32) for program in programs
     )
-    prompt = np.array(model.tokenizer.chat(trapdoor.messages(split)), np.int32)
+    prompt = np.array(model.chat(trapdoor.messages(split), thinking=False), np.int32)
     return TrainingExample(prompt, answers, (0,) * len(answers))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from constellation.language import ParseError, parse
-from constellation.tasks import banks, extraction, prompts
+from constellation.tasks import banks, description, extraction, prompts
 from constellation.tasks.signature import role_of, signature
 from constellation.tasks.structure import withheld_classes
 from constellation.tasks.task import Split, Task
@@ -22,6 +22,7 @@ make_bank = banks.make_bank
 bank_stream = banks.bank_stream
 training_stream = banks.training_stream
 training_tasks = banks.training_tasks
+DESCRIPTION = description.DESCRIPTION
 critic_messages = prompts.critic_messages
 extract = extraction.extract
 

@@ -19,7 +19,7 @@ from constellation.errors import UserError
 from constellation.experiments import draw_samples, star_stages, star_study
 from constellation.experiments.star_stages import SAMPLES, SCORES, SUMMARY, TASKS, StarStages
 from constellation.generator import Sample
-from constellation.model.model import check_model
+from constellation.model.model import check_model, load_model
 from constellation.samples import SampleSet
 from constellation.selftraining.finetune import load_adapter
 from constellation.tasks.task import read_tasks, split
@@ -299,7 +299,7 @@ def test_where_a_round_starts(rounds, workdir, restart):
 
 def test_a_round_trains_on_its_own_data_alone(rounds, model_dir, workdir):
     first, second = rounds("gen_v0")
-    tokenizer = star_stages.load_model(model_dir).tokenizer
+    tokenizer = load_model(model_dir).tokenizer
     pools = []
     for name, training in (("v1", first), ("v2", second)):
         tasks = read_tasks(workdir / f"stages/tasks_{name}" / TASKS)

@@ -16,7 +16,9 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from constellation.model import decoder
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import KV
-from constellation.model.port import EMBED, LM_HEAD, MODULES, NORM, load_params
+from constellation.model.port import EMBED, LM_HEAD, MODULES, NORM
+from constellation.model.rope import RopeScaling
+from constellation.model.weights import load_params
 from tests.model.tiny import CONFIG, FIELDS, causal, params_and_adapter, random_tokens, reference
 
 forward = jax.jit(decoder.forward, static_argnums=0)
@@ -71,6 +73,7 @@ def test_each_config_field_is_used() -> None:
         "rms_norm_eps": 1e-2,
         "rope_theta": 20000.0,
         "tie_word_embeddings": False,
+        "rope_scaling": RopeScaling("linear", 2.0),
     }
     assert set(changed) == {field.name for field in dataclasses.fields(ModelConfig)}
     before = output(CONFIG)[real]

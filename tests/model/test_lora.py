@@ -14,7 +14,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from constellation.model import decoder
 from constellation.model.config import ModelConfig
 from constellation.model.lora import Adapter, init_adapter, projection_shapes
-from constellation.model.port import MODULES, load_params
+from constellation.model.port import MODULES
+from constellation.model.weights import load_params
 from tests.model.tiny import CONFIG, causal, params_and_adapter, random_tokens, reference
 
 RANK, ALPHA = 4, 12

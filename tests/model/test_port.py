@@ -18,8 +18,9 @@ from transformers import AutoModelForCausalLM
 from constellation.errors import UserError
 from constellation.model import decoder
 from constellation.model.config import ModelConfig
-from constellation.model.port import INDEX, SINGLE, load_params, save_hf
+from constellation.model.port import INDEX, SINGLE, save_hf
 from constellation.model.quantize import quantize
+from constellation.model.weights import load_params
 from tests.model.tiny import causal, params_and_adapter, random_tokens
 
 MakeDir = Callable[..., Path]

@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from aqt.jax.v2.aqt_tensor import QTensor
 
 from constellation.errors import UserError
 from constellation.model import decoder
 from constellation.model.config import ModelConfig
 from constellation.model.linear import dense, linear
 from constellation.model.lora import Adapter, init_adapter, projection_shapes
-from constellation.model.quantize import dequantize, quantize, quantize_weight
+from constellation.model.quantize import Quantization, dequantize, pack, quantize, quantize_weight, unpack
 from tests.model.test_config import QWEN3_4B
 from tests.model.tiny import CONFIG, causal, params_and_adapter, random_tokens
 
@@ -27,9 +28,16 @@ def weights(dtype: jax.typing.DTypeLike = jnp.float32) -> jax.Array:
     return jnp.asarray(np.random.default_rng(0).normal(size=(3, 8, 4, 16)) * scale, dtype).reshape(3, 8, 64)
 
 
+PLAIN = Quantization(16)
+
+
+def quantised_stack(weight: jax.Array, how: Quantization = PLAIN) -> QTensor:
+    return jax.lax.map(lambda layer: quantize_weight(layer, how), weight)
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_dequantisation_equals_aqts(dtype: jax.typing.DTypeLike) -> None:
-    quantised = quantize_weight(weights(dtype), 16)
+    quantised = quantised_stack(weights(dtype))
     assert quantised.qvalue.dtype == jnp.int4
     assert quantised.qvalue.shape == (3, 8, 4, 16)
     assert quantised.scale[0].dtype == dtype
@@ -41,7 +49,7 @@ def test_dequantisation_equals_aqts(dtype: jax.typing.DTypeLike) -> None:
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_the_error_is_at_most_half_a_step(dtype: jax.typing.DTypeLike) -> None:
     exact = np.asarray(weights(dtype), np.float32)
-    quantised = quantize_weight(weights(dtype), 16)
+    quantised = quantised_stack(weights(dtype))
     step = np.asarray(quantised.scale[0], np.float32)
     error = np.abs(np.asarray(dense(quantised, jnp.float32)) - exact).reshape(3, 8, 4, 16)
     # Up to 7.5 steps are divided with a scale and an inverse that are each rounded to dtype.
@@ -51,7 +59,7 @@ def test_the_error_is_at_most_half_a_step(dtype: jax.typing.DTypeLike) -> None:
 
 
 def test_linear_with_int4_weight_and_lora() -> None:
-    weight = jax.tree.map(lambda leaf: leaf[0], quantize_weight(weights(), 16))
+    weight = jax.tree.map(lambda leaf: leaf[0], quantised_stack(weights()))
     rng = np.random.default_rng(2)
     x, a, b = (rng.normal(size=shape).astype(np.float32) for shape in ((5, 64), (3, 64), (8, 3)))
     ours = linear(jnp.asarray(x), weight, {"a": jnp.asarray(a), "b": jnp.asarray(b)}, 0.5)
@@ -106,7 +114,9 @@ def test_the_size_of_qwen3_4b() -> None:
     assert round(size / 8 / 2**30, 2) == 2.47
 
 
-@pytest.mark.parametrize("spec", ["int4", "int4:0", "int8:32", "int4:-1", "int4:32 "])
+@pytest.mark.parametrize(
+    "spec", ["int4", "int4:0", "int8:32", "int4:-1", "int4:32 ", "int4:32:int8_embedding:clip"]
+)
 def test_an_unknown_quantisation(spec: str) -> None:
     with pytest.raises(UserError, match="int4:<group>"):
         quantize({}, spec)
@@ -114,4 +124,43 @@ def test_an_unknown_quantisation(spec: str) -> None:
 
 def test_a_group_that_does_not_divide() -> None:
     with pytest.raises(UserError, match="groups of 48"):
-        quantize_weight(weights(), 48)
+        quantize_weight(weights()[0], Quantization(48))
+
+
+def test_clipping_lowers_every_groups_error() -> None:
+    weight = jnp.asarray(np.random.default_rng(3).standard_t(3, (2, 8, 64)), jnp.float32)  # heavy tails
+
+    def errors(how: Quantization) -> np.ndarray:
+        difference = dense(quantised_stack(weight, how), jnp.float32) - weight
+        return np.square(np.asarray(difference)).reshape(2, 8, 4, 16).sum(-1)
+
+    plain, clipped = errors(PLAIN), errors(Quantization(16, clip=True))
+    assert (clipped <= plain).all() and (clipped < plain).mean() > 0.5
+    assert clipped.sum() < 0.95 * plain.sum()
+
+
+def test_packing_is_undone_and_keeps_the_order() -> None:
+    quantised = quantised_stack(weights())
+    packed = pack(quantised)
+    values = np.asarray(quantised.qvalue).astype(np.int8)
+    low, high = values[..., 0::2] & 15, values[..., 1::2] & 15
+    np.testing.assert_array_equal(packed.nibbles, (high << 4 | low).view(np.uint8))
+    jax.tree.map(np.testing.assert_array_equal, unpack(packed), quantised)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_int8_embedding(tied: bool) -> None:
+    config = dataclasses.replace(CONFIG, tie_word_embeddings=tied)
+    params, _ = params_and_adapter(config)
+    quantised = quantize(params, "int4:16:int8_embedding")
+    exact = np.asarray(params["embed"])
+    step = np.abs(exact).max(1, keepdims=True) / 127.5
+    assert (np.abs(np.asarray(dense(quantised["embed"], jnp.float32)) - exact) <= 0.51 * step).all()
+    tokens = random_tokens((2, 6))
+
+    def logits(params: decoder.Params) -> np.ndarray:
+        hidden = decoder.forward(config, params, None, tokens, *causal(2, 6))
+        return np.asarray(decoder.logits(config, params, hidden))
+
+    want = logits(dequantize(quantised))
+    np.testing.assert_allclose(logits(quantised), want, rtol=0, atol=1e-5 * np.abs(want).max())

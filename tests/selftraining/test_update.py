@@ -14,8 +14,8 @@ import optax
 import pytest
 
 from constellation.model.lora import init_adapter
-from constellation.model.port import load_params
 from constellation.model.quantize import dequantize, quantize
+from constellation.model.weights import load_params
 from constellation.selftraining.batches import Batch, TrainingExample, collate
 from constellation.selftraining.update import make_optimizer, make_update
 from tests.model.tiny import CONFIG, params_and_adapter, reference

@@ -1,0 +1,91 @@
+"""Rotary position embeddings (2104.09864) in Hugging Face's half-split layout, plain, linear or YaRN."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+if TYPE_CHECKING:
+    from constellation.model.config import ModelConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class RopeScaling:
+    """How positions beyond the trained length are mapped; fields have Hugging Face's names.
+
+    rope_type: "linear" (2306.15595) or "yarn" (2309.00071).
+    The remaining fields are YaRN's alone.
+    """
+
+    rope_type: str
+    factor: float
+    original_max_position_embeddings: int = 0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention_factor: float | None = None
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> RopeScaling | None:
+        """`rope_scaling` or `rope_parameters` of a config.json, less its rope_theta; None for no scaling.
+
+        Raises:
+            ValueError: another type, an unknown field or a bad value; the message says which.
+        """
+        fields = dict(fields)
+        kind = fields.pop("rope_type", None) or fields.pop("type", None) or "default"
+        fields.pop("type", None)
+        if kind == "default" and not fields:
+            return None
+        allowed = {"linear": {"factor"}, "yarn": {field.name for field in dataclasses.fields(cls)}}
+        if kind not in allowed:
+            raise ValueError(f"rope_type {kind!r}")
+        if unknown := sorted(fields.keys() - allowed[kind]):
+            raise ValueError(", ".join(unknown))
+        needed = ["factor"] + (["original_max_position_embeddings"] if kind == "yarn" else [])
+        for name in needed:
+            if not isinstance(fields.get(name), int | float) or fields[name] < 1:
+                raise ValueError(f"{name} {fields.get(name)!r}")
+        return cls(kind, **fields)
+
+
+def rotary(positions: jax.Array, config: ModelConfig, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
+    """cos and sin [..., 1, H/2] of position * frequency, to broadcast over heads; see `rotate`."""
+    frequencies, magnitude = _frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
+    angles = positions[..., None, None].astype(jnp.float32) * frequencies.astype(np.float32)
+    return (magnitude * jnp.cos(angles)).astype(dtype), (magnitude * jnp.sin(angles)).astype(dtype)
+
+
+@functools.partial(jax.checkpoint, prevent_cse=False)
+def rotate(x: jax.Array, rope: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Rotates the pairs (i, i + H/2) of x [..., heads, H]; the backward recomputes what is elementwise."""
+    cos, sin = rope
+    first, second = jnp.split(x, 2, axis=-1)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+def _frequencies(dim: int, theta: float, scaling: RopeScaling | None) -> tuple[np.ndarray, float]:
+    """theta^(-2i/H) [H/2], scaled, and what cos and sin are multiplied by."""
+    plain = theta ** -(np.arange(0, dim, 2) / dim)
+    if scaling is None:
+        return plain, 1.0
+    if scaling.rope_type == "linear":
+        return plain / scaling.factor, 1.0
+
+    def dimension(rotations: float) -> float:
+        """The dimension that turns so often over the original length (YaRN, section 3.2)."""
+        length = scaling.original_max_position_embeddings
+        return dim * math.log(length / (rotations * 2 * math.pi)) / (2 * math.log(theta))
+
+    low = max(math.floor(dimension(scaling.beta_fast)), 0)
+    high = min(math.ceil(dimension(scaling.beta_slow)), dim - 1)
+    ramp = np.clip((np.arange(dim // 2) - low) / max(high - low, 0.001), 0, 1)
+    magnitude = scaling.attention_factor
+    if magnitude is None:
+        magnitude = 0.1 * math.log(scaling.factor) + 1.0 if scaling.factor > 1 else 1.0
+    return plain / scaling.factor * ramp + plain * (1 - ramp), magnitude

@@ -1,0 +1,41 @@
+"""Writes a trained adapter in peft's format.
+
+    python -m launch.export_adapter --checkpoint=runs/nano/stages/v1/adapter --out=<directory>
+
+`peft.PeftModel.from_pretrained(base, <directory>)` loads it, and so does launch.evaluate --checkpoint.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from constellation.errors import UserError
+from launch import common
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Orbax directory of a trained adapter")
+OUT = flags.DEFINE_string("out", None, "directory to write")
+
+
+def main(config: ConfigDict) -> None:
+    """Restores and writes."""
+    from constellation.experiments.evaluate import own_config
+    from constellation.model.config import ModelConfig
+    from constellation.model.peft_format import save_peft
+    from constellation.selftraining.finetune import load_adapter
+
+    if CHECKPOINT.value is None or OUT.value is None:
+        raise UserError("--checkpoint or --out is missing: give both directories")
+    adapter, metadata = load_adapter(Path(CHECKPOINT.value))
+    base = own_config(metadata, config.model.dir).model.dir
+    save_peft(Path(OUT.value), ModelConfig.from_dir(base), adapter, base)
+    print(f"{metadata['name']}, an adapter of {base}: {OUT.value}")
+
+
+if __name__ == "__main__":
+    common.run(main, config="configs/nano.py")

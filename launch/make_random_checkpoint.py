@@ -1,0 +1,56 @@
+"""Writes a Qwen3 directory with random weights, in the exact layout of a published model.
+
+    python -m launch.make_random_checkpoint --size=4B --out=runs/random_4b
+
+For loading, memory and speed at full size without a download; --layers=2 makes a slice of real widths.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from absl import flags
+
+from constellation.errors import UserError
+from launch import common
+
+SIZE = flags.DEFINE_string("size", "4B", "published size: 0.6B, 1.7B, 4B, 4B-2507 or 8B")
+CONFIG_JSON = flags.DEFINE_string("config_json", None, "a config.json to follow instead of --size")
+LAYERS = flags.DEFINE_integer("layers", None, "so many layers instead of the model's own", lower_bound=1)
+OUT = flags.DEFINE_string("out", None, "directory to write")
+SEED = flags.DEFINE_integer("seed", 0, "of the weights", lower_bound=0)
+
+
+def main() -> None:
+    """Writes the directory."""
+    from constellation.model.random_checkpoint import published_fields, write_random_checkpoint
+
+    if OUT.value is None:
+        raise UserError("--out is missing: give the directory to write")
+    if CONFIG_JSON.value is None:
+        fields = published_fields(SIZE.value, LAYERS.value)
+    else:
+        try:
+            fields = json.loads(Path(CONFIG_JSON.value).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"--config_json={CONFIG_JSON.value} is not readable as JSON ({error})") from None
+        if LAYERS.value:
+            fields["num_hidden_layers"] = LAYERS.value
+            fields.pop("layer_types", None)
+    write_random_checkpoint(Path(OUT.value), fields, _corpus(), SEED.value)
+    print(f"{OUT.value}: {sum(file.stat().st_size for file in Path(OUT.value).iterdir()):,} bytes")
+
+
+def _corpus() -> list[str]:
+    """Prompts and programs of the domain: what the tokenizer's merges are learnt from."""
+    from constellation.tasks import trapdoor
+    from constellation.tasks.task import split
+
+    tasks = trapdoor.training_tasks("warm_start", 256, max_atoms=3)
+    prompts = [message["content"] for task in tasks for message in trapdoor.messages(split(task, 0))]
+    return prompts + [task.program for task in tasks]
+
+
+if __name__ == "__main__":
+    common.run(main)

@@ -123,7 +123,8 @@ def quantize_weight(weight: jax.Array, how: Quantization) -> QTensor:
         quantizer.calibration = functools.partial(AbsMaxCalibration, clipping_scale=ratio)
         quantizer.init_calibration()
         quantised = quantizer.quant(groups, calibration_axes=(-1,))[0].astype(weight.dtype)
-        error = jnp.square(_restored(quantised, jnp.float32) - groups).sum(-1, keepdims=True)
+        restored = dense(quantised, jnp.float32).reshape(groups.shape)
+        error = jnp.square(restored - groups).sum(-1, keepdims=True)
         return quantised, error
 
     best, least = clipped_at(1.0)
@@ -163,7 +164,3 @@ def unpack(stored: Nibbles) -> QTensor:
 
 def _qtensor(qvalue: jax.Array | np.ndarray, scale: jax.Array | np.ndarray) -> QTensor:
     return QTensor(qvalue=qvalue, scale=[scale], scale_t=None, bias=[], dequant_dtype=scale.dtype)
-
-
-def _restored(weight: QTensor, dtype: jax.typing.DTypeLike) -> jax.Array:
-    return weight.qvalue.astype(dtype) * weight.scale[0].astype(dtype)

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import AxisType, PartitionSpec
 
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import Params, forward, logits
+from constellation.model.mesh import make_mesh, over_rows
 
 
 class PretrainingBatch(NamedTuple):
@@ -48,14 +48,8 @@ def make_train_step(config: ModelConfig, optimizer: optax.GradientTransformation
         correct = ((scores.argmax(-1) == targets) & (weight == 1.0)).sum()
         return loss, (loss, correct)
 
-    mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
-    rows, replicated = PartitionSpec("data"), PartitionSpec()
-
     # Weights of a batch differ by device, so sums are added up across devices, not means.
-    @partial(jax.shard_map, mesh=mesh, in_specs=(replicated, rows), out_specs=replicated, check_vma=False)
-    def gradient_of(params: Params, batch: PretrainingBatch) -> tuple[Params, tuple[jax.Array, jax.Array]]:
-        gradient, sums = jax.grad(sums_of, has_aux=True)(params, batch)
-        return jax.lax.psum((gradient, sums), "data")
+    gradient_of = over_rows(jax.grad(sums_of, has_aux=True), make_mesh(jax.device_count()), reduce=True)
 
     @partial(jax.jit, donate_argnums=(0, 1))
     def step(

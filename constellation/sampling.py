@@ -20,6 +20,7 @@ class SamplingConfig:
         top_k: draw among the k most likely tokens; 0 for all.
         top_p: then draw among the fewest tokens that hold this probability (1904.09751); 1 for all.
         max_new_tokens: draws a sample, the stop token's included; a sample that needs more is unfinished.
+        int8_kv: whether the KV cache is kept in int8, with a scale for each position and head.
     """
 
     n: int
@@ -27,6 +28,7 @@ class SamplingConfig:
     top_k: int = 0
     top_p: float = 1.0
     max_new_tokens: int = 64
+    int8_kv: bool = False
 
     def __post_init__(self) -> None:
         for name, valid, wanted in (

@@ -17,7 +17,7 @@ import scipy.special
 import torch
 from transformers import GenerationConfig
 
-from constellation import generator, keys
+from constellation import decoding, generator, keys
 from constellation.generator import Sample, SamplingConfig, sample
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import forward, init_params, logits
@@ -123,7 +123,7 @@ def test_equals_a_plain_loop(quantization: str):
 
 def test_draws_are_the_same_alone_and_in_any_batch():
     """Flat logits, so that the token is the noise's alone."""
-    draw = functools.partial(generator.draw, jnp.zeros(1000), KEY)
+    draw = functools.partial(decoding.draw, jnp.zeros(1000), KEY)
     words, samples = jnp.arange(3, dtype=jnp.uint32), jnp.arange(5, 9)
     over_samples = jax.vmap(lambda word, sample: draw(word, sample, 7, BASE), (None, 0))
     batched = jax.jit(jax.vmap(over_samples, (0, None)))(words, samples)
@@ -155,7 +155,7 @@ Recorded = dict[tuple[int, int, int], np.ndarray]  # (task word, sample, positio
 def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[list[list[Sample]], Recorded]]]:
     """`sample` that also returns the logits of every draw."""
     seen: Recorded = {}
-    draw = generator.draw
+    draw = decoding.draw
 
     def record(logits: Any, word: Any, sample: Any, position: Any) -> None:
         seen[int(word), int(sample), int(position)] = np.array(logits)
@@ -170,7 +170,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[li
         jax.effects_barrier()
         return result, dict(seen)
 
-    monkeypatch.setattr(generator, "draw", recording_draw)
+    monkeypatch.setattr(decoding, "draw", recording_draw)
     jax.clear_caches()  # what was traced with the other `draw`
     yield run
     jax.clear_caches()
@@ -263,7 +263,7 @@ def test_distribution_of_first_and_second_token():
 def test_draws_of_positions_and_samples_are_independent():
     """Flat logits, so that only the noise decides: pairs must be uniform."""
     position, index = jnp.meshgrid(jnp.arange(100), jnp.arange(200))
-    draw = jax.vmap(lambda s, p: generator.draw(jnp.zeros(8), KEY, jnp.uint32(9), s, p, BASE))
+    draw = jax.vmap(lambda s, p: decoding.draw(jnp.zeros(8), KEY, jnp.uint32(9), s, p, BASE))
     drawn = np.asarray(jax.jit(draw)(index.ravel(), position.ravel())).reshape(index.shape)
     for pairs in (drawn[:, ::2] * 8 + drawn[:, 1::2], drawn[::2] * 8 + drawn[1::2]):
         assert chi_square(pairs.ravel(), np.full(64, 1 / 64)) > 1e-3
@@ -298,26 +298,26 @@ def test_a_model_too_large_to_merge_samples_the_same(monkeypatch: pytest.MonkeyP
     prompts, task_ids = make_tasks(2)
     merged = tokens(sample(model, adapter, prompts, task_ids, KEY, BASE))
     assert merged != tokens(sample(model, None, prompts, task_ids, KEY, BASE))
-    monkeypatch.setattr(generator, "DENSE_LIMIT", 0)
+    monkeypatch.setattr(decoding, "DENSE_LIMIT", 0)
     assert tokens(sample(model, adapter, prompts, task_ids, KEY, BASE)) == merged
 
 
 def test_prompts_are_prefilled_once_and_never_copied_per_sample(monkeypatch: pytest.MonkeyPatch):
-    begin, extend = generator._begin, generator._extend
+    begin, extend = generator.begin, generator.extend
     prefilled: list[int] = []
     arguments: list[Any] = []
 
     def counting(*args: Any) -> Any:
-        prefilled.extend(np.asarray(args[8])[np.asarray(args[6]) > 1].tolist())
+        prefilled.extend(np.asarray(args[7])[np.asarray(args[6]) > 1].tolist())
         return begin(*args)
 
     def keeping(*args: Any) -> Any:
-        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), args[3:8])
-        arguments.append((*args[:3], *shapes, *args[8:]))
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), args[1:4] + args[5:8])
+        arguments.append((args[0], *shapes[:3], args[4], *shapes[3:], *args[8:]))
         return extend(*args)
 
-    monkeypatch.setattr(generator, "_begin", counting)
-    monkeypatch.setattr(generator, "_extend", keeping)
+    monkeypatch.setattr(generator, "begin", counting)
+    monkeypatch.setattr(generator, "extend", keeping)
     prompts, task_ids = make_tasks(5, longest=1000)
     sample(MODEL, None, prompts, task_ids, KEY, SamplingConfig(n=64, max_new_tokens=5), rows=64)
     assert sorted(prefilled) == sorted(int(keys.word(task_id)) for task_id in task_ids)

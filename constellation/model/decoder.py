@@ -30,10 +30,12 @@ Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 class KV(NamedTuple):
-    """Rotated keys and values of S positions, laid out as decoding multiplies them."""
+    """Rotated keys and values of S positions, laid out as decoding multiplies them; int8 ones have scales."""
 
     k: jax.Array  # [L, ..., K, H, S]
     v: jax.Array  # [L, ..., K, S, H]
+    k_scale: jax.Array | None = None  # [L, ..., K, 1, S]
+    v_scale: jax.Array | None = None  # [L, ..., K, S, 1]
 
 
 def init_params(
@@ -68,6 +70,8 @@ def forward(
     tokens: jax.Array,
     positions: jax.Array,
     mask: jax.Array,
+    remat: bool = False,
+    prefix: KV | None = None,
 ) -> jax.Array:
     """Hidden states after the final norm.
 
@@ -75,11 +79,14 @@ def forward(
         tokens, positions: [B, T] integers; positions count from 0 at a document's first token.
         mask: [B, T, T] bool, (query, key); a query that sees no key (padding) gives finite values of no
             meaning.
+        remat: whether the backward recomputes every layer from its input (1604.06174): a third more
+            computation, and of a layer only [B, T, D] is kept.
+        prefix: as for `prefill`.
 
     Returns:
         [B, T, D]; see `logits`.
     """
-    return prefill(config, params, adapter, tokens, positions, mask)[0]
+    return _whole(config, params, adapter, tokens, positions, mask, remat, prefix)[0]
 
 
 def prefill(
@@ -89,13 +96,15 @@ def prefill(
     tokens: jax.Array,
     positions: jax.Array,
     mask: jax.Array,
+    prefix: KV | None = None,
 ) -> tuple[jax.Array, KV]:
-    """As `forward`, and the KV of every position, k [L, B, K, H, T] and v [L, B, K, T, H]."""
+    """As `forward`, and the KV of every position, k [L, B, K, H, T] and v [L, B, K, T, H].
 
-    def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-        return masked_attention(q, k, v, mask)
-
-    hidden, (k, v) = _decode(config, params, adapter, tokens, positions, lambda _: attend, None)
+    Args:
+        prefix: KV [L, K, H, P], [L, K, P, H] of P tokens that every row begins with and `tokens` leaves out;
+            positions count on from it.
+    """
+    hidden, (k, v) = _whole(config, params, adapter, tokens, positions, mask, prefix=prefix)
     return hidden, KV(jnp.moveaxis(k, 2, -1), jnp.moveaxis(v, 2, -2))
 
 
@@ -143,14 +152,11 @@ def decode_step(
             groups = q.reshape(k.shape[0], -1, k.shape[1])  # [K, G, H]
             own = KV(k[..., None], v[..., None, :])
             pieces = [*zip(kvs, seen, strict=True), (own, jnp.ones(1, bool))]
-            scores = [_decode_scores(groups, kv.k, mask) for kv, mask in pieces]
+            scores = [_decode_scores(groups, kv, mask) for kv, mask in pieces]
             highest = functools.reduce(jnp.maximum, [s.max(-1, keepdims=True) for s in scores])  # [K, G, 1]
             weights = [jnp.exp(s - highest) for s in scores]  # [K, G, S] each
             total = functools.reduce(jnp.add, [w.sum(-1, keepdims=True) for w in weights])
-            values = [
-                jnp.einsum("kgs,ksh->kgh", w.astype(v.dtype), kv.v)
-                for w, (kv, _) in zip(weights, pieces, strict=True)
-            ]
+            values = [_decode_values(w, kv, v.dtype) for w, (kv, _) in zip(weights, pieces, strict=True)]
             out = functools.reduce(jnp.add, values) / total.astype(v.dtype)
             return out.reshape(q.shape)
 
@@ -162,16 +168,60 @@ def decode_step(
 
 
 def append(cache: KV, new: KV, index: jax.Array) -> KV:
-    """Writes the `new` KV of one position at `index` [] of the cache, the same for every row."""
+    """Writes the `new` KV of one position at `index` [] of a dense cache, the same for every row."""
     return KV(
         jax.lax.dynamic_update_slice_in_dim(cache.k, new.k, index, axis=-1),
         jax.lax.dynamic_update_slice_in_dim(cache.v, new.v, index, axis=-2),
     )
 
 
+def int8_kv(kv: KV) -> KV:
+    """A dense KV as int8, with a scale for each position and head, in the dtype of what it scales."""
+
+    def rounded(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+        scale = jnp.maximum(jnp.abs(x).max(axis, keepdims=True) / 127, jnp.finfo(x.dtype).tiny)
+        return jnp.round(x / scale).astype(jnp.int8), scale
+
+    (k, k_scale), (v, v_scale) = rounded(kv.k, -2), rounded(kv.v, -1)
+    return KV(k, v, k_scale, v_scale)
+
+
 def logits(config: ModelConfig, params: Params, hidden: jax.Array) -> jax.Array:
     """[..., D] -> [..., V] float32, by the embedding itself when it is tied."""
     return head(hidden, params["embed" if config.tie_word_embeddings else "lm_head"])
+
+
+def _whole(
+    config: ModelConfig,
+    params: Params,
+    adapter: Adapter | None,
+    tokens: jax.Array,
+    positions: jax.Array,
+    mask: jax.Array,
+    remat: bool = False,
+    prefix: KV | None = None,
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """Hidden states [B, T, D] of whole rows, and their keys and values [L, B, T, K, H]."""
+    if prefix is not None:
+        everywhere = jnp.ones((*mask.shape[:2], prefix.k.shape[-1]), bool)
+        mask = jnp.concatenate([everywhere, mask], axis=-1)  # [B, T, P + T]
+
+    def attention(prefix: KV | None) -> Attend:  # of this layer
+
+        def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+            if prefix is not None:
+                k = _behind(jnp.moveaxis(prefix.k, -1, 0), k)
+                v = _behind(jnp.moveaxis(prefix.v, -2, 0), v)
+            return masked_attention(q, k, v, mask)
+
+        return attend
+
+    return _decode(config, params, adapter, tokens, positions, attention, prefix, remat)
+
+
+def _behind(shared: jax.Array, own: jax.Array) -> jax.Array:
+    """[P, K, H] and [B, T, K, H] -> [B, P + T, K, H]."""
+    return jnp.concatenate([jnp.broadcast_to(shared, (len(own), *shared.shape)), own], axis=1)
 
 
 def _decode(
@@ -182,6 +232,7 @@ def _decode(
     positions: jax.Array,
     attention: Callable[[Any], Attend],
     caches: Any,
+    remat: bool = False,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     """Embeds, scans the layers and norms; `attention` makes a layer's attend from its slice of `caches`."""
     x = look_up(params["embed"], tokens, params["norm"].dtype)  # [..., D]
@@ -209,7 +260,8 @@ def _decode(
         x = x + project("down_proj", swiglu(project("gate_proj", h), project("up_proj", h)))
         return x, (k, v)
 
-    x, kv = jax.lax.scan(layer, x, (params["layers"], lora, caches))
+    body = recomputed(layer) if remat else layer
+    x, kv = jax.lax.scan(body, x, (params["layers"], lora, caches))
     return rms_norm(x, params["norm"], config.rms_norm_eps), kv
 
 
@@ -231,7 +283,16 @@ def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
     return weight.astype(x.dtype) * x32.astype(x.dtype)
 
 
-def _decode_scores(q: jax.Array, k: jax.Array, seen: jax.Array) -> jax.Array:
+def _decode_scores(q: jax.Array, kv: KV, seen: jax.Array) -> jax.Array:
     """q [K, G, H] . k [K, H, S] / sqrt H -> float32 [K, G, S], masked by seen [S]."""
-    scores = jnp.einsum("kgh,khs->kgs", q, k, preferred_element_type=jnp.float32)
+    scores = jnp.einsum("kgh,khs->kgs", q, kv.k.astype(q.dtype), preferred_element_type=jnp.float32)
+    if kv.k_scale is not None:
+        scores *= kv.k_scale
     return jnp.where(seen, scores * q.shape[-1] ** -0.5, -1e30)
+
+
+def _decode_values(weights: jax.Array, kv: KV, dtype: jnp.dtype) -> jax.Array:
+    """weights [K, G, S] . v [K, S, H] -> [K, G, H]."""
+    if kv.v_scale is not None:
+        weights = weights * kv.v_scale.mT
+    return jnp.einsum("kgs,ksh->kgh", weights.astype(dtype), kv.v.astype(dtype))

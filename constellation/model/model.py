@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from constellation.errors import UserError
 from constellation.model import ported
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import Params
+from constellation.model.mesh import check_mesh, make_mesh
 from constellation.model.port import weight_files
 from constellation.model.weights import check_weights, load_params
 
@@ -39,6 +41,7 @@ class Model:
     dir: Path
     system: str = ""  # the system message of every conversation; none if empty
     thinking: bool = False  # whether answers begin with thoughts, where the template knows them
+    mesh: Mesh = dataclasses.field(default_factory=make_mesh)  # where the parameters are
 
     def chat(self, messages: Sequence[Mapping[str, str]], thinking: bool | None = None) -> list[int]:
         """A conversation behind the system message as prompt ids, up to where the answer begins.
@@ -57,6 +60,7 @@ def load_model(
     dtype: str = "float32",
     system: str = "",
     thinking: bool = False,
+    mesh: Mesh | None = None,
 ) -> Model:
     """Loads a Hugging Face directory, or a ported one.
 
@@ -64,13 +68,15 @@ def load_model(
         quantization: "" or "int4:<group>" for the projections.
         dtype: "float32" or "bfloat16", of the dense weights and the activations.
         system, thinking: of the conversations; see `Model`.
+        mesh: the devices; one by default.
 
     Raises:
         UserError: anything missing, damaged, of another architecture, or not fitting together.
     """
-    directory = Path(directory)
+    directory, mesh = Path(directory), mesh or make_mesh()
     config, tokenizer, stop_ids = _read_small_files(directory, dtype)
-    params = load_params(directory, config, jnp.dtype(dtype), quantization)
+    check_mesh(config, mesh)
+    params = load_params(directory, config, jnp.dtype(dtype), quantization, mesh)
     return Model(
         config=config,
         params=params,
@@ -80,10 +86,13 @@ def load_model(
         dir=directory,
         system=system,
         thinking=thinking,
+        mesh=mesh,
     )
 
 
-def check_model(directory: str | Path, quantization: str = "", dtype: str = "float32") -> str:
+def check_model(
+    directory: str | Path, quantization: str = "", dtype: str = "float32", mesh: Mesh | None = None
+) -> str:
     """Refuses what `load_model` refuses, without reading the weights; returns the model's hash.
 
     Raises:
@@ -91,6 +100,7 @@ def check_model(directory: str | Path, quantization: str = "", dtype: str = "flo
     """
     directory = Path(directory)
     config, *_ = _read_small_files(directory, dtype)
+    check_mesh(config, mesh or make_mesh())
     check_weights(directory, config, dtype, quantization)
     return model_hash(directory, quantization, dtype)
 

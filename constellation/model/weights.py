@@ -7,30 +7,38 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from constellation.model import port, ported
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import Params
+from constellation.model.mesh import make_mesh, put
 from constellation.model.quantize import Leaf, Nibbles, unpack
 
 
 def load_params(
-    directory: str | Path, config: ModelConfig, dtype: jax.typing.DTypeLike, quantization: str = ""
+    directory: str | Path,
+    config: ModelConfig,
+    dtype: jax.typing.DTypeLike,
+    quantization: str = "",
+    mesh: Mesh | None = None,
 ) -> Params:
-    """Reads the weights leaf by leaf, each put on the device as it comes.
+    """Reads the weights leaf by leaf, each put on its devices as it comes.
 
     Args:
         config: of the same directory.
         dtype: of the dense weights and of the scales.
         quantization: as for `Quantization.parse`.
+        mesh: the devices; one by default.
 
     Raises:
         UserError: as `port.leaves` and `ported.leaves`; a ported directory of another dtype or quantisation.
     """
-    directory, dtype = Path(directory), jnp.dtype(dtype)
+    directory, dtype, mesh = Path(directory), jnp.dtype(dtype), mesh or make_mesh()
     if ported.is_ported(directory):
-        return _assemble(ported.leaves(directory, ported.read_manifest(directory, dtype.name, quantization)))
-    return _assemble(port.leaves(directory, config, dtype, quantization))
+        manifest = ported.read_manifest(directory, dtype.name, quantization)
+        return _assemble(ported.leaves(directory, manifest), mesh)
+    return _assemble(port.leaves(directory, config, dtype, quantization), mesh)
 
 
 def check_weights(directory: str | Path, config: ModelConfig, dtype: str, quantization: str = "") -> None:
@@ -46,10 +54,10 @@ def check_weights(directory: str | Path, config: ModelConfig, dtype: str, quanti
         port.check_weights(directory, config, quantization)
 
 
-def _assemble(leaves: Iterable[tuple[str, Leaf]]) -> Params:
+def _assemble(leaves: Iterable[tuple[str, Leaf]], mesh: Mesh) -> Params:
     params: Params = {"layers": {}}
     for name, leaf in leaves:
-        on_device = jax.tree.map(jnp.asarray, leaf)
+        on_device = put(name, leaf, mesh)
         value = unpack(on_device) if isinstance(leaf, Nibbles) else on_device
         if name.startswith("layers/"):
             params["layers"][name.removeprefix("layers/")] = value

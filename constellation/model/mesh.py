@@ -1,0 +1,137 @@
+"""A model on several devices: a mesh of `data` x `model`, on JAX's own sharding.
+
+Each slice along `data` holds the whole model and takes its share of a batch's rows or of the tasks that are
+sampled. Along `model` the weights themselves are divided, by heads, by hidden units of the MLP and by the
+vocabulary (1909.08053, section 3); XLA's partitioner adds the communication.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from constellation.errors import UserError
+from constellation.model.config import ModelConfig
+
+DATA, MODEL = "data", "model"
+REPLICATED = PartitionSpec()
+ROWS = PartitionSpec(DATA)
+# Of a leaf under one of our names, the axes to divide: the first that the mesh divides evenly, or none.
+_BY_OUTPUT, _BY_INPUT, _BY_TOKEN = (1, 2), (2, 1), (0,)
+_AXES = {
+    "q_proj": _BY_OUTPUT, "k_proj": _BY_OUTPUT, "v_proj": _BY_OUTPUT, "o_proj": _BY_INPUT,
+    "gate_proj": _BY_OUTPUT, "up_proj": _BY_OUTPUT, "down_proj": _BY_INPUT,
+    "embed": _BY_TOKEN, "lm_head": _BY_TOKEN,
+}  # fmt: skip
+
+
+def make_mesh(data: int = 1, model: int = 1) -> Mesh:
+    """The first data * model devices, those of a slice next to each other.
+
+    Raises:
+        UserError: there are fewer devices, or a slice would span two processes.
+    """
+    devices, needed = jax.devices(), data * model
+    if needed > len(devices):
+        raise UserError(
+            f"config.mesh asks for {data} x {model} devices, and there are {len(devices)}: "
+            "lower mesh.data or mesh.model"
+        )
+    grid = np.array(devices[:needed]).reshape(data, model)
+    if any(len({device.process_index for device in slice}) > 1 for slice in grid):
+        raise UserError(
+            f"config.mesh.model = {model} spans processes: use a divisor of the {jax.local_device_count()} "
+            "devices of one"
+        )
+    return Mesh(grid, (DATA, MODEL), axis_types=(AxisType.Auto,) * 2)
+
+
+def check_mesh(config: ModelConfig, mesh: Mesh) -> None:
+    """Refuses to divide key/value heads, whose cache lies with them.
+
+    Raises:
+        UserError: mesh.model does not divide their number.
+    """
+    if config.num_key_value_heads % mesh.shape[MODEL]:
+        raise UserError(
+            f"config.mesh.model = {mesh.shape[MODEL]} does not divide the model's "
+            f"{config.num_key_value_heads} key/value heads: use a divisor"
+        )
+
+
+def put(name: str, leaf: Any, mesh: Mesh) -> Any:
+    """A leaf of the parameters, dense or quantised, onto the mesh.
+
+    Args:
+        name: "embed", "norm", "lm_head" or "layers/<our name>".
+        leaf: a tree of host arrays, [L, out, in ...] for a projection, [V, ...] for a table.
+    """
+    axes = _AXES.get(name.removeprefix("layers/"), ())
+
+    def one(array: Any) -> jax.Array:
+        axis = next((axis for axis in axes if array.shape[axis] % mesh.shape[MODEL] == 0), None)
+        spec = REPLICATED if axis is None else PartitionSpec(*[None] * axis, MODEL)
+        return jax.device_put(array, NamedSharding(mesh, spec))
+
+    return jax.tree.map(one, leaf)
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """The same arrays on every device; in several processes each has to hold the same values."""
+    everywhere = NamedSharding(mesh, REPLICATED)
+    return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf), everywhere), tree)
+
+
+def local_slices(mesh: Mesh) -> list[tuple[int, Mesh]]:
+    """(index along `data`, mesh of 1 x model) of every slice whose devices are this process's."""
+    here = jax.process_index()
+    return [
+        (index, Mesh(devices[None], mesh.axis_names, axis_types=mesh.axis_types))
+        for index, devices in enumerate(mesh.devices)
+        if devices[0].process_index == here
+    ]
+
+
+def on_slice(tree: Any, mesh: Mesh, slice: Mesh) -> Any:
+    """A tree on `mesh`, which repeats it along `data`, as seen by one slice; nothing is copied."""
+    if mesh.shape[DATA] == 1:
+        return tree
+    devices = set(slice.devices.flat)
+
+    def one(leaf: jax.Array) -> jax.Array:
+        shards = [shard.data for shard in leaf.addressable_shards if shard.device in devices]
+        sharding = NamedSharding(slice, leaf.sharding.spec)
+        return jax.make_array_from_single_device_arrays(leaf.shape, sharding, shards)
+
+    return jax.tree.map(one, tree)
+
+
+def over_rows(function: Callable[..., Any], mesh: Mesh, reduce: bool) -> Callable[..., Any]:
+    """`function`, whose last argument has rows, run by every slice on its share of them.
+
+    Args:
+        function: (anything replicated along `data` ..., rows) -> a tree.
+        reduce: whether results are added up over the slices, or are rows themselves.
+    """
+
+    def mapped(*args: Any) -> Any:
+        @partial(
+            jax.shard_map,
+            mesh=mesh,
+            in_specs=(*[REPLICATED] * (len(args) - 1), ROWS),
+            out_specs=REPLICATED if reduce else ROWS,
+            axis_names={DATA},
+            check_vma=False,
+        )
+        def on_a_slice(*args: Any) -> Any:
+            result = function(*args)
+            return jax.lax.psum(result, DATA) if reduce else result
+
+        return on_a_slice(*args)
+
+    return mapped

@@ -22,6 +22,10 @@ def get_config(mode: str = "") -> ConfigDict:
     config.model.quantization = "int4:32"  # (A) 4 bit; the quantiser is unknown
     config.model.dtype = "float32"
 
+    config.mesh = ConfigDict()  # changes no result
+    config.mesh.data = 1  # slices of devices, each with the whole model and its share of the work
+    config.mesh.model = 1  # devices of a slice, among which the model is divided
+
     config.prompt = ConfigDict()
     config.prompt.description = False  # of the language, as system message; the nano model knows it
     config.prompt.thinking = False
@@ -37,6 +41,7 @@ def get_config(mode: str = "") -> ConfigDict:
     config.sampling.top_k = 0
     config.sampling.top_p = 1.0
     config.sampling.max_new_tokens = 40
+    config.sampling.int8_kv = False
 
     config.lora = ConfigDict()
     config.lora.rank = 16  # (A)
@@ -47,6 +52,7 @@ def get_config(mode: str = "") -> ConfigDict:
     config.training.learning_rate = 1e-3
     config.training.clip_norm = 1.0
     config.training.weight_decay = 0.0
+    config.training.remat = False  # recompute layers in the backward: less memory, more time
     config.training.checkpoint_every = 50
 
     config.warm_start = ConfigDict()  # gen_v0: supervised, on secret programs

@@ -24,6 +24,10 @@ def get_config() -> ConfigDict:
     config.model.quantization = "int4:128"  # (A) 4 bit; (ours) groups of 128, symmetric
     config.model.dtype = "bfloat16"  # (ours)
 
+    config.mesh = ConfigDict()  # (ours) changes no result
+    config.mesh.data = 1  # (ours) slices of devices, each with the whole model and its share of the work
+    config.mesh.model = 1  # (ours) devices of a slice, among which the model is divided
+
     config.prompt = ConfigDict()
     config.prompt.description = True  # (ours) the language is described in the system message
     config.prompt.thinking = False  # (ours)
@@ -39,6 +43,7 @@ def get_config() -> ConfigDict:
     config.sampling.top_k = 0  # (ours)
     config.sampling.top_p = 1.0  # (ours)
     config.sampling.max_new_tokens = 192  # (ours) a program of four atoms takes about 60
+    config.sampling.int8_kv = False  # (ours)
 
     config.lora = ConfigDict()
     config.lora.rank = 16  # (A)
@@ -49,6 +54,7 @@ def get_config() -> ConfigDict:
     config.training.learning_rate = 2e-4  # (ours)
     config.training.clip_norm = 1.0  # (ours)
     config.training.weight_decay = 0.0  # (ours)
+    config.training.remat = True  # (ours) layers recomputed in the backward; changes no result
     config.training.checkpoint_every = 20  # (ours) changes no result
 
     config.warm_start = ConfigDict()  # (ours) supervised, on secret programs

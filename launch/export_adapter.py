@@ -32,7 +32,7 @@ def main(config: ConfigDict) -> None:
     if CHECKPOINT.value is None or OUT.value is None:
         raise UserError("--checkpoint or --out is missing: give both directories")
     adapter, metadata = load_adapter(Path(CHECKPOINT.value))
-    base = own_config(metadata, config.model.dir).model.dir
+    base = own_config(metadata, config).model.dir
     save_peft(Path(OUT.value), ModelConfig.from_dir(base), adapter, base)
     print(f"{metadata['name']}, an adapter of {base}: {OUT.value}")
 

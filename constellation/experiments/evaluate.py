@@ -48,7 +48,7 @@ def evaluate_checkpoint(
         adapter = load_peft(Path(checkpoint), ModelConfig.from_dir(config.model.dir))
     elif checkpoint != "none":
         adapter, metadata = load_adapter(Path(checkpoint))
-        name, config = metadata["name"], own_config(metadata, config.model.dir)
+        name, config = metadata["name"], own_config(metadata, config)
         if name == CRITIC:
             raise UserError(f"{checkpoint} is the critic's, which answers no task: give a generator's")
     tasks = trapdoor.make_bank(bank, config.tasks.bank_size, config.tasks.seed)
@@ -76,14 +76,15 @@ def evaluate_checkpoint(
         print(f"{value:>5} {cells[0]:>16} {cells[1]:>16}")
 
 
-def own_config(metadata: dict[str, Any], given: str) -> ConfigDict:
-    """The config a checkpoint was trained with; its base model may have moved to the directory `given`.
+def own_config(metadata: dict[str, Any], given: ConfigDict) -> ConfigDict:
+    """The config a checkpoint was trained with, on the mesh of `given`; its base model may lie there, too.
 
     Raises:
         UserError: the base model is in neither directory.
     """
     config, wanted = ConfigDict(metadata["config"]), metadata["model"]["hash"]
-    for directory in (config.model.dir, given):
+    config.mesh = given.mesh
+    for directory in (config.model.dir, given.model.dir):
         try:
             found = model_hash(directory, config.model.quantization, config.model.dtype)
         except UserError:  # no weights there
@@ -92,6 +93,6 @@ def own_config(metadata: dict[str, Any], given: str) -> ConfigDict:
             config.model.dir = directory
             return config
     raise UserError(
-        f"neither {config.model.dir} nor {given} holds the base model that {metadata['name']} was trained on "
+        f"neither {config.model.dir} nor {given.model.dir} holds the base model that {metadata['name']} was trained on "
         f"(hash {wanted[:12]}): give its directory as --config.model.dir"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ml_collections import ConfigDict
 
 from constellation.errors import UserError
+from constellation.model.mesh import make_mesh
 from constellation.model.model import Model, load_model
 from constellation.sampling import SamplingConfig
 from constellation.tasks import trapdoor
@@ -14,7 +15,7 @@ BASE, START = "theta0", "gen_v0"  # the pretrained model, and the generator afte
 CRITIC = "critic"
 RESTARTS = (BASE, START, "continue")
 AT_LEAST_ONE = (
-    "tasks.bank_size", "lora.rank", "training.batch_size", "training.checkpoint_every",
+    "mesh.data", "mesh.model", "tasks.bank_size", "lora.rank", "training.batch_size", "training.checkpoint_every",
     "warm_start.tasks", "warm_start.max_atoms", "warm_start.passes",
     "star.tasks", "star.samples", "star.max_atoms", "star.keep", "star.passes",
     "critic.tasks", "critic.samples", "critic.max_atoms", "critic.passes", "evaluation.resamples",
@@ -29,7 +30,8 @@ def load_base(config: ConfigDict) -> Model:
     """
     model, prompt = config.model, config.prompt
     system = trapdoor.DESCRIPTION if prompt.description else ""
-    return load_model(model.dir, model.quantization, model.dtype, system, prompt.thinking)
+    mesh = make_mesh(config.mesh.data, config.mesh.model)
+    return load_model(model.dir, model.quantization, model.dtype, system, prompt.thinking, mesh)
 
 
 def check(config: ConfigDict) -> None:

@@ -298,9 +298,11 @@ class StarStages:
             "prompt": config.prompt.to_dict(),
             "tasks": {"visible": config.tasks.visible, "split_seed": config.tasks.split_seed},
             "lora": config.lora,
-            # how often a checkpoint is written changes no result
+            # neither how often a checkpoint is written nor what is recomputed changes a result
             "training": {
-                name: config.training[name] for name in config.training if name != "checkpoint_every"
+                name: config.training[name]
+                for name in config.training
+                if name not in ("checkpoint_every", "remat")
             },
             **section,
         }

@@ -16,6 +16,7 @@ from constellation.evaluation.report import write_report
 from constellation.evaluation.study import AnalysisConfig, SetKey, StageSummary, StudyResults, TaskInfo
 from constellation.experiments.star_config import BASE, CRITIC, START, check
 from constellation.experiments.star_stages import BANKS, SAMPLES, SCORES, SUMMARY, TASKS, StarStages
+from constellation.model.mesh import make_mesh
 from constellation.model.model import check_model
 from constellation.progress import read_metrics
 from constellation.samples import SampleSet
@@ -32,7 +33,8 @@ def run(config: ConfigDict, workdir: str) -> Path:
             workdir is touched), or a workdir of another study.
     """
     check(config)
-    model_hash = check_model(config.model.dir, config.model.quantization, config.model.dtype)
+    mesh = make_mesh(config.mesh.data, config.mesh.model)
+    model_hash = check_model(config.model.dir, config.model.quantization, config.model.dtype, mesh)
     with Conductor(workdir) as conductor:
         return report(StarStages(config, conductor, model_hash))
 

@@ -119,13 +119,18 @@ def over_rows(function: Callable[..., Any], mesh: Mesh, reduce: bool) -> Callabl
         reduce: whether results are added up over the slices, or are rows themselves.
     """
 
+    if mesh.shape[DATA] == 1:
+        return function
+    # XLA's partitioner fails on what is left to it along an axis of one device.
+    divided = {DATA} if mesh.shape[MODEL] > 1 else {DATA, MODEL}
+
     def mapped(*args: Any) -> Any:
         @partial(
             jax.shard_map,
             mesh=mesh,
             in_specs=(*[REPLICATED] * (len(args) - 1), ROWS),
             out_specs=REPLICATED if reduce else ROWS,
-            axis_names={DATA},
+            axis_names=divided,
             check_vma=False,
         )
         def on_a_slice(*args: Any) -> Any:

@@ -1,23 +1,27 @@
 """What a model thinks of texts that are given: log p(text | prompt), and logits of what would follow.
 
-The primitives of the critic, of a likelihood selector and of pointwise mutual information.
+The primitives of the critic, of a likelihood selector and of pointwise mutual information. What all prompts
+of a call begin with is computed once, and the rows are divided among the slices of the model's mesh.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
 
 from constellation.errors import UserError
 from constellation.model import decoder
 from constellation.model.config import ModelConfig
 from constellation.model.lora import Adapter
+from constellation.model.mesh import DATA, REPLICATED, over_rows, replicate
 from constellation.model.model import Model
+from constellation.model.prefix import prefix_kv, shared_length
 
 TOKENS_A_BATCH = 8192
 LENGTH_STEP = 32  # row lengths are padded to multiples, so that few shapes are compiled
@@ -42,10 +46,11 @@ def log_prob(
         UserError: an empty prompt.
     """
     totals = [np.zeros(len(group)) for group in texts]
-    for batch, padded in _batches(prompts, texts):
+    fixed, prompts = _fixed(model, adapter, prompts)
+    for batch, padded in _batches(prompts, texts, model.mesh.shape[DATA]):
         source = _pad([[index for ends in row.predicts for index in ends[:-1]] for row in batch], padded)
         target = _pad([[id for text in row.texts for id in texts[row.prompt][text]] for row in batch], padded)
-        picked = np.asarray(_target_log_probs(model.config, model.params, adapter, padded, source, target))
+        picked = np.asarray(_target_log_probs(*fixed, (padded, source, target)))
         for row, values in zip(batch, picked, strict=False):  # the batch is padded with rows of no meaning
             owner = np.repeat(row.texts, [len(ends) - 1 for ends in row.predicts])
             np.add.at(totals[row.prompt], owner, values[: len(owner)].astype(np.float64))
@@ -71,14 +76,33 @@ def next_token_logits(
         UserError: an empty prompt.
     """
     result = [np.zeros((len(group), len(ids)), np.float32) for group in texts]
-    for batch, padded in _batches(prompts, texts):
+    fixed, prompts = _fixed(model, adapter, prompts)
+    for batch, padded in _batches(prompts, texts, model.mesh.shape[DATA]):
         source = _pad([[ends[-1] for ends in row.predicts] for row in batch], padded)
-        chosen = np.asarray(
-            _chosen_logits(model.config, model.params, adapter, padded, source, jnp.array(ids))
-        )
+        chosen = np.asarray(_chosen_logits(*fixed, np.array(ids), (padded, source)))
         for row, values in zip(batch, chosen, strict=False):
             result[row.prompt][row.texts] = values[: len(row.texts)]
     return result
+
+
+class _Static(NamedTuple):
+    """What the compiled functions depend on."""
+
+    config: ModelConfig
+    mesh: Mesh
+
+
+Fixed = tuple[_Static, decoder.Params, Adapter | None, decoder.KV | None]  # the KV of the shared prefix
+
+
+def _fixed(model: Model, adapter: Adapter | None, prompts: Sequence[Ids]) -> tuple[Fixed, list[Ids]]:
+    """The first arguments of the compiled functions, and the prompts behind what they share."""
+    shared = shared_length(prompts)
+    adapter, prefix = replicate(adapter, model.mesh), None
+    if shared:
+        prefix = prefix_kv(model.config, model.params, adapter, np.array(prompts[0][:shared], np.int32))
+    static = _Static(model.config, model.mesh)
+    return (static, model.params, adapter, prefix), [prompt[shared:] for prompt in prompts]
 
 
 class _Row(NamedTuple):
@@ -93,11 +117,11 @@ class _Row(NamedTuple):
 
 
 class _Padded(NamedTuple):
-    """Rows as arrays [B, T]; branch is -1 in padding."""
+    """Rows as int32 arrays [B, T]; branch is -1 in padding."""
 
-    tokens: jax.Array
-    positions: jax.Array
-    branch: jax.Array
+    tokens: Any
+    positions: Any
+    branch: Any
 
 
 def _rows(index: int, prompt: Ids, texts: Sequence[Ids]) -> Iterator[_Row]:
@@ -123,8 +147,10 @@ def _rows(index: int, prompt: Ids, texts: Sequence[Ids]) -> Iterator[_Row]:
         yield row
 
 
-def _batches(prompts: Sequence[Ids], texts: Sequence[Sequence[Ids]]) -> Iterator[tuple[list[_Row], _Padded]]:
-    """Rows of like length together, padded to one of few shapes."""
+def _batches(
+    prompts: Sequence[Ids], texts: Sequence[Sequence[Ids]], slices: int
+) -> Iterator[tuple[list[_Row], _Padded]]:
+    """Rows of like length together, padded to one of few shapes, a multiple of `slices` rows."""
     by_length: dict[int, list[_Row]] = {}
     for index, prompt in enumerate(prompts):
         for row in _rows(index, prompt, texts[index]):
@@ -133,19 +159,19 @@ def _batches(prompts: Sequence[Ids], texts: Sequence[Sequence[Ids]]) -> Iterator
         size = min(max(1, TOKENS_A_BATCH // length), _power_of_two(len(group)))
         for begin in range(0, len(group), size):
             batch = group[begin : begin + size]
-            arrays = np.zeros((3, size, length), np.int32)
+            arrays = np.zeros((3, -(-size // slices) * slices, length), np.int32)
             arrays[2] = -1
             for number, row in enumerate(batch):
                 arrays[:, number, : len(row.tokens)] = row.tokens, row.positions, row.branch
-            yield batch, _Padded(*map(jnp.asarray, arrays))
+            yield batch, _Padded(*arrays)
 
 
-def _pad(values: Sequence[Sequence[int]], rows: _Padded) -> jax.Array:
+def _pad(values: Sequence[Sequence[int]], rows: _Padded) -> np.ndarray:
     """Lists of unequal length, one for each row -> [B, A] with zeros behind."""
     array = np.zeros((len(rows.tokens), _power_of_two(max(map(len, values)))), np.int32)
     for row, value in zip(array, values, strict=False):
         row[: len(value)] = value
-    return jnp.asarray(array)
+    return array
 
 
 def _power_of_two(count: int) -> int:
@@ -154,41 +180,68 @@ def _power_of_two(count: int) -> int:
 
 @partial(jax.jit, static_argnums=0)
 def _target_log_probs(
-    config: ModelConfig,
+    static: _Static,
     params: decoder.Params,
     adapter: Adapter | None,
-    rows: _Padded,
-    source: jax.Array,
-    target: jax.Array,
+    prefix: decoder.KV | None,
+    rows: tuple[_Padded, jax.Array, jax.Array],
 ) -> jax.Array:
     """log p of target [B, A] by the hidden states at source [B, A]: float32 [B, A]."""
 
-    def one_row(row: tuple[jax.Array, jax.Array]) -> jax.Array:
-        hidden, target = row
-        scores = decoder.logits(config, params, hidden)  # [A, V]
-        return jnp.take_along_axis(scores, target[:, None], axis=1)[:, 0] - jax.nn.logsumexp(scores, axis=1)
+    def of_slice(
+        params: decoder.Params, adapter: Adapter | None, prefix: decoder.KV | None, rows: Any
+    ) -> jax.Array:
+        padded, source, target = rows
+        hidden = _hidden(static.config, params, adapter, prefix, padded, source)
 
-    # A row at a time: logits of a whole batch can be larger than the model.
-    return jax.lax.map(one_row, (_hidden(config, params, adapter, rows, source), target))
+        def one_row(row: tuple[jax.Array, jax.Array]) -> jax.Array:
+            hidden, target = row
+            scores = decoder.logits(static.config, params, hidden)  # [A, V]
+            picked = jnp.take_along_axis(scores, target[:, None], axis=1)[:, 0]
+            return picked - jax.nn.logsumexp(scores, axis=1)
+
+        # A row at a time: logits of a whole batch can be larger than the model.
+        return jax.lax.map(one_row, (hidden, target))
+
+    return _everywhere(static, over_rows(of_slice, static.mesh, reduce=False)(params, adapter, prefix, rows))
 
 
 @partial(jax.jit, static_argnums=0)
 def _chosen_logits(
-    config: ModelConfig,
+    static: _Static,
     params: decoder.Params,
     adapter: Adapter | None,
-    rows: _Padded,
-    source: jax.Array,
+    prefix: decoder.KV | None,
     ids: jax.Array,
+    rows: tuple[_Padded, jax.Array],
 ) -> jax.Array:
     """Logits of `ids` by the hidden states at source [B, A]: float32 [B, A, ids]."""
-    hidden = _hidden(config, params, adapter, rows, source)
-    return jax.lax.map(lambda row: decoder.logits(config, params, row)[:, ids], hidden)
+
+    def of_slice(
+        params: decoder.Params, adapter: Adapter | None, prefix: decoder.KV | None, ids: jax.Array, rows: Any
+    ) -> jax.Array:
+        hidden = _hidden(static.config, params, adapter, prefix, *rows)
+        return jax.lax.map(lambda row: decoder.logits(static.config, params, row)[:, ids], hidden)
+
+    return _everywhere(
+        static, over_rows(of_slice, static.mesh, reduce=False)(params, adapter, prefix, ids, rows)
+    )
 
 
 def _hidden(
-    config: ModelConfig, params: decoder.Params, adapter: Adapter | None, rows: _Padded, source: jax.Array
+    config: ModelConfig,
+    params: decoder.Params,
+    adapter: Adapter | None,
+    prefix: decoder.KV | None,
+    rows: _Padded,
+    source: jax.Array,
 ) -> jax.Array:
-    mask = decoder.branch_mask(rows.branch)
-    hidden = decoder.forward(config, params, adapter, rows.tokens, rows.positions, mask)
+    start = 0 if prefix is None else prefix.k.shape[-1]
+    mask, positions = decoder.branch_mask(rows.branch), rows.positions + start
+    hidden = decoder.forward(config, params, adapter, rows.tokens, positions, mask, prefix=prefix)
     return jnp.take_along_axis(hidden, source[..., None], axis=1)  # [B, A, D]
+
+
+def _everywhere(static: _Static, rows: jax.Array) -> jax.Array:
+    """Rows on every device, so that every process can read them."""
+    return jax.lax.with_sharding_constraint(rows, NamedSharding(static.mesh, REPLICATED))

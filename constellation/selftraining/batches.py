@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-MAX_WIDTH = 256  # a longer document is divided: attention costs the square of a row's width
+MAX_WIDTH = 256  # a longer document is divided, attention costing the square of a row's width ...
+PROMPTS_A_DOCUMENT = 2  # ... unless it is so many times its prompt or less, which every part would repeat
 WIDTH_STEP = 16  # widths, rows and targets are padded to multiples, so that few shapes are compiled
 ROW_STEP = 4
 TARGET_STEP = 32
@@ -66,7 +67,7 @@ class Batch(NamedTuple):
 def collate(examples: Sequence[TrainingExample]) -> Batch:
     """Packs examples into rows of one shape; neither packing nor padding changes loss or gradient.
 
-    Rows are as wide as the longest document. One that would exceed MAX_WIDTH is divided among its answers.
+    Rows are as wide as the longest document. A document that is too long is divided among its answers.
     """
     documents = [document for example in examples for document in _divide(example)]
     width = _padded(max(document.length for document in documents), WIDTH_STEP)
@@ -110,10 +111,11 @@ def _write(row: Batch, example: TrainingExample, number: int, start: int, filled
 
 
 def _divide(example: TrainingExample) -> list[TrainingExample]:
-    """Documents of at most MAX_WIDTH tokens if possible, each with the prompt and some of the answers."""
+    """Documents of limited length if possible, each with the prompt and some of the answers."""
     parts: list[TrainingExample] = []
+    longest = max(MAX_WIDTH, PROMPTS_A_DOCUMENT * len(example.prompt))
     for answer, first in zip(example.answers, example.loss_from, strict=True):
-        if parts and parts[-1].length + len(answer) <= MAX_WIDTH:
+        if parts and parts[-1].length + len(answer) <= longest:
             prompt, answers, firsts = parts.pop()
             parts.append(TrainingExample(prompt, (*answers, answer), (*firsts, first)))
         else:

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from constellation import checkpoints, keys
 from constellation.errors import UserError
 from constellation.model.lora import Adapter
+from constellation.model.mesh import replicate
 from constellation.model.model import Model
 from constellation.progress import Metrics, Progress
 from constellation.selftraining.batches import TrainingExample, collate, draw_batches
@@ -29,6 +30,7 @@ def finetune(
     address: tuple[int | str, ...],
     directory: Path,
     metadata: dict[str, Any],
+    micro_batch: int = 0,
 ) -> dict[str, int]:
     """Trains an adapter and leaves it, with its optimizer's state, in directory/adapter.
 
@@ -36,10 +38,11 @@ def finetune(
         adapter: where training starts.
         pool: the examples; an empty pool is legal and leaves the adapter as it is.
         updates: optimizer steps, a number fixed beforehand.
-        training: batch_size, learning_rate, clip_norm, weight_decay, checkpoint_every.
+        training: batch_size, learning_rate, clip_norm, weight_decay, remat, checkpoint_every.
         address: of the batches' draws: (seed, purpose, arm, replicate).
         directory: of the stage; a checkpoint found in it is continued.
         metadata: saved beside every checkpoint.
+        micro_batch: as for `make_update`.
 
     Returns:
         kept (answers in the pool), kept_tasks, updates, answer_tokens (tokens that carried loss).
@@ -56,7 +59,8 @@ def finetune(
     seed, *rest = address
     lengths = [example.length for example in pool]
     batches = draw_batches(lengths, updates, training.batch_size, keys.host_rng(int(seed), *rest))
-    update = make_update(model.config, optimizer)
+    adapter, opt_state = replicate((adapter, opt_state), model.mesh)
+    update = make_update(model.config, optimizer, model.mesh, micro_batch, training.remat)
     metadata = metadata | {"scale": adapter.scale, "address": list(address)}
     with (
         Metrics(directory / "metrics", resumed_from=done or None) as metrics,

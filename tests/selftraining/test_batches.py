@@ -45,6 +45,7 @@ def expected(examples: list[TrainingExample]) -> Counter[tuple[tuple[int, ...], 
 @pytest.mark.parametrize("max_width", [256, 30], ids=["whole", "divided"])
 def test_every_target_is_predicted_from_its_own_prompt_and_answer(max_width, monkeypatch) -> None:
     monkeypatch.setattr(batches, "MAX_WIDTH", max_width)
+    monkeypatch.setattr(batches, "PROMPTS_A_DOCUMENT", 1)
     rng = np.random.default_rng(0)
     examples = [
         example(rng, 9, 4),
@@ -59,6 +60,12 @@ def test_every_target_is_predicted_from_its_own_prompt_and_answer(max_width, mon
     assert batch.weight.sum() == sum(one.targets for one in examples)
     longest = max(one.length for one in examples) if max_width == 256 else 25 + 12
     assert longest <= batch.tokens.shape[1] < longest + batches.WIDTH_STEP
+
+
+def test_a_long_prompt_is_not_repeated_for_a_few_answers() -> None:
+    rng = np.random.default_rng(1)
+    batch = collate([example(rng, 300, 100, 100), example(rng, 300, 200, 200)])
+    assert batch.tokens.shape[1] == 512 and (batch.document[:, 0] == 0).sum() == 3
 
 
 def test_short_documents_share_rows() -> None:

@@ -22,7 +22,14 @@ from constellation.tasks.task import Example, Split
 from tests.tiny_study import write_tiny_model
 
 TRAINING = ConfigDict(
-    {"batch_size": 2, "learning_rate": 0.01, "clip_norm": 1.0, "weight_decay": 0.0, "checkpoint_every": 2}
+    {
+        "batch_size": 2,
+        "learning_rate": 0.01,
+        "clip_norm": 1.0,
+        "weight_decay": 0.0,
+        "remat": False,
+        "checkpoint_every": 2,
+    }
 )
 ADDRESS = (0, "batches", "test", 0)
 UPDATES = 5

@@ -1,0 +1,70 @@
+"""Run by test_mesh.py in processes of their own: samples, scores and an update on meshes of many devices."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+
+def results(data: int, model: int) -> dict[str, np.ndarray]:
+    from constellation import keys
+    from constellation.generator import sample
+    from constellation.model.decoder import init_params
+    from constellation.model.mesh import make_mesh, put, replicate
+    from constellation.model.model import Model
+    from constellation.model.quantize import quantize
+    from constellation.model.score import log_prob, next_token_logits
+    from constellation.sampling import SamplingConfig
+    from constellation.selftraining.batches import collate
+    from constellation.selftraining.update import make_update
+    from tests.selftraining.test_update import SHARED, examples
+    from tests.test_generator import CONFIG, SIZE, STOPS, make_adapter
+
+    mesh = make_mesh(data, model)
+    params = quantize(init_params(CONFIG, jax.random.key(1), std=0.25), "int4:16")
+    host: Any = jax.tree.map(np.asarray, params)
+    params = {name: put(name, leaf, mesh) for name, leaf in host.items() if name != "layers"}
+    params["layers"] = {name: put(f"layers/{name}", leaf, mesh) for name, leaf in host["layers"].items()}
+    base = Model(CONFIG, params, SimpleNamespace(size=SIZE), STOPS, "", Path(), mesh=mesh)  # type: ignore[arg-type]
+
+    rng = np.random.default_rng(0)
+    beginning = rng.integers(0, SIZE, 70).tolist()  # long enough to be shared
+    prompts = [beginning + rng.integers(0, SIZE, length).tolist() for length in (5, 30, 12, 9, 20)]
+    adapter, key = make_adapter(), keys.fold(0, "sampling", "v0", 0)
+    config = SamplingConfig(n=8, max_new_tokens=9)
+    drawn = sample(base, adapter, prompts, list("abcde"), key, config, rows=16)
+    texts = [[rng.integers(0, SIZE, 6).tolist() for _ in range(count)] for count in (3, 1, 2, 2, 4)]
+    scores = log_prob(base, adapter, prompts, texts)
+    answers = next_token_logits(base, adapter, prompts, texts, [1, 2])
+    batch = collate(examples(0, *SHARED))
+    batch = batch._replace(tokens=batch.tokens % CONFIG.vocab_size, target=batch.target % CONFIG.vocab_size)
+    optimizer = optax.sgd(1.0)
+    before = jax.tree.map(np.asarray, adapter.weights)
+    state = replicate((adapter, optimizer.init(adapter.weights)), mesh)
+    after, _, metrics = make_update(CONFIG, optimizer, mesh, micro_batch=2)(*state, params, batch)
+    change = jax.tree.map(lambda new, old: np.asarray(new) - old, after.weights, before)
+    return {
+        "ids": np.concatenate([one.ids for samples in drawn for one in samples]),
+        "lengths": np.array([len(one.ids) for samples in drawn for one in samples]),
+        "scores": np.concatenate(scores),
+        "answers": np.concatenate(answers),
+        "loss": np.asarray(metrics["loss"]),
+        "change": np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(change)]),
+    }
+
+
+if __name__ == "__main__":
+    out, meshes, processes, index, port = (json.loads(argument) for argument in sys.argv[1:])
+    if processes > 1:
+        jax.distributed.initialize(f"localhost:{port}", processes, index)
+    assert jax.process_count() == processes
+    for data, model in meshes:
+        print(data, model, flush=True)
+        np.savez(f"{out}/{data}x{model}_of_{processes}_{index}.npz", **results(data, model))  # type: ignore[arg-type]

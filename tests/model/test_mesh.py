@@ -1,0 +1,69 @@
+"""One, two, four and eight devices, in one process and in two, compute the same."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from constellation.errors import UserError
+from constellation.model.mesh import check_mesh, make_mesh
+from tests.test_generator import CONFIG
+
+ROOT = Path(__file__).parents[2]
+MESHES = (1, 1), (2, 1), (1, 2), (2, 2), (8, 1), (4, 2)
+
+
+def start(out: Path, meshes: tuple, devices: int, processes: int = 1, index: int = 0, port: int = 0):
+    arguments = [json.dumps(x) for x in (str(out), meshes, processes, index, port)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.model.on_mesh", *arguments],
+        cwd=ROOT,
+        env={"PATH": "", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"},
+    )
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What every mesh computed, alone and in two processes of two devices each."""
+    directory = tmp_path_factory.mktemp("meshes")
+    assert start(directory, MESHES, devices=8).wait() == 0
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    both = [start(directory, ((4, 1), (2, 2)), 2, 2, index, port) for index in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    return directory
+
+
+NAMES = [f"{data}x{model}_of_1_0" for data, model in MESHES[1:]]
+NAMES += [f"{mesh}_of_2_{index}" for mesh in ("4x1", "2x2") for index in range(2)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_equals_one_device(name: str, out: Path) -> None:
+    with np.load(out / "1x1_of_1_0.npz") as one, np.load(out / f"{name}.npz") as other:
+        # Rounding differs between meshes, and no draw here is decided by it.
+        np.testing.assert_array_equal(one["ids"], other["ids"])
+        np.testing.assert_array_equal(one["lengths"], other["lengths"])
+        for quantity in ("scores", "answers", "loss", "change"):
+            scale = np.abs(one[quantity]).max()
+            np.testing.assert_allclose(other[quantity], one[quantity], rtol=0, atol=1e-5 * scale)
+
+
+def test_what_cannot_be_divided_is_refused() -> None:
+    count = len(jax.devices())
+    with pytest.raises(UserError, match=rf"{count + 1} x 1 devices, and there are {count}"):
+        make_mesh(count + 1)
+
+    class Three:
+        shape = {"data": 1, "model": 3}
+
+    with pytest.raises(UserError, match=r"mesh\.model = 3 does not divide the model's 2 key/value heads"):
+        check_mesh(CONFIG, Three())  # type: ignore[arg-type]

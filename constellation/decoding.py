@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -181,12 +181,12 @@ def _append_chunk(suffix: KV, recent: KV, lengths: jax.Array) -> KV:
     position = jnp.arange(suffix.k.shape[-1])
     here = [position == lengths[..., None] + index for index in range(CHUNK)]  # [G, W, S] each
 
-    def keys(suffix: jax.Array, recent: jax.Array) -> jax.Array:
+    def keys(suffix: Any, recent: Any) -> Any:
         for index, at in enumerate(here):
             suffix = jnp.where(at[:, :, None, None, :], recent[..., index, None], suffix)
         return suffix
 
-    def values(suffix: jax.Array, recent: jax.Array) -> jax.Array:
+    def values(suffix: Any, recent: Any) -> Any:
         for index, at in enumerate(here):
             suffix = jnp.where(at[:, :, None, :, None], recent[..., None, index, :], suffix)
         return suffix

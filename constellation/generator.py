@@ -91,8 +91,9 @@ def sample(
     parts: dict[int, list[_Batch]] = {}
     with contextlib.ExitStack() as stack:
         for index, devices in local_slices(model.mesh):
-            state = on_slice((model.params, everywhere), model.mesh, devices)
-            fixed = fix(model, config, devices, *state, prompts[0][:shared] if shared else (), key)
+            params, own_adapter = on_slice((model.params, everywhere), model.mesh, devices)
+            beginning = prompts[0][:shared] if shared else ()
+            fixed = fix(model, config, devices, params, own_adapter, beginning, key)
             # Computations that one thread starts run one after the other on a CPU, so every stream has its
             # own; but those of several devices that communicate have to start in one order.
             threads = ThreadPoolExecutor(1 if devices.shape[MODEL] > 1 else streams)
@@ -193,9 +194,9 @@ class _Batch:
         """Runs `extend` to its end, for the tasks of the slots."""
         job = self.job
         lengths, words, samples = job.lengths[task], job.words[task], job.samples[self.sample]
-        drawn, suffix = extend(
-            *self.fixed, self.prompt, lengths, suffix, words, samples, self.count, self.last
-        )
+        # Copies: a slice's second device may still read these when the first has returned its tokens.
+        count, last = self.count.copy(), self.last.copy()
+        drawn, suffix = extend(*self.fixed, self.prompt, lengths, suffix, words, samples, count, last)
         return np.asarray(drawn), suffix
 
     def _prefill(self) -> Iterator[_Prompt]:

@@ -312,7 +312,8 @@ def test_prompts_are_prefilled_once_and_never_copied_per_sample(monkeypatch: pyt
         return begin(*args)
 
     def keeping(*args: Any) -> Any:
-        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), args[1:4] + args[5:8])
+        arrays = args[1:4] + args[5:8]
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), arrays)
         arguments.append((args[0], *shapes[:3], args[4], *shapes[3:], *args[8:]))
         return extend(*args)
 

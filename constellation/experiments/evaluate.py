@@ -93,6 +93,6 @@ def own_config(metadata: dict[str, Any], given: ConfigDict) -> ConfigDict:
             config.model.dir = directory
             return config
     raise UserError(
-        f"neither {config.model.dir} nor {given.model.dir} holds the base model that {metadata['name']} was trained on "
-        f"(hash {wanted[:12]}): give its directory as --config.model.dir"
+        f"neither {config.model.dir} nor {given.model.dir} holds the base model that {metadata['name']} was "
+        f"trained on (hash {wanted[:12]}): give its directory as --config.model.dir"
     )

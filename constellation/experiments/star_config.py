@@ -15,7 +15,8 @@ BASE, START = "theta0", "gen_v0"  # the pretrained model, and the generator afte
 CRITIC = "critic"
 RESTARTS = (BASE, START, "continue")
 AT_LEAST_ONE = (
-    "mesh.data", "mesh.model", "tasks.bank_size", "lora.rank", "training.batch_size", "training.checkpoint_every",
+    "mesh.data", "mesh.model", "tasks.bank_size", "lora.rank", "training.batch_size",
+    "training.checkpoint_every",
     "warm_start.tasks", "warm_start.max_atoms", "warm_start.passes",
     "star.tasks", "star.samples", "star.max_atoms", "star.keep", "star.passes",
     "critic.tasks", "critic.samples", "critic.max_atoms", "critic.passes", "evaluation.resamples",

@@ -104,6 +104,7 @@ def on_slice(tree: Any, mesh: Mesh, slice: Mesh) -> Any:
     devices = set(slice.devices.flat)
 
     def one(leaf: jax.Array) -> jax.Array:
+        assert isinstance(leaf.sharding, NamedSharding)
         shards = [shard.data for shard in leaf.addressable_shards if shard.device in devices]
         sharding = NamedSharding(slice, leaf.sharding.spec)
         return jax.make_array_from_single_device_arrays(leaf.shape, sharding, shards)

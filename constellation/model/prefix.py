@@ -17,7 +17,7 @@ WORTHWHILE = 64  # tokens; fewer cost less than one more piece of attention
 
 
 def shared_length(prompts: Sequence[Sequence[int] | np.ndarray]) -> int:
-    """How many ids all prompts begin with, leaving each one of its own at least; 0 where it is not worth it."""
+    """How many ids all prompts begin with, leaving each one of its own; 0 where it is not worthwhile."""
     if len(prompts) < 2 or min(map(len, prompts)) == 0:
         return 0
     # All prompts share what the least and the greatest of them share.

@@ -47,8 +47,9 @@ def results(data: int, model: int) -> dict[str, np.ndarray]:
     batch = batch._replace(tokens=batch.tokens % CONFIG.vocab_size, target=batch.target % CONFIG.vocab_size)
     optimizer = optax.sgd(1.0)
     before = jax.tree.map(np.asarray, adapter.weights)
-    state = replicate((adapter, optimizer.init(adapter.weights)), mesh)
-    after, _, metrics = make_update(CONFIG, optimizer, mesh, micro_batch=2)(*state, params, batch)
+    adapter, opt_state = replicate((adapter, optimizer.init(adapter.weights)), mesh)
+    update = make_update(CONFIG, optimizer, mesh, micro_batch=2)
+    after, _, metrics = update(adapter, opt_state, params, batch)
     change = jax.tree.map(lambda new, old: np.asarray(new) - old, after.weights, before)
     return {
         "ids": np.concatenate([one.ids for samples in drawn for one in samples]),
@@ -66,5 +67,4 @@ if __name__ == "__main__":
         jax.distributed.initialize(f"localhost:{port}", processes, index)
     assert jax.process_count() == processes
     for data, model in meshes:
-        print(data, model, flush=True)
         np.savez(f"{out}/{data}x{model}_of_{processes}_{index}.npz", **results(data, model))  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from constellation.benchmarks.limits import least_seconds
 from constellation.errors import UserError
@@ -86,7 +87,7 @@ def _measured(projections: str, shape: tuple[int, int], group: int, rows: int, r
     (out_features, in_features), platform, dtype = shape, jax.default_backend(), activation_dtype()
     layers = layers_of(out_features * in_features, platform)
     qvalue, scale = random_weights(layers, out_features, in_features, group, dtype)
-    x = jax.random.normal(jax.random.key(1), (rows, in_features), dtype)
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(rows, in_features)), dtype)
     ways = [way for way in WAYS if platform == "gpu" or way is not pallas]
     runs = [products(way, x, qvalue, scale) for way in ways]
     measured = least_seconds(*runs, repeats=repeats)
@@ -117,8 +118,9 @@ def random_weights(
 ) -> tuple[jax.Array, jax.Array]:
     """qvalue [layers, out, in / group, group] int4 and scale [layers, out, in / group, 1] of `dtype`."""
     shape = layers, out_features, in_features // group, group
-    qvalue = jax.random.randint(jax.random.key(0), shape, -7, 8, jnp.int8).astype(jnp.int4)
-    return qvalue, jax.random.uniform(jax.random.key(2), (*shape[:-1], 1), dtype, 0.5, 1.5)
+    rng = np.random.default_rng(0)
+    qvalue = rng.integers(-7, 8, shape, np.int8)
+    return jnp.asarray(qvalue, jnp.int4), jnp.asarray(rng.uniform(0.5, 1.5, (*shape[:-1], 1)), dtype)
 
 
 def products(way: Way, x: jax.Array, qvalue: jax.Array, scale: jax.Array) -> Callable[[], jax.Array]:

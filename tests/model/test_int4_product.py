@@ -14,6 +14,7 @@ import pytest
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from constellation.model import int4_product as module
+from constellation.model.decoder import Params, decode_step
 from constellation.model.int4_product import (
     Way,
     blocks,
@@ -24,6 +25,8 @@ from constellation.model.int4_product import (
     pallas,
     per_channel,
 )
+from constellation.model.quantize import quantize
+from tests.model.tiny import CONFIG, params_and_adapter
 from tests.tiny_study import ROOT
 
 interpreted = functools.wraps(pallas)(functools.partial(pallas, interpret=True))
@@ -198,6 +201,20 @@ def test_the_kernel_lowers_to_triton(rows: int, dtype: jax.typing.DTypeLike) -> 
     )
     lowered = jax.jit(pallas).trace(x, qvalue, scale).lower(lowering_platforms=("cuda",)).as_text()
     assert lowered.count("__gpu$xla.gpu.triton") == 1
+
+
+def test_a_decoding_step_is_a_kernel_a_projection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For all samples of all tasks, once in the body of the scan over layers."""
+    monkeypatch.setattr(module, "choose", lambda *_: pallas)
+    params = jax.eval_shape(lambda: quantize(params_and_adapter()[0], "int4:16"))
+
+    def step(params: Params, token: jax.Array) -> jax.Array:
+        return decode_step(CONFIG, params, None, token, jnp.int32(0), [])[0]
+
+    over_samples = jax.vmap(jax.vmap(step, (None, 0)), (None, 0))
+    tokens = jax.ShapeDtypeStruct((3, 5), jnp.int32)
+    lowered = jax.jit(over_samples).trace(params, tokens).lower(lowering_platforms=("cuda",))
+    assert lowered.as_text().count("__gpu$xla.gpu.triton") == 7
 
 
 def test_the_blocks_fit_the_shape() -> None:

@@ -78,21 +78,23 @@ def choose(
 ) -> Way:
     """The way for x [rows, in] of `dtype` and a weight [out, in], on "cpu", "gpu" or "tpu".
 
-    CPU: measured. GPU: reasoned, not measured; `python -m launch.benchmark --part=int4_product` measures it.
-    For each weight, in bfloat16, `dequantised` moves 4.5 bytes: 0.5 packed, then 2 dense, written and read
-    again. The kernel moves 1.5: of a layer in a stack XLA first makes a copy, since it cannot fuse the slice.
-    `groupwise` moves 0.5, where XLA fuses the conversion, and 8 * rows / group of partial sums. cuBLAS may
-    multiply twice as fast as the kernel: at 165 TFLOP/s for each TB/s, about what an RTX 4090, an A100 and an
-    H200 have, the kernel loses above some 370 rows. The scales of outputs always fuse into XLA's product.
+    CPU: measured. GPU: not measured, but reasoned from what XLA makes of a scan over layers when it compiles
+    for an H100; `python -m launch.benchmark --part=int4_product` measures it. Bytes moved for each weight, in
+    bfloat16: `dequantised` 4.5, of which 0.5 packed and 2 dense, written and read again; the kernel 1.5, as a
+    layer's slice of the stack is copied first, which XLA can fuse into its own kernels only; `groupwise` 1.5,
+    too, and 8 * rows / group of partial sums, but 0.5 for one row, where all is one fused reduction. Of
+    operations cuBLAS may do twice as many a second as the kernel: at 165 TFLOP/s for each TB/s, about what an
+    RTX 4090, an A100 and an H200 have, the kernel loses above some 370 rows. `per_channel` dequantises inside
+    XLA's product and needs no partial sums.
     """
-    if platform != "gpu":  # CPU: `groupwise` takes longer at almost every shape, often twice as long
+    if platform != "gpu":  # CPU: `groupwise` takes longer at almost every shape, often several times as long
         return dequantised
     if group == in_features:
         return per_channel
     # In float32, without tensor cores, the kernel's tiles do not fit the registers.
-    if rows <= 256 and tile_of(group) >= SMALLEST_TILE and jnp.dtype(dtype).itemsize == 2:
+    if 1 < rows <= 256 and tile_of(group) >= SMALLEST_TILE and jnp.dtype(dtype).itemsize == 2:
         return pallas
-    return groupwise if 2 * rows <= group else dequantised
+    return groupwise if rows == 1 or 8 * rows <= 3 * group else dequantised  # 1.5 + 8 * rows / group <= 4.5
 
 
 def dequantise(qvalue: jax.Array, scale: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:

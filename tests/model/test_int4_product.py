@@ -230,6 +230,7 @@ def test_the_choice() -> None:
         assert choose(rows, 2560, 2560, 2560, bfloat16, "gpu") is per_channel
     assert choose(64, 2560, 2560, 128, bfloat16, "gpu") is pallas
     assert choose(2048, 2560, 2560, 128, bfloat16, "gpu") is dequantised
-    assert choose(64, 2560, 2560, 128, float32, "gpu") is groupwise
-    assert choose(65, 2560, 2560, 128, float32, "gpu") is dequantised
+    assert choose(1, 2560, 2560, 128, bfloat16, "gpu") is groupwise
+    assert choose(48, 2560, 2560, 128, float32, "gpu") is groupwise
+    assert choose(49, 2560, 2560, 128, float32, "gpu") is dequantised
     assert choose(1, 2560, 2560, 24, bfloat16, "gpu") is groupwise

@@ -80,21 +80,22 @@ def choose(
 
     CPU: measured. GPU: not measured, but reasoned from what XLA makes of a scan over layers when it compiles
     for an H100; `python -m launch.benchmark --part=int4_product` measures it. Bytes moved for each weight, in
-    bfloat16: `dequantised` 4.5, of which 0.5 packed and 2 dense, written and read again; the kernel 1.5, as a
-    layer's slice of the stack is copied first, which XLA can fuse into its own kernels only; `groupwise` 1.5,
-    too, and 8 * rows / group of partial sums, but 0.5 for one row, where all is one fused reduction. Of
-    operations cuBLAS may do twice as many a second as the kernel: at 165 TFLOP/s for each TB/s, about what an
-    RTX 4090, an A100 and an H200 have, the kernel loses above some 370 rows. `per_channel` dequantises inside
-    XLA's product and needs no partial sums.
+    bfloat16: `dequantised` 4.5, of which 0.5 packed and 2 dense, written and read again, but 0.5 in all for
+    one row, where XLA fuses everything into a reduction; the kernel 1.5, as a layer's slice of the stack is
+    copied first; `groupwise` 1.5 and 8 * rows / group of partial sums. Of operations cuBLAS may do twice
+    as many a second as the kernel: at 165 TFLOP/s for each TB/s, about what an RTX 4090, an A100 and an H200
+    have, the kernel loses above some 370 rows. `per_channel` dequantises inside XLA's product and has no
+    partial sums.
     """
-    if platform != "gpu":  # CPU: `groupwise` takes longer at almost every shape, often several times as long
+    # On a CPU `groupwise` takes longer at almost every shape, often several times as long.
+    if platform != "gpu" or rows == 1:
         return dequantised
     if group == in_features:
         return per_channel
     # In float32, without tensor cores, the kernel's tiles do not fit the registers.
-    if 1 < rows <= 256 and tile_of(group) >= SMALLEST_TILE and jnp.dtype(dtype).itemsize == 2:
+    if rows <= 256 and tile_of(group) >= SMALLEST_TILE and jnp.dtype(dtype).itemsize == 2:
         return pallas
-    return groupwise if rows == 1 or 8 * rows <= 3 * group else dequantised  # 1.5 + 8 * rows / group <= 4.5
+    return groupwise if 8 * rows <= 3 * group else dequantised  # 1.5 + 8 * rows / group <= 4.5
 
 
 def dequantise(qvalue: jax.Array, scale: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:

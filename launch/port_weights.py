@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MODEL_DIR = flags.DEFINE_string("model_dir", None, "Hugging Face directory")
 OUT = flags.DEFINE_string("out", None, "directory to write")
 QUANTIZATION = flags.DEFINE_string(
-    "quantization", "int4:128", "'' (dense) or int4:<group>[:clip][:int8_embedding]"
+    "quantization", "int4:128", "'' (dense) or int4:<group or channel>[:clip][:int8_embedding]"
 )
 DTYPE = flags.DEFINE_enum("dtype", "bfloat16", ["bfloat16", "float32"], "of norms, embedding and scales")
 

@@ -14,9 +14,13 @@ def run(model_dir: str, parts: Sequence[str], group: int) -> None:
     """Measures the parts in turn and prints them; `group` is of the quantisation."""
     if "quantization" in parts:
         _print_quantization(model_dir, group)
+    if "int4_product" in parts:
+        _print_int4_product(model_dir, group)
     if "tasks" in parts:
         _print_tasks()
     if "sampling" in parts or "update" in parts:
+        from constellation.benchmarks.limits import matmul_peak
+
         peak = matmul_peak()
         print(f"\nmatmul peak, float32: {peak / 1e9:.0f} GFLOP/s")
     if "sampling" in parts:
@@ -42,22 +46,6 @@ def run(model_dir: str, parts: Sequence[str], group: int) -> None:
                 print(f"{update.name:44} {speed} {ratio:8.1f}x {share:8.1%}")
 
 
-def matmul_peak(size: int = 2048, repeats: int = 10) -> float:
-    """Floating-point operations a second of XLA's best square float32 product."""
-    import jax
-    import jax.numpy as jnp
-
-    matrix = jnp.ones((size, size))
-    product = jax.jit(jnp.matmul)
-    product(matrix, matrix).block_until_ready()
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.perf_counter()
-        product(matrix, matrix).block_until_ready()
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
-
-
 def _print_quantization(model_dir: str, group: int) -> None:
     from constellation.benchmarks.quantization import quantization_benchmark
 
@@ -71,6 +59,31 @@ def _print_quantization(model_dir: str, group: int) -> None:
     for row in rows:
         kl = "" if row.kl is None else f"{row.kl:10.5f}"
         print(f"{row.name:16}" + "".join(f"{row.errors[kind]:10.4f}" for kind in kinds) + kl)
+
+
+def _print_int4_product(model_dir: str, group: int) -> None:
+    import jax
+
+    from constellation.benchmarks.int4_product import WAYS, activation_dtype, int4_product_benchmark
+    from constellation.benchmarks.limits import matmul_peak, memory_bandwidth
+
+    dtype, platform = activation_dtype(), jax.default_backend()
+    bandwidth, peak = memory_bandwidth(), matmul_peak(dtype)
+    rows = int4_product_benchmark(model_dir, group)
+    names = [way.__name__ for way in WAYS]
+    print(f"\nint4 products, groups of {group}, {dtype.name} on {platform}: microseconds of one")
+    print(f"memory: packed weight, scales, x and y at {bandwidth / 1e9:.0f} GB/s")
+    print(f"operations: at the matmul peak, {peak / 1e9:.0f} GFLOP/s")
+    print("per_channel: with one scale an output, and a choice only for weights that are stored so")
+    if platform != "gpu":
+        print("pallas: not timed, as it compiles for a GPU only; interpreted, it shows nothing of its speed")
+    columns = "".join(f"{name:>12}" for name in [*names, "memory", "operations"])
+    print(f"{'':20}{'out x in':>13}{'rows':>6}{columns}  {'chosen':12}fastest")
+    for row in rows:
+        times = [*(row.seconds.get(name) for name in names), row.bytes / bandwidth, row.operations / peak]
+        cells = "".join(f"{'-' if time is None else format(1e6 * time, ',.1f'):>12}" for time in times)
+        shape = f"{row.out_features} x {row.in_features}"
+        print(f"{row.projections:20}{shape:>13}{row.rows:6}{cells}  {row.chosen:12}{row.fastest}")
 
 
 def _print_tasks() -> None:

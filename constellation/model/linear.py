@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
 from aqt.jax.v2.aqt_tensor import QTensor
+
+from constellation.model.int4_product import dequantise, int4_product
 
 Weight: TypeAlias = jax.Array | QTensor
 
@@ -27,7 +28,10 @@ def linear(
     Returns:
         [..., out] in the dtype of x.
     """
-    y = _int4_product(x, weight) if isinstance(weight, QTensor) else _product(x, weight.astype(x.dtype))
+    if isinstance(weight, QTensor):
+        y = int4_product(x, weight.qvalue, weight.scale[0])
+    else:
+        y = _product(x, weight.astype(x.dtype))
     if lora is not None:
         low = _product(x, lora["a"].astype(x.dtype))  # [..., rank]
         y += scale * _product(low, lora["b"].astype(x.dtype))
@@ -52,13 +56,7 @@ def dense(weight: Weight, dtype: jax.typing.DTypeLike) -> jax.Array:
     """The weight as a plain [..., out, in] array; the groups of a QTensor are multiplied by their scales."""
     if not isinstance(weight, QTensor):
         return weight.astype(dtype)
-    groups = weight.qvalue.astype(dtype) * weight.scale[0].astype(dtype)  # [..., out, in / group, group]
-    return groups.reshape(*groups.shape[:-2], -1)
-
-
-@functools.partial(jax.checkpoint, prevent_cse=False)  # so the backward, too, holds one dequantised layer
-def _int4_product(x: jax.Array, weight: QTensor) -> jax.Array:
-    return _product(x, dense(weight, x.dtype))
+    return dequantise(weight.qvalue, weight.scale[0], dtype)
 
 
 @jax.custom_vjp

@@ -101,7 +101,7 @@ def check_weights(directory: str | Path, config: ModelConfig, quantization: str 
     """
     how = Quantization.parse(quantization)
     _checked(Path(directory), config)
-    for shape in projection_shapes(config).values() if how.group else ():
+    for shape in projection_shapes(config).values() if how.group is not None else ():
         jax.eval_shape(lambda weight: quantize_weight(weight, how), jax.ShapeDtypeStruct(shape, jnp.float32))
 
 

@@ -24,14 +24,14 @@ from constellation.model.linear import dense
 
 # Tried beside 1, where AQT puts a group's largest weight at 7.5 steps and rounds it to 7; at 15/14 it is met.
 CLIPPING_RATIOS = (15 / 14, 1.035, 0.97, 0.94, 0.91, 0.88, 0.84, 0.8)
-_SPELLING = re.compile(r"int4:([1-9]\d*)(:clip)?(:int8_embedding)?")
+_SPELLING = re.compile(r"int4:([1-9]\d*|channel)(:clip)?(:int8_embedding)?")
 
 
 @dataclasses.dataclass(frozen=True)
 class Quantization:
     """What `model.quantization` says; the default is dense weights.
 
-    group: inputs of an output that share an int4 scale; None for dense projections.
+    group: inputs of an output that share an int4 scale, 0 for all of them; None for dense projections.
     clip: whether the scale of each group is the one, of a few clipping ratios, with the least squared error.
     int8_embedding: whether the embedding (and an untied head) is int8, with a scale a token.
     """
@@ -42,7 +42,7 @@ class Quantization:
 
     @classmethod
     def parse(cls, text: str) -> Quantization:
-        """ "" (dense) or "int4:<group>[:clip][:int8_embedding]".
+        """ "" (dense) or "int4:<group>[:clip][:int8_embedding]", with "channel" for a group of all inputs.
 
         Raises:
             UserError: any other text.
@@ -55,7 +55,7 @@ class Quantization:
                 f"model.quantization = {text!r}: use '' (dense) or int4:<group>[:clip][:int8_embedding], "
                 "as int4:32"
             )
-        return cls(int(match[1]), bool(match[2]), bool(match[3]))
+        return cls(0 if match[1] == "channel" else int(match[1]), bool(match[2]), bool(match[3]))
 
 
 class Nibbles(NamedTuple):
@@ -108,8 +108,8 @@ def quantize_weight(weight: jax.Array, how: Quantization) -> QTensor:
         UserError: `group` does not divide `in`.
     """
     out_features, in_features = weight.shape
-    group = how.group
-    assert group is not None
+    assert how.group is not None
+    group = how.group or in_features
     if in_features % group:
         raise UserError(
             f"model.quantization: groups of {group} do not divide a weight of {in_features} inputs: "

@@ -122,6 +122,17 @@ def test_an_unknown_quantisation(spec: str) -> None:
         quantize({}, spec)
 
 
+def test_a_channel_is_a_group_of_all_inputs() -> None:
+    weight = weights()[0]
+    how = Quantization.parse("int4:channel:clip")
+    assert how == Quantization(0, clip=True)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        quantize_weight(weight, how),
+        quantize_weight(weight, Quantization(64, clip=True)),
+    )
+
+
 def test_a_group_that_does_not_divide() -> None:
     with pytest.raises(UserError, match="groups of 48"):
         quantize_weight(weights()[0], Quantization(48))

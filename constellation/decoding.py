@@ -15,7 +15,7 @@ from constellation.model.config import ModelConfig
 from constellation.model.decoder import KV, Params, append, decode_step, int8_kv, logits, prefill
 from constellation.model.linear import dense
 from constellation.model.lora import Adapter, projection_shapes
-from constellation.model.mesh import MODEL
+from constellation.model.mesh import MODEL, dividing
 from constellation.model.model import Model
 from constellation.model.prefix import prefix_kv
 from constellation.sampling import SamplingConfig, scores
@@ -81,13 +81,17 @@ def begin(
     positions = jnp.broadcast_to(jnp.arange(prompts.shape[1]), prompts.shape)
     causal = positions[:, :, None] >= positions[:, None]
     mask = causal & (positions < lengths[:, None])[:, None]  # [P, T, T]
-    hidden, kv = prefill(static.config, params, adapter, prompts, _length(prefix) + positions, mask, prefix)
+    positions += _length(prefix)
+    with dividing(static.devices):
+        hidden, kv = prefill(static.config, params, adapter, prompts, positions, mask, prefix)
     last = jnp.take_along_axis(hidden, lengths[:, None, None] - 1, axis=1)[:, 0]  # [P, D]
     after = logits(static.config, params, last)[:, : static.vocabulary]
     over_samples = jax.vmap(draw, (None, None, None, 0, None, None))
-    over_tasks = jax.vmap(over_samples, (0, None, 0, None, None, None))
-    kv = int8_kv(kv) if static.sampling.int8_kv else kv
-    return kv, over_tasks(after, key, words, samples, jnp.int32(0), static.sampling)
+    # A prompt at a time: the noise of all, [P, n, V], can be larger than the model.
+    first = jax.lax.map(
+        lambda of: over_samples(of[0], key, of[1], samples, jnp.int32(0), static.sampling), (after, words)
+    )
+    return int8_kv(kv) if static.sampling.int8_kv else kv, first
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnames="suffix")
@@ -147,7 +151,8 @@ def extend(
         return (token, append(recent, new, index)), token
 
     recent = _zeros(static.config, tokens.shape, CHUNK, params["norm"].dtype)
-    (_, recent), drawn = jax.lax.scan(one, (tokens, recent), jnp.arange(CHUNK))
+    with dividing(static.devices):
+        (_, recent), drawn = jax.lax.scan(one, (tokens, recent), jnp.arange(CHUNK))
     suffix = _append_chunk(suffix, int8_kv(recent) if static.sampling.int8_kv else recent, counts - 1)
     # Where it lay before, or it could not be overwritten.
     suffix = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, _by_head(static, x)), suffix)

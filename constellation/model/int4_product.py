@@ -17,6 +17,8 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
+from constellation.model.mesh import is_divided
+
 Way: TypeAlias = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]  # (x, qvalue, scale) -> y
 
 SMALLEST_TILE, LARGEST_TILE = 16, 128  # of Triton's dot: below 16 it has no tensor core instruction
@@ -58,7 +60,8 @@ int4_product.defvjp(_forward, _backward)
 def _over_rows(x: jax.Array, qvalue: jax.Array, scale: jax.Array) -> jax.Array:
     out_features, groups, group = qvalue.shape
     rows = math.prod(x.shape[:-1])
-    way = choose(rows, out_features, groups * group, group, x.dtype, jax.default_backend())
+    platform = "divided" if is_divided() else jax.default_backend()
+    way = choose(rows, out_features, groups * group, group, x.dtype, platform)
     return way(x, qvalue, scale)
 
 
@@ -76,7 +79,9 @@ def _over_more_rows(
 def choose(
     rows: int, out_features: int, in_features: int, group: int, dtype: jax.typing.DTypeLike, platform: str
 ) -> Way:
-    """The way for x [rows, in] of `dtype` and a weight [out, in], on "cpu", "gpu" or "tpu".
+    """The way for x [rows, in] of `dtype` and a weight [out, in], on "cpu", "gpu" or "tpu", or "divided".
+
+    Of weights that are divided among devices XLA can only partition what it compiles itself: no kernel.
 
     CPU: measured. GPU: not measured, but reasoned from what XLA makes of a scan over layers when it compiles
     for an H100; `python -m launch.benchmark --part=int4_product` measures it. Bytes moved for each weight, in

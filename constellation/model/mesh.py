@@ -7,6 +7,7 @@ vocabulary (1909.08053, section 3); XLA's partitioner adds the communication.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -112,6 +113,16 @@ def on_slice(tree: Any, mesh: Mesh, slice: Mesh) -> Any:
     return jax.tree.map(one, tree)
 
 
+def is_divided() -> bool:
+    """Whether what is being traced works on weights divided along `model`; see `dividing`."""
+    return jax.sharding.get_abstract_mesh().shape.get(MODEL, 1) > 1
+
+
+def dividing(mesh: Mesh) -> contextlib.AbstractContextManager[Any]:
+    """Within it, what is traced knows of the mesh."""
+    return jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
+
+
 def over_rows(function: Callable[..., Any], mesh: Mesh, reduce: bool) -> Callable[..., Any]:
     """`function`, whose last argument has rows, run by every slice on its share of them.
 
@@ -121,7 +132,12 @@ def over_rows(function: Callable[..., Any], mesh: Mesh, reduce: bool) -> Callabl
     """
 
     if mesh.shape[DATA] == 1:
-        return function
+
+        def whole(*args: Any) -> Any:
+            with dividing(mesh):
+                return function(*args)
+
+        return whole
     # XLA's partitioner fails on what is left to it along an axis of one device.
     divided = {DATA} if mesh.shape[MODEL] > 1 else {DATA, MODEL}
 

@@ -12,39 +12,58 @@ import jax
 import numpy as np
 import optax
 
+from constellation import keys
+from constellation.generator import sample
+from constellation.model.config import ModelConfig
+from constellation.model.decoder import init_params
+from constellation.model.lora import init_adapter
+from constellation.model.mesh import make_mesh, put, replicate
+from constellation.model.model import Model
+from constellation.model.quantize import quantize
+from constellation.model.score import log_prob, next_token_logits
+from constellation.sampling import SamplingConfig
+from constellation.selftraining.batches import TrainingExample, collate
+from constellation.selftraining.update import make_update
+
+SIZE = 37  # ids that the tokenizer knows
+CONFIG = ModelConfig(
+    vocab_size=40,
+    hidden_size=32,
+    intermediate_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=16,
+    rms_norm_eps=1e-6,
+    rope_theta=10000.0,
+    tie_word_embeddings=True,
+)
+
 
 def results(data: int, model: int) -> dict[str, np.ndarray]:
-    from constellation import keys
-    from constellation.generator import sample
-    from constellation.model.decoder import init_params
-    from constellation.model.mesh import make_mesh, put, replicate
-    from constellation.model.model import Model
-    from constellation.model.quantize import quantize
-    from constellation.model.score import log_prob, next_token_logits
-    from constellation.sampling import SamplingConfig
-    from constellation.selftraining.batches import collate
-    from constellation.selftraining.update import make_update
-    from tests.selftraining.test_update import SHARED, examples
-    from tests.test_generator import CONFIG, SIZE, STOPS, make_adapter
-
     mesh = make_mesh(data, model)
     params = quantize(init_params(CONFIG, jax.random.key(1), std=0.25), "int4:16")
     host: Any = jax.tree.map(np.asarray, params)
     params = {name: put(name, leaf, mesh) for name, leaf in host.items() if name != "layers"}
     params["layers"] = {name: put(f"layers/{name}", leaf, mesh) for name, leaf in host["layers"].items()}
-    base = Model(CONFIG, params, SimpleNamespace(size=SIZE), STOPS, "", Path(), mesh=mesh)  # type: ignore[arg-type]
+    base = Model(CONFIG, params, SimpleNamespace(size=SIZE), (3, 5), "", Path(), mesh=mesh)  # type: ignore[arg-type]
 
     rng = np.random.default_rng(0)
     beginning = rng.integers(0, SIZE, 70).tolist()  # long enough to be shared
     prompts = [beginning + rng.integers(0, SIZE, length).tolist() for length in (5, 30, 12, 9, 20)]
-    adapter, key = make_adapter(), keys.fold(0, "sampling", "v0", 0)
+    adapter, key = init_adapter(CONFIG, jax.random.key(2), rank=4, alpha=8), keys.fold(0, "sampling", "v0", 0)
+    adapter = jax.tree.map(lambda x: x + 0.05, adapter)  # B unlike zero, so that it matters
     config = SamplingConfig(n=8, max_new_tokens=9)
     drawn = sample(base, adapter, prompts, list("abcde"), key, config, rows=16)
     texts = [[rng.integers(0, SIZE, 6).tolist() for _ in range(count)] for count in (3, 1, 2, 2, 4)]
     scores = log_prob(base, adapter, prompts, texts)
     answers = next_token_logits(base, adapter, prompts, texts, [1, 2])
-    batch = collate(examples(0, *SHARED))
-    batch = batch._replace(tokens=batch.tokens % CONFIG.vocab_size, target=batch.target % CONFIG.vocab_size)
+    batch = collate(
+        [
+            TrainingExample(np.array(prompt[70:], np.int32), tuple(map(np.array, answers)), (0,) * len(answers))
+            for prompt, answers in zip(prompts, texts, strict=True)
+        ]
+    )
     optimizer = optax.sgd(1.0)
     before = jax.tree.map(np.asarray, adapter.weights)
     adapter, opt_state = replicate((adapter, optimizer.init(adapter.weights)), mesh)

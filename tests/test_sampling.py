@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,6 +75,7 @@ def test_temperature_zero_is_greedy():
 @pytest.mark.parametrize(
     ("field", "value"), [("n", 0), ("temperature", -1), ("top_k", -1), ("top_p", 0), ("max_new_tokens", 0)]
 )
-def test_settings_out_of_range(field: str, value: int):
+def test_settings_out_of_range(field: str, value: Any):
+    settings: dict[str, Any] = {"n": 1} | {field: value}
     with pytest.raises(UserError, match=f"sampling.{field}"):
-        SamplingConfig(**({"n": 1} | {field: value}))
+        SamplingConfig(**settings)

@@ -60,7 +60,9 @@ def results(data: int, model: int) -> dict[str, np.ndarray]:
     answers = next_token_logits(base, adapter, prompts, texts, [1, 2])
     batch = collate(
         [
-            TrainingExample(np.array(prompt[70:], np.int32), tuple(map(np.array, answers)), (0,) * len(answers))
+            TrainingExample(
+                np.array(prompt[70:], np.int32), tuple(map(np.array, answers)), (0,) * len(answers)
+            )
             for prompt, answers in zip(prompts, texts, strict=True)
         ]
     )

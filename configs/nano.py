@@ -26,6 +26,9 @@ def get_config(mode: str = "") -> ConfigDict:
     config.mesh.data = 1  # slices of devices, each with the whole model and its share of the work
     config.mesh.model = 1  # devices of a slice, among which the model is divided
 
+    config.memory = ConfigDict()
+    config.memory.budget_gib = 0.0  # a device may give; 0 for no limit
+
     config.prompt = ConfigDict()
     config.prompt.description = False  # of the language, as system message; the nano model knows it
     config.prompt.thinking = False

@@ -28,6 +28,9 @@ def get_config() -> ConfigDict:
     config.mesh.data = 1  # (ours) slices of devices, each with the whole model and its share of the work
     config.mesh.model = 1  # (ours) devices of a slice, among which the model is divided
 
+    config.memory = ConfigDict()
+    config.memory.budget_gib = 22.0  # (ours) of a 24 GB card; decides batch sizes, and changes no result
+
     config.prompt = ConfigDict()
     config.prompt.description = True  # (ours) the language is described in the system message
     config.prompt.thinking = False  # (ours)

@@ -40,6 +40,7 @@ STREAMS = 4  # batches in flight on a slice: one computes where another waits fo
 WIDTH = 8  # most samples of a task side by side: few end evenly, many share each read of the prompt's KV
 WAVES = 2  # samples that a row decodes in turn, at least: one long answer holds up few others
 PREFILL = 8  # prompts in one prefill
+ROWS = 256  # samples decoded at a time on a slice, where memory allows
 SHORTEST = 64  # the least padded length of a prompt; longer ones are powers of two
 
 
@@ -58,7 +59,7 @@ def sample(
     key: jax.Array,
     config: SamplingConfig,
     first_sample: int = 0,
-    rows: int = 256,
+    rows: int = ROWS,
     progress: Progress | None = None,
 ) -> list[list[Sample]]:
     """Draws samples first_sample ... first_sample + n - 1 of every task.
@@ -85,7 +86,7 @@ def sample(
     )
     buckets: dict[int, list[int]] = {}
     for task, prompt in enumerate(job.prompts):
-        buckets.setdefault(_padded(len(prompt)), []).append(task)
+        buckets.setdefault(padded_prompt(len(prompt)), []).append(task)
     streams = STREAMS if is_merged(model) else 1  # a large model's time goes into reading its weights
     everywhere = replicate(adapter, model.mesh)
     parts: dict[int, list[_Batch]] = {}
@@ -161,7 +162,7 @@ class _Batch:
         self.job, self.fixed, self.threads = job, fixed, threads
         self.tasks, self.length = np.array(tasks, int), length
         n = job.config.n
-        self.width = max(min(WIDTH, _power_of_two(n) // WAVES, rows), 1)
+        self.width = width_of(n, rows)
         self.slots = max(min(_power_of_two(-(-len(tasks) * n // self.width)), rows // self.width), 1)
         # Of a slot: its task, and the samples still to begin.
         self.origin: list[_Prompt] = []
@@ -264,7 +265,12 @@ def _capacity(config: SamplingConfig) -> int:
     return max(-(-(config.max_new_tokens - 1) // CHUNK), 1) * CHUNK
 
 
-def _padded(length: int) -> int:
+def width_of(n: int, rows: int) -> int:
+    """How many of n samples of a task are decoded side by side, of `rows` in all."""
+    return max(min(WIDTH, _power_of_two(n) // WAVES, rows), 1)
+
+
+def padded_prompt(length: int) -> int:
     """The bucket of a prompt length."""
     return max(SHORTEST, _power_of_two(length))
 

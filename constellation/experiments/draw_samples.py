@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from constellation.generator import sample
+from constellation.memory import Memory
 from constellation.model.lora import Adapter
 from constellation.model.model import Model
 from constellation.progress import Progress
@@ -28,6 +29,7 @@ def draw_samples(
     key: jax.Array,
     label: str,
     meta: dict[str, Any],
+    memory: Memory,
 ) -> SampleSet:
     """n samples a task, judged by the verifier.
 
@@ -35,11 +37,16 @@ def draw_samples(
         key: folded to (seed, purpose, arm, replicate).
         label: of the progress line.
         meta: what identifies the samples.
+        memory: says how many samples to decode at a time.
+
+    Raises:
+        UserError: not even one sample fits the memory.
     """
     splits = [split(task, split_seed, visible) for task in tasks]
     prompts = [model.chat(trapdoor.messages(of)) for of in splits]
+    rows, ids = memory.sampling_rows(prompts, sampling), [task.id for task in tasks]
     with Progress(label, len(tasks) * sampling.n, "samples") as progress:
-        drawn = sample(model, adapter, prompts, [task.id for task in tasks], key, sampling, progress=progress)
+        drawn = sample(model, adapter, prompts, ids, key, sampling, rows=rows, progress=progress)
     with Progress(f"{label}, verifier", len(tasks), "tasks") as progress:
 
         def judged(task: int, text: str) -> Verdict:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -13,7 +14,7 @@ from constellation import keys
 from constellation.errors import UserError
 from constellation.evaluation.pass_at_k import pass_at_k
 from constellation.experiments.draw_samples import draw_samples
-from constellation.experiments.star_config import BASE, CRITIC, load_base
+from constellation.experiments.star_config import BASE, CRITIC, load_base, memory_of
 from constellation.model.config import ModelConfig
 from constellation.model.model import model_hash
 from constellation.model.peft_format import is_peft, load_peft
@@ -64,6 +65,7 @@ def evaluate_checkpoint(
         keys.fold(config.seed, f"evaluation, split {config.tasks.split_seed}", name, 0),
         f"{name} on {bank}",
         {},
+        memory_of(config, model.config, jax.default_backend()),
     )
     print(f"{name} on {bank}: {len(tasks)} tasks, {n} samples a task, split seed {config.tasks.split_seed}")
     print(f"{'k':>5} {'pass@k':>16} {'visible-fit@k':>16}")
@@ -77,13 +79,13 @@ def evaluate_checkpoint(
 
 
 def own_config(metadata: dict[str, Any], given: ConfigDict) -> ConfigDict:
-    """The config a checkpoint was trained with, on the mesh of `given`; its base model may lie there, too.
+    """The config a checkpoint was trained with, on the devices of `given`; its base may lie there, too.
 
     Raises:
         UserError: the base model is in neither directory.
     """
     config, wanted = ConfigDict(metadata["config"]), metadata["model"]["hash"]
-    config.mesh = given.mesh
+    config.mesh, config.memory = given.mesh, given.memory
     for directory in (config.model.dir, given.model.dir):
         try:
             found = model_hash(directory, config.model.quantization, config.model.dtype)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from ml_collections import ConfigDict
 
 from constellation.errors import UserError
+from constellation.memory import GIB, Memory
+from constellation.model.config import ModelConfig
 from constellation.model.mesh import make_mesh
 from constellation.model.model import Model, load_model
 from constellation.sampling import SamplingConfig
@@ -23,8 +25,11 @@ AT_LEAST_ONE = (
 )  # fmt: skip
 
 
-def load_base(config: ConfigDict) -> Model:
+def load_base(config: ConfigDict, weights: bool = True) -> Model:
     """The frozen base, with the conversation's settings.
+
+    Args:
+        weights: as for `load_model`.
 
     Raises:
         UserError: as `load_model`.
@@ -32,7 +37,20 @@ def load_base(config: ConfigDict) -> Model:
     model, prompt = config.model, config.prompt
     system = trapdoor.DESCRIPTION if prompt.description else ""
     mesh = make_mesh(config.mesh.data, config.mesh.model)
-    return load_model(model.dir, model.quantization, model.dtype, system, prompt.thinking, mesh)
+    return load_model(model.dir, model.quantization, model.dtype, system, prompt.thinking, mesh, weights)
+
+
+def memory_of(config: ConfigDict, model: ModelConfig, platform: str) -> Memory:
+    """What the config says of memory; `platform` is "cpu" or "gpu"."""
+    return Memory(
+        config=model,
+        quantization=config.model.quantization,
+        dtype=config.model.dtype,
+        rank=config.lora.rank,
+        platform=platform,
+        devices=config.mesh.model,
+        budget=config.memory.budget_gib * GIB,
+    )
 
 
 def check(config: ConfigDict) -> None:
@@ -46,6 +64,7 @@ def check(config: ConfigDict) -> None:
         ("seed", 0 <= config.seed < 2**32, "in [0, 2^32)"),
         ("tasks.visible", 1 <= config.tasks.visible < EXAMPLES, f"from 1 to {EXAMPLES - 1}"),
         ("training.learning_rate", config.training.learning_rate > 0, "above 0"),
+        ("memory.budget_gib", config.memory.budget_gib >= 0, "at least 0 (0 for no limit)"),
         ("star.restart", star.restart in RESTARTS, f"one of {', '.join(RESTARTS)}"),
         ("star.rounds", star.rounds >= 0, "at least 0"),
         ("star.arm_max_atoms", star.arm_max_atoms >= 0, "at least 0 (0 for no arm)"),

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -21,7 +22,8 @@ from constellation import keys
 from constellation.conductor import Conductor, Stage
 from constellation.critic import critic_examples, critic_scores
 from constellation.experiments.draw_samples import draw_samples
-from constellation.experiments.star_config import BASE, CRITIC, START, load_base
+from constellation.experiments.star_config import BASE, CRITIC, START, load_base, memory_of
+from constellation.memory import Memory
 from constellation.model.lora import Adapter, init_adapter
 from constellation.model.model import Model
 from constellation.progress import Progress
@@ -48,6 +50,11 @@ class StarStages:
     def model(self) -> Model:
         """The frozen base, loaded when the first stage needs it."""
         return load_base(self.config)
+
+    @functools.cached_property
+    def memory(self) -> Memory:
+        """What fits the devices."""
+        return memory_of(self.config, self.model.config, jax.default_backend())
 
     # Tasks
 
@@ -269,6 +276,7 @@ class StarStages:
                 keys.fold(config.seed, f"{purpose}, split {split_seed}", arm, 0),
                 stage_name,
                 fields | {"tasks_digest": tasks.digest, "adapter": generator.digest if generator else None},
+                self.memory,
             )
             drawn.save(path / SAMPLES)
 
@@ -331,6 +339,7 @@ class StarStages:
             (config.seed, "batches", arm, 0),
             path,
             metadata,
+            self.memory.micro_batch(pool, config.training.batch_size, config.training.remat),
         )
         (path / SUMMARY).write_text(json.dumps(trained) + "\n")
 

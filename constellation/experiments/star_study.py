@@ -8,12 +8,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from constellation.conductor import Conductor, Stage, digest, provenance
 from constellation.evaluation.report import write_report
 from constellation.evaluation.study import AnalysisConfig, SetKey, StageSummary, StudyResults, TaskInfo
+from constellation.experiments.plan import check_plan
 from constellation.experiments.star_config import BASE, CRITIC, START, check
 from constellation.experiments.star_stages import BANKS, SAMPLES, SCORES, SUMMARY, TASKS, StarStages
 from constellation.model.mesh import make_mesh
@@ -34,6 +36,8 @@ def run(config: ConfigDict, workdir: str) -> Path:
     """
     check(config)
     mesh = make_mesh(config.mesh.data, config.mesh.model)
+    if config.memory.budget_gib:
+        check_plan(config, jax.default_backend())
     model_hash = check_model(config.model.dir, config.model.quantization, config.model.dtype, mesh)
     with Conductor(workdir) as conductor:
         return report(StarStages(config, conductor, model_hash))

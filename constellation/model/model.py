@@ -61,6 +61,7 @@ def load_model(
     system: str = "",
     thinking: bool = False,
     mesh: Mesh | None = None,
+    weights: bool = True,
 ) -> Model:
     """Loads a Hugging Face directory, or a ported one.
 
@@ -69,6 +70,7 @@ def load_model(
         dtype: "float32" or "bfloat16", of the dense weights and the activations.
         system, thinking: of the conversations; see `Model`.
         mesh: the devices; one by default.
+        weights: whether to read them; without, `params` is empty and the directory needs none.
 
     Raises:
         UserError: anything missing, damaged, of another architecture, or not fitting together.
@@ -76,13 +78,13 @@ def load_model(
     directory, mesh = Path(directory), mesh or make_mesh()
     config, tokenizer, stop_ids = _read_small_files(directory, dtype)
     check_mesh(config, mesh)
-    params = load_params(directory, config, jnp.dtype(dtype), quantization, mesh)
+    params = load_params(directory, config, jnp.dtype(dtype), quantization, mesh) if weights else {}
     return Model(
         config=config,
         params=params,
         tokenizer=tokenizer,
         stop_ids=stop_ids,
-        hash=model_hash(directory, quantization, dtype),
+        hash=model_hash(directory, quantization, dtype) if weights else "",
         dir=directory,
         system=system,
         thinking=thinking,

@@ -24,6 +24,7 @@ from constellation.model.model import Model
 from constellation.model.prefix import prefix_kv, shared_length
 
 TOKENS_A_BATCH = 8192
+PAIRS_A_BATCH = 2**23  # of a query and a key, whose scores every head of a layer holds at once
 LENGTH_STEP = 32  # row lengths are padded to multiples, so that few shapes are compiled
 TEXT_TOKENS_A_ROW = 512  # behind one prompt; more go to a further row, as attention is quadratic
 
@@ -47,7 +48,7 @@ def log_prob(
     """
     totals = [np.zeros(len(group)) for group in texts]
     fixed, prompts = _fixed(model, adapter, prompts)
-    for batch, padded in _batches(prompts, texts, model.mesh.shape[DATA]):
+    for batch, padded in _batches(fixed, prompts, texts):
         source = _pad([[index for ends in row.predicts for index in ends[:-1]] for row in batch], padded)
         target = _pad([[id for text in row.texts for id in texts[row.prompt][text]] for row in batch], padded)
         picked = np.asarray(_target_log_probs(*fixed, (padded, source, target)))
@@ -77,7 +78,7 @@ def next_token_logits(
     """
     result = [np.zeros((len(group), len(ids)), np.float32) for group in texts]
     fixed, prompts = _fixed(model, adapter, prompts)
-    for batch, padded in _batches(prompts, texts, model.mesh.shape[DATA]):
+    for batch, padded in _batches(fixed, prompts, texts):
         source = _pad([[ends[-1] for ends in row.predicts] for row in batch], padded)
         chosen = np.asarray(_chosen_logits(*fixed, np.array(ids), (padded, source)))
         for row, values in zip(batch, chosen, strict=False):
@@ -147,16 +148,23 @@ def _rows(index: int, prompt: Ids, texts: Sequence[Ids]) -> Iterator[_Row]:
         yield row
 
 
+def rows_a_batch(length: int, prefix: int) -> int:
+    """How many rows of `length` tokens, behind so many shared ones, are scored at a time."""
+    return max(1, min(TOKENS_A_BATCH // length, PAIRS_A_BATCH // (length * (prefix + length))))
+
+
 def _batches(
-    prompts: Sequence[Ids], texts: Sequence[Sequence[Ids]], slices: int
+    fixed: Fixed, prompts: Sequence[Ids], texts: Sequence[Sequence[Ids]]
 ) -> Iterator[tuple[list[_Row], _Padded]]:
-    """Rows of like length together, padded to one of few shapes, a multiple of `slices` rows."""
+    """Rows of like length together, padded to one of few shapes, the rows to a multiple of the slices."""
+    static, _, _, prefix = fixed
+    slices = static.mesh.shape[DATA]
     by_length: dict[int, list[_Row]] = {}
     for index, prompt in enumerate(prompts):
         for row in _rows(index, prompt, texts[index]):
             by_length.setdefault(-(-len(row.tokens) // LENGTH_STEP) * LENGTH_STEP, []).append(row)
     for length, group in sorted(by_length.items()):
-        size = min(max(1, TOKENS_A_BATCH // length), _power_of_two(len(group)))
+        size = min(rows_a_batch(length, _length(prefix)), _power_of_two(len(group)))
         for begin in range(0, len(group), size):
             batch = group[begin : begin + size]
             arrays = np.zeros((3, -(-size // slices) * slices, length), np.int32)
@@ -236,10 +244,13 @@ def _hidden(
     rows: _Padded,
     source: jax.Array,
 ) -> jax.Array:
-    start = 0 if prefix is None else prefix.k.shape[-1]
-    mask, positions = decoder.branch_mask(rows.branch), rows.positions + start
+    mask, positions = decoder.branch_mask(rows.branch), rows.positions + _length(prefix)
     hidden = decoder.forward(config, params, adapter, rows.tokens, positions, mask, prefix=prefix)
     return jnp.take_along_axis(hidden, source[..., None], axis=1)  # [B, A, D]
+
+
+def _length(prefix: decoder.KV | None) -> int:
+    return 0 if prefix is None else prefix.k.shape[-1]
 
 
 def _everywhere(static: _Static, rows: jax.Array) -> jax.Array:

@@ -1,0 +1,191 @@
+"""What a study takes: memory against the budget, the batch sizes that fit, and hours a stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from constellation.experiments.star_config import CRITIC, START, check, load_base, memory_of
+from constellation.experiments.star_stages import BANKS
+from constellation.generator import padded_prompt
+from constellation.memory import GIB, Footprint, Memory
+from constellation.model.lora import projection_shapes
+from constellation.model.model import Model
+from constellation.model.prefix import shared_length
+from constellation.model.score import TEXT_TOKENS_A_ROW, rows_a_batch
+from constellation.sampling import SamplingConfig
+from constellation.selftraining.batches import TrainingExample, collate
+from constellation.selftraining.warm_start import generator_example
+from constellation.tasks import trapdoor
+from constellation.tasks.task import split
+
+TASKS = 64  # whose prompts and programs stand for all
+
+
+class Speed(NamedTuple):
+    """Of a device, and the share of it that is reached: bytes and operations a second."""
+
+    bandwidth: float
+    matmul: float
+
+
+class StagePlan(NamedTuple):
+    """A stage: what it works through, and how long."""
+
+    name: str
+    work: str
+    seconds: float
+
+
+class Workload(NamedTuple):
+    """Lengths, in tokens, of what a study's prompts and programs are like.
+
+    prefix: shared by all prompts; prompt, answer: means of the rest and of the secret programs.
+    """
+
+    prompts: list[list[int]]
+    pool: list[TrainingExample]
+    prefix: int
+    prompt: float
+    answer: float
+
+
+def print_plan(config: ConfigDict, platform: str, speed: Speed) -> None:
+    """Prints the plan of a study.
+
+    Args:
+        platform: "cpu" or "gpu", which the study is to run on; it need not be here.
+        speed: of a device.
+
+    Raises:
+        UserError: as `check_plan`.
+    """
+    memory, work, rows, footprints = check_plan(config, platform)
+    base, budget = config.model, config.memory.budget_gib
+    print(f"{base.dir}, {base.quantization or 'dense'}, {base.dtype}, on one {platform}")
+    print(f"{'GiB':32}" + "".join(f"{name:>11}" for name in (*Footprint._fields, "total")))
+    for name, footprint in footprints.items():
+        print(f"{name:32}" + "".join(f"{size / GIB:11.2f}" for size in (*footprint, footprint.total)))
+    print(f"budget: {budget:.1f} GiB" if budget else "budget: none (memory.budget_gib = 0)")
+    print(
+        f"\nprompts of {work.prefix} shared + {work.prompt:.0f} tokens, programs of {work.answer:.0f}; at "
+        f"{speed.bandwidth / 1e9:.0f} GB/s and {speed.matmul / 1e12:.2f} TFLOP/s reached"
+    )
+    stages = stage_plans(config, memory, work, rows, speed)
+    for stage in stages:
+        print(f"{stage.name:24}{stage.work:>44}{stage.seconds / 3600:10.3f} h")
+    print(f"{'all':24}{'':44}{sum(stage.seconds for stage in stages) / 3600:10.3f} h")
+
+
+def check_plan(config: ConfigDict, platform: str) -> tuple[Memory, Workload, int, dict[str, Footprint]]:
+    """The memory, the workload, how many samples are decoded at a time, and the footprints by their names.
+
+    Raises:
+        UserError: a config that is not allowed, or that does not fit its budget.
+    """
+    check(config)
+    model = load_base(config, weights=False)
+    memory, work = memory_of(config, model.config, platform), workload(model, config)
+    sampling, training = SamplingConfig(n=config.evaluation.samples, **config.sampling), config.training
+    rows = memory.sampling_rows(work.prompts, sampling)
+    trained = memory.micro_batch(work.pool, training.batch_size, training.remat) or training.batch_size
+    longest = collate([max(work.pool, key=lambda example: example.length)])
+    width, targets = longest.tokens.shape[1], longest.target.shape[1]
+    prompt = padded_prompt(max(map(len, work.prompts)) - work.prefix)
+    scored = prompt + TEXT_TOKENS_A_ROW
+    memory.check_scoring(work.prefix, scored)
+    footprints = {
+        f"sampling, {rows} at a time": memory.sampling(rows, work.prefix, prompt, sampling),
+        f"training, {trained} rows of {width}": memory.training(trained, width, targets, training.remat),
+        f"scoring, {rows_a_batch(scored, work.prefix)} rows of {scored}": memory.scoring(work.prefix, scored),
+    }
+    return memory, work, rows, footprints
+
+
+def workload(model: Model, config: ConfigDict) -> Workload:
+    """Measured on tasks of the tuning role, with the model's own tokenizer."""
+    tasks = trapdoor.make_bank("tuning_hard", TASKS, config.tasks.seed)
+    splits = [split(task, config.tasks.split_seed, config.tasks.visible) for task in tasks]
+    prompts = [model.chat(trapdoor.messages(of)) for of in splits]
+    pool = [generator_example(model, of, [task.program]) for task, of in zip(tasks, splits, strict=True)]
+    prefix = shared_length(prompts)
+    return Workload(
+        prompts,
+        pool,
+        prefix,
+        float(np.mean([len(ids) for ids in prompts])) - prefix,
+        float(np.mean([example.targets for example in pool])),
+    )
+
+
+def stage_plans(
+    config: ConfigDict, memory: Memory, work: Workload, rows: int, speed: Speed
+) -> list[StagePlan]:
+    """Hours a stage, from bytes and operations; tasks, verifier and report, on the host, come on top."""
+    star, evaluation, tasks = config.star, config.evaluation, config.tasks
+    with_arm = star.rounds > 0 and star.arm_max_atoms not in (0, star.max_atoms)
+    arms = [f"_{star.arm_max_atoms}_atoms"] if with_arm else []
+    models = 2 + star.rounds + len(arms)
+    seeds = sum(seed != tasks.split_seed for seed in evaluation.selection_split_seeds)
+    slices = config.mesh.data
+
+    def sampled(name: str, count: int, n: int) -> StagePlan:
+        seconds = sampling_seconds(memory, work, count, n, rows, speed, config.sampling.int8_kv) / slices
+        return StagePlan(name, f"{count:,} tasks x {n} samples", seconds)
+
+    def trained(name: str, visits: int, extra: float = 0.0) -> StagePlan:
+        length = work.prefix + work.prompt + work.answer + extra
+        seconds = training_seconds(memory, visits * length, speed, config.training.remat) / slices
+        return StagePlan(name, f"{visits:,} documents of {length:.0f} tokens", seconds)
+
+    def question(count: float) -> float:
+        return count * (work.answer + 10)
+
+    scored = models - 1 - len(arms)
+    critic_rows = (2 * scored + seeds) * tasks.bank_size
+    scoring = critic_rows * (work.prompt + question(evaluation.samples / 4))
+    asked = question(config.critic.samples / 4) - work.answer
+    stages = [trained(START, config.warm_start.passes * config.warm_start.tasks)]
+    for arm in ("", *arms):
+        for number in range(1, star.rounds + 1):
+            stages.append(sampled(f"v{number}{arm} samples", star.tasks, star.samples))
+            stages.append(trained(f"v{number}{arm}", star.passes * star.tasks))
+    return [
+        *stages,
+        sampled("critic samples", config.critic.tasks, config.critic.samples),
+        trained(CRITIC, config.critic.passes * config.critic.tasks, asked),
+        sampled("evaluation samples", models * len(BANKS) * tasks.bank_size, evaluation.samples),
+        sampled("selection samples", seeds * tasks.bank_size, evaluation.selection_samples),
+        StagePlan(
+            "critic scores",
+            f"{critic_rows:,} tasks, a quarter of the samples",
+            operations(memory, scoring) / speed.matmul / slices,
+        ),
+    ]
+
+
+def sampling_seconds(
+    memory: Memory, work: Workload, tasks: int, n: int, rows: int, speed: Speed, int8_kv: bool
+) -> float:
+    """Prefill bound by operations; every step bound by reading weights, prompts' KV and answers' KV."""
+    steps = tasks * n * work.answer / rows
+    kv = memory.kv_token(int8_kv) * rows * (work.answer / 2 + work.prompt / min(n, 8))
+    kv += memory.kv_token(False) * work.prefix
+    weights = memory.sampling(1, 0, 1, SamplingConfig(n=1)).weights * memory.devices
+    decode = steps * (weights + kv) / (speed.bandwidth * memory.devices)
+    return decode + operations(memory, tasks * work.prompt) / speed.matmul
+
+
+def training_seconds(memory: Memory, tokens: float, speed: Speed, remat: bool) -> float:
+    """Forward, backward to the inputs alone (the weights are frozen), and the forward again with remat."""
+    return (3 if remat else 2) * operations(memory, tokens) / speed.matmul
+
+
+def operations(memory: Memory, tokens: float) -> float:
+    """Of one forward pass through the projections, two for each weight and token, on one device."""
+    shapes: Sequence[tuple[int, int]] = list(projection_shapes(memory.config).values())
+    weights = memory.config.num_hidden_layers * sum(out * inner for out, inner in shapes)
+    return 2 * weights * tokens / memory.devices

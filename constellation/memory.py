@@ -1,0 +1,182 @@
+"""How much memory of a device sampling, scoring and training take, and what fits a budget.
+
+Bytes are counted from shapes: exactly for what persists, and from above for the workspace of a compiled
+program, since XLA decides what it keeps. On a CPU it holds an int4 as a byte, and where it is given bfloat16
+it multiplies float32 copies of the head and of the KV cache.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from constellation.errors import UserError
+from constellation.generator import PREFILL, ROWS, padded_prompt, width_of
+from constellation.model.config import ModelConfig
+from constellation.model.lora import projection_shapes
+from constellation.model.prefix import shared_length
+from constellation.model.quantize import Quantization
+from constellation.model.score import rows_a_batch
+from constellation.sampling import SamplingConfig
+from constellation.selftraining.batches import TrainingExample, collate
+
+GIB = 2**30
+FLOAT32 = 4
+
+
+class Footprint(NamedTuple):
+    """Bytes on one device."""
+
+    weights: float
+    adapter: float
+    optimizer: float  # its state and the gradients
+    kv: float
+    workspace: float
+
+    @property
+    def total(self) -> float:
+        """Of all parts."""
+        return sum(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """The footprints of one model, adapter included.
+
+    Attributes:
+        config, quantization, dtype: of the model.
+        rank: of the adapter on all seven projections.
+        platform: "cpu" or "gpu".
+        devices: among which the model is divided (`mesh.model`).
+        budget: bytes that a device may give; 0 for no limit.
+    """
+
+    config: ModelConfig
+    quantization: str
+    dtype: str
+    rank: int
+    platform: str
+    devices: int = 1
+    budget: float = 0.0
+
+    def sampling_rows(self, prompts: Sequence[Sequence[int]], sampling: SamplingConfig) -> int:
+        """How many samples of these prompts to decode at a time: at most ROWS, and what fits the budget.
+
+        Raises:
+            UserError: none fits.
+        """
+        prefix, longest = shared_length(prompts), max(map(len, prompts), default=1)
+        prompt = padded_prompt(longest - prefix)
+        return self._largest(
+            lambda rows: self.sampling(rows, prefix, prompt, sampling), ROWS, "sample at a time"
+        )
+
+    def micro_batch(self, pool: Sequence[TrainingExample], batch_size: int, remat: bool) -> int:
+        """How many rows of an update's batch to differentiate at a time; 0 for all.
+
+        Raises:
+            UserError: not even one fits.
+        """
+        if not pool:
+            return 0
+        longest = collate([max(pool, key=lambda example: example.length)])
+        width, targets = longest.tokens.shape[1], longest.target.shape[1]
+        rows = self._largest(
+            lambda rows: self.training(rows, width, targets, remat), batch_size, f"row of {width} tokens"
+        )
+        return 0 if rows == batch_size else rows
+
+    def check_scoring(self, prefix: int, width: int) -> None:
+        """Refuses to score what does not fit.
+
+        Raises:
+            UserError: says what it would take.
+        """
+        self._largest(lambda _: self.scoring(prefix, width), 1, "batch of candidates to score")
+
+    def sampling(self, rows: int, prefix: int, prompt: int, sampling: SamplingConfig) -> Footprint:
+        """Of decoding `rows` samples at a time.
+
+        Args:
+            prefix: tokens that all prompts share.
+            prompt: padded length of what is behind it.
+        """
+        c, answer = self.config, sampling.max_new_tokens
+        # Slots, and what is prefilled for the next of them.
+        prompts = max(rows // width_of(sampling.n, rows), 1) + 2 * PREFILL
+        token = self.kv_token(sampling.int8_kv)
+        kv = prefix * self.kv_token(False) + (prompts * prompt + rows * answer) * token
+        copies = 3.0 if self._upcasts else 1.0  # of the answers' KV, written at the end of a chunk
+        decoding = copies * rows * answer * token + 3 * FLOAT32 * rows * c.vocab_size
+        prefill = 4 * FLOAT32 * PREFILL * c.num_attention_heads * prompt * (prefix + prompt)
+        prefill += 3 * FLOAT32 * PREFILL * prompt * c.intermediate_size
+        return self._footprint(kv=kv, workspace=max(decoding, prefill))
+
+    def scoring(self, prefix: int, width: int) -> Footprint:
+        """Of scoring rows of `width` tokens behind a shared prefix."""
+        c, rows = self.config, rows_a_batch(width, prefix)
+        attention = 3 * FLOAT32 * rows * c.num_attention_heads * width * (prefix + width)
+        mlp = 3 * FLOAT32 * rows * width * c.intermediate_size
+        logits = 3 * FLOAT32 * width * c.vocab_size
+        return self._footprint(kv=prefix * self.kv_token(False), workspace=attention + mlp + logits)
+
+    def training(self, rows: int, width: int, targets: int, remat: bool) -> Footprint:
+        """Of an update by micro-batches of `rows` x `width` tokens, of which `targets` a row carry loss."""
+        c = self.config
+        tokens, pairs = rows * width, rows * c.num_attention_heads * width**2
+        kept = c.num_hidden_layers * tokens * c.hidden_size * jnp.dtype(self.dtype).itemsize
+        if not remat:
+            kept += c.num_hidden_layers * FLOAT32 * (2 * pairs + 4 * tokens * c.intermediate_size)
+        layer = FLOAT32 * (4.5 * pairs + 7 * tokens * c.intermediate_size)  # forward and backward of one
+        logits = 3 * FLOAT32 * rows * targets * c.vocab_size
+        footprint = self._footprint(kv=0.0, workspace=kept + layer + logits)
+        return footprint._replace(optimizer=4 * footprint.adapter)  # two moments, and gradients and their sum
+
+    def _footprint(self, kv: float, workspace: float) -> Footprint:
+        c, itemsize = self.config, jnp.dtype(self.dtype).itemsize
+        how = Quantization.parse(self.quantization)
+        shapes = projection_shapes(c).values()
+        a_layer = sum(out * inner for out, inner in shapes)
+        if how.group is None:
+            linears = float(itemsize * a_layer)
+        else:
+            scales = sum(out * inner // (how.group or inner) for out, inner in shapes)
+            linears = a_layer * (1.0 if self.platform == "cpu" else 0.5) + itemsize * scales
+        tables = c.vocab_size * c.hidden_size * (1 if c.tie_word_embeddings else 2)
+        weights = c.num_hidden_layers * linears + tables * (1 if how.int8_embedding else itemsize)
+        if self._upcasts:
+            workspace += 1.5 * FLOAT32 * c.vocab_size * c.hidden_size
+        if self.platform == "cpu":
+            workspace += 1.7 * FLOAT32 * a_layer
+        else:
+            workspace += 2 * itemsize * max(out * inner for out, inner in shapes)
+        adapter = FLOAT32 * c.num_hidden_layers * self.rank * sum(out + inner for out, inner in shapes)
+        return Footprint(weights / self.devices, adapter, 0.0, kv / self.devices, workspace / self.devices)
+
+    def kv_token(self, int8: bool) -> float:
+        """Bytes of a position's keys and values in all layers."""
+        c = self.config
+        vector = c.head_dim + FLOAT32 if int8 else c.head_dim * jnp.dtype(self.dtype).itemsize
+        return 2 * c.num_hidden_layers * c.num_key_value_heads * vector
+
+    @property
+    def _upcasts(self) -> bool:
+        return self.platform == "cpu" and self.dtype == "bfloat16"
+
+    def _largest(self, footprint: Callable[[int], Footprint], most: int, what: str) -> int:
+        """The largest count, halved from `most` on, whose footprint fits; UserError if not even one does."""
+        count = most
+        while self.budget and footprint(count).total > self.budget:
+            if count == 1:
+                parts = footprint(1)._asdict().items()
+                described = ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts if size)
+                raise UserError(
+                    f"memory.budget_gib = {self.budget / GIB:.1f} does not hold one {what}: it takes "
+                    f"{footprint(1).total / GIB:.2f} GiB ({described}); raise it, divide the model by "
+                    "mesh.model, or use fewer bits or shorter prompts and answers"
+                )
+            count //= 2
+        return count

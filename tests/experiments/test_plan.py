@@ -1,0 +1,46 @@
+"""The plan of a study: its table, its hours, its refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from constellation.errors import UserError
+from constellation.experiments.plan import Speed, check_plan, print_plan, stage_plans
+from tests.tiny_study import tiny_config, write_tiny_model
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+def test_the_table_names_every_part_and_stage(model_dir: Path, capsys: pytest.CaptureFixture) -> None:
+    config = tiny_config(model_dir, memory__budget_gib=1.0, star__arm_max_atoms=4)
+    print_plan(config, "cpu", Speed(1e9, 1e9))
+    printed = capsys.readouterr().out
+    for word in ("weights", "adapter", "optimizer", "kv", "workspace", "budget: 1.0 GiB"):
+        assert word in printed
+    for name in ("gen_v0", "v1", "v1_4_atoms", "critic"):
+        assert f"\n{name} " in printed
+
+
+def test_hours_follow_the_work_and_the_speed(model_dir: Path) -> None:
+    def seconds(speed: Speed, **changed: Any) -> dict[str, float]:
+        config = tiny_config(model_dir, **changed)
+        memory, work, rows, _ = check_plan(config, "cpu")
+        return {stage.name: stage.seconds for stage in stage_plans(config, memory, work, rows, speed)}
+
+    base = seconds(Speed(1e9, 1e9))
+    assert seconds(Speed(2e9, 2e9)) == pytest.approx({name: value / 2 for name, value in base.items()})
+    twice = seconds(Speed(1e9, 1e9), star__passes=2)
+    assert twice["v1"] == pytest.approx(2 * base["v1"]) and twice["gen_v0"] == base["gen_v0"]
+    more = seconds(Speed(1e9, 1e9), evaluation__samples=16)
+    assert more["evaluation samples"] > 1.5 * base["evaluation samples"]
+
+
+def test_a_study_that_cannot_fit_is_refused(model_dir: Path) -> None:
+    with pytest.raises(UserError, match=r"memory\.budget_gib = 0\.0 does not hold"):
+        check_plan(tiny_config(model_dir, memory__budget_gib=1e-4), "cpu")

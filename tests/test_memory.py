@@ -1,0 +1,176 @@
+"""The memory plan against what XLA says of the compiled programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from constellation import decoding
+from constellation.errors import UserError
+from constellation.memory import GIB, Memory
+from constellation.model import decoder, score
+from constellation.model.config import ModelConfig
+from constellation.model.lora import init_adapter
+from constellation.model.mesh import make_mesh
+from constellation.model.quantize import quantize
+from constellation.model.random_checkpoint import published_fields
+from constellation.sampling import SamplingConfig
+from constellation.selftraining.batches import Batch, TrainingExample
+from constellation.selftraining.update import make_optimizer, make_update
+
+FIELDS = published_fields("0.6B", 2) | {"vocab_size": 16384}
+CONFIG = ModelConfig.from_fields(FIELDS)
+RANK = 16
+INT4, BF16 = "int4:128", "bfloat16"
+
+
+def memory(dtype: str, **changed: Any) -> Memory:
+    return Memory(CONFIG, INT4, dtype, RANK, "cpu", **changed)
+
+
+def of(shape: tuple[int, ...], dtype: Any = jnp.int32) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def abstract(dtype: str) -> tuple[Any, Any]:
+    def make() -> tuple[Any, Any]:
+        params = decoder.init_params(CONFIG, jax.random.key(0), dtype)
+        return quantize(params, INT4), init_adapter(CONFIG, jax.random.key(0), RANK, 32)
+
+    return jax.eval_shape(make)
+
+
+def measured(compiled: Any) -> float:
+    sizes = compiled.memory_analysis()
+    return (
+        sizes.argument_size_in_bytes
+        + sizes.output_size_in_bytes
+        - sizes.alias_size_in_bytes
+        + (sizes.temp_size_in_bytes)
+    )
+
+
+def compile_sampling(dtype: str, rows: int, prefix: int, prompt: int, sampling: SamplingConfig) -> Any:
+    params, adapter = abstract(dtype)
+    static = decoding.Static(CONFIG, sampling.without_sizes(), CONFIG.vocab_size, make_mesh())
+    key: Any = of((), jax.random.key(0).dtype)
+    fixed = decoding.Fixed(static, params, adapter, None, key)
+
+    def kv(batch: tuple[int, ...], positions: int) -> Any:
+        return jax.eval_shape(lambda: decoding.empty(fixed, batch, positions))
+
+    dense = fixed._replace(static=static._replace(sampling=SamplingConfig(n=1)))
+    shared = jax.eval_shape(lambda: jax.tree.map(lambda x: x[:, 0], decoding.empty(dense, (1,), prefix)))
+    slots, width = rows // 8, 8
+    grid = of((slots, width))
+    return decoding.extend.lower(
+        *fixed._replace(prefix=shared),
+        kv((slots,), prompt),
+        of((slots,)),
+        kv((slots, width), sampling.max_new_tokens),
+        of((slots,), jnp.uint32),
+        grid,
+        grid,
+        grid,
+    ).compile()
+
+
+def compile_update(dtype: str, rows: int, micro_batch: int, width: int, targets: int, remat: bool) -> Any:
+    params, adapter = abstract(dtype)
+    optimizer = make_optimizer(1e-4, 0.0, 1.0)
+    opt_state = jax.eval_shape(optimizer.init, adapter.weights)
+    tokens, answers = of((rows, width)), of((rows, targets))
+    batch = Batch(tokens, tokens, tokens, tokens, answers, answers, of((rows, targets), jnp.float32))
+    update: Any = make_update(CONFIG, optimizer, None, micro_batch, remat)
+    return update.lower(adapter, opt_state, params, batch).compile()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rows", "int8_kv"), [("float32", 64, False), (BF16, 64, False), (BF16, 128, True)]
+)
+def test_sampling_bounds_what_is_compiled(dtype: str, rows: int, int8_kv: bool) -> None:
+    sampling = SamplingConfig(n=64, max_new_tokens=192, int8_kv=int8_kv)
+    planned = memory(dtype).sampling(rows, 600, 128, sampling).total
+    actual = measured(compile_sampling(dtype, rows, 600, 128, sampling))
+    assert actual <= planned <= 2 * actual
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rows", "micro_batch", "remat"),
+    [("float32", 4, 0, False), (BF16, 4, 0, True), (BF16, 8, 2, True)],
+)
+def test_training_bounds_what_is_compiled(dtype: str, rows: int, micro_batch: int, remat: bool) -> None:
+    planned = memory(dtype).training(micro_batch or rows, 768, 64, remat).total
+    actual = measured(compile_update(dtype, rows, micro_batch, 768, 64, remat))
+    assert actual <= planned <= 2 * actual
+
+
+def test_scoring_bounds_what_is_compiled() -> None:
+    prefix, width = 600, 576
+    params, adapter = abstract(BF16)
+    rows = score.rows_a_batch(width, prefix)
+    head = (CONFIG.num_hidden_layers, CONFIG.num_key_value_heads)
+    sizes = (CONFIG.head_dim, prefix), (prefix, CONFIG.head_dim)
+    shared = decoder.KV(*(of((*head, *size), jnp.bfloat16) for size in sizes))  # type: ignore[arg-type]
+    tokens = of((rows, width))
+    batch = score._Padded(tokens, tokens, tokens), of((rows, 16))
+    static = score._Static(CONFIG, make_mesh())
+    compiled = score._chosen_logits.lower(static, params, adapter, shared, of((2,)), batch).compile()
+    assert measured(compiled) <= memory(BF16).scoring(prefix, width).total <= 2 * measured(compiled)
+
+
+def test_weights_are_those_that_are_loaded() -> None:
+    for quantization in ("", "int4:128", "int4:64:int8_embedding"):
+        params = jax.eval_shape(
+            lambda how=quantization: quantize(decoder.init_params(CONFIG, jax.random.key(0), BF16), how)
+        )
+        sizes = [x.size * (1 if x.dtype == jnp.int4 else x.dtype.itemsize) for x in jax.tree.leaves(params)]
+        planned = Memory(CONFIG, quantization, BF16, RANK, "cpu").sampling(1, 0, 64, SAMPLING).weights
+        assert planned == pytest.approx(sum(sizes), rel=0.01)  # norms are left out
+
+
+SAMPLING = SamplingConfig(n=64, max_new_tokens=192)
+PROMPTS = [[1] * 700 + [task] * 60 for task in range(5)]
+
+
+def example(prompt: int, answer: int) -> TrainingExample:
+    return TrainingExample(np.zeros(prompt, np.int32), (np.zeros(answer, np.int32),), (0,))
+
+
+def test_batches_shrink_with_the_budget() -> None:
+    assert memory(BF16).sampling_rows(PROMPTS, SAMPLING) == 256
+    assert memory(BF16).micro_batch([example(700, 60)], 32, remat=True) == 0  # all rows
+    seen = [(256, 0)]
+    for budget in (8 * GIB, 3 * GIB, 1 * GIB, 0.5 * GIB):
+        limited = memory(BF16, budget=budget)
+        rows = limited.sampling_rows(PROMPTS, SAMPLING)
+        micro_batch = limited.micro_batch([example(700, 60)], 32, remat=True)
+        assert limited.sampling(rows, 700, 64, SAMPLING).total <= budget
+        assert limited.training(micro_batch or 32, 768, 64, True).total <= budget
+        seen.append((rows, micro_batch))
+    assert sorted({rows for rows, _ in seen}) != [256] and seen[-1][1] == 1
+
+
+def test_what_cannot_fit_is_refused_with_its_parts() -> None:
+    tight = memory(BF16, budget=0.1 * GIB)
+    with pytest.raises(
+        UserError, match=r"budget_gib = 0\.1 does not hold one sample at a time: .*weights 0\.0"
+    ):
+        tight.sampling_rows(PROMPTS, SAMPLING)
+    with pytest.raises(UserError, match="does not hold one row of 768 tokens"):
+        tight.micro_batch([example(700, 60)], 32, remat=True)
+    with pytest.raises(UserError, match="batch of candidates to score"):
+        tight.check_scoring(700, 576)
+    assert tight.micro_batch([], 32, remat=True) == 0
+
+
+def test_qwen3_4b_in_int4_fits_a_card_of_24_gb() -> None:
+    config = ModelConfig.from_fields(published_fields("4B"))
+    plan = Memory(config, INT4, BF16, RANK, "gpu", budget=22 * GIB)
+    assert plan.sampling(1, 0, 64, SAMPLING).weights == pytest.approx(2.47 * GIB, rel=0.01)
+    assert plan.sampling_rows(PROMPTS, SAMPLING) >= 128
+    assert plan.micro_batch([example(800, 60)], 32, remat=True) >= 4

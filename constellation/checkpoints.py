@@ -133,13 +133,26 @@ def load_array(directory: str | os.PathLike[str]) -> np.ndarray:
 
 @contextmanager
 def _array_checkpointer() -> Iterator[ocp.Checkpointer]:
-    with _silent(), ocp.Checkpointer(ocp.ArrayCheckpointHandler()) as checkpointer:
+    handler = ocp.ArrayCheckpointHandler()
+    with _silent(), ocp.Checkpointer(handler, multiprocessing_options=_alone()) as checkpointer:
         yield checkpointer
+
+
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """Every process writes and reads a copy of its own, without waiting for the others."""
+    if jax.process_count() == 1:
+        return ocp.options.MultiprocessingOptions()
+    index = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process_{index}"
+    )
 
 
 @contextmanager
 def _manager(root: Path) -> Iterator[ocp.CheckpointManager]:
-    options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT, enable_async_checkpointing=False)
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=_KEPT, enable_async_checkpointing=False, multiprocessing_options=_alone()
+    )
     with _silent(), ocp.CheckpointManager(root, options=options) as manager:
         yield manager
 

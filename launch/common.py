@@ -22,6 +22,7 @@ import math
 import os
 import re
 import runpy
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -109,6 +110,23 @@ def _keep_freed_memory() -> None:
         (_M_ARENA_MAX, 1),
     ):
         mallopt(parameter, value)
+
+
+def hold_gpu_memory(budget_gib: float) -> None:
+    """Holds JAX's allocator to a budget on every NVIDIA GPU; to be called before JAX is imported.
+
+    The smallest of the GPUs decides the share. Nothing happens without a budget, without a GPU, or where the
+    user has set a share.
+    """
+    if not budget_gib or "XLA_PYTHON_CLIENT_MEM_FRACTION" in os.environ:
+        return
+    try:
+        query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+        sizes = subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()
+        smallest = min(int(mebibytes) for mebibytes in sizes) / 1024
+    except (OSError, subprocess.CalledProcessError, ValueError):
+        return
+    os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{min(budget_gib / smallest, 0.95):.4f}"
 
 
 @contextmanager

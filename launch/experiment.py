@@ -1,8 +1,14 @@
-"""Runs a whole study, or continues one, and ends with <workdir>/report.html and <workdir>/findings.json."""
+"""Runs a whole study, or continues one, and ends with <workdir>/report.html and <workdir>/findings.json.
+
+On several hosts the same command is started on each with --coordinator=<host of process 0>:<port>,
+--processes=<how many> and its own --process=<number from 0>; config.mesh spans the devices of all.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from absl import flags
 
 from launch import common
 
@@ -10,8 +16,18 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 
+COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, where there are several")
+PROCESSES = flags.DEFINE_integer("processes", 1, "how many there are", lower_bound=1)
+PROCESS = flags.DEFINE_integer("process", 0, "which of them this is", lower_bound=0)
+
+
 def main(config: ConfigDict, workdir: str) -> None:
     """Runs the study."""
+    common.hold_gpu_memory(config.memory.budget_gib)
+    if COORDINATOR.value is not None:
+        from constellation.distributed import join
+
+        join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     from constellation.experiments import star_study
 
     report = star_study.run(config, workdir)

@@ -13,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from constellation.conductor import Conductor, Stage, digest, provenance
+from constellation.distributed import align, own_workdir
 from constellation.evaluation.report import write_report
 from constellation.evaluation.study import AnalysisConfig, SetKey, StageSummary, StudyResults, TaskInfo
 from constellation.experiments.plan import check_plan
@@ -39,7 +40,9 @@ def run(config: ConfigDict, workdir: str) -> Path:
     if config.memory.budget_gib:
         check_plan(config, jax.default_backend())
     model_hash = check_model(config.model.dir, config.model.quantization, config.model.dtype, mesh)
-    with Conductor(workdir) as conductor:
+    own = own_workdir(Path(workdir))
+    align(own)
+    with Conductor(own) as conductor:
         return report(StarStages(config, conductor, model_hash))
 
 

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from constellation.errors import UserError
-from constellation.model import score
+from constellation.model import prefix, score
 from constellation.model.model import Model, load_model
 from tests.model.tiny import params_and_adapter
 
@@ -57,6 +57,21 @@ def test_next_token_logits(model: Model, reference: AutoModelForCausalLM) -> Non
             with torch.no_grad():
                 want = reference(torch.tensor([prompt + text])).logits[0, -1]
             np.testing.assert_allclose(values, want[ids], rtol=0, atol=1e-5 * want.abs().max())
+
+
+def test_what_all_prompts_begin_with_is_computed_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, adapter = params_and_adapter()
+    beginning = RNG.integers(0, 262, 80).tolist()
+    prompts = [beginning + prompt for prompt in PROMPTS]
+
+    def scores() -> list[np.ndarray]:
+        answers = score.next_token_logits(model, adapter, prompts, TEXTS, [7, 9])
+        return [*score.log_prob(model, adapter, prompts, TEXTS), *answers]
+
+    shared = scores()
+    monkeypatch.setattr(prefix, "WORTHWHILE", 1000)
+    for one, other in zip(shared, scores(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-4)
 
 
 def test_the_adapter_counts_and_batching_does_not(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,11 +41,13 @@ def examples(seed: int, *shapes: tuple[int, tuple[int, ...]], loss_from: int = 0
 descend = make_update(CONFIG, optax.sgd(1.0))
 
 
-def loss_and_gradient(batch: Batch, params: Any = None) -> tuple[float, dict[str, Any]]:
+def loss_and_gradient(
+    batch: Batch, params: Any = None, update: Any = descend
+) -> tuple[float, dict[str, Any]]:
     """Through one step of plain gradient descent at rate 1."""
     base, adapter = params_and_adapter()
     before = jax.tree.map(np.asarray, adapter.weights)
-    after, _, metrics = descend(adapter, optax.sgd(1.0).init(adapter.weights), params or base, batch)
+    after, _, metrics = update(adapter, optax.sgd(1.0).init(adapter.weights), params or base, batch)
     gradient = jax.tree.map(lambda old, new: old - np.asarray(new), before, after.weights)
     norm = np.sqrt(sum(np.square(leaf, dtype=float).sum() for leaf in jax.tree.leaves(gradient)))
     np.testing.assert_allclose(metrics["grad_norm"], norm, rtol=1e-4)
@@ -165,12 +167,38 @@ def test_int4_base_trains_as_its_dense_equal() -> None:
     assert_same(loss_and_gradient(batch, params), loss_and_gradient(batch, dequantize(params)))
 
 
+@pytest.mark.parametrize("micro_batch", [0, 1, 5])
+def test_recomputation_and_accumulation_change_nothing(micro_batch: int) -> None:
+    batch = one_shape(collate(examples(0, *SHARED)))  # 5 does not divide its rows
+    update = make_update(CONFIG, optax.sgd(1.0), None, micro_batch, remat=True)
+    assert_same(loss_and_gradient(batch, update=update), loss_and_gradient(batch))
+
+
+def test_recomputation_and_micro_batches_save_memory() -> None:
+    params, adapter = params_and_adapter()
+    batch = one_shape(collate(examples(0, *SHARED)))
+    wide = jax.tree.map(lambda x: np.tile(x, (1, 8) if x.shape[1] == 32 else (1, 1)), batch)
+
+    def temporary(micro_batch: int, remat: bool) -> int:
+        update: Any = make_update(CONFIG, optax.sgd(1.0), None, micro_batch, remat)
+        opt_state = optax.sgd(1.0).init(adapter.weights)
+        compiled = update.lower(adapter, opt_state, params, wide).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    everything = temporary(0, False)
+    assert temporary(0, True) < 0.7 * everything
+    assert temporary(2, False) < 0.4 * everything
+
+
 DEVICES = """
 import jax
-from tests.selftraining.test_update import SHARED, collate, examples, loss_and_gradient, one_shape
-assert jax.device_count() == 5  # does not divide the rows
 import numpy as np
-loss, gradient = loss_and_gradient(one_shape(collate(examples(0, *SHARED))))
+import optax
+from constellation.model.mesh import make_mesh
+from constellation.selftraining.update import make_update
+from tests.selftraining.test_update import CONFIG, SHARED, collate, examples, loss_and_gradient, one_shape
+update = make_update(CONFIG, optax.sgd(1.0), make_mesh(5))  # does not divide the rows
+loss, gradient = loss_and_gradient(one_shape(collate(examples(0, *SHARED))), update=update)
 np.savez({path!r}, np.float64(loss), *jax.tree.leaves(gradient))
 """
 

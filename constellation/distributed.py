@@ -1,0 +1,74 @@
+"""Several processes, on one host or many, that run one study together on one mesh.
+
+Every process runs the same program and keeps a whole copy of the results, so no file system need be shared.
+They meet in the computations alone: hence all must have finished the same stages before they go on.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from constellation.errors import UserError
+
+LONGEST = 2**18  # bytes of a process's list of stages
+
+
+def join(coordinator: str, processes: int, process: int) -> None:
+    """Makes this process one of several, before JAX is used.
+
+    Args:
+        coordinator: host:port of process 0.
+        processes: how many there are.
+        process: which of them this is, from 0.
+
+    Raises:
+        UserError: they did not find each other.
+    """
+    try:
+        jax.distributed.initialize(coordinator, processes, process)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"process {process} of {processes} did not meet {coordinator}: {reason}") from None
+
+
+def own_workdir(workdir: Path) -> Path:
+    """Where this process keeps its results: the workdir itself, and below it for all but the first."""
+    index = jax.process_index()
+    return workdir / f"process_{index}" if index else workdir
+
+
+def align(workdir: Path) -> None:
+    """Removes from this process's workdir what not all processes have alike; it is then made again by all.
+
+    A kill can come between two processes' ends of a stage, or their checkpoints within it.
+    """
+    if jax.process_count() == 1:
+        return
+    stages = workdir / "stages"
+    mine = {path.name: _content(path) for path in sorted(stages.glob("*")) if path.is_dir()}
+    encoded = np.frombuffer(json.dumps(mine).encode(), np.uint8)
+    padded = np.zeros(LONGEST, np.uint8)
+    padded[: len(encoded)] = encoded
+    everyone = [
+        json.loads(bytes(row).rstrip(b"\0").decode())
+        for row in np.asarray(multihost_utils.process_allgather(padded))
+    ]
+    for name in mine:
+        if any(other.get(name) != mine[name] for other in everyone):
+            shutil.rmtree(stages / name)
+
+
+def _content(path: Path) -> str:
+    """What identifies a stage: its digest, and of one that is unfinished its checkpoints, too."""
+    try:
+        record = json.loads((path / "stage.json").read_text())
+    except (OSError, ValueError):
+        return "damaged"
+    steps = sorted(step.name for step in path.glob("adapter/*")) if not record["complete"] else []
+    return " ".join([record["digest"], *steps])

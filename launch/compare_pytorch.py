@@ -1,4 +1,4 @@
-"""Holds this implementation against transformers, peft and torch on one checkpoint; exits 1 where they differ.
+"""Holds this implementation against transformers, peft and torch on one checkpoint; exits 1 if they differ.
 
     python -m launch.compare_pytorch --model_dir=constellation/assets/nano
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import warnings
 
 from absl import flags
 
@@ -28,8 +29,13 @@ def main() -> None:
         raise UserError(f"{' and '.join(missing)} missing: pip install -r third_party/requirements.txt")
 
     import jax
+    from transformers.utils import logging
 
     from constellation.comparison import report
+
+    # Libraries' notes are not the program's output.
+    warnings.simplefilter("ignore", FutureWarning)
+    logging.disable_progress_bar()
 
     # A GPU may otherwise round the factors of float32 products to fewer bits.
     jax.config.update("jax_default_matmul_precision", "highest")

@@ -19,7 +19,8 @@ from third_party import sampling_reference
 
 TOKENS = 128
 MOST_LEFT_OUT = 0.1
-DRAWS = 4096
+CONTEXTS = 4
+DRAWS = 4096  # of each context
 LEAST_EXPECTED = 5.0  # of a bin, for the statistic to follow its distribution
 LEAST_P = 1e-3  # draws are addressed, so a model that passes always does; one in a thousand fails by chance
 PLAIN = SamplingConfig(n=1)
@@ -67,11 +68,17 @@ def greedy_rows(
 
 
 def sampling_row(name: str, ours: np.ndarray, theirs: np.ndarray, sampling: SamplingConfig) -> Row:
-    """Tokens drawn from our logits against torch's softmax of its own, [C, V] each: C contexts, one test.
+    """Tokens drawn from our logits against torch's softmax of its own, at the least certain of P positions.
 
     Tokens are pooled by falling probability into bins; the statistics and degrees of freedom of the contexts
     are added up. A draw of what torch gives no probability gives p = 0.
+
+    Args:
+        ours, theirs: logits float32 [P, V].
     """
+    probability = sampling_reference.probabilities(theirs, PLAIN)
+    contexts = np.argsort(stats.entropy(probability, axis=1))[-CONTEXTS:]
+    ours, theirs = ours[contexts], theirs[contexts]
     expected = DRAWS * sampling_reference.probabilities(theirs, sampling)  # [C, V]
     statistic, freedom = 0.0, 0
     for context, (logits, row) in enumerate(zip(ours, expected, strict=True)):
@@ -84,7 +91,8 @@ def sampling_row(name: str, ours: np.ndarray, theirs: np.ndarray, sampling: Samp
         expected_in, observed_in = (np.add.reduceat(counts[order], starts) for counts in (row, observed))
         statistic += float(((observed_in - expected_in) ** 2 / expected_in).sum())
         freedom += len(starts) - 1
-    measured = f"p of chi-square = {statistic:.0f} at {freedom} degrees, {DRAWS} draws in {len(ours)} contexts"
+    drawn_in = f"{DRAWS} draws in each of {len(ours)} contexts"
+    measured = f"p of chi-square = {statistic:.0f} at {freedom} degrees, {drawn_in}"
     return Row(name, measured, float(stats.chi2.sf(statistic, freedom)), LEAST_P, at_least=True)
 
 

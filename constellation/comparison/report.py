@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from constellation.comparison import whole
 from constellation.comparison.batch import LeftPadded, task_prompts
 from constellation.comparison.decoding import PLAIN, TRUNCATED, greedy_rows, sampling_row
 from constellation.comparison.errors import worst_position
-from constellation.comparison.streamed import TOLERANCE, streamed_rows
-from constellation.comparison.table import LeftOut, Row, lines
+from constellation.comparison.streamed import streamed_rows
+from constellation.comparison.table import HEAD, LeftOut, Row, line
 from constellation.comparison.training import ALPHA, RANK, lora_rows
 from constellation.model.config import ModelConfig
 from constellation.model.lora import projection_shapes
@@ -21,7 +22,7 @@ from constellation.model.model import check_model, load_model
 from constellation.model.tokenizer import Tokenizer
 from third_party import model_reference, training_reference
 
-# Of float32 weights, up to which both sides are loaded whole; with what they compute they then need some 15 GiB.
+# Of float32 weights, up to which both sides are loaded whole.
 WHOLE_LIMIT = 4 * 2**30
 STREAMED_MEMORY = 6.0  # GiB
 
@@ -33,13 +34,16 @@ def run(model_dir: str | Path) -> bool:
         UserError: `model_dir` holds no whole Hugging Face model.
     """
     begun = time.perf_counter()
-    rows = compare(Path(model_dir), Path(model_dir))
-    print(*lines(rows), sep="\n")
+    print(HEAD)
+    passed = True
+    for row in compare(Path(model_dir), Path(model_dir)):
+        print(line(row), flush=True)
+        passed &= isinstance(row, LeftOut) or row.passed
     print(f"peak memory {peak_memory():.2f} GiB, {time.perf_counter() - begun:.0f} seconds")
-    return all(row.passed for row in rows if isinstance(row, Row))
+    return passed
 
 
-def compare(directory: Path, reference_dir: Path) -> list[Row | LeftOut]:
+def compare(directory: Path, reference_dir: Path) -> Iterator[Row | LeftOut]:
     """All rows; both directories hold the same model, or should.
 
     Args:
@@ -53,38 +57,35 @@ def compare(directory: Path, reference_dir: Path) -> list[Row | LeftOut]:
     config = ModelConfig.from_dir(directory)
     batch = task_prompts(Tokenizer.from_dir(directory, config.vocab_size))
     streamed, exact = streamed_rows(directory, reference_dir, config, batch)
-    memory = Row("memory, streamed", "peak of the process so far, GiB", peak_memory(), STREAMED_MEMORY)
-    rows = [*streamed, memory, whole.bfloat16_row(directory, reference_dir, config, batch, exact)]
+    yield from streamed
+    yield Row("memory, streamed", "peak of the process so far, GiB", peak_memory(), STREAMED_MEMORY)
+    yield whole.bfloat16_row(directory, reference_dir, config, batch, exact)
     size = float32_bytes(config)
     if size <= WHOLE_LIMIT:
-        return [*rows, *_whole_rows(directory, reference_dir, batch)]
-    too_large = f"float32 weights are {size / 2**30:.1f} GiB, above {WHOLE_LIMIT / 2**30:.0f} GiB"
-    return [
-        *rows,
-        LeftOut("logits, whole", f"{too_large}: the streamed rows stand for it"),
-        LeftOut("decoding, LoRA, critic, int4", f"{too_large}: compare a slice of fewer layers"),
-    ]
+        yield from _whole_rows(directory, reference_dir, batch)
+    else:
+        large = f"float32 weights are {size / 2**30:.1f} GiB, above {WHOLE_LIMIT / 2**30:.0f} GiB"
+        yield LeftOut("logits, whole", f"{large}: the streamed rows stand for it")
+        yield LeftOut("decoding, LoRA, critic, int4", f"{large}: compare a slice of fewer layers")
 
 
-def _whole_rows(directory: Path, reference_dir: Path, batch: LeftPadded) -> list[Row]:
+def _whole_rows(directory: Path, reference_dir: Path, batch: LeftPadded) -> Iterator[Row]:
     """The rows that need the whole float32 model on both sides."""
     model = load_model(directory)
     config = model.config
     reference = model_reference.load(reference_dir)
-    ours = whole.logits(model.config, model.params, None, batch)
+    ours = whole.logits(config, model.params, None, batch)
     theirs = model_reference.logits(reference, batch.ids, batch.attention)
-    ends = np.cumsum(batch.real.sum(1)) - 1  # of the prompts, among the real positions
-    contexts = [logits[ends, : model.tokenizer.size] for logits in (ours, theirs)]
-    rows = [
-        Row("logits, whole", "max abs error / max abs of the position", worst_position(ours, theirs), TOLERANCE),
-        *greedy_rows(model, reference, batch.prompts, float(np.abs(ours - theirs).max())),
-        sampling_row("sampling", *contexts, PLAIN),
-        sampling_row("sampling, top-k and top-p", *contexts, TRUNCATED),
-    ]
+    error = worst_position(ours, theirs)
+    yield Row("logits, whole", "max abs error / max abs of the position", error, whole.TOLERANCE)
+    yield from greedy_rows(model, reference, batch.prompts, float(np.abs(ours - theirs).max()))
+    meant = slice(model.tokenizer.size)  # without the padding tail
+    for name, sampling in (("sampling", PLAIN), ("sampling, top-k and top-p", TRUNCATED)):
+        yield sampling_row(name, ours[:, meant], theirs[:, meant], sampling)
     adapted = training_reference.add_adapter(reference, RANK, ALPHA)
-    rows += lora_rows(model, adapted, batch)
+    yield from lora_rows(model, adapted, batch)
     del model  # before the int4 one is loaded
-    return [*rows, whole.int4_row(directory, config, adapted.unload(), batch)]
+    yield whole.int4_row(directory, config, adapted.unload(), batch)
 
 
 def float32_bytes(config: ModelConfig) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -37,28 +35,17 @@ class LeftOut(NamedTuple):
     reason: str
 
 
-def lines(rows: Iterable[Row | LeftOut]) -> list[str]:
-    """The table as text, a line a row."""
-    rows = list(rows)
-    cells = [
-        (row.name, row.reason, "", "", "left out")
-        if isinstance(row, LeftOut)
-        else (
-            row.name,
-            row.measured,
-            _number(row.value),
-            f"{'>=' if row.at_least else '<='} {_number(row.limit)}",
-            "pass" if row.passed else "FAIL",
-        )
-        for row in rows
-    ]
-    cells.insert(0, ("row", "what was measured", "value", "tolerance", ""))
-    widths = [max(len(line[column]) for line in cells) for column in range(5)]
-    return [
-        f"{name:{widths[0]}}  {measured:{widths[1]}}  {value:>{widths[2]}}  {limit:>{widths[3]}}  {verdict}".rstrip()
-        for name, measured, value, limit, verdict in cells
-    ]
+def line(row: Row | LeftOut) -> str:
+    """A row as text under HEAD; widths are fixed, so that rows can be printed as they are measured."""
+    if isinstance(row, LeftOut):
+        return f"{row.name:30}{row.reason:96}{'':23}left out"
+    tolerance = f"{'>=' if row.at_least else '<='} {_number(row.limit)}"
+    verdict = "pass" if row.passed else "FAIL"
+    return f"{row.name:30}{row.measured:96}{_number(row.value):>10}  {tolerance:11}{verdict}"
+
+
+HEAD = f"{'row':30}{'what was measured':96}{'value':>10}  tolerance"
 
 
 def _number(value: float) -> str:
-    return f"{value:g}" if math.isfinite(value) and value == round(value, 4) else f"{value:.2e}"
+    return f"{value:g}" if value == round(value, 3) else f"{value:.1e}"

@@ -69,10 +69,10 @@ def loss_of(model: PeftModel, batch: Batch) -> torch.Tensor:
     """Weighted mean cross entropy over the batch's targets; the vocabulary is computed at those alone.
 
     Raises:
-        ValueError: a row with more than one answer or document.
+        ValueError: a row with more than one answer.
     """
-    if max(np.max(batch.branch) - 1, np.max(batch.document)) > 0:
-        raise ValueError("transformers knows no branches or documents: give every answer a row of its own")
+    if np.max(batch.branch) > 1:
+        raise ValueError("transformers knows no branches: give every answer a row of its own")
     tokens, source, target, weight = (
         torch.from_numpy(np.asarray(array))
         for array in (batch.tokens, batch.source, batch.target, batch.weight)

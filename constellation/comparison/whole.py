@@ -49,6 +49,7 @@ def logits_by_layer(config: ModelConfig, params: Params, batch: LeftPadded) -> n
     for index in range(config.num_hidden_layers):
         layer = jax.tree.map(lambda weight, at=index: weight[at : at + 1], params["layers"])
         x = _layer(config, layer, x, batch.positions, batch.mask)
+        x.block_until_ready()  # or the copies of all layers wait in memory for their turn
     return np.asarray(_logits(config, params, rms_norm(x[batch.real], params["norm"], config.rms_norm_eps)))
 
 

@@ -150,8 +150,12 @@ def _alone() -> ocp.options.MultiprocessingOptions:
 
 @contextmanager
 def _manager(root: Path) -> Iterator[ocp.CheckpointManager]:
+    root.mkdir(parents=True, exist_ok=True)
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=_KEPT, enable_async_checkpointing=False, multiprocessing_options=_alone()
+        max_to_keep=_KEPT,
+        enable_async_checkpointing=False,
+        create=False,
+        multiprocessing_options=_alone(),
     )
     with _silent(), ocp.CheckpointManager(root, options=options) as manager:
         yield manager

@@ -75,11 +75,11 @@ def _questions(
         for text in map(str, samples.text[rows])
     ]
     # The template may end the first turn differently in a longer conversation, as Qwen3's does.
-    shared = max(_common_prefix([prompt, *conversations]), 1)
+    shared = max(common_prefix([prompt, *conversations]), 1)
     return np.array(prompt[:shared], np.int32), rows, [ids[shared:] for ids in conversations]
 
 
-def _common_prefix(rows: Sequence[Sequence[int]]) -> int:
+def common_prefix(rows: Sequence[Sequence[int]]) -> int:
     """How many ids all rows begin with."""
     return next(
         (at for at, ids in enumerate(zip(*rows, strict=False)) if len(set(ids)) > 1), min(map(len, rows))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from transformers import (
     DynamicCache,
@@ -65,7 +66,7 @@ def prefill_once(
     logits = output.logits[:, -1].repeat_interleave(sampling.n, 0)
     mask = mask.repeat_interleave(sampling.n, 0)
     position = positions[:, -1:].repeat_interleave(sampling.n, 0)
-    filters = _filters(sampling)
+    filters = warpers(sampling)
     stops = torch.tensor(list(stop_ids))
     running = torch.ones(len(logits), dtype=torch.bool)
     drawn = []
@@ -81,6 +82,41 @@ def prefill_once(
         logits = output.logits[:, -1]
 
 
+@torch.inference_mode()
+def greedy(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], tokens: int, vocabulary: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The most likely token again and again, stop tokens or not, by a loop on a left-padded batch.
+
+    Args:
+        tokens: so many for each prompt.
+        vocabulary: ids below it may be taken.
+
+    Returns:
+        ids [B, tokens], and by how much the logit of each leads the next best, float32 [B, tokens].
+    """
+    ids, mask = left_padded(prompts)
+    position = (mask.cumsum(-1) - 1).clamp(min=0)
+    cache = DynamicCache(config=model.config)
+    taken, margins = [], []
+    while True:
+        output = model(
+            ids, attention_mask=mask, position_ids=position, past_key_values=cache, logits_to_keep=1
+        )
+        best = output.logits[:, -1, :vocabulary].topk(2)
+        taken.append(best.indices[:, :1])
+        margins.append(best.values[:, 0] - best.values[:, 1])
+        if len(taken) == tokens:
+            return torch.cat(taken, 1).numpy(), torch.stack(margins, 1).numpy()
+        ids, position = taken[-1], position[:, -1:] + 1
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+
+
+def probabilities(logits: np.ndarray, sampling: SamplingConfig) -> np.ndarray:
+    """torch's softmax [B, V], float64, of logits [B, V] behind transformers' warpers."""
+    return torch.softmax(warpers(sampling)(None, torch.from_numpy(logits)).double(), -1).numpy()
+
+
 def left_padded(prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids and attention mask, both [B, T]."""
     length = max(map(len, prompts))
@@ -92,7 +128,8 @@ def left_padded(prompts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.T
     return ids, mask
 
 
-def _filters(sampling: SamplingConfig) -> LogitsProcessorList:
+def warpers(sampling: SamplingConfig) -> LogitsProcessorList:
+    """transformers' temperature, top-k and top-p, in its order."""
     filters = LogitsProcessorList([TemperatureLogitsWarper(float(sampling.temperature))])
     if sampling.top_k:
         filters.append(TopKLogitsWarper(sampling.top_k))

@@ -108,6 +108,26 @@ def prefill(
     return hidden, KV(jnp.moveaxis(k, 2, -1), jnp.moveaxis(v, 2, -2))
 
 
+def through_layers(
+    config: ModelConfig, layers: Params, x: jax.Array, positions: jax.Array, mask: jax.Array
+) -> jax.Array:
+    """Some of the layers alone, between embedding and final norm: to stream a model that memory cannot hold.
+
+    Args:
+        layers: as params["layers"], of as many consecutive layers as there are at hand.
+        x: [B, T, D] hidden states before the first of them.
+        positions, mask: as for `forward`.
+
+    Returns:
+        [B, T, D] hidden states after the last of them.
+    """
+
+    def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        return masked_attention(q, k, v, mask)
+
+    return _scan(config, layers, None, x, positions, lambda _: attend, None)[0]
+
+
 def branch_mask(branch: jax.Array) -> jax.Array:
     """The mask of rows that hold a prompt and several texts: a token sees the prompt and its own text.
 
@@ -234,8 +254,23 @@ def _decode(
     caches: Any,
     remat: bool = False,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """Embeds, scans the layers and norms; `attention` makes a layer's attend from its slice of `caches`."""
+    """Embeds, scans the layers and norms."""
     x = look_up(params["embed"], tokens, params["norm"].dtype)  # [..., D]
+    x, kv = _scan(config, params["layers"], adapter, x, positions, attention, caches, remat)
+    return rms_norm(x, params["norm"], config.rms_norm_eps), kv
+
+
+def _scan(
+    config: ModelConfig,
+    layers: Params,
+    adapter: Adapter | None,
+    x: jax.Array,
+    positions: jax.Array,
+    attention: Callable[[Any], Attend],
+    caches: Any,
+    remat: bool = False,
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """Scans the layers; `attention` makes a layer's attend from its slice of `caches`."""
     rope = rotary(positions, config, x.dtype)
     scale = 1.0 if adapter is None else adapter.scale
     lora = {} if adapter is None else adapter.weights
@@ -260,9 +295,7 @@ def _decode(
         x = x + project("down_proj", swiglu(project("gate_proj", h), project("up_proj", h)))
         return x, (k, v)
 
-    body = recomputed(layer) if remat else layer
-    x, kv = jax.lax.scan(body, x, (params["layers"], lora, caches))
-    return rms_norm(x, params["norm"], config.rms_norm_eps), kv
+    return jax.lax.scan(recomputed(layer) if remat else layer, x, (layers, lora, caches))
 
 
 # The backward recomputes what is only elementwise: cheaper than to keep every intermediate of every layer.

@@ -93,6 +93,52 @@ def projections(directory: str | Path, config: ModelConfig) -> Iterator[tuple[st
                 yield name, file.get_tensor(layer_tensor(layer, name))
 
 
+def layers(
+    directory: str | Path, config: ModelConfig, dtype: jax.typing.DTypeLike
+) -> Iterator[dict[str, np.ndarray]]:
+    """The tensors of one layer after the other, under our names and with a leading axis of one layer.
+
+    Raises:
+        UserError: as `leaves`.
+    """
+    holder = _checked(Path(directory), config)
+
+    def read(name: str) -> np.ndarray:
+        with _open(holder[name]) as file:
+            return file.get_tensor(name).astype(dtype)[None]
+
+    for layer in range(config.num_hidden_layers):
+        yield {name: read(layer_tensor(layer, name)) for name in layer_shapes(config)}
+
+
+def final_norm(directory: str | Path, config: ModelConfig, dtype: jax.typing.DTypeLike) -> np.ndarray:
+    """The weight [D] of the norm behind the layers.
+
+    Raises:
+        UserError: as `leaves`.
+    """
+    with _open(_checked(Path(directory), config)[NORM]) as file:
+        return file.get_tensor(NORM).astype(dtype)
+
+
+def table_rows(
+    directory: str | Path, config: ModelConfig, name: str, rows: int, dtype: jax.typing.DTypeLike
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The embedding or the head in pieces: (first row, [at most `rows`, D]), in order.
+
+    Args:
+        name: EMBED or LM_HEAD.
+
+    Raises:
+        UserError: as `leaves`.
+    """
+    path = _checked(Path(directory), config)[name]
+    for start in range(0, config.vocab_size, rows):
+        with _open(path) as file:
+            piece = file.get_slice(name)[start : min(start + rows, config.vocab_size)].astype(dtype)
+        yield start, piece
+
+
 def check_weights(directory: str | Path, config: ModelConfig, quantization: str = "") -> None:
     """Refuses what `leaves` refuses, from the files' headers alone.
 

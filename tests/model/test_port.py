@@ -18,7 +18,16 @@ from transformers import AutoModelForCausalLM
 from constellation.errors import UserError
 from constellation.model import decoder
 from constellation.model.config import ModelConfig
-from constellation.model.port import INDEX, SINGLE, save_hf
+from constellation.model.port import (
+    EMBED,
+    INDEX,
+    LM_HEAD,
+    SINGLE,
+    final_norm,
+    layers,
+    save_hf,
+    table_rows,
+)
 from constellation.model.quantize import quantize
 from constellation.model.weights import load_params
 from tests.model.tiny import causal, params_and_adapter, random_tokens
@@ -91,6 +100,20 @@ def test_a_duplicate_of_the_tied_head(copy: Path) -> None:
     save_file(tensors, copy / SINGLE)
     with pytest.raises(UserError, match="differs from the embedding"):
         load(copy)
+
+
+def test_pieces_equal_the_whole(make_dir: MakeDir) -> None:
+    directory = make_dir(tie_word_embeddings=False)
+    config, whole = ModelConfig.from_dir(directory), load(directory)
+    for index, layer in enumerate(layers(directory, config, jnp.float32)):
+        expected = {name: stacked[index][None] for name, stacked in whole["layers"].items()}
+        jax.tree.map(np.testing.assert_array_equal, layer, expected)
+    assert index + 1 == config.num_hidden_layers
+    np.testing.assert_array_equal(final_norm(directory, config, jnp.float32), whole["norm"])
+    for name, table in ((EMBED, "embed"), (LM_HEAD, "lm_head")):
+        starts, pieces = zip(*table_rows(directory, config, name, 100, jnp.float32), strict=True)
+        assert starts == (0, 100, 200)
+        np.testing.assert_array_equal(np.concatenate(pieces), whole[table])
 
 
 @pytest.mark.parametrize("keep", [0, 5, 100, -1])

@@ -1,0 +1,51 @@
+"""The table of a comparison: what was measured, what it may be, and whether it is."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """One comparison.
+
+    Attributes:
+        name: of what is compared.
+        measured: in words, what `value` is.
+        value: of the measurement.
+        limit: the tolerance: the largest value that passes, or the least where `at_least`.
+        at_least: as for a p-value.
+    """
+
+    name: str
+    measured: str
+    value: float
+    limit: float
+    at_least: bool = False
+
+    @property
+    def passed(self) -> bool:
+        """Whether the value is within the tolerance; NaN is not."""
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+
+class LeftOut(NamedTuple):
+    """A comparison that this model does not get, and why."""
+
+    name: str
+    reason: str
+
+
+def line(row: Row | LeftOut) -> str:
+    """A row as text under HEAD; widths are fixed, so that rows can be printed as they are measured."""
+    if isinstance(row, LeftOut):
+        return f"{row.name:30}{row.reason:96}{'':23}left out"
+    tolerance = f"{'>=' if row.at_least else '<='} {_number(row.limit)}"
+    verdict = "pass" if row.passed else "FAIL"
+    return f"{row.name:30}{row.measured:96}{_number(row.value):>10}  {tolerance:11}{verdict}"
+
+
+HEAD = f"{'row':30}{'what was measured':96}{'value':>10}  tolerance"
+
+
+def _number(value: float) -> str:
+    return f"{value:g}" if value == round(value, 3) else f"{value:.1e}"

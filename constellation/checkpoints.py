@@ -2,7 +2,8 @@
 
 A checkpoint directory holds one folder a step. What is saved is small: adapters, optimizer state, keys,
 data cursor, and a metadata dict with the hashes of config and base model; never the frozen base. On the disk
-a tree is its Flax state dict: nested dicts of arrays, typed PRNG keys and scalars.
+a tree is its Flax state dict: nested dicts of arrays, typed PRNG keys and scalars. Of several processes the
+first alone writes and reads, and tells the others.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
+from constellation.distributed import from_first
 from constellation.errors import UserError
 from constellation.files import disk_full_is_user_error
 
@@ -42,6 +44,8 @@ def save(directory: str | os.PathLike[str], step: int, tree: Any, metadata: dict
     Raises:
         UserError: the disk is full; earlier steps are intact.
     """
+    if jax.process_index() != 0:
+        return
     root = Path(directory).absolute()
     state, keys = _to_host(flax.serialization.to_state_dict(tree))
     described: dict[str, Any] = {"user": metadata, "keys": keys}
@@ -56,9 +60,8 @@ def save(directory: str | os.PathLike[str], step: int, tree: Any, metadata: dict
 def steps(directory: str | os.PathLike[str]) -> list[int]:
     """The committed steps, oldest first; empty when there is no such directory."""
     root = Path(directory).absolute()
-    if not root.is_dir():
-        return []
-    return sorted(ocp.utils.checkpoint_steps(root))
+    found = sorted(ocp.utils.checkpoint_steps(root)) if root.is_dir() else []
+    return from_first(found)
 
 
 def latest_step(directory: str | os.PathLike[str]) -> int | None:
@@ -93,16 +96,23 @@ def restore(
     if step is not None and step not in found:
         raise UserError(f"no step {step} in {directory}; there are: {', '.join(map(str, found))}")
     candidates = found[::-1] if step is None else [step]
-    for candidate in candidates:
-        try:
-            state, metadata = _read(root, candidate)
-        except Exception as error:  # a damaged file surfaces as whatever the library below tripped over
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            print(f"warning: step {candidate} in {directory} is damaged ({reason[:100]})", file=sys.stderr)
-            continue
+    good = _first_good(root, candidates) if jax.process_index() == 0 else None
+    if (good := from_first(good)) is not None:
+        state, metadata, candidate = good
         return _fit(template, state, f"{directory}, step {candidate}"), metadata, candidate
     remedy = "delete it and train again" if step is None else f"there are: {', '.join(map(str, found))}"
     raise UserError(f"the checkpoint in {directory} is damaged: {remedy}")
+
+
+def _first_good(root: Path, candidates: list[int]) -> tuple[dict[str, Any], dict[str, Any], int] | None:
+    """(state dict, metadata, step) of the first step that is whole; warns of those before it."""
+    for candidate in candidates:
+        try:
+            return (*_read(root, candidate), candidate)
+        except Exception as error:  # a damaged file surfaces as whatever the library below tripped over
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            print(f"warning: step {candidate} in {root} is damaged ({reason[:100]})", file=sys.stderr)
+    return None
 
 
 def save_array(directory: str | os.PathLike[str], array: np.ndarray) -> None:
@@ -134,30 +144,30 @@ def load_array(directory: str | os.PathLike[str]) -> np.ndarray:
 @contextmanager
 def _array_checkpointer() -> Iterator[ocp.Checkpointer]:
     handler = ocp.ArrayCheckpointHandler()
-    with _silent(), ocp.Checkpointer(handler, multiprocessing_options=_alone()) as checkpointer:
+    with _silent(), ocp.Checkpointer(handler) as checkpointer:
         yield checkpointer
-
-
-def _alone() -> ocp.options.MultiprocessingOptions:
-    """Every process writes and reads a copy of its own, without waiting for the others."""
-    if jax.process_count() == 1:
-        return ocp.options.MultiprocessingOptions()
-    index = jax.process_index()
-    return ocp.options.MultiprocessingOptions(
-        primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process_{index}"
-    )
 
 
 @contextmanager
 def _manager(root: Path) -> Iterator[ocp.CheckpointManager]:
     root.mkdir(parents=True, exist_ok=True)
+    # Orbax would wait for the other processes.
+    alone = (
+        ocp.options.MultiprocessingOptions(active_processes={0}, barrier_sync_key_prefix="first")
+        if jax.process_count() > 1
+        else ocp.options.MultiprocessingOptions()
+    )
     options = ocp.CheckpointManagerOptions(
         max_to_keep=_KEPT,
         enable_async_checkpointing=False,
         create=False,
-        multiprocessing_options=_alone(),
+        multiprocessing_options=alone,
     )
-    with _silent(), ocp.CheckpointManager(root, options=options) as manager:
+    handlers = {
+        "state": ocp.StandardCheckpointHandler(multiprocessing_options=alone),
+        "metadata": ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+    }
+    with _silent(), ocp.CheckpointManager(root, options=options, item_handlers=handlers) as manager:
         yield manager
 
 

@@ -1,14 +1,17 @@
 """Several processes, on one host or many, that run one study together on one mesh.
 
-Every process runs the same program and keeps a whole copy of the results, so no file system need be shared.
-They meet in the computations alone: hence all must have finished the same stages before they go on.
+Every process runs the same program and keeps a copy of the results, but for the checkpoints, which are the
+first's; no file system need be shared. They meet in the computations alone: hence all must have finished the
+same stages before they go on.
 """
 
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -43,10 +46,23 @@ def own_workdir(workdir: Path) -> Path:
     return workdir / f"process_{index}" if index else workdir
 
 
+def from_first(value: Any) -> Any:
+    """The first process's value; all processes have to ask. Any that can be pickled."""
+    if jax.process_count() == 1:
+        return value
+    content = (
+        np.frombuffer(pickle.dumps(value), np.uint8) if jax.process_index() == 0 else np.zeros(0, np.uint8)
+    )
+    length = int(multihost_utils.broadcast_one_to_all(np.int64(len(content))))
+    padded = np.zeros(length, np.uint8)
+    padded[: len(content)] = content
+    return pickle.loads(np.asarray(multihost_utils.broadcast_one_to_all(padded)).tobytes())
+
+
 def align(workdir: Path) -> None:
     """Removes from this process's workdir what not all processes have alike; it is then made again by all.
 
-    A kill can come between two processes' ends of a stage, or their checkpoints within it.
+    A kill can come between two processes' ends of a stage.
     """
     if jax.process_count() == 1:
         return
@@ -65,10 +81,9 @@ def align(workdir: Path) -> None:
 
 
 def _content(path: Path) -> str:
-    """What identifies a stage: its digest, and of one that is unfinished its checkpoints, too."""
+    """What identifies a stage."""
     try:
         record = json.loads((path / "stage.json").read_text())
-    except (OSError, ValueError):
+        return f"{record['digest']} {record['complete']}"
+    except (OSError, ValueError, KeyError):
         return "damaged"
-    steps = sorted(step.name for step in path.glob("adapter/*")) if not record["complete"] else []
-    return " ".join([record["digest"], *steps])

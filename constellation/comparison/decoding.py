@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 from transformers import PreTrainedModel
 
-from constellation import generator, keys
+from constellation import decoding, generator, keys
 from constellation.comparison.table import Row
 from constellation.model.model import Model
 from constellation.sampling import SamplingConfig
@@ -114,6 +114,6 @@ def _draws(logits: jax.Array, key: jax.Array, word: jax.Array, sampling: Samplin
     """Tokens [DRAWS] that samples 0, 1, ... of the task at `word` begin with."""
 
     def one(sample: jax.Array) -> jax.Array:
-        return generator.draw(logits, key, word, sample, jnp.int32(0), sampling)
+        return decoding.draw(logits, key, word, sample, jnp.int32(0), sampling)
 
     return jax.lax.map(one, jnp.arange(DRAWS), batch_size=32)

@@ -38,7 +38,8 @@ def test_hours_follow_the_work_and_the_speed(model_dir: Path) -> None:
     twice = seconds(Speed(1e9, 1e9), star__passes=2)
     assert twice["v1"] == pytest.approx(2 * base["v1"]) and twice["gen_v0"] == base["gen_v0"]
     more = seconds(Speed(1e9, 1e9), evaluation__samples=16)
-    assert more["evaluation samples"] > 1.5 * base["evaluation samples"]
+    assert more["evaluation samples"] > base["evaluation samples"]  # prefill does not grow
+    assert more["v1 samples"] == base["v1 samples"]
 
 
 def test_a_study_that_cannot_fit_is_refused(model_dir: Path) -> None:

@@ -50,9 +50,8 @@ def from_first(value: Any) -> Any:
     """The first process's value; all processes have to ask. Any that can be pickled."""
     if jax.process_count() == 1:
         return value
-    content = (
-        np.frombuffer(pickle.dumps(value), np.uint8) if jax.process_index() == 0 else np.zeros(0, np.uint8)
-    )
+    first = jax.process_index() == 0
+    content = np.frombuffer(pickle.dumps(value) if first else b"", np.uint8)
     length = int(multihost_utils.broadcast_one_to_all(np.int64(len(content))))
     padded = np.zeros(length, np.uint8)
     padded[: len(content)] = content

@@ -14,7 +14,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from constellation.selftraining.batches import Batch, TrainingExample
+from constellation.selftraining.batches import Batch, TrainingExample, collate
 
 
 def load_peft(directory: str | Path, rank: int, alpha: int) -> PeftModel:
@@ -69,9 +69,9 @@ def loss_of(model: PeftModel, batch: Batch) -> torch.Tensor:
     """Weighted mean cross entropy over the batch's targets; the vocabulary is computed at those alone.
 
     Raises:
-        ValueError: a row with more than one answer.
+        ValueError: a row with more than one answer or document.
     """
-    if np.max(batch.branch) > 1:
+    if np.max(batch.branch) > 1 or np.max(batch.document) > 0:
         raise ValueError("transformers knows no branches: give every answer a row of its own")
     tokens, source, target, weight = (
         torch.from_numpy(np.asarray(array))
@@ -95,6 +95,21 @@ def update(model: PeftModel, optimizer: torch.optim.Optimizer, batch: Batch, cli
     torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], clip_norm)
     optimizer.step()
     return loss.item()
+
+
+def one_a_row(examples: Sequence[TrainingExample]) -> Batch:
+    """A padded batch with a row for every example, which has one answer."""
+    rows = [collate([example]) for example in examples]
+
+    def stacked(name: str) -> np.ndarray:
+        arrays = [getattr(row, name)[0] for row in rows]
+        padding = -1 if name in ("document", "branch") else 0
+        batch = np.full((len(arrays), max(map(len, arrays))), padding, arrays[0].dtype)
+        for row, array in zip(batch, arrays, strict=True):
+            row[: len(array)] = array
+        return batch
+
+    return Batch(*map(stacked, Batch._fields))
 
 
 def separate(examples: Sequence[TrainingExample]) -> list[TrainingExample]:

@@ -52,7 +52,7 @@ def update_benchmark(model_dir: str | Path, repeats: int = 10) -> dict[str, list
     """
     from constellation import keys
     from constellation.model.model import load_model
-    from constellation.selftraining.batches import TrainingExample, collate, draw_batches
+    from constellation.selftraining.batches import TrainingExample, draw_batches
     from third_party.training_reference import separate
 
     dense, int4 = load_model(model_dir), load_model(model_dir, "int4:32")
@@ -70,9 +70,9 @@ def update_benchmark(model_dir: str | Path, repeats: int = 10) -> dict[str, list
     title = f"STaR data: {len(sequences)} programs of {len(pool)} tasks, all of them once"
     return {
         f"LoRA update, {ROWS} x {PROMPT + ANSWER} tokens": _compare(
-            dense, int4, [padded], [padded], lambda group: _truncated(collate(group)), repeats
+            dense, int4, [padded], [padded], _truncated, repeats
         ),
-        title: _compare(dense, int4, shared, groups, collate, repeats),
+        title: _compare(dense, int4, shared, groups, lambda batch: batch, repeats),
     }
 
 
@@ -81,13 +81,13 @@ def _compare(
     int4: Model,
     ours: Sequence[Sequence[TrainingExample]],
     theirs: Sequence[Sequence[TrainingExample]],
-    collated: Callable[[Sequence[TrainingExample]], Batch],
+    finished: Callable[[Batch], Batch],
     repeats: int,
 ) -> list[UpdateRow]:
     runs = {
-        "ours": (_our_updates(dense, collated), ours),
-        "ours, int4 base": (_our_updates(int4, collated), ours),
-        "peft and torch": (_their_updates(dense, collated), theirs),
+        "ours": (_our_updates(dense, finished), ours),
+        "ours, int4 base": (_our_updates(int4, finished), ours),
+        "peft and torch": (_their_updates(dense, finished), theirs),
     }
     best = dict.fromkeys(runs, float("inf"))
     for repeat in range(1 + repeats):
@@ -107,11 +107,12 @@ def _compare(
     ]
 
 
-def _our_updates(model: Model, collated: Callable) -> Callable[[Sequence], None]:
+def _our_updates(model: Model, finished: Callable[[Batch], Batch]) -> Callable[[Sequence], None]:
     import jax
 
     from constellation import keys
     from constellation.model.lora import init_adapter
+    from constellation.selftraining.batches import collate
     from constellation.selftraining.update import make_optimizer, make_update
 
     optimizer = make_optimizer(RATE, 0.0, CLIP)
@@ -122,13 +123,13 @@ def _our_updates(model: Model, collated: Callable) -> Callable[[Sequence], None]
     def run(groups: Sequence[Sequence[TrainingExample]]) -> None:
         for group in groups:
             adapter, opt_state = state
-            *state[:], metrics = update(adapter, opt_state, model.params, collated(group))
+            *state[:], metrics = update(adapter, opt_state, model.params, finished(collate(group)))
         jax.block_until_ready(metrics)
 
     return run
 
 
-def _their_updates(model: Model, collated: Callable) -> Callable[[Sequence], None]:
+def _their_updates(model: Model, finished: Callable[[Batch], Batch]) -> Callable[[Sequence], None]:
     from third_party import training_reference
 
     reference = training_reference.load_peft(model.dir, RANK, ALPHA)
@@ -136,7 +137,9 @@ def _their_updates(model: Model, collated: Callable) -> Callable[[Sequence], Non
 
     def run(groups: Sequence[Sequence[TrainingExample]]) -> None:
         for group in groups:
-            training_reference.update(reference, optimizer, collated(group), CLIP)
+            training_reference.update(
+                reference, optimizer, finished(training_reference.one_a_row(group)), CLIP
+            )
 
     return run
 

@@ -79,6 +79,8 @@ class ModelConfig:
                 rope = dict(value or {})
                 if "rope_theta" in rope:
                     values["rope_theta"] = rope.pop("rope_theta")
+                    if fields.get("rope_theta", values["rope_theta"]) != values["rope_theta"]:
+                        refused.append(f"rope_theta = {fields['rope_theta']!r} beside another in {name}")
                 try:
                     values["rope_scaling"] = RopeScaling.from_fields(rope) or values["rope_scaling"]
                 except ValueError as error:

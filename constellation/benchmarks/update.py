@@ -137,9 +137,8 @@ def _their_updates(model: Model, finished: Callable[[Batch], Batch]) -> Callable
 
     def run(groups: Sequence[Sequence[TrainingExample]]) -> None:
         for group in groups:
-            training_reference.update(
-                reference, optimizer, finished(training_reference.one_a_row(group)), CLIP
-            )
+            batch = finished(training_reference.one_a_row(group))
+            training_reference.update(reference, optimizer, batch, CLIP)
 
     return run
 

@@ -61,6 +61,8 @@ def test_both_spellings_of_the_rotary_base(tmp_path: Path) -> None:
     for fields in (old, new):
         (tmp_path / "config.json").write_text(json.dumps(fields))
         assert ModelConfig.from_dir(tmp_path) == CONFIG
+    with pytest.raises(UserError, match=r"rope_theta = 5\.0 beside another in rope_parameters"):
+        ModelConfig.from_fields(new | {"rope_theta": 5.0})
 
 
 def test_what_we_write_transformers_reads(tmp_path: Path) -> None:

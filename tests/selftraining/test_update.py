@@ -116,6 +116,17 @@ def test_a_shared_prompt_equals_separate_sequences(loss_from: int) -> None:
     assert_same(loss_and_gradient(packed), loss_and_gradient(separate))
 
 
+def test_torch_has_a_row_for_every_example() -> None:
+    together = training_reference.separate(examples(0, *SHARED))
+    batch = training_reference.one_a_row(together)
+    assert len(batch.tokens) == len(together) and batch.document.max() == 0
+    expected = one_shape(*(collate([example]) for example in together))
+    assert_same(loss_and_gradient(one_shape(batch)), loss_and_gradient(expected))
+    packed: Any = collate(examples(0, (9, (4,)), (2, (2,)), (2, (2,))))
+    with pytest.raises(ValueError, match="a row of its own"):
+        training_reference.loss_of(None, packed)  # type: ignore[arg-type]
+
+
 def one_shape(*batches: Batch) -> Batch:
     """All their rows that hold anything, padded to a shape that most tests share: it is compiled once."""
     wide = [pad(batch, 0, 32, 32) for batch in batches]

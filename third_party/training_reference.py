@@ -12,14 +12,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from constellation.selftraining.batches import Batch, TrainingExample
 
 
 def load_peft(directory: str | Path, rank: int, alpha: int) -> PeftModel:
     """A Hugging Face directory in float32 with a fresh LoRA adapter on the seven projections."""
-    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    return add_adapter(AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32), rank, alpha)
+
+
+def add_adapter(model: PreTrainedModel, rank: int, alpha: int) -> PeftModel:
+    """The model with a fresh LoRA adapter on the seven projections, which are replaced in place."""
     return get_peft_model(
         model, LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear")
     )
@@ -70,7 +74,7 @@ def loss_of(model: PeftModel, batch: Batch) -> torch.Tensor:
     if np.max(batch.branch) > 1:
         raise ValueError("transformers knows no branches: give every answer a row of its own")
     tokens, source, target, weight = (
-        torch.from_numpy(np.asarray(array))
+        torch.from_numpy(np.asarray(array)).to(model.device)
         for array in (batch.tokens, batch.source, batch.target, batch.weight)
     )
     decoder = model.get_base_model()

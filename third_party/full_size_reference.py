@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel, Qwen3Config
 
 from constellation.benchmarks.timing import fastest, resident_peak
-from constellation.benchmarks.workload import Measurement, Workload, failed
+from constellation.benchmarks.workload import Measurement, Workload, failed, sampled
 from constellation.selftraining.batches import Batch, TrainingExample, collate
 from third_party import training_reference
 
@@ -68,8 +68,8 @@ def measure_sampling(
             torch.cuda.empty_cache()
             yield from failed(("prefill", "decode"), name, str(error), samples)
             continue
-        yield Measurement("prefill", name, samples, work.prompt_tokens, first, _peak_memory())
-        yield Measurement("decode", name, samples, work.decoded(samples), whole - first, _peak_memory())
+        decoded = work.decoded(samples)
+        yield from sampled(name, samples, work.prompt_tokens, decoded, first, whole, _peak_memory())
 
 
 def measure_update(
@@ -123,10 +123,11 @@ def _model(work: Workload, four_bits: bool) -> PreTrainedModel:
     with tempfile.TemporaryDirectory() as directory:  # transformers quantises what it loads
         model.save_pretrained(directory)
         del model
-        torch.cuda.empty_cache()
-        return AutoModelForCausalLM.from_pretrained(
+        model = AutoModelForCausalLM.from_pretrained(
             directory, quantization_config=how, dtype=dtype, device_map=device
         )
+    torch.cuda.reset_peak_memory_stats()  # that of the model before
+    return model
 
 
 def _without_padding(examples: Sequence[TrainingExample]) -> Batch:

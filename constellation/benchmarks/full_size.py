@@ -60,9 +60,7 @@ def _their_update(work: Workload, name: str, **options: bool) -> Iterator[Measur
     return measure_update(work, name, **options)
 
 
-OURS = [
-    Side(full_size_tables.OURS, {"sampling": _our_sampling, "update": _our_update}),
-]
+OURS = Side(full_size_tables.OURS, {"sampling": _our_sampling, "update": _our_update})
 REFERENCES = [
     Side(full_size_tables.GENERATE, {"sampling": _their_sampling}),
     Side("generate, static cache, compiled", {"sampling": _their_sampling}, {"static_cache": True}),
@@ -94,19 +92,20 @@ def run(
         out: where to write the measurements as JSON, too.
 
     Raises:
-        UserError: no such model directory, a size that is too small, or a file that cannot be written.
+        UserError: no such model directory, dtype or quantisation, a size that is too small, or a file that
+            cannot be written.
     """
     model = _model_config(config.model.dir, random_weights, layers)
     if out is not None and not Path(out).absolute().parent.is_dir():
         raise UserError(f"--out={out}: there is no directory {Path(out).parent}: make it first")
     choose_sizes("cpu", given)  # refuses before anything is measured
-    limits, *_ = _in_own_process(_limits, config.model.dtype)
+    limits, *_ = _in_own_process(_limits, model, config.model.quantization, config.model.dtype)
     sizes = choose_sizes(limits.platform, given)
     directory = "" if random_weights else config.model.dir
     work = make_workload(config, model, directory, limits.platform, sizes)
     print(full_size_tables.heading(work, limits), flush=True)
     rows: list[Measurement] = []
-    for side in [*OURS, *(REFERENCES if references else [])]:
+    for side in [OURS, *(REFERENCES if references else [])]:
         for part, measure in side.measure.items():
             if part not in parts:
                 continue
@@ -141,10 +140,10 @@ def _model_config(directory: str, random_weights: bool, layers: int | None) -> M
     return dataclasses.replace(config, num_hidden_layers=layers) if layers else config
 
 
-def _limits(dtype: str) -> Iterator[Any]:
+def _limits(model: ModelConfig, quantization: str, dtype: str) -> Iterator[Any]:
     from constellation.benchmarks.ours import measure_limits
 
-    return measure_limits(dtype)
+    return measure_limits(model, quantization, dtype)
 
 
 def _measured(

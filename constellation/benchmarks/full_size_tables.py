@@ -28,7 +28,7 @@ def heading(work: Workload, limits: Limits) -> str:
             f"{model.num_hidden_layers} layers of {model.hidden_size}, {weights}: "
             f"{work.quantization or 'dense'}, {work.dtype}",
             f"{limits.device} ({limits.platform}): {limits.bandwidth / 1e9:,.1f} GB/s; "
-            f"matmul peak, {work.dtype}: {limits.peak / 1e9:,.0f} GFLOP/s",
+            f"XLA's matmul peak, {work.dtype}: {limits.peak / 1e9:,.0f} GFLOP/s",
             f"sampling: {sizes.tasks} prompts of {sizes.shared_tokens} shared and {sizes.own_tokens} own "
             f"tokens (the references: one of them), answers of {sizes.answer_tokens} tokens, "
             f"{', '.join(map(str, sizes.samples))} samples side by side; the fastest of {sizes.repeats}",

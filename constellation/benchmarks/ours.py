@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -12,12 +13,14 @@ import numpy as np
 
 from constellation import keys
 from constellation.benchmarks.limits import matmul_peak, memory_bandwidth
-from constellation.benchmarks.random_model import random_model
+from constellation.benchmarks.random_model import random_model, random_params
 from constellation.benchmarks.timing import fastest, resident_peak
-from constellation.benchmarks.workload import Measurement, Workload, failed
+from constellation.benchmarks.workload import Measurement, Workload, failed, sampled
+from constellation.errors import UserError
 from constellation.generator import sample
+from constellation.model.config import ModelConfig
 from constellation.model.lora import init_adapter
-from constellation.model.model import Model, load_model
+from constellation.model.model import DTYPES, Model, load_model
 from constellation.selftraining.batches import collate
 from constellation.selftraining.update import make_optimizer, make_update
 
@@ -40,8 +43,15 @@ class Limits(NamedTuple):
     peak: float
 
 
-def measure_limits(dtype: str) -> Iterator[Limits]:
-    """Yields one: of the first device, `peak` in "float32" or "bfloat16"."""
+def measure_limits(model: ModelConfig, quantization: str, dtype: str) -> Iterator[Limits]:
+    """Yields one: of the first device, `peak` in "float32" or "bfloat16".
+
+    Raises:
+        UserError: another dtype or quantisation, or a group that does not divide a projection's inputs.
+    """
+    if dtype not in DTYPES:
+        raise UserError(f"model.dtype = {dtype!r}: use {' or '.join(map(repr, DTYPES))}")
+    jax.eval_shape(partial(random_params, model, quantization, jnp.dtype(dtype)))
     device = jax.devices()[0]
     yield Limits(device.platform, device.device_kind, memory_bandwidth(), matmul_peak(jnp.dtype(dtype)))
 
@@ -66,8 +76,7 @@ def measure_sampling(work: Workload, name: str) -> Iterator[Measurement]:
             yield from failed(("prefill", "decode"), name, str(error), samples)
             continue
         prefilled, decoded = sizes.tasks * work.prompt_tokens, sizes.tasks * work.decoded(samples)
-        yield Measurement("prefill", name, samples, prefilled, first, peak_memory())
-        yield Measurement("decode", name, samples, decoded, whole - first, peak_memory())
+        yield from sampled(name, samples, prefilled, decoded, first, whole, peak_memory())
 
 
 def measure_update(work: Workload, name: str) -> Iterator[Measurement]:

@@ -118,7 +118,7 @@ def sampling_flops(config: ModelConfig, prompt: int, answers: Sequence[int]) -> 
 
 
 def decode_bytes(
-    config: ModelConfig, prompt: int, answer: int, samples: int, copies: int, sizes: ByteSizes
+    config: ModelConfig, prompt: int, answer: int, samples: int, copies: int, stored: ByteSizes
 ) -> float:
     """Bytes that all tokens of `samples` answers but the first of each have to be read and written for.
 
@@ -131,7 +131,7 @@ def decode_bytes(
     """
     steps = answer - 1
     cached = steps * copies * prompt + samples * steps * (steps + 1) / 2
-    return steps * sizes.weights(config) + cached * sizes.cached_token(config)
+    return steps * stored.weights(config) + cached * stored.cached_token(config)
 
 
 class ByteSizes(NamedTuple):

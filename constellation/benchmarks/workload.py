@@ -22,7 +22,8 @@ class Sizes(NamedTuple):
         samples: the numbers of samples that are decoded side by side.
         shared_tokens, own_tokens: of a prompt: what all prompts begin with, and what is behind it.
         answer_tokens: of every answer; no token ends one early.
-        tasks: prompts that we sample in one run, one after the other; the references sample one.
+        tasks: prompts that we sample in one run, one after the other; the references sample one. Our prefill
+            takes 8 at a time and leaves what is missing empty.
         rows: sequences of an update, each a prompt and its answer.
         micro_batch: of these, differentiated at a time.
         repeats: timed runs, after one that compiles.
@@ -111,6 +112,28 @@ class Measurement(NamedTuple):
     def tokens_per_second(self) -> float:
         """`tokens` over `seconds`."""
         return self.tokens / self.seconds
+
+
+def sampled(
+    name: str,
+    samples: int,
+    prompt_tokens: int,
+    new_tokens: int,
+    first: float,
+    whole: float,
+    peak_memory: int,
+) -> Iterator[Measurement]:
+    """Yields "prefill" and "decode".
+
+    Args:
+        prompt_tokens, new_tokens: of all prompts; of all answers, but for their first.
+        first, whole: seconds of a run to the first token of every sample, and of one to the last.
+    """
+    yield Measurement("prefill", name, samples, prompt_tokens, first, peak_memory)
+    if whole > first:
+        yield Measurement("decode", name, samples, new_tokens, whole - first, peak_memory)
+    else:
+        yield from failed(["decode"], name, "shorter than what the prefill varies by", samples)
 
 
 def failed(parts: Iterable[str], name: str, reason: str, samples: int = 0) -> Iterator[Measurement]:

@@ -52,7 +52,8 @@ def run(main: Callable[..., None], *, config: str | None = None, workdir: str | 
 
     Args:
         main: called with `config` and `workdir` by keyword, as far as they are given here.
-        config: default of `--config=<file>[:<variant>]`, whose fields `--config.<field>=<value>` override.
+        config: default of `--config=<file>[:<variant>]`, whose fields `--config.<field>=<value>` override;
+            empty where a program does without: `main` then gets None.
         workdir: default of `--workdir=<directory>`.
     """
     if config is not None:
@@ -68,7 +69,10 @@ def run(main: Callable[..., None], *, config: str | None = None, workdir: str | 
             overrides = [arg for arg in argv if config is not None and _OVERRIDE.fullmatch(arg)]
             _parse_flags([arg for arg in argv if arg not in overrides])
             if config is not None:
-                arguments["config"] = load_config(flags.FLAGS.config, overrides)
+                file = flags.FLAGS.config
+                if overrides and not file:
+                    raise UserError(f"{overrides[0]} overrides a config: give --config=<file>, too")
+                arguments["config"] = load_config(file, overrides) if file else None
             if workdir is not None:
                 arguments["workdir"] = flags.FLAGS.workdir
         return argv[:1]

@@ -74,7 +74,7 @@ def loss_of(model: PeftModel, batch: Batch) -> torch.Tensor:
     if np.max(batch.branch) > 1 or np.max(batch.document) > 0:
         raise ValueError("transformers knows no branches: give every answer a row of its own")
     tokens, source, target, weight = (
-        torch.from_numpy(np.asarray(array))
+        torch.from_numpy(np.asarray(array)).to(model.device)
         for array in (batch.tokens, batch.source, batch.target, batch.weight)
     )
     decoder = model.get_base_model()

@@ -115,3 +115,55 @@ def sampling_flops(config: ModelConfig, prompt: int, answers: Sequence[int]) -> 
         # The last token drawn is not fed back; the first comes from the prefill.
         total += (tokens - 1) * linear + tokens * head + ((tokens - 1) * prompt + tokens**2 / 2) * pair
     return 2 * total
+
+
+def decode_bytes(
+    config: ModelConfig, prompt: int, answer: int, samples: int, copies: int, stored: ByteSizes
+) -> float:
+    """Bytes that all tokens of `samples` answers but the first of each have to be read and written for.
+
+    A step reads the weights and the head once for all samples, `copies` caches of `prompt` tokens, and each
+    sample's own cache, to which it adds a token.
+
+    Args:
+        answer: tokens of each answer.
+        copies: 1 where the samples share the prompt's cache, `samples` where each has its own.
+    """
+    steps = answer - 1
+    cached = steps * copies * prompt + samples * steps * (steps + 1) / 2
+    return steps * stored.weights(config) + cached * stored.cached_token(config)
+
+
+class ByteSizes(NamedTuple):
+    """How a model lies in memory.
+
+    Attributes:
+        quantization: of the weights; see `Quantization.parse`.
+        itemsize: bytes of an activation, of a dense weight and of a scale.
+        int8_kv: whether the cache is int8, with a scale for each position and head.
+    """
+
+    quantization: str
+    itemsize: int
+    int8_kv: bool = False
+
+    def weights(self, config: ModelConfig) -> float:
+        """Bytes of the projections with their scales, and of the head; norms are too small to count."""
+        from constellation.model.lora import projection_shapes
+        from constellation.model.quantize import Quantization
+
+        how = Quantization.parse(self.quantization)
+        head = config.vocab_size * config.hidden_size * (1 if how.int8_embedding else self.itemsize)
+        head += 4 * config.vocab_size if how.int8_embedding else 0  # float32 scales
+        layer = 0.0
+        for outputs, inputs in projection_shapes(config).values():
+            if how.group is None:
+                layer += outputs * inputs * self.itemsize
+            else:
+                layer += outputs * (inputs / 2 + inputs / (how.group or inputs) * self.itemsize)
+        return config.num_hidden_layers * layer + head
+
+    def cached_token(self, config: ModelConfig) -> float:
+        """Bytes of the keys and values of one token in all layers."""
+        head = config.head_dim + self.itemsize if self.int8_kv else config.head_dim * self.itemsize
+        return 2 * config.num_hidden_layers * config.num_key_value_heads * head

@@ -143,18 +143,37 @@ def _their_updates(model: Model, finished: Callable[[Batch], Batch]) -> Callable
     return run
 
 
-def update_flops(config: ModelConfig, example: TrainingExample) -> float:
-    """Multiplications and additions of forward and backward, the projections' weights being frozen."""
+def update_flops(
+    config: ModelConfig, example: TrainingExample, rank: int = RANK, remat: bool = False
+) -> float:
+    """Multiplications and additions of forward and backward, the projections' weights being frozen.
+
+    Args:
+        rank: of the adapter, on all projections.
+        remat: whether to count the layers' forward a second time: what the backward recomputes. It spares
+            the last product of a layer, whose output nothing needs.
+    """
     from constellation.model.lora import projection_shapes
 
-    shapes = projection_shapes(config).values()
-    frozen = config.num_hidden_layers * sum(out * inner for out, inner in shapes)
-    adapted = config.num_hidden_layers * sum(RANK * (out + inner) for out, inner in shapes)
-    pair = 2 * config.num_hidden_layers * config.num_attention_heads * config.head_dim  # scores and values
-    prompt = len(example.prompt)
-    pairs = prompt**2 / 2 + sum(len(answer) * (prompt + len(answer) / 2) for answer in example.answers)
+    shapes = projection_shapes(config)
+    down = shapes["down_proj"]
+    frozen = sum(out * inner for out, inner in shapes.values())
+    adapted = sum(rank * (out + inner) for out, inner in shapes.values())
+    linear = 2 * frozen + 3 * adapted  # frozen weights have no gradient
+    pairs, passes = _pairs(example), 3  # a backward is two forwards
+    if remat:
+        linear += frozen - down[0] * down[1] + adapted - rank * down[0]
+        passes += 1
+    pair = 2 * config.num_attention_heads * config.head_dim  # scores and values
+    layer = example.length * linear + passes * pairs * pair
     head = config.vocab_size * config.hidden_size
-    return 2 * (example.length * (2 * frozen + 3 * adapted) + 3 * pairs * pair + 2 * example.targets * head)
+    return 2 * (config.num_hidden_layers * layer + 2 * example.targets * head)
+
+
+def _pairs(example: TrainingExample) -> float:
+    """How many (query, key) pairs are not masked."""
+    prompt = len(example.prompt)
+    return prompt**2 / 2 + sum(len(answer) * (prompt + len(answer) / 2) for answer in example.answers)
 
 
 def _star_pool(model: Model) -> list[TrainingExample]:

@@ -142,7 +142,7 @@ def quantize_table(table: jax.Array) -> QTensor:
     return quantizer.quant(rows, calibration_axes=(-1,))[0]
 
 
-def table_of(int8: np.ndarray, scale: np.ndarray) -> QTensor:
+def table_of(int8: jax.Array | np.ndarray, scale: jax.Array | np.ndarray) -> QTensor:
     """The QTensor of `quantize_table`, of its two arrays."""
     return _qtensor(int8, scale)
 

@@ -69,8 +69,6 @@ def main(config: ConfigDict | None) -> None:
         if part in ALONE:
             raise UserError(f"--part={part} measures --model_dir: leave out --config")
     given: dict[str, Any] = {size.name: size.value for size in SIZES if size.value is not None}
-    if "micro_batch" in config.training:
-        given = {"micro_batch": config.training.micro_batch} | given
     if SAMPLES.value is not None:
         if not all(text.strip().isdecimal() for text in SAMPLES.value):
             raise UserError(f"--samples={','.join(SAMPLES.value)}: give numbers, as --samples=1,8,64")

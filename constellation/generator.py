@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 STREAMS = 4  # batches in flight on a slice: one computes where another waits for the host or idles a core
 WIDTH = 8  # most samples of a task side by side: few end evenly, many share each read of the prompt's KV
 WAVES = 2  # samples that a row decodes in turn, at least: one long answer holds up few others
-PREFILL = 8  # prompts in one prefill
+PREFILL = 8  # prompts in one prefill, at most
 ROWS = 256  # samples decoded at a time on a slice, where memory allows
 SHORTEST = 64  # the least padded length of a prompt; longer ones are powers of two
 
@@ -202,11 +202,11 @@ class _Batch:
 
     def _prefill(self) -> Iterator[_Prompt]:
         """The tasks one by one with their prompt's KV, a few prefilled at a time; sets their first tokens."""
-        job = self.job
-        for start in range(0, len(self.tasks), PREFILL):
-            group = self.tasks[start : start + PREFILL]
-            prompts = np.zeros((PREFILL, self.length), np.int32)
-            lengths, words = np.ones(PREFILL, np.int32), np.zeros(PREFILL, np.uint32)
+        job, size = self.job, min(PREFILL, _power_of_two(len(self.job.prompts)))
+        for start in range(0, len(self.tasks), size):
+            group = self.tasks[start : start + size]
+            prompts = np.zeros((size, self.length), np.int32)
+            lengths, words = np.ones(size, np.int32), np.zeros(size, np.uint32)
             lengths[: len(group)], words[: len(group)] = job.lengths[group], job.words[group]
             for row, task in enumerate(group.tolist()):
                 prompts[row, : lengths[row]] = job.prompts[task]

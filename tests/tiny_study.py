@@ -93,6 +93,7 @@ def oracle(workdir: Path) -> Callable[..., list[list[Sample]]]:
         task_ids: Sequence[str],
         key: jax.Array,
         config: SamplingConfig,
+        rows: int,
         progress: Progress,
     ) -> list[list[Sample]]:
         files = sorted(Path(workdir).glob("stages/*/tasks.jsonl"))

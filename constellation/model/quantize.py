@@ -156,7 +156,7 @@ def pack(weight: QTensor) -> Nibbles:
 
 @jax.jit
 def unpack(stored: Nibbles) -> QTensor:
-    """The inverse of `pack`; on a device int4 lies in memory as it does here, so nothing is computed."""
+    """The inverse of `pack`; on a GPU int4 lies in memory as it does here, on a CPU as a byte each."""
     pairs = jax.lax.bitcast_convert_type(jnp.asarray(stored.nibbles), jnp.int4)
     qvalue = pairs.reshape(*pairs.shape[:-2], -1)
     return _qtensor(qvalue, stored.scale)

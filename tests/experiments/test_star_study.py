@@ -263,10 +263,10 @@ def rounds(model_dir, workdir, monkeypatch):
             shutil.rmtree(workdir / "stages" / stage)
         trainings = []
 
-        def recorded(model, adapter, pool, updates, training, address, directory, metadata):
+        def recorded(model, adapter, pool, updates, training, address, *rest):
             start = jax.tree.map(np.array, adapter.weights)
             trainings.append({"start": start, "pool": pool, "updates": updates, "address": address})
-            return original(model, adapter, pool, updates, training, address, directory, metadata)
+            return original(model, adapter, pool, updates, training, address, *rest)
 
         original = star_stages.finetune
         monkeypatch.setattr(star_stages, "finetune", recorded)

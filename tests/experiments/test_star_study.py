@@ -343,7 +343,7 @@ def test_roles_do_not_meet(finished):
 
 
 def test_an_empty_pool_is_a_result(model_dir, tmp_path, monkeypatch):
-    def nothing(model, adapter, prompts, task_ids, key, config, progress):
+    def nothing(model, adapter, prompts, task_ids, key, config, rows, progress):
         return [[Sample(np.zeros(1, np.int32), True)] * config.n for _ in task_ids]
 
     monkeypatch.setattr(draw_samples, "sample", nothing)

@@ -27,6 +27,7 @@ SAMPLES = flags.DEFINE_integer("samples", 128, "samples a task, at least the lar
 
 def main(config: ConfigDict) -> None:
     """Samples, judges and prints."""
+    common.hold_gpu_memory(config.memory.budget_gib)
     from constellation.experiments.evaluate import evaluate_checkpoint
 
     evaluate_checkpoint(config, CHECKPOINT.value, BANK.value, K.value, SAMPLES.value)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from constellation.errors import UserError
+from launch import common
 from launch.common import load_config
 
 ROOT = Path(__file__).parents[2]
@@ -213,3 +214,29 @@ def test_importing_a_program_imports_nothing_heavy(program):
     code = f"import sys, launch.{program}; sys.exit(' '.join({heavy} & set(sys.modules)) or None)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("memory", "budget", "share"),
+    [
+        ("24576\n", 22.0, "0.9167"),
+        ("81920\n24576\n", 12.0, "0.5000"),
+        ("24576\n", 0.0, None),
+        (None, 22.0, None),
+    ],
+)
+def test_the_gpus_allocator_is_held_to_the_budget(
+    memory: str | None, budget: float, share: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "")
+    monkeypatch.delenv("XLA_PYTHON_CLIENT_MEM_FRACTION")
+    if memory is not None:
+        program = tmp_path / "nvidia-smi"
+        program.write_text(f"#!/bin/sh\nprintf '{memory}'\n")
+        program.chmod(0o755)
+    common.hold_gpu_memory(budget)
+    assert os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION") == share
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.5")
+    common.hold_gpu_memory(22.0)
+    assert os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.5"  # the user's own

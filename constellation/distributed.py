@@ -19,6 +19,7 @@ from jax.experimental import multihost_utils
 
 from constellation.errors import UserError
 
+FINISHED = "finished"
 LONGEST = 2**18  # bytes of a process's list of stages
 
 
@@ -59,14 +60,15 @@ def from_first(value: Any) -> Any:
 
 
 def align(workdir: Path) -> None:
-    """Removes from this process's workdir what not all processes have alike; it is then made again by all.
+    """Gives every process the stages that the first has finished, and no others.
 
-    A kill can come between two processes' ends of a stage.
+    A kill can come between two processes' ends of a stage, and a study may go on with more processes than it
+    began with.
     """
     if jax.process_count() == 1:
         return
-    stages = workdir / "stages"
-    mine = {path.name: _content(path) for path in sorted(stages.glob("*")) if path.is_dir()}
+    first, stages = jax.process_index() == 0, workdir / "stages"
+    mine = {path.name: _content(path) for path in stages.glob("*") if path.is_dir()}
     encoded = np.frombuffer(json.dumps(mine).encode(), np.uint8)
     padded = np.zeros(LONGEST, np.uint8)
     padded[: len(encoded)] = encoded
@@ -74,15 +76,26 @@ def align(workdir: Path) -> None:
         json.loads(bytes(row).rstrip(b"\0").decode())
         for row in np.asarray(multihost_utils.process_allgather(padded))
     ]
-    for name in mine:
-        if any(other.get(name) != mine[name] for other in everyone):
-            shutil.rmtree(stages / name)
+    for name in sorted(set().union(*everyone)):
+        wanted = everyone[0].get(name)
+        if all(one.get(name) == wanted for one in everyone):
+            continue
+        path = stages / name
+        files = from_first(_files(path) if first and wanted == FINISHED else None)
+        if not first and mine.get(name) != wanted:
+            shutil.rmtree(path, ignore_errors=True)
+            for file, content in (files or {}).items():
+                (path / file).parent.mkdir(parents=True, exist_ok=True)
+                (path / file).write_bytes(content)
 
 
 def _content(path: Path) -> str:
-    """What identifies a stage."""
+    """Whether a stage is finished; its digest is compared where it is used."""
     try:
-        record = json.loads((path / "stage.json").read_text())
-        return f"{record['digest']} {record['complete']}"
+        return FINISHED if json.loads((path / "stage.json").read_text())["complete"] else "begun"
     except (OSError, ValueError, KeyError):
         return "damaged"
+
+
+def _files(path: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}

@@ -60,7 +60,7 @@ def leaves(
 
     def read(name: str) -> np.ndarray:
         with _open(holder[name]) as file:  # closed after each: a mapped page counts as memory of the process
-            return file.get_tensor(name).astype(dtype)
+            return file.get_tensor(name).astype(dtype, copy=False)
 
     def table(name: str) -> Leaf:
         return quantize_table(jnp.asarray(read(name))) if how.int8_embedding else read(name)

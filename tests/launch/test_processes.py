@@ -39,7 +39,7 @@ def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
     run(model, tmp_path / "one", 1)
     run(model, tmp_path / "two", 2)
     assert found(tmp_path / "two") == found(tmp_path / "two" / "process_1") == found(tmp_path / "one")
-    # As if the second had been killed before it had ended a stage, and had lost another; the first loses none.
+    # As if the second had been killed before it had ended two stages; the first loses none of its own.
     kept = tmp_path / "two" / "stages" / "gen_v0" / "stage.json"
     written = kept.stat().st_mtime_ns
     for stage in ("samples_gen_v0_easy_1234", "gen_v0"):

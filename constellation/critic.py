@@ -12,6 +12,7 @@ import numpy as np
 
 from constellation.model.lora import Adapter
 from constellation.model.model import Model
+from constellation.model.prefix import common_prefix
 from constellation.model.score import next_token_logits
 from constellation.samples import SampleSet
 from constellation.selftraining.batches import TrainingExample
@@ -77,13 +78,6 @@ def _questions(
     # The template may end the first turn differently in a longer conversation, as Qwen3's does.
     shared = max(common_prefix([prompt, *conversations]), 1)
     return np.array(prompt[:shared], np.int32), rows, [ids[shared:] for ids in conversations]
-
-
-def common_prefix(rows: Sequence[Sequence[int]]) -> int:
-    """How many ids all rows begin with."""
-    return next(
-        (at for at, ids in enumerate(zip(*rows, strict=False)) if len(set(ids)) > 1), min(map(len, rows))
-    )
 
 
 def _answer_ids(model: Model) -> tuple[int, ...]:

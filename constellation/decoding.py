@@ -17,7 +17,7 @@ from constellation.model.linear import dense
 from constellation.model.lora import Adapter, projection_shapes
 from constellation.model.mesh import MODEL, dividing
 from constellation.model.model import Model
-from constellation.model.prefix import prefix_kv
+from constellation.model.prefix import prefix_kv, prefix_length
 from constellation.sampling import SamplingConfig, scores
 
 CHUNK = 4  # a sample idles (CHUNK - 1) / 2 steps after its end; shorter chunks copy and dispatch more often
@@ -81,7 +81,7 @@ def begin(
     positions = jnp.broadcast_to(jnp.arange(prompts.shape[1]), prompts.shape)
     causal = positions[:, :, None] >= positions[:, None]
     mask = causal & (positions < lengths[:, None])[:, None]  # [P, T, T]
-    positions += _length(prefix)
+    positions += prefix_length(prefix)
     with dividing(static.devices):
         hidden, kv = prefill(static.config, params, adapter, prompts, positions, mask, prefix)
     last = jnp.take_along_axis(hidden, lengths[:, None, None] - 1, axis=1)[:, 0]  # [P, D]
@@ -133,8 +133,8 @@ def extend(
     ) -> tuple[jax.Array, KV]:
         caches = [(prompt, length), (suffix, count - 1), (recent, index)]
         if prefix is not None:
-            caches.append((prefix, jnp.int32(_length(prefix))))
-        position = _length(prefix) + length + count - 1 + index
+            caches.append((prefix, jnp.int32(prefix_length(prefix))))
+        position = prefix_length(prefix) + length + count - 1 + index
         return decode_step(static.config, params, adapter, token, position, caches)
 
     # The KV of this chunk are kept apart until its end, since there one index serves all rows.
@@ -224,10 +224,6 @@ def empty(fixed: Fixed, batch: tuple[int, ...], positions: int) -> KV:
 def _by_head(static: Static, leaf: jax.Array | jax.ShapeDtypeStruct) -> NamedSharding:
     """A leaf of a KV, its third axis from the end divided along `model`."""
     return NamedSharding(static.devices, PartitionSpec(*[None] * (leaf.ndim - 3), MODEL))
-
-
-def _length(prefix: KV | None) -> int:
-    return 0 if prefix is None else prefix.k.shape[-1]
 
 
 def is_merged(model: Model) -> bool:

@@ -19,9 +19,6 @@ from jax.experimental import multihost_utils
 
 from constellation.errors import UserError
 
-FINISHED = "finished"
-LONGEST = 2**18  # bytes of a process's list of stages
-
 
 def join(coordinator: str, processes: int, process: int) -> None:
     """Makes this process one of several, before JAX is used.
@@ -67,34 +64,31 @@ def align(workdir: Path) -> None:
     """
     if jax.process_count() == 1:
         return
-    first, stages = jax.process_index() == 0, workdir / "stages"
-    mine = {path.name: _content(path) for path in stages.glob("*") if path.is_dir()}
-    encoded = np.frombuffer(json.dumps(mine).encode(), np.uint8)
-    padded = np.zeros(LONGEST, np.uint8)
-    padded[: len(encoded)] = encoded
-    everyone = [
-        json.loads(bytes(row).rstrip(b"\0").decode())
-        for row in np.asarray(multihost_utils.process_allgather(padded))
-    ]
-    for name in sorted(set().union(*everyone)):
-        wanted = everyone[0].get(name)
-        if all(one.get(name) == wanted for one in everyone):
-            continue
+    stages = workdir / "stages"
+    mine = {path.name: _is_finished(path) for path in stages.glob("*")}
+    first = from_first(mine)
+    for name in mine:
+        if mine[name] != first.get(name):
+            shutil.rmtree(stages / name, ignore_errors=True)
+    wanted = sorted(name for name in first if first[name])
+    finished = {name for name in wanted if mine.get(name)}
+    lacked = [name not in finished for name in wanted]
+    everywhere: Any = multihost_utils.process_allgather(np.array(lacked, bool))  # [processes, stages]
+    for name, lacks, sent in zip(wanted, lacked, everywhere.any(0), strict=True):
         path = stages / name
-        files = from_first(_files(path) if first and wanted == FINISHED else None)
-        if not first and mine.get(name) != wanted:
-            shutil.rmtree(path, ignore_errors=True)
-            for file, content in (files or {}).items():
+        files = from_first(_files(path)) if sent else {}
+        if lacks:
+            for file, content in files.items():
                 (path / file).parent.mkdir(parents=True, exist_ok=True)
                 (path / file).write_bytes(content)
 
 
-def _content(path: Path) -> str:
-    """Whether a stage is finished; its digest is compared where it is used."""
+def _is_finished(path: Path) -> bool:
+    """Whether a stage's results are whole; its digest is compared where it is used."""
     try:
-        return FINISHED if json.loads((path / "stage.json").read_text())["complete"] else "begun"
+        return bool(json.loads((path / "stage.json").read_text())["complete"])
     except (OSError, ValueError, KeyError):
-        return "damaged"
+        return False
 
 
 def _files(path: Path) -> dict[str, bytes]:

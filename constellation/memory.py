@@ -27,6 +27,25 @@ GIB = 2**30
 FLOAT32 = 4
 
 
+def layer_bytes(config: ModelConfig, how: Quantization, itemsize: int, int4: float = 0.5) -> float:
+    """Of the projections of one layer, with their scales.
+
+    Args:
+        itemsize: of a dense weight and of a scale.
+        int4: bytes that an int4 takes.
+    """
+    shapes = projection_shapes(config).values()
+    if how.group is None:
+        return float(itemsize * sum(out * inner for out, inner in shapes))
+    return sum(out * (inner * int4 + inner // (how.group or inner) * itemsize) for out, inner in shapes)
+
+
+def kv_token_bytes(config: ModelConfig, itemsize: int, int8: bool) -> float:
+    """Of the keys and values of one token in all layers; int8 ones with a scale a head."""
+    head = config.head_dim + itemsize if int8 else config.head_dim * itemsize
+    return 2 * config.num_hidden_layers * config.num_key_value_heads * head
+
+
 class Footprint(NamedTuple):
     """Bytes on one device."""
 
@@ -140,11 +159,7 @@ class Memory:
         how = Quantization.parse(self.quantization)
         shapes = projection_shapes(c).values()
         a_layer = sum(out * inner for out, inner in shapes)
-        if how.group is None:
-            linears = float(itemsize * a_layer)
-        else:
-            scales = sum(out * inner // (how.group or inner) for out, inner in shapes)
-            linears = a_layer * (1.0 if self.platform == "cpu" else 0.5) + itemsize * scales
+        linears = layer_bytes(c, how, itemsize, 1.0 if self.platform == "cpu" else 0.5)
         tables = c.vocab_size * c.hidden_size * (1 if c.tie_word_embeddings else 2)
         weights = c.num_hidden_layers * linears + tables * (1 if how.int8_embedding else itemsize)
         if self._upcasts:
@@ -158,9 +173,7 @@ class Memory:
 
     def kv_token(self, int8: bool) -> float:
         """Bytes of a position's keys and values in all layers."""
-        c = self.config
-        vector = c.head_dim + FLOAT32 if int8 else c.head_dim * jnp.dtype(self.dtype).itemsize
-        return 2 * c.num_hidden_layers * c.num_key_value_heads * vector
+        return kv_token_bytes(self.config, jnp.dtype(self.dtype).itemsize, int8)
 
     @property
     def _upcasts(self) -> bool:

@@ -133,6 +133,22 @@ def hold_gpu_memory(budget_gib: float) -> None:
     os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{min(budget_gib / smallest, 0.95):.4f}"
 
 
+def required(what: str, **values: str | None) -> list[Path]:
+    """The paths that some flags give, all of which have to be given.
+
+    Args:
+        what: they are, as "both directories".
+        values: of the flags, by their names.
+
+    Raises:
+        UserError: one is missing.
+    """
+    given = [Path(value) for value in values.values() if value is not None]
+    if len(given) < len(values):
+        raise UserError(f"{' or '.join(f'--{name}' for name in values)} is missing: give {what}")
+    return given
+
+
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
     try:

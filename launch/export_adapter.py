@@ -7,12 +7,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
 
-from constellation.errors import UserError
 from launch import common
 
 if TYPE_CHECKING:
@@ -29,12 +27,11 @@ def main(config: ConfigDict) -> None:
     from constellation.model.peft_format import save_peft
     from constellation.selftraining.finetune import load_adapter
 
-    if CHECKPOINT.value is None or OUT.value is None:
-        raise UserError("--checkpoint or --out is missing: give both directories")
-    adapter, metadata = load_adapter(Path(CHECKPOINT.value))
+    checkpoint, out = common.required("both directories", checkpoint=CHECKPOINT.value, out=OUT.value)
+    adapter, metadata = load_adapter(checkpoint)
     base = own_config(metadata, config).model.dir
-    save_peft(Path(OUT.value), ModelConfig.from_dir(base), adapter, base)
-    print(f"{metadata['name']}, an adapter of {base}: {OUT.value}")
+    save_peft(out, ModelConfig.from_dir(base), adapter, base)
+    print(f"{metadata['name']}, an adapter of {base}: {out}")
 
 
 if __name__ == "__main__":

@@ -26,8 +26,7 @@ def main() -> None:
     """Writes the directory."""
     from constellation.model.random_checkpoint import published_fields, write_random_checkpoint
 
-    if OUT.value is None:
-        raise UserError("--out is missing: give the directory to write")
+    [out] = common.required("the directory to write", out=OUT.value)
     if CONFIG_JSON.value is None:
         fields = published_fields(SIZE.value, LAYERS.value)
     else:
@@ -35,11 +34,13 @@ def main() -> None:
             fields = json.loads(Path(CONFIG_JSON.value).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UserError(f"--config_json={CONFIG_JSON.value} is not readable as JSON ({error})") from None
+        if not isinstance(fields, dict):
+            raise UserError(f"--config_json={CONFIG_JSON.value} is no JSON object: give a config.json")
         if LAYERS.value:
             fields["num_hidden_layers"] = LAYERS.value
             fields.pop("layer_types", None)
-    write_random_checkpoint(Path(OUT.value), fields, _corpus(), SEED.value)
-    print(f"{OUT.value}: {sum(file.stat().st_size for file in Path(OUT.value).iterdir()):,} bytes")
+    write_random_checkpoint(out, fields, _corpus(), SEED.value)
+    print(f"{out}: {sum(file.stat().st_size for file in out.iterdir()):,} bytes")
 
 
 def _corpus() -> list[str]:

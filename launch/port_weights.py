@@ -10,7 +10,6 @@ not needed.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -36,9 +35,7 @@ def main() -> None:
     from constellation.model.model import SMALL_FILES, check_model
     from constellation.progress import Progress
 
-    if MODEL_DIR.value is None or OUT.value is None:
-        raise UserError("--model_dir or --out is missing: give both directories")
-    source, out = Path(MODEL_DIR.value), Path(OUT.value)
+    source, out = common.required("both directories", model_dir=MODEL_DIR.value, out=OUT.value)
     if ported.is_ported(source):
         raise UserError(f"{source} is ported already")
     described = {"quantization": QUANTIZATION.value, "dtype": DTYPE.value}

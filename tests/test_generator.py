@@ -26,23 +26,10 @@ from constellation.model.lora import Adapter, init_adapter
 from constellation.model.model import Model, load_model
 from constellation.model.quantize import quantize
 from tests.model.conftest import byte_tokenizer, reference
+from tests.model.on_mesh import CONFIG, SIZE
 from tests.test_sampling import chi_square
 
-VOCABULARY = 40  # of which the tokenizer knows SIZE
-SIZE = 37
 STOPS = (3, 5)
-CONFIG = ModelConfig(
-    vocab_size=VOCABULARY,
-    hidden_size=32,
-    intermediate_size=64,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    head_dim=16,
-    rms_norm_eps=1e-6,
-    rope_theta=10000.0,
-    tie_word_embeddings=True,
-)
 KEY = keys.fold(0, "sampling", "v0", 0)
 
 

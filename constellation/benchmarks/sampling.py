@@ -149,21 +149,16 @@ class ByteSizes(NamedTuple):
 
     def weights(self, config: ModelConfig) -> float:
         """Bytes of the projections with their scales, and of the head; norms are too small to count."""
-        from constellation.model.lora import projection_shapes
+        from constellation.memory import layer_bytes
         from constellation.model.quantize import Quantization
 
         how = Quantization.parse(self.quantization)
         head = config.vocab_size * config.hidden_size * (1 if how.int8_embedding else self.itemsize)
         head += 4 * config.vocab_size if how.int8_embedding else 0  # float32 scales
-        layer = 0.0
-        for outputs, inputs in projection_shapes(config).values():
-            if how.group is None:
-                layer += outputs * inputs * self.itemsize
-            else:
-                layer += outputs * (inputs / 2 + inputs / (how.group or inputs) * self.itemsize)
-        return config.num_hidden_layers * layer + head
+        return config.num_hidden_layers * layer_bytes(config, how, self.itemsize) + head
 
     def cached_token(self, config: ModelConfig) -> float:
         """Bytes of the keys and values of one token in all layers."""
-        head = config.head_dim + self.itemsize if self.int8_kv else config.head_dim * self.itemsize
-        return 2 * config.num_hidden_layers * config.num_key_value_heads * head
+        from constellation.memory import kv_token_bytes
+
+        return kv_token_bytes(config, self.itemsize, self.int8_kv)

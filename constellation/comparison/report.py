@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from constellation.benchmarks.timing import resident_peak
 from constellation.comparison import whole
 from constellation.comparison.batch import LeftPadded, task_prompts
 from constellation.comparison.decoding import PLAIN, TRUNCATED, greedy_rows, sampling_row
@@ -39,7 +39,7 @@ def run(model_dir: str | Path) -> bool:
     for row in compare(Path(model_dir), Path(model_dir)):
         print(line(row), flush=True)
         passed &= isinstance(row, LeftOut) or row.passed
-    print(f"peak memory {peak_memory():.2f} GiB, {time.perf_counter() - begun:.0f} seconds")
+    print(f"peak memory {resident_peak() / 2**30:.2f} GiB, {time.perf_counter() - begun:.0f} seconds")
     return passed
 
 
@@ -58,7 +58,7 @@ def compare(directory: Path, reference_dir: Path) -> Iterator[Row | LeftOut]:
     batch = task_prompts(Tokenizer.from_dir(directory, config.vocab_size))
     streamed, exact = streamed_rows(directory, reference_dir, config, batch)
     yield from streamed
-    yield Row("memory, streamed", "peak of the process so far, GiB", peak_memory(), STREAMED_MEMORY)
+    yield Row("memory, streamed", "peak of the process so far, GiB", resident_peak() / 2**30, STREAMED_MEMORY)
     yield whole.bfloat16_row(directory, reference_dir, config, batch, exact)
     size = float32_bytes(config)
     if size <= WHOLE_LIMIT:
@@ -93,8 +93,3 @@ def float32_bytes(config: ModelConfig) -> int:
     layer = sum(out * inner for out, inner in projection_shapes(config).values())
     tables = 1 if config.tie_word_embeddings else 2
     return 4 * (config.num_hidden_layers * layer + tables * config.vocab_size * config.hidden_size)
-
-
-def peak_memory() -> float:
-    """The largest resident set of this process so far, in GiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

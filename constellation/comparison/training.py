@@ -18,11 +18,11 @@ from constellation.comparison import whole
 from constellation.comparison.batch import LeftPadded
 from constellation.comparison.errors import relative_norm
 from constellation.comparison.table import Row
-from constellation.critic import common_prefix
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import Params
 from constellation.model.lora import Adapter, init_adapter
 from constellation.model.model import Model
+from constellation.model.prefix import common_prefix
 from constellation.model.score import next_token_logits
 from constellation.selftraining.batches import Batch, collate
 from constellation.selftraining.update import cross_entropy, make_optimizer, make_update

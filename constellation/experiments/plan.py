@@ -61,8 +61,9 @@ def print_plan(config: ConfigDict, platform: str, speed: Speed) -> None:
         speed: of a device.
 
     Raises:
-        UserError: as `check_plan`.
+        UserError: a config that is not allowed, or that does not fit its budget.
     """
+    check(config)
     memory, work, rows, footprints = check_plan(config, platform)
     base, budget = config.model, config.memory.budget_gib
     print(f"{base.dir}, {base.quantization or 'dense'}, {base.dtype}, on one {platform}")
@@ -84,9 +85,8 @@ def check_plan(config: ConfigDict, platform: str) -> tuple[Memory, Workload, int
     """The memory, the workload, how many samples are decoded at a time, and the footprints by their names.
 
     Raises:
-        UserError: a config that is not allowed, or that does not fit its budget.
+        UserError: a (checked) config that does not fit its budget.
     """
-    check(config)
     model = load_base(config, weights=False)
     memory, work = memory_of(config, model.config, platform), workload(model, config)
     sampling, training = SamplingConfig(n=config.evaluation.samples, **config.sampling), config.training

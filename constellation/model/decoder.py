@@ -121,11 +121,7 @@ def through_layers(
     Returns:
         [B, T, D] hidden states after the last of them.
     """
-
-    def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-        return masked_attention(q, k, v, mask)
-
-    return _scan(config, layers, None, x, positions, lambda _: attend, None)[0]
+    return _scan(config, layers, None, x, positions, _masked(mask, None), None)[0]
 
 
 def branch_mask(branch: jax.Array) -> jax.Array:
@@ -222,11 +218,16 @@ def _whole(
     prefix: KV | None = None,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     """Hidden states [B, T, D] of whole rows, and their keys and values [L, B, T, K, H]."""
+    return _decode(config, params, adapter, tokens, positions, _masked(mask, prefix), prefix, remat)
+
+
+def _masked(mask: jax.Array, prefix: KV | None) -> Callable[[KV | None], Attend]:
+    """Makes a layer's attend from its slice of the prefix: whole rows, behind it, under a mask [B, T, T]."""
     if prefix is not None:
         everywhere = jnp.ones((*mask.shape[:2], prefix.k.shape[-1]), bool)
         mask = jnp.concatenate([everywhere, mask], axis=-1)  # [B, T, P + T]
 
-    def attention(prefix: KV | None) -> Attend:  # of this layer
+    def attention(prefix: KV | None) -> Attend:
 
         def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
             if prefix is not None:
@@ -236,7 +237,7 @@ def _whole(
 
         return attend
 
-    return _decode(config, params, adapter, tokens, positions, attention, prefix, remat)
+    return attention
 
 
 def _behind(shared: jax.Array, own: jax.Array) -> jax.Array:

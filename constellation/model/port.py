@@ -59,8 +59,7 @@ def leaves(
     holder = _checked(Path(directory), config)
 
     def read(name: str) -> np.ndarray:
-        with _open(holder[name]) as file:  # closed after each: a mapped page counts as memory of the process
-            return file.get_tensor(name).astype(dtype, copy=False)
+        return _read(holder, name).astype(dtype, copy=False)
 
     def table(name: str) -> Leaf:
         return quantize_table(jnp.asarray(read(name))) if how.int8_embedding else read(name)
@@ -89,8 +88,7 @@ def projections(directory: str | Path, config: ModelConfig) -> Iterator[tuple[st
     holder = _checked(Path(directory), config)
     for layer in range(config.num_hidden_layers):
         for name in projection_shapes(config):
-            with _open(holder[layer_tensor(layer, name)]) as file:
-                yield name, file.get_tensor(layer_tensor(layer, name))
+            yield name, _read(holder, layer_tensor(layer, name))
 
 
 def layers(
@@ -102,13 +100,9 @@ def layers(
         UserError: as `leaves`.
     """
     holder = _checked(Path(directory), config)
-
-    def read(name: str) -> np.ndarray:
-        with _open(holder[name]) as file:
-            return file.get_tensor(name).astype(dtype)[None]
-
     for layer in range(config.num_hidden_layers):
-        yield {name: read(layer_tensor(layer, name)) for name in layer_shapes(config)}
+        tensors = {name: _read(holder, layer_tensor(layer, name)) for name in layer_shapes(config)}
+        yield {name: tensor.astype(dtype, copy=False)[None] for name, tensor in tensors.items()}
 
 
 def final_norm(directory: str | Path, config: ModelConfig, dtype: jax.typing.DTypeLike) -> np.ndarray:
@@ -117,8 +111,7 @@ def final_norm(directory: str | Path, config: ModelConfig, dtype: jax.typing.DTy
     Raises:
         UserError: as `leaves`.
     """
-    with _open(_checked(Path(directory), config)[NORM]) as file:
-        return file.get_tensor(NORM).astype(dtype)
+    return _read(_checked(Path(directory), config), NORM).astype(dtype, copy=False)
 
 
 def table_rows(
@@ -226,6 +219,12 @@ def _open(path: Path) -> Iterator[safe_open]:
             yield file
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged or cut short ({error}): fetch it again") from None
+
+
+def _read(holder: dict[str, Path], name: str) -> np.ndarray:
+    """One tensor, in the file's dtype."""
+    with _open(holder[name]) as file:  # closed after each: a mapped page counts as memory of the process
+        return file.get_tensor(name)
 
 
 def _checked(directory: Path, config: ModelConfig) -> dict[str, Path]:

@@ -16,16 +16,26 @@ from constellation.model.lora import Adapter
 WORTHWHILE = 64  # tokens; fewer cost less than one more piece of attention
 
 
+def common_prefix(rows: Sequence[Sequence[int] | np.ndarray]) -> int:
+    """How many ids all rows begin with."""
+    # All rows share what the least and the greatest of them share.
+    first, last = (np.asarray(row) for row in (min(rows, key=tuple), max(rows, key=tuple)))
+    length = min(len(first), len(last))
+    differ = np.flatnonzero(first[:length] != last[:length])
+    return int(differ[0]) if differ.size else length
+
+
 def shared_length(prompts: Sequence[Sequence[int] | np.ndarray]) -> int:
     """How many ids all prompts begin with, leaving each one of its own; 0 where it is not worthwhile."""
-    if len(prompts) < 2 or min(map(len, prompts)) == 0:
+    if len(prompts) < 2:
         return 0
-    # All prompts share what the least and the greatest of them share.
-    first, last = (np.asarray(prompt) for prompt in (min(prompts, key=tuple), max(prompts, key=tuple)))
-    length = min(map(len, prompts)) - 1
-    differ = np.flatnonzero(first[:length] != last[:length])
-    length = int(differ[0]) if differ.size else length
+    length = min(common_prefix(prompts), min(map(len, prompts)) - 1)
     return length if length >= WORTHWHILE else 0
+
+
+def prefix_length(prefix: KV | None) -> int:
+    """The positions of a shared KV; 0 of none."""
+    return 0 if prefix is None else prefix.k.shape[-1]
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -21,7 +21,7 @@ from constellation.model.config import ModelConfig
 from constellation.model.lora import Adapter
 from constellation.model.mesh import DATA, REPLICATED, over_rows, replicate
 from constellation.model.model import Model
-from constellation.model.prefix import prefix_kv, shared_length
+from constellation.model.prefix import prefix_kv, prefix_length, shared_length
 
 TOKENS_A_BATCH = 8192
 PAIRS_A_BATCH = 2**23  # of a query and a key, whose scores every head of a layer holds at once
@@ -164,7 +164,7 @@ def _batches(
         for row in _rows(index, prompt, texts[index]):
             by_length.setdefault(-(-len(row.tokens) // LENGTH_STEP) * LENGTH_STEP, []).append(row)
     for length, group in sorted(by_length.items()):
-        size = min(rows_a_batch(length, _length(prefix)), _power_of_two(len(group)))
+        size = min(rows_a_batch(length, prefix_length(prefix)), _power_of_two(len(group)))
         for begin in range(0, len(group), size):
             batch = group[begin : begin + size]
             arrays = np.zeros((3, -(-size // slices) * slices, length), np.int32)
@@ -244,13 +244,9 @@ def _hidden(
     rows: _Padded,
     source: jax.Array,
 ) -> jax.Array:
-    mask, positions = decoder.branch_mask(rows.branch), rows.positions + _length(prefix)
+    mask, positions = decoder.branch_mask(rows.branch), rows.positions + prefix_length(prefix)
     hidden = decoder.forward(config, params, adapter, rows.tokens, positions, mask, prefix=prefix)
     return jnp.take_along_axis(hidden, source[..., None], axis=1)  # [B, A, D]
-
-
-def _length(prefix: decoder.KV | None) -> int:
-    return 0 if prefix is None else prefix.k.shape[-1]
 
 
 def _everywhere(static: _Static, rows: jax.Array) -> jax.Array:

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import GenerationConfig
 
 from constellation.comparison.batch import LeftPadded, task_prompts
 from constellation.model.tokenizer import Tokenizer
-from tests.model.tiny import byte_tokenizer, reference
+from tests.model.tiny import byte_tokenizer, reference, save
 
 # Widths that groups of 32 divide.
 FIELDS = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
@@ -28,11 +27,7 @@ def make_dir(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         if perturbed is not None:
             with torch.no_grad():
                 model.state_dict()[perturbed][0, 0] += 0.05
-        stop_ids = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
-        model.generation_config = GenerationConfig(eos_token_id=stop_ids, pad_token_id=stop_ids[1])
-        model.save_pretrained(directory)
-        tokenizer.save_pretrained(directory)
-        return directory
+        return save(directory, model, tokenizer)
 
     return make
 

@@ -94,3 +94,8 @@ def test_the_program(tmp_path: Path) -> None:
     subprocess.run([*command, f"--out={tmp_path / 'out'}"], cwd=ROOT, check=True, capture_output=True)
     model = load_model(tmp_path / "out", "int4:16")
     assert model.config.num_hidden_layers == 2 and "lm_head" in model.params
+    config.write_text("[]")
+    refused = subprocess.run(
+        [*command, f"--out={tmp_path / 'other'}"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert refused.returncode == 2 and "no JSON object" in refused.stderr

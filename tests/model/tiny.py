@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from constellation.model import decoder
 from constellation.model.config import ModelConfig
@@ -68,6 +69,15 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     )
     fast.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
     return fast
+
+
+def save(directory: Path, model: Qwen3ForCausalLM, tokenizer: Any, shard: str = "10GB") -> Path:
+    """Writes model, generation_config and tokenizer as transformers does; returns the directory."""
+    stop_ids = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    model.generation_config = GenerationConfig(eos_token_id=stop_ids, pad_token_id=stop_ids[1])
+    model.save_pretrained(directory, max_shard_size=shard)
+    tokenizer.save_pretrained(directory)
+    return directory
 
 
 def params_and_adapter(config: ModelConfig = CONFIG) -> tuple[decoder.Params, Adapter]:

@@ -33,14 +33,24 @@ class Static(NamedTuple):
     devices: Mesh  # 1 x model
 
 
+class Own(NamedTuple):
+    """What each of R trajectories has of its own. As in a KV, their axis follows that of the layers."""
+
+    adapter: Adapter | None  # [L, R, ...]
+    layers: dict[str, jax.Array]  # [L, R, out, in], where the adapter is merged into the base's projections
+    prefix: KV | None  # [L, R, ...] of what all prompts begin with
+    key: jax.Array  # [R]
+
+
+AXES = Own(1, 1, 1, 0)  # type: ignore[arg-type]  # of the trajectories, for a vmap
+
+
 class Fixed(NamedTuple):
     """What all computations of a slice share, on its devices."""
 
     static: Static
-    params: Params
-    adapter: Adapter | None
-    prefix: KV | None  # of what all prompts begin with
-    key: jax.Array
+    params: Params  # of the base
+    own: Own
 
 
 def fix(
@@ -48,36 +58,42 @@ def fix(
     sampling: SamplingConfig,
     devices: Mesh,
     params: Params,
-    adapter: Adapter | None,
+    adapters: Adapter | None,
     shared: Sequence[int],
-    key: jax.Array,
+    keys: jax.Array,
 ) -> Fixed:
     """What a slice computes with; the KV of the ids that all prompts share is computed here.
 
     Args:
-        devices: of the slice, on which `params` and `adapter` are.
+        devices: of the slice, on which `params` and `adapters` are.
+        adapters: [R, ...] of the trajectories; None for one trajectory of the base itself.
         shared: those ids, perhaps none.
+        keys: [R].
     """
     static = Static(model.config, sampling.without_sizes(), model.tokenizer.size, devices)
+    own = Own(jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), adapters), {}, None, keys)
     if is_merged(model):
-        params, adapter = _merged(params, adapter), None
-    prefix = prefix_kv(model.config, params, adapter, np.array(shared, np.int32)) if shared else None
-    return Fixed(static, params, adapter, prefix, key)
+        own = own._replace(adapter=None, layers=_merged(model.config, params, own))
+    if shared:
+        own = own._replace(prefix=_prefixes(static, params, own, np.array(shared, np.int32)))
+    return Fixed(static, params, own)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def begin(
     static: Static,
     params: Params,
-    adapter: Adapter | None,
-    prefix: KV | None,
-    key: jax.Array,
+    own: Own,
+    trajectory: jax.Array,
     prompts: jax.Array,
     lengths: jax.Array,
     words: jax.Array,
     samples: jax.Array,
 ) -> tuple[KV, jax.Array]:
-    """Prompts [P, T] of lengths [P] -> their KV, and the first token [P, n] of the samples [n]."""
+    """A trajectory's prompts [P, T] of lengths [P] -> their KV, and the first token [P, n] of samples [n]."""
+    adapter, layers, prefix = jax.tree.map(lambda leaf: leaf[:, trajectory], own[:3])
+    key = own.key[trajectory]
+    params = params | {"layers": params["layers"] | layers}
     positions = jnp.broadcast_to(jnp.arange(prompts.shape[1]), prompts.shape)
     causal = positions[:, :, None] >= positions[:, None]
     mask = causal & (positions < lengths[:, None])[:, None]  # [P, T, T]
@@ -98,9 +114,7 @@ def begin(
 def extend(
     static: Static,
     params: Params,
-    adapter: Adapter | None,
-    prefix: KV | None,
-    key: jax.Array,
+    own: Own,
     prompt: KV,
     lengths: jax.Array,
     suffix: KV,
@@ -109,20 +123,21 @@ def extend(
     counts: jax.Array,
     tokens: jax.Array,
 ) -> tuple[jax.Array, KV]:
-    """CHUNK more tokens for each of G slots x W rows.
+    """CHUNK more tokens for each of R trajectories x G slots x W rows.
 
     Args:
-        prefix: KV [L, ...] of what all prompts begin with.
-        prompt: KV [L, G, ...] of the slots, of which the first lengths [G] positions are read.
-        suffix: KV [L, G, W, ...] of the rows, of which the first counts - 1 positions are read; overwritten.
-        words: [G] of the tasks' ids.
-        samples, counts, tokens: [G, W] the rows' samples, how many tokens they have, and the last of these.
+        prompt: KV [L, R, G, ...] of the slots, of which the first lengths [R, G] positions are read.
+        suffix: KV [L, R, G, W, ...] of the rows, of which the first counts - 1 positions are read;
+            overwritten.
+        words: [R, G] of the tasks' ids.
+        samples, counts, tokens: [R, G, W] the rows' samples, how many tokens they have, the last of these.
 
     Returns:
-        [G, W, CHUNK] tokens, and the suffix with the KV of `tokens` and of all but the last of them.
+        [R, G, W, CHUNK] tokens, and the suffix with the KV of `tokens` and of all but the last of them.
     """
 
     def step(
+        own: Own,
         token: jax.Array,
         index: jax.Array,
         recent: KV,
@@ -132,22 +147,24 @@ def extend(
         suffix: KV,
     ) -> tuple[jax.Array, KV]:
         caches = [(prompt, length), (suffix, count - 1), (recent, index)]
-        if prefix is not None:
-            caches.append((prefix, jnp.int32(prefix_length(prefix))))
-        position = prefix_length(prefix) + length + count - 1 + index
-        return decode_step(static.config, params, adapter, token, position, caches)
+        if own.prefix is not None:
+            caches.append((own.prefix, jnp.int32(prefix_length(own.prefix))))
+        position = prefix_length(own.prefix) + length + count - 1 + index
+        return decode_step(static.config, _with(params, own), own.adapter, token, position, caches)
 
     # The KV of this chunk are kept apart until its end, since there one index serves all rows.
-    over_rows = jax.vmap(step, (0, None, 1, None, None, 0, 1), (0, 1))
-    over_slots = jax.vmap(over_rows, (0, None, 1, 1, 0, 0, 1), (0, 1))
+    over_rows = jax.vmap(step, (None, 0, None, 1, None, None, 0, 1), (0, 1))
+    over_slots = jax.vmap(over_rows, (None, 0, None, 1, 1, 0, 0, 1), (0, 1))
+    over_trajectories = jax.vmap(over_slots, (AXES, 0, None, 1, 1, 0, 0, 1), (0, 1))
     draw_rows = jax.vmap(draw, (0, None, None, 0, 0, None))
     draw_slots = jax.vmap(draw_rows, (0, None, 0, 0, 0, None))
+    draw_each = jax.vmap(draw_slots, (0, 0, 0, 0, 0, None))
 
     def one(carry: tuple[jax.Array, KV], index: jax.Array) -> tuple[tuple[jax.Array, KV], jax.Array]:
         token, recent = carry
-        hidden, new = over_slots(token, index, recent, prompt, lengths, counts, suffix)
+        hidden, new = over_trajectories(own, token, index, recent, prompt, lengths, counts, suffix)
         after = logits(static.config, params, hidden)[..., : static.vocabulary]
-        token = draw_slots(after, key, words, samples, counts + index, static.sampling)
+        token = draw_each(after, own.key, words, samples, counts + index, static.sampling)
         return (token, append(recent, new, index)), token
 
     recent = _zeros(static.config, tokens.shape, CHUNK, params["norm"].dtype)
@@ -176,24 +193,24 @@ def draw(
 
 
 @functools.partial(jax.jit, donate_argnums=0)
-def place(cache: KV, prompts: KV, slot: int, row: int) -> KV:
-    """Writes a row of prompts [L, P, ...] into a slot of a cache [L, G, ...], which is overwritten."""
-    return jax.tree.map(lambda to, of: to.at[:, slot].set(of[:, row]), cache, prompts)
+def place(cache: KV, prompts: KV, trajectory: int, slot: int, row: int) -> KV:
+    """Writes a row of prompts [L, P, ...] into a slot of a cache [L, R, G, ...], which is overwritten."""
+    return jax.tree.map(lambda to, of: to.at[:, trajectory, slot].set(of[:, row]), cache, prompts)
 
 
 def _append_chunk(suffix: KV, recent: KV, lengths: jax.Array) -> KV:
-    """Writes a chunk after the first lengths [G, W] positions. XLA:CPU selects faster than it scatters."""
+    """Writes a chunk after the first lengths [R, G, W] positions. XLA:CPU selects faster than it scatters."""
     position = jnp.arange(suffix.k.shape[-1])
-    here = [position == lengths[..., None] + index for index in range(CHUNK)]  # [G, W, S] each
+    here = [position == lengths[..., None] + index for index in range(CHUNK)]  # [R, G, W, S] each
 
     def keys(suffix: Any, recent: Any) -> Any:
         for index, at in enumerate(here):
-            suffix = jnp.where(at[:, :, None, None, :], recent[..., index, None], suffix)
+            suffix = jnp.where(at[..., None, None, :], recent[..., index, None], suffix)
         return suffix
 
     def values(suffix: Any, recent: Any) -> Any:
         for index, at in enumerate(here):
-            suffix = jnp.where(at[:, :, None, :, None], recent[..., None, index, :], suffix)
+            suffix = jnp.where(at[..., None, :, None], recent[..., None, index, :], suffix)
         return suffix
 
     written = KV(keys(suffix.k, recent.k), values(suffix.v, recent.v))
@@ -233,12 +250,30 @@ def is_merged(model: Model) -> bool:
     return model.params["norm"].dtype == jnp.float32 and size <= DENSE_LIMIT
 
 
-@jax.jit
-def _merged(params: Params, adapter: Adapter | None) -> Params:
-    """Plain weights that compute the same: int4 dequantised, W + scale B A."""
-    dtype = params["norm"].dtype
-    layers = {name: dense(weight, dtype) for name, weight in params["layers"].items()}
-    if adapter is not None:
-        for name, lora in adapter.weights.items():
-            layers[name] += adapter.scale * jnp.einsum("lor,lri->loi", lora["b"], lora["a"])
-    return params | {"layers": layers}
+def _with(params: Params, own: Own) -> Params:
+    """The base's parameters with a trajectory's own projections."""
+    return params | {"layers": params["layers"] | own.layers}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _prefixes(static: Static, params: Params, own: Own, shared: jax.Array) -> KV:
+    """The KV [L, R, ...] of the ids that all prompts share."""
+
+    def of_trajectory(own: Own) -> KV:
+        return prefix_kv(static.config, _with(params, own), own.adapter, shared)
+
+    with dividing(static.devices):
+        return jax.vmap(of_trajectory, (AXES,), 1)(own)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _merged(config: ModelConfig, params: Params, own: Own) -> dict[str, jax.Array]:
+    """Plain projections [L, R, out, in] that compute the same: int4 dequantised, W + scale B A."""
+    merged = {}
+    for name in projection_shapes(config):
+        weight = dense(params["layers"][name], params["norm"].dtype)[:, None]
+        merged[name] = jnp.broadcast_to(weight, (len(weight), len(own.key), *weight.shape[2:]))
+    if own.adapter is not None:
+        for name, lora in own.adapter.weights.items():
+            merged[name] += own.adapter.scale * jnp.einsum("lrok,lrki->lroi", lora["b"], lora["a"])
+    return merged

@@ -5,6 +5,7 @@ A decoding batch has `slots` x `width` rows; the rows of a slot decode samples o
 has ended takes the next sample of its slot, an idle slot takes the next task or, when none is left, half the
 waiting samples of another slot: the batch stays full although answers differ in length. The device advances
 all rows by CHUNK tokens between two looks of the host. Every slice of the mesh samples tasks of its own.
+Several trajectories, each with an adapter of its own on the one base, are one program vmapped over them.
 
 The noise of a draw is addressed by (key, task, sample, position) alone: which row, slot or batch computes it
 does not matter. Nor does it matter to the logits while the padded shapes stay the same, so then not to the
@@ -27,7 +28,7 @@ from jax.experimental import multihost_utils
 from constellation.decoding import CHUNK, Fixed, begin, empty, extend, fix, is_merged, place
 from constellation.keys import word
 from constellation.model.decoder import KV
-from constellation.model.lora import Adapter
+from constellation.model.lora import Adapter, stack
 from constellation.model.mesh import DATA, MODEL, local_slices, on_slice, replicate
 from constellation.model.model import Model
 from constellation.model.prefix import shared_length
@@ -73,28 +74,57 @@ def sample(
     Returns:
         n samples for each task, in the order of the tasks.
     """
-    shared = shared_length(prompts)
+    one = None if adapter is None else stack([adapter])
+    return sample_each(model, one, [prompts], [task_ids], key[None], config, first_sample, rows, progress)[0]
+
+
+def sample_each(
+    model: Model,
+    adapters: Adapter | None,
+    prompts: Sequence[Sequence[Sequence[int]]],
+    task_ids: Sequence[Sequence[str]],
+    keys: jax.Array,
+    config: SamplingConfig,
+    first_sample: int = 0,
+    rows: int = ROWS,
+    progress: Progress | None = None,
+) -> list[list[list[Sample]]]:
+    """`sample` for each of R trajectories, as one program: the base's weights are read once for all.
+
+    Args:
+        adapters: [R, ...]; None for one trajectory of the base itself.
+        prompts, task_ids: of each trajectory, those of its tasks.
+        keys: [R].
+        rows: of all trajectories together.
+
+    Returns:
+        for each trajectory n samples for each of its tasks.
+    """
+    trajectories, whole = len(prompts), [prompt for group in prompts for prompt in group]
+    shared = shared_length(whole)
     job = _Job(
         config=config,
+        trajectories=trajectories,
         samples=first_sample + np.arange(config.n),
-        prompts=[prompt[shared:] for prompt in prompts],
-        lengths=np.array([len(prompt) - shared for prompt in prompts], np.int32),
-        words=np.array([word(task_id) for task_id in task_ids]),
+        prompts=[prompt[shared:] for prompt in whole],
+        lengths=np.array([len(prompt) - shared for prompt in whole], np.int32),
+        words=np.array([word(task_id) for group in task_ids for task_id in group]),
+        trajectory=np.repeat(np.arange(trajectories), [len(group) for group in prompts]),
         stop_ids=np.array(model.stop_ids),
-        tokens=np.zeros((len(prompts), config.n, 1 + _capacity(config)), np.int32),
+        tokens=np.zeros((len(whole), config.n, 1 + _capacity(config)), np.int32),
         progress=progress,
     )
     buckets: dict[int, list[int]] = {}
     for task, prompt in enumerate(job.prompts):
         buckets.setdefault(padded_prompt(len(prompt)), []).append(task)
     streams = STREAMS if is_merged(model) else 1  # a large model's time goes into reading its weights
-    everywhere = replicate(adapter, model.mesh)
+    everywhere = replicate(adapters, model.mesh)
     parts: dict[int, list[_Batch]] = {}
     with contextlib.ExitStack() as stack:
         for index, devices in local_slices(model.mesh):
-            params, own_adapter = on_slice((model.params, everywhere), model.mesh, devices)
-            beginning = prompts[0][:shared] if shared else ()
-            fixed = fix(model, config, devices, params, own_adapter, beginning, key)
+            params, own_adapters = on_slice((model.params, everywhere), model.mesh, devices)
+            beginning = whole[0][:shared] if shared else ()
+            fixed = fix(model, config, devices, params, own_adapters, beginning, keys)
             # Computations that one thread starts run one after the other on a CPU, so every stream has its
             # own; but those of several devices that communicate have to start in one order.
             threads = ThreadPoolExecutor(1 if devices.shape[MODEL] > 1 else streams)
@@ -111,7 +141,9 @@ def sample(
     if jax.process_count() > 1:
         tokens = np.asarray(multihost_utils.process_allgather(tokens)).sum(axis=0)  # zero where not its own
     draws = tokens[:, :, : config.max_new_tokens]
-    return [[_answer(sample, job.stop_ids) for sample in samples] for samples in draws]
+    answers = [[_answer(sample, job.stop_ids) for sample in samples] for samples in draws]
+    ends = np.cumsum([0, *map(len, prompts)])
+    return [answers[start:end] for start, end in itertools.pairwise(ends)]
 
 
 def _alternate(streams: Sequence[Iterator[None]], most: int) -> None:
@@ -133,13 +165,15 @@ def _answer(draws: np.ndarray, stop_ids: np.ndarray) -> Sample:
 
 
 class _Job(NamedTuple):
-    """What all batches of one call share; T tasks."""
+    """What all batches of one call share; T tasks of all R trajectories."""
 
     config: SamplingConfig
+    trajectories: int  # R
     samples: np.ndarray  # [n] addresses
     prompts: Sequence[Sequence[int]]  # behind what they share
     lengths: np.ndarray  # [T] of these
     words: np.ndarray  # [T] uint32, addresses of the tasks
+    trajectory: np.ndarray  # [T] whose task it is
     stop_ids: np.ndarray
     tokens: np.ndarray  # [T, n, 1 + capacity] int32, filled with what is drawn
     progress: Progress | None
@@ -160,10 +194,13 @@ class _Batch:
         self, job: _Job, fixed: Fixed, threads: Executor, tasks: Sequence[int], length: int, rows: int
     ) -> None:
         self.job, self.fixed, self.threads = job, fixed, threads
-        self.tasks, self.length = np.array(tasks, int), length
-        n = job.config.n
+        of_each = [[task for task in tasks if job.trajectory[task] == r] for r in range(job.trajectories)]
+        self.tasks, self.length = [np.array(group, int) for group in of_each], length
+        n, rows = job.config.n, rows // job.trajectories
         self.width = width_of(n, rows)
-        self.slots = max(min(_power_of_two(-(-len(tasks) * n // self.width)), rows // self.width), 1)
+        most = _power_of_two(-(-max(map(len, of_each)) * n // self.width))
+        self.share = max(min(most, rows // self.width), 1)  # slots of each trajectory
+        self.slots = self.share * job.trajectories
         # Of a slot: its task, and the samples still to begin.
         self.origin: list[_Prompt] = []
         self.waiting: list[list[int]] = [[] for _ in range(self.slots)]
@@ -174,14 +211,15 @@ class _Batch:
 
     def run(self) -> Iterator[None]:
         """Decodes everything; hands over whenever the device has a chunk to compute."""
-        self.prompt = empty(self.fixed, (self.slots,), self.length)
-        suffix = empty(self.fixed, (self.slots, self.width), _capacity(self.job.config))
+        grid = self.job.trajectories, self.share
+        self.prompt = empty(self.fixed, grid, self.length)
+        suffix = empty(self.fixed, (*grid, self.width), _capacity(self.job.config))
         self.origin = [_Prompt(0, self.prompt, 0)] * self.slots
-        prefilled = self._prefill()
+        prefilled = [self._prefill(trajectory) for trajectory in range(self.job.trajectories)]
         while True:
             for slot in np.flatnonzero((self.sample < 0).all(axis=1)).tolist():
                 if not self.waiting[slot]:
-                    self._fill(slot, prefilled)
+                    self._fill(slot, prefilled[slot // self.share])
             self._begin_samples()
             if not (self.sample >= 0).any():
                 return
@@ -196,26 +234,30 @@ class _Batch:
         job = self.job
         lengths, words, samples = job.lengths[task], job.words[task], job.samples[self.sample]
         # Copies: a slice's second device may still read these when the first has returned its tokens.
-        count, last = self.count.copy(), self.last.copy()
-        drawn, suffix = extend(*self.fixed, self.prompt, lengths, suffix, words, samples, count, last)
-        return np.asarray(drawn), suffix
+        slots = lengths, words, samples, self.count.copy(), self.last.copy()
+        lengths, *others = (x.reshape(job.trajectories, self.share, *x.shape[1:]) for x in slots)
+        drawn, suffix = extend(*self.fixed, self.prompt, lengths, suffix, *others)
+        return np.asarray(drawn).reshape(*self.sample.shape, CHUNK), suffix
 
-    def _prefill(self) -> Iterator[_Prompt]:
-        """The tasks one by one with their prompt's KV, a few prefilled at a time; sets their first tokens."""
+    def _prefill(self, trajectory: int) -> Iterator[_Prompt]:
+        """A trajectory's tasks one by one with their prompt's KV, a few prefilled at a time; sets their first
+        tokens.
+        """
         job, size = self.job, min(PREFILL, _power_of_two(len(self.job.prompts)))
-        for start in range(0, len(self.tasks), size):
-            group = self.tasks[start : start + size]
+        tasks = self.tasks[trajectory]
+        for start in range(0, len(tasks), size):
+            group = tasks[start : start + size]
             prompts = np.zeros((size, self.length), np.int32)
             lengths, words = np.ones(size, np.int32), np.zeros(size, np.uint32)
             lengths[: len(group)], words[: len(group)] = job.lengths[group], job.words[group]
             for row, task in enumerate(group.tolist()):
                 prompts[row, : lengths[row]] = job.prompts[task]
-            kv, first = begin(*self.fixed, prompts, lengths, words, job.samples)
+            kv, first = begin(*self.fixed, trajectory, prompts, lengths, words, job.samples)
             job.tokens[group, :, 0] = first[: len(group)]
             yield from (_Prompt(task, kv, row) for row, task in enumerate(group.tolist()))
 
     def _fill(self, slot: int, prefilled: Iterator[_Prompt]) -> None:
-        """Gives an idle slot the next task that has samples to extend, or else some that wait elsewhere."""
+        """Gives an idle slot its trajectory's next task that has samples to extend, or some that wait."""
         for prompt in prefilled:
             first = self.job.tokens[prompt.task, :, 0]
             ended = np.isin(first, self.job.stop_ids) | (self.job.config.max_new_tokens == 1)
@@ -223,14 +265,16 @@ class _Batch:
             if not ended.all():
                 self._occupy(slot, prompt, np.flatnonzero(~ended).tolist())
                 return
-        busiest = max(range(self.slots), key=lambda other: len(self.waiting[other]))
+        first_slot = slot // self.share * self.share
+        siblings = range(first_slot, first_slot + self.share)
+        busiest = max(siblings, key=lambda other: len(self.waiting[other]))
         if waiting := self.waiting[busiest]:
             half = len(waiting) // 2
             self.waiting[busiest] = waiting[:half]
             self._occupy(slot, self.origin[busiest], waiting[half:])
 
     def _occupy(self, slot: int, prompt: _Prompt, samples: list[int]) -> None:
-        self.prompt = place(self.prompt, prompt.kv, slot, prompt.row)
+        self.prompt = place(self.prompt, prompt.kv, *divmod(slot, self.share), prompt.row)
         self.origin[slot], self.waiting[slot] = prompt, samples
 
     def _begin_samples(self) -> None:

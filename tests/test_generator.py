@@ -18,11 +18,11 @@ import torch
 from transformers import GenerationConfig
 
 from constellation import decoding, generator, keys
-from constellation.generator import Sample, SamplingConfig, sample
+from constellation.generator import Sample, SamplingConfig, sample, sample_each
 from constellation.model import prefix
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import forward, init_params, logits
-from constellation.model.lora import Adapter, init_adapter
+from constellation.model.lora import Adapter, init_adapter, stack
 from constellation.model.model import Model, load_model
 from constellation.model.quantize import quantize
 from tests.model.conftest import byte_tokenizer, reference
@@ -39,10 +39,10 @@ def make_model(dtype: Any = jnp.float32, quantization: str = "", stop_ids: tuple
     return Model(CONFIG, params, SimpleNamespace(size=SIZE), stop_ids, "", Path())  # type: ignore[arg-type]
 
 
-def make_adapter() -> Adapter:
+def make_adapter(seed: int = 3) -> Adapter:
     """With B unlike zero, so that it matters."""
     adapter = init_adapter(CONFIG, jax.random.key(2), rank=4, alpha=8)
-    return jax.tree.map(lambda x: x + 0.05 * jax.random.normal(jax.random.key(3), x.shape), adapter)
+    return jax.tree.map(lambda x: x + 0.05 * jax.random.normal(jax.random.key(seed), x.shape), adapter)
 
 
 MODEL = make_model()
@@ -186,6 +186,26 @@ def test_between_shapes_tokens_differ_only_within_the_logit_error(recorded: Call
     assert differences > 0
 
 
+@pytest.mark.parametrize("dense_limit", [decoding.DENSE_LIMIT, 0])
+def test_trajectories_together_draw_what_each_draws_alone(
+    monkeypatch: pytest.MonkeyPatch, dense_limit: int
+) -> None:
+    monkeypatch.setattr(decoding, "DENSE_LIMIT", dense_limit)
+    model = make_model(quantization="int4:16")
+    adapters = [make_adapter(seed) for seed in (3, 4, 5)]
+    own_keys = [keys.fold(0, "sampling", "v0", replicate) for replicate in range(3)]
+    groups = [make_tasks(count, seed=count) for count in (5, 1, 3)]  # of unequal numbers and lengths
+    groups = [([BEGINNING + prompt for prompt in prompts], ids) for prompts, ids in groups]
+    together = sample_each(
+        model, stack(adapters), [group[0] for group in groups], [group[1] for group in groups],
+        jnp.stack(own_keys), BASE,
+    )  # fmt: skip
+    for (prompts, ids), adapter, key, drawn in zip(groups, adapters, own_keys, together, strict=True):
+        assert tokens(sample(model, adapter, prompts, ids, key, BASE)) == tokens(drawn)
+    assert tokens(sample(model, adapters[0], *groups[0], own_keys[1], BASE)) != tokens(together[0])
+    assert tokens(sample(model, adapters[1], *groups[0], own_keys[0], BASE)) != tokens(together[0])
+
+
 BEGINNING = np.random.default_rng(7).integers(0, SIZE, 90).tolist()
 
 
@@ -196,7 +216,7 @@ def test_what_all_prompts_begin_with_is_prefilled_once(monkeypatch: pytest.Monke
     begin = generator.begin
 
     def keeping(*args: Any) -> Any:
-        widths.append(args[5].shape[1])
+        widths.append(args[4].shape[1])
         return begin(*args)
 
     monkeypatch.setattr(generator, "begin", keeping)
@@ -335,13 +355,12 @@ def test_prompts_are_prefilled_once_and_never_copied_per_sample(monkeypatch: pyt
     arguments: list[Any] = []
 
     def counting(*args: Any) -> Any:
-        prefilled.extend(np.asarray(args[7])[np.asarray(args[6]) > 1].tolist())
+        prefilled.extend(np.asarray(args[6])[np.asarray(args[5]) > 1].tolist())
         return begin(*args)
 
     def keeping(*args: Any) -> Any:
-        arrays = args[1:4] + args[5:8]
-        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), arrays)
-        arguments.append((args[0], *shapes[:3], args[4], *shapes[3:], *args[8:]))
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), x.dtype), args[1:])
+        arguments.append((args[0], *shapes))
         return extend(*args)
 
     monkeypatch.setattr(generator, "begin", counting)
@@ -349,9 +368,9 @@ def test_prompts_are_prefilled_once_and_never_copied_per_sample(monkeypatch: pyt
     prompts, task_ids = make_tasks(5, longest=1000)
     sample(MODEL, None, prompts, task_ids, KEY, SamplingConfig(n=64, max_new_tokens=5), rows=64)
     assert sorted(prefilled) == sorted(int(keys.word(task_id)) for task_id in task_ids)
-    longest = max(arguments, key=lambda args: args[5].k.size)
-    prompt_bytes = 2 * longest[5].k.size * 4
-    width = longest[7].k.shape[2]
+    longest = max(arguments, key=lambda args: args[3].k.size)
+    prompt_bytes = 2 * longest[3].k.size * 4
+    width = longest[5].k.shape[3]
     assert width == generator.WIDTH
     memory = extend.lower(*longest).compile().memory_analysis()
     assert memory is not None

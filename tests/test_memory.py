@@ -57,22 +57,23 @@ def measured(compiled: Any) -> float:
 def compile_sampling(dtype: str, rows: int, prefix: int, prompt: int, sampling: SamplingConfig) -> Any:
     params, adapter = abstract(dtype)
     static = decoding.Static(CONFIG, sampling.without_sizes(), CONFIG.vocab_size, make_mesh())
-    key: Any = of((), jax.random.key(0).dtype)
-    fixed = decoding.Fixed(static, params, adapter, None, key)
+    key: Any = of((1,), jax.random.key(0).dtype)
+    adapters = jax.tree.map(lambda x: of((len(x), 1, *x.shape[1:]), x.dtype), adapter)
+    fixed = decoding.Fixed(static, params, decoding.Own(adapters, {}, None, key))
 
     def kv(batch: tuple[int, ...], positions: int) -> Any:
         return jax.eval_shape(lambda: decoding.empty(fixed, batch, positions))
 
     dense = fixed._replace(static=static._replace(sampling=SamplingConfig(n=1)))
-    shared = jax.eval_shape(lambda: jax.tree.map(lambda x: x[:, 0], decoding.empty(dense, (1,), prefix)))
+    shared = jax.eval_shape(lambda: jax.tree.map(lambda x: x, decoding.empty(dense, (1,), prefix)))
     slots, width = rows // 8, 8
-    grid = of((slots, width))
+    grid = of((1, slots, width))
     return decoding.extend.lower(
-        *fixed._replace(prefix=shared),
-        kv((slots,), prompt),
-        of((slots,)),
-        kv((slots, width), sampling.max_new_tokens),
-        of((slots,), jnp.uint32),
+        *fixed._replace(own=fixed.own._replace(prefix=shared)),
+        kv((1, slots), prompt),
+        of((1, slots)),
+        kv((1, slots, width), sampling.max_new_tokens),
+        of((1, slots), jnp.uint32),
         grid,
         grid,
         grid,

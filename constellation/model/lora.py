@@ -23,6 +23,17 @@ class Adapter:
     scale: float = flax.struct.field(pytree_node=False)
 
 
+def stack(adapters: Sequence[Adapter]) -> Adapter:
+    """Adapters of several trajectories as one, every leaf with a leading axis [R]; all have one scale."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *adapters)
+
+
+def unstack(adapters: Adapter) -> list[Adapter]:
+    """The adapters that `stack` put together."""
+    count = len(jax.tree.leaves(adapters)[0])
+    return [jax.tree.map(lambda leaf, r=r: leaf[r], adapters) for r in range(count)]
+
+
 def projection_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
     """(out, in) of the seven projections of a layer."""
     queries = config.num_attention_heads * config.head_dim

@@ -10,7 +10,7 @@ from functools import cache
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -187,6 +187,7 @@ def test_the_secret_program_is_counted(banks: dict[str, list[Task]], bank: str, 
         assert mass >= math.exp(prior.log_density(program, most)) * (1 - 1e-9)
 
 
+@settings(max_examples=30)
 @given(st.permutations(range(4)), st.lists(st.booleans(), min_size=4, max_size=4), st.integers(1, 6))
 def test_the_order_of_examples_is_nothing_and_another_one_only_narrows(order, known, max_atoms):
     inputs = [("Ann Lee 42", "Bob Ray 7", "Cy Zed 105", "Di Moe 3")[i] for i in order]

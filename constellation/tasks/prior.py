@@ -111,7 +111,18 @@ def log_atom_density(atom: Node) -> float:
         return total + _log_positions(*inner.args[1:])
     if inner.op == "GetToken":
         return total + CLASS.log_density(inner.args[1]) + INDEX.log_density(inner.args[2])
-    return total + _log_anchor(*inner.args[1:4]) + _log_anchor(*inner.args[4:7])
+    return total + log_anchor_density(*inner.args[1:4]) + log_anchor_density(*inner.args[4:7])
+
+
+def log_anchor_density(pattern: TokenClass | str, index: int, side: Side) -> float:
+    """Natural log of the probability of one end of a span; the two ends are independent."""
+    if isinstance(pattern, TokenClass):
+        log_pattern = math.log(ANCHOR_IS_CLASS) + CLASS.log_density(pattern)
+    elif pattern in ANCHOR_DELIMITERS:
+        log_pattern = math.log((1 - ANCHOR_IS_CLASS) / len(ANCHOR_DELIMITERS))
+    else:
+        return -math.inf
+    return log_pattern + INDEX.log_density(index) + SIDE.log_density(side)
 
 
 def _draw_constant(rng: random.Random) -> str:
@@ -150,16 +161,6 @@ def _log_positions(i: int, j: int) -> float:
 def _draw_anchor(rng: random.Random) -> tuple[Any, int, Side]:
     pattern = CLASS.draw(rng) if rng.random() < ANCHOR_IS_CLASS else rng.choice(ANCHOR_DELIMITERS)
     return pattern, INDEX.draw(rng), SIDE.draw(rng)
-
-
-def _log_anchor(pattern: TokenClass | str, index: int, side: Side) -> float:
-    if isinstance(pattern, TokenClass):
-        log_pattern = math.log(ANCHOR_IS_CLASS) + CLASS.log_density(pattern)
-    elif pattern in ANCHOR_DELIMITERS:
-        log_pattern = math.log((1 - ANCHOR_IS_CLASS) / len(ANCHOR_DELIMITERS))
-    else:
-        return -math.inf
-    return log_pattern + INDEX.log_density(index) + SIDE.log_density(side)
 
 
 # Every position drawn is one the language can spell.

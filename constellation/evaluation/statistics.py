@@ -198,32 +198,37 @@ def variance_components(values: Array) -> Components:
     if trajectories == 1:
         variance = values[0].var(axis=0, ddof=1)
         return Components(np.full_like(variance, np.nan), variance, np.full_like(variance, np.nan))
-    by_trajectory, by_task, residual = mean_squares(values)
+    of_trajectories, of_tasks = values.mean(1, keepdims=True), values.mean(0, keepdims=True)
+    residuals = values - of_trajectories - of_tasks + values.mean((0, 1))
+    residual = (residuals**2).sum((0, 1)) / ((trajectories - 1) * (tasks - 1))
     return Components(
-        np.maximum(by_trajectory - residual, 0) / tasks,
-        np.maximum(by_task - residual, 0) / trajectories,
+        np.maximum(of_trajectories.var(axis=(0, 1), ddof=1) - residual / tasks, 0),
+        np.maximum(of_tasks.var(axis=(0, 1), ddof=1) - residual / trajectories, 0),
         residual,
     )
 
 
-def mean_squares(values: Array) -> tuple[Array, Array, Array]:
-    """Mean squares [...] of trajectories, tasks and residual, of values [K, T, ...] with K, T >= 2."""
+def bootstrap_variance(values: Array) -> Array:
+    """The variance of `Bootstrap.draws` of values [K, T, ...] over infinitely many resamples, [...] float64.
+
+    From E[w_k w_k'] = (1 - 1/K + [k = k']) / K^2. It counts the residual up to three times (Owen 2007), so
+    the crossed interval errs on the wide side.
+    """
     trajectories, tasks = values.shape[:2]
-    by_trajectory, by_task = values.mean(1, keepdims=True), values.mean(0, keepdims=True)
-    residual = values - by_trajectory - by_task + values.mean((0, 1), keepdims=True)
+    centred = values - values.mean((0, 1))
     return (
-        tasks * by_trajectory.var(axis=(0, 1), ddof=1),
-        trajectories * by_task.var(axis=(0, 1), ddof=1),
-        (residual**2).sum((0, 1)) / ((trajectories - 1) * (tasks - 1)),
+        (1 - 1 / trajectories) * (centred.mean(0) ** 2).sum(0) / tasks**2
+        + (1 - 1 / tasks) * (centred.mean(1) ** 2).sum(0) / trajectories**2
+        + (centred**2).sum((0, 1)) / (trajectories * tasks) ** 2
     )
 
 
 def minimum_detectable_effect(values: Array, alpha: float, power: float = 0.8) -> Array:
-    """The true mean that a one-sided test at alpha tells from 0 with this power, in a design like this one.
+    """About the true mean that a one-sided test at alpha tells from 0 with this power, in a design like this.
 
-    (z_{1 - alpha} + z_power) times the standard error of the mean from the variance components, or
-    (t_{1 - alpha} + t_power) times that of the trajectories' means, K - 1 degrees of freedom, whichever is
-    larger: the two tests that both have to reject.
+    The larger of two, because both tests have to reject: z_{1 - alpha} bootstrap standard errors plus z_power
+    standard errors from the variance components; and t_{1 - alpha} + t_power standard errors of the
+    trajectories' means, with K - 1 degrees of freedom.
 
     Args:
         values: [K, T, ...] differences, T >= 2.
@@ -236,8 +241,9 @@ def minimum_detectable_effect(values: Array, alpha: float, power: float = 0.8) -
     found = variance_components(values)
     variance = found.tasks / tasks
     if trajectories > 1:
-        variance += found.trajectories / trajectories + found.residual / (trajectories * tasks)
-    effect = (norm.ppf(1 - alpha) + norm.ppf(power)) * np.sqrt(variance)
+        variance = variance + found.trajectories / trajectories + found.residual / (trajectories * tasks)
+    bound = norm.ppf(1 - alpha) * np.sqrt(bootstrap_variance(values))
+    effect = bound + norm.ppf(power) * np.sqrt(variance)
     if trajectories == 1:
         return effect
     error = values.mean(1).std(axis=0, ddof=1) / np.sqrt(trajectories)

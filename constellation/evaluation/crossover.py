@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from constellation.evaluation.claims import INCONCLUSIVE, NOT_SUPPORTED, SUPPORTED, Claim, NotMeasured
-from constellation.evaluation.curves import change, check_verdict, tested_ks
+from constellation.evaluation.curves import change, check_verdict, verdict_ks
 from constellation.evaluation.entries import points
 from constellation.evaluation.statistics import Bootstrap
 from constellation.evaluation.study import StudyResults
@@ -58,7 +58,7 @@ def crossings(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
     """
     result: dict[str, Any] = {}
     for bank in study.tasks if study.rounds else ():
-        ks = tested_ks(study, bank, study.start, study.rounds[-1])
+        ks = verdict_ks(study, bank, study.start, study.rounds[-1])
         values = change(study, bank, study.rounds[-1], ks)  # [K, T, n/2]
         at = float(first_behind(values.mean((0, 1))))
         each = first_behind(values.mean(1))  # [K]

@@ -37,7 +37,7 @@ def curve_ks(study: StudyResults, bank: str, *models: str) -> range:
     return range(1, min(study.analysis.max_k, study.pool_size(bank, *models)) + 1)
 
 
-def tested_ks(study: StudyResults, bank: str, *models: str) -> range:
+def verdict_ks(study: StudyResults, bank: str, *models: str) -> range:
     """1..n/2, the k that something may be concluded from.
 
     Beyond, pass@k from n samples a task is close to whether any sample was correct, and as noisy.
@@ -51,7 +51,7 @@ def check_verdict(study: StudyResults, bank: str, models: Sequence[str], k: int)
     Raises:
         UserError: names the models' n.
     """
-    if k not in tested_ks(study, bank, *models):
+    if k not in verdict_ks(study, bank, *models):
         n = study.pool_size(bank, *models)
         raise UserError(
             f"a verdict on pass@{k} needs at least {2 * k} samples a task, there are {n} of "

@@ -12,7 +12,7 @@ from typing import Any
 from scipy.stats import false_discovery_control
 
 from constellation.evaluation.critic_gain import Picks
-from constellation.evaluation.curves import change, second_difference, tested_ks
+from constellation.evaluation.curves import change, second_difference, verdict_ks
 from constellation.evaluation.entries import as_json
 from constellation.evaluation.statistics import Bootstrap, Estimate
 from constellation.evaluation.study import StudyResults
@@ -44,7 +44,7 @@ def changes(study: StudyResults, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     found = []
     for bank in study.tasks:
         for model in (*study.rounds, *study.arms):
-            tested = tested_ks(study, bank, study.start, model)
+            tested = verdict_ks(study, bank, study.start, model)
             wanted = {choice.small_k, choice.large_k, *(2**i for i in range(len(tested).bit_length()))}
             if (bank, model) == (choice.primary_bank, study.sequence[-1]):
                 wanted -= {choice.small_k, choice.large_k}
@@ -63,7 +63,7 @@ def second_differences(study: StudyResults, bootstrap: Bootstrap) -> list[dict[s
         for i in range(len(sequence) - 2):
             models = sequence[i : i + 3]
             primary = bank == choice.primary_bank and i == 0
-            if not primary and choice.small_k in tested_ks(study, bank, *models):
+            if not primary and choice.small_k in verdict_ks(study, bank, *models):
                 values = second_difference(study, bank, models, choice.small_k)
                 name = "gain minus the gain before"
                 found.append(entry(name, bank, models, choice.small_k, bootstrap(bank, values)))

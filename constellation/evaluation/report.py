@@ -82,6 +82,7 @@ def render(study: StudyResults, results: dict[str, Any], figures: Mapping[str, s
         "number": number,
         "count": count,
         "strip": strip,
+        "signed": signed,
         "p": written_p,
         "spread": spread,
         "pools": pools,

@@ -7,128 +7,142 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
+from constellation.evaluation.critic_gain import divergences, picks, selection
+from constellation.evaluation.crossover import crossings
+from constellation.evaluation.curves import change, curve_ks, task_curves
+from constellation.evaluation.deceleration import headroom
 from constellation.evaluation.diversity import correct_counts, distinct_programs, rarefied_programs
-from constellation.evaluation.findings import as_json, findings, task_curves
-from constellation.evaluation.selection import Selection, divergence, select
-from constellation.evaluation.statistics import Bootstrap, Estimate, minimum_detectable_effect, resample
-from constellation.evaluation.study import SetKey, StudyResults, TaskInfo
+from constellation.evaluation.entries import as_json, keyed, plain
+from constellation.evaluation.exploratory import exploratory
+from constellation.evaluation.findings import findings, overall, primary_claims
+from constellation.evaluation.ledger import ledger
+from constellation.evaluation.null import nulls
+from constellation.evaluation.statistics import Bootstrap, minimum_detectable_effect, resample
+from constellation.evaluation.study import StageSummary, StudyResults, TaskInfo
 from constellation.keys import host_rng
 from constellation.samples import SampleSet
 
 Array = NDArray[np.float64]
-Key = TypeVar("Key", int, str)
-DIGITS = 6  # of every float in findings.json
 
 
 def analyse(study: StudyResults) -> dict[str, Any]:
     """All results, with rounded floats, string keys and None for what is not defined."""
     choice = study.analysis
-    weights = {
-        bank: resample(len(tasks), choice.resamples, host_rng(choice.seed, "bootstrap", bank))
-        for bank, tasks in study.tasks.items()
-    }
-    bootstrap = Bootstrap(weights, choice.level)
+    bootstrap = resamples(study)
+    picked = picks(study)
+    claims = primary_claims(study, bootstrap, picked)
     passed = curves(study, bootstrap, "generalises")
     fitted = curves(study, bootstrap, "fits")
     return plain(
         {
-            "findings": findings(study, bootstrap),
+            "findings": findings(study, claims),
+            "overall": overall(study, claims),
+            "exploratory": exploratory(study, bootstrap, picked),
             "pass_at_k": passed["value"],
             "pass_at_k_interval": passed["interval"],
+            "pass_at_k_by_trajectory": passed["by_trajectory"],
             "visible_fit_at_k": fitted["value"],
             "visible_fit_at_k_interval": fitted["interval"],
             "change_at_k": changes(study, bootstrap),
+            "crossing": crossings(study, bootstrap),
             "gains": gains(study, bootstrap),
+            "headroom": headroom(study, bootstrap),
+            "ledger": ledger(study),
+            "null": nulls(study, bootstrap),
             "subsets": subsets(study, bootstrap),
-            "selection": selection(study, bootstrap),
+            "selection": selection(bootstrap, picked),
             "divergence": divergences(study, bootstrap),
             "diversity": {"data": data_diversity(study), "banks": bank_diversity(study, bootstrap)},
             "false_generalising": false_generalising(study, bootstrap),
-            "stages": [stage_figures(study, i) for i in range(len(study.stages))],
+            "stages": stages(study),
             "roles": study.roles,
             "splits": {bank: study.splits(bank) for bank in study.tasks},
-            "samples_per_task": {bank: pool_size(study, bank) for bank in study.tasks},
+            "samples_per_task": {
+                bank: {model: study.pool_size(bank, model) for model in study.models} for bank in study.tasks
+            },
             "tasks": {bank: len(tasks) for bank, tasks in study.tasks.items()},
             "models": study.models,
-            "trajectory": study.trajectory,
+            "sequence": study.sequence,
+            "trajectories": study.trajectories,
             "analysis": dataclasses.asdict(choice),
         }
     )
 
 
-def pool_size(study: StudyResults, bank: str) -> int:
-    """The smallest n of the sets that pass@k is read from: the largest k that all of them can answer."""
-    splits = study.splits(bank)
-    return min(
-        samples.n for key, samples in study.samples.items() if key.bank == bank and key.split_seed in splits
+def resamples(study: StudyResults) -> Bootstrap:
+    """The resamples of a study: the trajectories' for all banks, each bank's tasks' its own."""
+    choice = study.analysis
+
+    def drawn(units: int, *address: str) -> Array:
+        return resample(units, choice.resamples, host_rng(choice.seed, "bootstrap", *address))
+
+    return Bootstrap(
+        drawn(study.trajectories, "trajectories"),
+        {bank: drawn(len(tasks), bank) for bank, tasks in study.tasks.items()},
+        choice.level,
     )
 
 
-def curve_ks(study: StudyResults, bank: str) -> list[int]:
-    """1..max_k, as far as the bank's pools answer."""
-    return list(range(1, min(study.analysis.max_k, pool_size(study, bank)) + 1))
-
-
-def selection_ks(study: StudyResults, bank: str) -> list[int]:
-    """The group sizes that all of the bank's pools can fill."""
-    smallest = min(samples.n for key, samples in study.samples.items() if key.bank == bank)
-    return [k for k in study.analysis.selection_ks if k <= smallest]
-
-
 def curves(study: StudyResults, bootstrap: Bootstrap, column: str) -> dict[str, Any]:
-    """pass@k (or visible-fit@k) for k = 1..max_k: {"value" | "interval": {bank: {model: {k: ...}}}}."""
-    value: dict[str, Any] = {}
-    interval: dict[str, Any] = {}
+    """pass@k (or visible-fit@k) for k = 1..max_k, as far as a model's pools answer.
+
+    Returns:
+        {"value" | "interval": {bank: {model: {k: ...}}}, "by_trajectory": {bank: {model: [K curves]}}}; no
+        curves for the base, which has one for all.
+    """
+    parts: dict[str, Any] = {"value": {}, "interval": {}, "by_trajectory": {}}
     for bank in study.tasks:
-        ks = curve_ks(study, bank)
-        value[bank], interval[bank] = {}, {}
+        for part in parts.values():
+            part[bank] = {}
         for model in study.models:
-            tasks = task_curves(study, bank, model, ks, column)
+            ks = curve_ks(study, bank, model)
+            tasks = task_curves(study, bank, model, ks, column)  # [K, T, len(ks)]
             estimate = bootstrap(bank, tasks)
-            value[bank][model] = dict(zip(ks, estimate.value, strict=True))
-            interval[bank][model] = dict(zip(ks, zip(estimate.low, estimate.high, strict=True), strict=True))
-    return {"value": value, "interval": interval}
-
-
-def keyed(keys: Iterable[Key], estimates: Estimate) -> dict[Key, dict[str, Any]]:
-    """Estimates of shape [K] as one entry for each of K keys."""
-    return {key: as_json(Estimate(*parts)) for key, *parts in zip(keys, *estimates, strict=True)}
+            parts["value"][bank][model] = dict(zip(ks, estimate.value, strict=True))
+            ends = zip(estimate.low, estimate.high, strict=True)
+            parts["interval"][bank][model] = dict(zip(ks, ends, strict=True))
+            parts["by_trajectory"][bank][model] = tasks.mean(1) if model != study.base else []
+    return parts
 
 
 def changes(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
-    """D(k) = pass@k(round) - pass@k(start): {bank: {round: {k: estimate}}}."""
+    """D(k) = pass@k(round) - pass@k(start): {bank: {round: {k: estimate, by trajectory too}}}."""
     result: dict[str, Any] = {}
     for bank in study.tasks:
-        ks = curve_ks(study, bank)
-        start = task_curves(study, bank, study.start, ks)
         result[bank] = {}
         for model in (*study.rounds, *study.arms):
-            change = task_curves(study, bank, model, ks) - start
-            result[bank][model] = keyed(ks, bootstrap(bank, change))
+            ks = curve_ks(study, bank, study.start, model)
+            values = change(study, bank, model, ks)
+            entries = keyed(ks, bootstrap(bank, values))
+            for k, each in zip(ks, values.mean(1).T, strict=True):
+                entries[k]["by_trajectory"] = each
+            result[bank][model] = entries
     return result
 
 
 def gains(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
-    """What each round adds to the model before it, at both k: {bank: [{from, to, ks: {k: estimate}}]}."""
+    """What each round adds to the model before it, at those of both k that both pools answer.
+
+    Returns:
+        {bank: [{from, to, ks: {k: estimate}}]}.
+    """
     choice = study.analysis
-    ks = [choice.small_k, choice.large_k]
     result: dict[str, Any] = {}
     for bank in study.tasks:
         result[bank] = []
-        for before, after in zip(study.trajectory[1:], study.rounds, strict=False):
+        for before, after in zip(study.sequence[1:], study.rounds, strict=False):
+            ks = [k for k in (choice.small_k, choice.large_k) if k <= study.pool_size(bank, before, after)]
             gain = task_curves(study, bank, after, ks) - task_curves(study, bank, before, ks)
-            estimate = bootstrap(bank, gain)
-            detectable = minimum_detectable_effect(gain, choice.level, choice.power)
-            entries = keyed(ks, estimate)
-            for k, effect in zip(ks, detectable, strict=True):
-                entries[k]["minimum_detectable_effect"] = effect
+            entries = keyed(ks, bootstrap(bank, gain))
+            detectable = minimum_detectable_effect(gain, (1 - choice.level) / 2, choice.power)
+            for k, effect, each in zip(ks, detectable, gain.mean(1).T, strict=True):
+                entries[k] |= {"minimum_detectable_effect": effect, "by_trajectory": each}
             result[bank].append({"from": before, "to": after, "ks": entries})
     return result
 
@@ -149,90 +163,63 @@ def subset_masks(tasks: list[TaskInfo]) -> dict[str, NDArray[np.bool_]]:
 def subsets(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
     """pass@small_k and pass@large_k of each part of a bank, and the last round's change from the start."""
     choice = study.analysis
-    ks = [choice.small_k, choice.large_k]
     result: dict[str, Any] = {}
     for bank, tasks in study.tasks.items():
-        by_model = {model: task_curves(study, bank, model, ks) for model in study.models}  # [T, 2] each
+        by_model = {}
+        for model in dict.fromkeys((study.base, study.start, study.sequence[-1])):
+            ks = [k for k in (choice.small_k, choice.large_k) if k <= study.pool_size(bank, model)]
+            by_model[model] = ks, task_curves(study, bank, model, ks)  # [K, T, len(ks)]
         result[bank] = {}
         for name, mask in subset_masks(list(tasks)).items():
 
-            def mean(values: Array, bank: str = bank, mask: NDArray[np.bool_] = mask) -> dict[int, Any]:
+            def mean(
+                ks: list[int], values: Array, bank: str = bank, mask: NDArray[np.bool_] = mask
+            ) -> dict[int, Any]:
                 return keyed(ks, bootstrap(bank, values * mask[:, None], within=mask))
 
             result[bank][name] = {
                 "tasks": mask.sum(),
-                "pass_at_k": {model: mean(values) for model, values in by_model.items()},
-                "change": mean(by_model[study.rounds[-1]] - by_model[study.start]) if study.rounds else None,
+                "pass_at_k": {model: mean(*curve) for model, curve in by_model.items()},
+                "change": None,
             }
-    return result
-
-
-def selection(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Every selector, overall and on divergent groups, where scores exist: {bank: {model: {k: ...}}}."""
-    result: dict[str, Any] = {}
-    for bank, model in sorted({key[:2] for key in study.critic_scores}):
-        keys = [SetKey(bank, model, seed) for seed in study.scored_splits(bank, model)]
-        entries: dict[int, Any] = {}
-        for k in selection_ks(study, bank):
-            picked = Selection.mean([select(study.samples[key], k, study.critic_scores[key]) for key in keys])
-            accuracy = np.stack(list(picked.accuracy.values()), axis=1)  # [T, selectors]
-            on_divergent = np.stack(list(picked.on_divergent.values()), axis=1)
-            parts = {
-                "overall": bootstrap(bank, accuracy),
-                "gain": bootstrap(bank, accuracy - picked.accuracy["naive"][:, None]),
-                "on_divergent": bootstrap(bank, on_divergent, within=picked.divergent),
-            }
-            columns = {part: keyed(picked.accuracy, estimate) for part, estimate in parts.items()}
-            entries[k] = {
-                "divergent_share": picked.divergent.mean(),
-                "selectors": {
-                    name: {part: column[name] for part, column in columns.items()} for name in picked.accuracy
-                },
-            }
-        result.setdefault(bank, {})[model] = entries
-    return result
-
-
-def divergences(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Share of k-groups whose survivors disagree on a held-out input: {bank: {model: {k: estimate}}}."""
-    result: dict[str, Any] = {}
-    for bank in study.tasks:
-        ks = selection_ks(study, bank)
-        result[bank] = {}
-        for model in study.models:
-
-            def share(samples: SampleSet, ks: list[int] = ks) -> Array:
-                return np.stack([divergence(samples, k) for k in ks], axis=1)  # [T, K]
-
-            result[bank][model] = keyed(ks, bootstrap(bank, study.per_task(bank, model, share))) if ks else {}
+            if study.rounds:
+                (ks, before), (_, after) = by_model[study.start], by_model[study.rounds[-1]]
+                result[bank][name]["change"] = mean(ks, after - before)
     return result
 
 
 def data_diversity(study: StudyResults) -> dict[str, Any]:
     """Distinct correct programs a solved task in each STaR round's own samples, plain and rarefied."""
-    m = study.analysis.diversity_samples
-    result: dict[str, Any] = {}
+    m, level = study.analysis.diversity_samples, study.analysis.level
+    pools: dict[str, list[SampleSet]] = {}
     for stage in study.stages:
-        if stage.pool is None:
-            continue
-        plain_count = distinct_programs(stage.pool)
-        rarefied = rarefied_programs(stage.pool, m)
-        result[stage.name] = {
-            "solved_tasks": (~np.isnan(plain_count)).sum(),
-            "distinct": normal_mean(plain_count, study.analysis.level),
-            "rarefied_tasks": (~np.isnan(rarefied)).sum(),
-            "rarefied": normal_mean(rarefied, study.analysis.level),
+        if stage.pool is not None:
+            pools.setdefault(stage.name, []).append(stage.pool)
+    result: dict[str, Any] = {}
+    for name, sets in pools.items():
+        distinct, rarefied = [distinct_programs(s) for s in sets], [rarefied_programs(s, m) for s in sets]
+        result[name] = {
+            "solved_tasks": np.isfinite(distinct).sum(),
+            "distinct": pooled_mean(distinct, level),
+            "rarefied_tasks": np.isfinite(rarefied).sum(),
+            "rarefied": pooled_mean(rarefied, level),
         }
     return result
 
 
-def normal_mean(values: Array, level: float) -> dict[str, Any]:
-    """Mean of the defined values with Student's t interval: two pools differ in tasks, so nothing pairs."""
-    values = values[~np.isnan(values)]
-    if len(values) < 2:
-        return {"estimate": values.mean() if len(values) else None, "interval": None}
-    reach = student.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
-    return {"estimate": values.mean(), "interval": [values.mean() - reach, values.mean() + reach]}
+def pooled_mean(values: list[Array], level: float) -> dict[str, Any]:
+    """Mean over the solved tasks of a round with Student's t interval.
+
+    Args:
+        values: of each trajectory, [T] with NaN where not defined. Its tasks are its own, so nothing is
+            crossed: with several trajectories their means are the units, with one its tasks.
+    """
+    known = [one[~np.isnan(one)] for one in values]
+    units = known[0] if len(known) == 1 else np.array([one.mean() for one in known if len(one)])
+    if len(units) < 2:
+        return {"estimate": units.mean() if len(units) else None, "interval": None}
+    reach = student.ppf((1 + level) / 2, len(units) - 1) * units.std(ddof=1) / math.sqrt(len(units))
+    return {"estimate": units.mean(), "interval": [units.mean() - reach, units.mean() + reach]}
 
 
 def bank_diversity(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
@@ -244,7 +231,7 @@ def bank_diversity(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
             model: study.per_task(bank, model, lambda s: rarefied_programs(s, m))
             for model in study.models[1:]
         }
-        common = ~np.isnan(list(found.values())).any(0)
+        common = ~np.isnan(list(found.values())).any((0, 1))  # [T]: in all models and trajectories
         result[bank] = {
             "tasks": common.sum(),
             "models": {
@@ -271,28 +258,29 @@ def false_generalising(study: StudyResults, bootstrap: Bootstrap) -> dict[str, A
         for model in study.models:
             probed = study.per_task(bank, model, wrong)
             result[bank][model] = {
-                "probed_samples_per_task": probed[:, 0].mean(),
-                **as_json(bootstrap(bank, probed[:, 1], within=probed[:, 0])),
+                "probed_samples_per_task": probed[..., 0].mean(),
+                **as_json(bootstrap(bank, probed[..., 1], within=probed[..., 0])),
             }
     return result
 
 
-def stage_figures(study: StudyResults, index: int) -> dict[str, Any]:
-    """One training stage without its samples."""
-    stage = study.stages[index]
-    return {f.name: getattr(stage, f.name) for f in dataclasses.fields(stage) if f.name != "pool"}
+def stages(study: StudyResults) -> list[dict[str, Any]]:
+    """The training stages without their samples, in order; each the mean over its trajectories.
+
+    `losses` holds a list for each trajectory.
+    """
+    by_name: dict[str, list[StageSummary]] = {}
+    for stage in study.stages:
+        by_name.setdefault(stage.name, []).append(stage)
+    figures = ("tasks", "samples", "kept_tasks", "kept", "updates", "answer_tokens")
+    return [
+        {"name": name, "role": group[0].role, "losses": [list(stage.losses) for stage in group]}
+        | {figure: mean_figure([getattr(stage, figure) for stage in group]) for figure in figures}
+        for name, group in by_name.items()
+    ]
 
 
-def plain(value: Any) -> Any:
-    """JSON values of the same bytes for the same inputs: rounded floats, string keys, None for NaN."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, float):
-        return None if math.isnan(value) else round(value, DIGITS) + 0.0  # no negative zero
-    return value
+def mean_figure(values: list[int | None]) -> int | None:
+    """The rounded mean of those that apply."""
+    known = [value for value in values if value is not None]
+    return round(sum(known) / len(known)) if known else None

@@ -46,7 +46,7 @@ class Case:
 
 
 def cases(study: StudyResults) -> list[Case]:
-    """The first task of the primary bank that shows each situation among its first k samples."""
+    """The first task of the primary bank that shows each situation among trajectory 0's first k samples."""
     choice = study.analysis
     key = SetKey(choice.primary_bank, study.selection_model, study.primary_split)
     if key not in study.samples:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from constellation.evaluation.findings import points, signed
+from constellation.evaluation.entries import points, signed
 
 DASH = "\N{EM DASH}"
 STATED, SECONDARY = "stated", "secondary"
@@ -66,7 +66,7 @@ def pass_rows(results: dict[str, Any]) -> list[Row]:
             quantity += f" (ours: pass@{k})"
         rows.append(Row(quantity, paper, SECONDARY, path(ours, percentage)))
     for bank, paper in (("easy", "+7.2 → +1.9"), ("hard", "+5.1 → +2.8")):
-        ours = [gain["ks"][small]["estimate"] for gain in results["gains"].get(bank, [])]
+        ours = [gain["ks"].get(small, {}).get("estimate") for gain in results["gains"].get(bank, [])]
         quantity = (
             f"gain of each round on {bank}: “ceiling”, mean of four trajectories (ours: pass@{small}), points"
         )
@@ -83,7 +83,7 @@ def sample_rows(results: dict[str, Any]) -> list[Row]:
     distinct = [
         entry["distinct"]["estimate"]
         for name, entry in results["diversity"]["data"].items()
-        if name in results["trajectory"]
+        if name in results["sequence"]
     ]
     divergence = [
         results["divergence"][bank][model].get(small, {}).get("estimate") for model in (start, last)
@@ -112,7 +112,7 @@ def sample_rows(results: dict[str, Any]) -> list[Row]:
 
 def start_and_last(results: dict[str, Any]) -> tuple[str, str]:
     """The generator the rounds start from, and the last round's."""
-    return results["trajectory"][1], results["trajectory"][-1]
+    return results["sequence"][1], results["sequence"][-1]
 
 
 def percentage(share: float) -> str:

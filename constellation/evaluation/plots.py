@@ -6,20 +6,29 @@ the report reads well in light and dark. Both have the same bytes for the same r
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from constellation.evaluation.drawing import (
+    INK,
+    RULE,
+    STYLE,
+    band,
+    k_axis,
+    legend_above,
+    names_axis,
+    panels,
+    percent,
+    svg,
+    thin_lines,
+)
 
 Results = dict[str, Any]
 
-INK, RULE = "#24292f", "#d9dce0"  # replaced in SVG by the page's own colours
 BASE, START = "#8b929c", "#3f7fce"
 ROUNDS = ("#e39a2d", "#cf4a35", "#9c2f6f", "#6a3d9a", "#3d3d8f")
 SELECTORS = {
@@ -30,33 +39,6 @@ SELECTORS = {
     "naive": "#8b929c",
     "oracle": INK,
 }
-STYLE: Any = {  # matplotlib types its parameters key by key
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.titlepad": 8,
-    "axes.labelsize": 9,
-    "axes.edgecolor": RULE,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.unicode_minus": True,
-    "grid.color": RULE,
-    "grid.linewidth": 0.6,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "lines.linewidth": 1.8,
-    "figure.constrained_layout.use": True,
-    "svg.fonttype": "none",
-}
 
 
 def colour(results: Results, model: str) -> str:
@@ -66,28 +48,27 @@ def colour(results: Results, model: str) -> str:
 
 
 def pass_at_k(results: Results) -> Figure | None:
-    """pass@k of every model on every bank, with bands."""
+    """pass@k of every model on every bank, with bands; thin lines are its trajectories."""
     banks = list(results["pass_at_k"])
     figure, axes = panels(len(banks), height=3.4, sharey=True)
     for ax, bank in zip(axes, banks, strict=True):
+        curves = results["pass_at_k"][bank]
+        longest: dict[str, Any] = {}
         for model in results["models"]:
-            band(
-                ax,
-                results["pass_at_k"][bank][model],
-                results["pass_at_k_interval"][bank][model],
-                colour(results, model),
-                model,
-            )
+            paint, value = colour(results, model), curves[model]
+            band(ax, value, results["pass_at_k_interval"][bank][model], paint, model)
+            thin_lines(ax, value, results["pass_at_k_by_trajectory"][bank][model], paint)
+            longest |= value
         ax.set_title(f"{bank}  \N{MIDDLE DOT}  {results['tasks'][bank]} tasks")
         ax.set_ylim(0, 100)
-        k_axis(ax, results["pass_at_k"][bank][model])
+        k_axis(ax, longest)
     axes[0].set_ylabel("pass@k, % of tasks")
     legend_above(figure, axes[0])
     return figure
 
 
 def change_at_k(results: Results) -> Figure | None:
-    """D(k): every round's pass@k minus gen_v0's; above 0 the round is ahead."""
+    """D(k): every round's pass@k minus gen_v0's, above 0 it is ahead; dotted, the null's interval."""
     rounds = results["models"][2:]
     if not rounds:
         return None
@@ -95,25 +76,34 @@ def change_at_k(results: Results) -> Figure | None:
     figure, axes = panels(len(banks), height=3.0, sharey=True)
     for ax, bank in zip(axes, banks, strict=True):
         ax.axhline(0, color=INK, linewidth=0.9)
+        longest: dict[str, Any] = {}
         for model in rounds:
             by_k = results["change_at_k"][bank][model]
             value = {k: entry["estimate"] for k, entry in by_k.items()}
             interval = {k: entry["interval"] for k, entry in by_k.items()}
-            band(
-                ax, value, interval, colour(results, model), f"{model} \N{MINUS SIGN} {results['models'][1]}"
-            )
+            label = f"{model} \N{MINUS SIGN} {results['models'][1]}"
+            band(ax, value, interval, colour(results, model), label)
+            each = zip(*(entry["by_trajectory"] for entry in by_k.values()), strict=True)
+            thin_lines(ax, value, list(each), colour(results, model))
+            longest |= value
+        null = results["null"]["halvings"].get(bank)
+        if null:
+            low, high = zip(*null["change_at_k"].values(), strict=True)
+            ks = list(map(int, null["change_at_k"]))
+            for end in (low, high):
+                ax.plot(ks, percent(end), color=INK, linewidth=0.8, linestyle=(0, (1, 2)))
         for k in (results["analysis"]["small_k"], results["analysis"]["large_k"]):
             ax.axvline(k, color=RULE, linewidth=1.2, linestyle=(0, (2, 2)))
         ax.set_title(bank)
-        k_axis(ax, value)
+        k_axis(ax, longest)
     axes[0].set_ylabel("change of pass@k, points")
     legend_above(figure, axes[0])
     return figure
 
 
 def round_gains(results: Results) -> Figure | None:
-    """What each round adds to the one before, at both k."""
-    if len(results["trajectory"]) < 3:
+    """What each round adds to the one before, at both k; small marks are the trajectories."""
+    if len(results["sequence"]) < 3:
         return None
     ks = [results["analysis"]["small_k"], results["analysis"]["large_k"]]
     banks = list(results["gains"])
@@ -122,19 +112,53 @@ def round_gains(results: Results) -> Figure | None:
         ax.axhline(0, color=INK, linewidth=0.9)
         for k, offset, marker in zip(ks, (-0.1, 0.1), "os", strict=True):
             for position, gain in enumerate(results["gains"][bank]):
+                if str(k) not in gain["ks"]:
+                    continue
                 entry, x = gain["ks"][str(k)], position + offset
                 paint = colour(results, gain["to"])
                 ax.plot([x, x], percent(entry["interval"]), color=paint, linewidth=2, alpha=0.55)
+                if results["trajectories"] > 1:
+                    each = percent(entry["by_trajectory"])
+                    ax.plot([x + 0.08] * len(each), each, marker, color=paint, markersize=2, alpha=0.6)
                 face = paint if marker == "o" else "none"
                 ax.plot(x, 100 * entry["estimate"], marker, color=paint, markerfacecolor=face, markersize=6)
-        names = [f"{gain['from']} to {gain['to']}" for gain in results["gains"][bank]]
-        ax.set_xticks(range(len(names)), names)
-        ax.set_xlim(-0.6, len(names) - 0.4)
-        ax.grid(axis="x", visible=False)
+        names_axis(ax, [f"{gain['from']} to {gain['to']}" for gain in results["gains"][bank]])
         ax.set_title(bank)
     for k, marker, face in zip(ks, "os", (INK, "none"), strict=True):
         axes[0].plot([], [], marker, color=INK, markerfacecolor=face, markersize=6, label=f"pass@{k}")
     axes[0].set_ylabel("gain over the model before, points")
+    legend_above(figure, axes[0])
+    return figure
+
+
+def headroom(results: Results) -> Figure | None:
+    """Each round's gain at small_k on three scales: as it stands, of the headroom left, and in logits."""
+    if len(results["sequence"]) < 3:
+        return None
+    banks = list(results["headroom"])
+    scales = {
+        "gain": ("points", 100),
+        "share_of_headroom": ("% of what was left", 100),
+        "logit": ("logits", 1),
+    }
+    figure, axes = panels(len(scales), height=2.5, sharey=False)
+    for ax, (scale, (unit, factor)) in zip(axes, scales.items(), strict=True):
+        ax.axhline(0, color=INK, linewidth=0.9)
+        for i, bank in enumerate(banks):
+            for position, entry in enumerate(results["headroom"][bank]["rounds"]):
+                if entry[scale]["estimate"] is None:
+                    continue
+                x = position + 0.16 * (i - (len(banks) - 1) / 2)
+                paint, marker = colour(results, entry["to"]), "osD^v"[i % 5]
+                ends = [factor * end for end in entry[scale]["interval"]]
+                ax.plot([x, x], ends, color=paint, linewidth=2, alpha=0.55)
+                ax.plot(x, factor * entry[scale]["estimate"], marker, color=paint, markersize=5)
+        rounds = results["headroom"][banks[0]]["rounds"]
+        names_axis(ax, [f"{entry['from']} to {entry['to']}" for entry in rounds])
+        ax.set_title(scale.replace("_", " "))
+        ax.set_ylabel(unit)
+    for i, bank in enumerate(banks):
+        axes[0].plot([], [], "osD^v"[i % 5], color=INK, markersize=5, label=bank)
     legend_above(figure, axes[0])
     return figure
 
@@ -146,24 +170,26 @@ def selectors(results: Results) -> Figure | None:
     small = str(results["analysis"]["small_k"])
     if small not in by_k:
         return None
+    names = list(by_k[small]["selectors"])
     figure, axes = panels(3, height=3.1, sharey=False)
     for ax, part, title in (
         (axes[0], "overall", "all tasks"),
         (axes[1], "on_divergent", "divergent tasks"),
     ):
-        for position, (name, paint) in enumerate(reversed(SELECTORS.items())):
-            entry = by_k[small]["selectors"][name][part]
+        for position, name in enumerate(reversed(names)):
+            entry, paint = by_k[small]["selectors"][name][part], SELECTORS.get(name, INK)
             if entry["estimate"] is None:
                 continue
             low, high = percent(entry["interval"])
             ax.plot([low, high], [position, position], color=paint, linewidth=2, alpha=0.55)
             ax.plot(100 * entry["estimate"], position, "o", color=paint, markersize=6)
-        ax.set_yticks(range(len(SELECTORS)), list(reversed(SELECTORS)))
-        ax.set_ylim(-0.6, len(SELECTORS) - 0.4)
+        ax.set_yticks(range(len(names)), list(reversed(names)))
+        ax.set_ylim(-0.6, len(names) - 0.4)
         ax.grid(axis="y", visible=False)
         ax.set_title(f"k = {small}, {title}")
         ax.set_xlabel("pick generalises, %")
-    for name, paint in SELECTORS.items():
+    for name in names:
+        paint = SELECTORS.get(name, INK)
         value = {k: entry["selectors"][name]["overall"]["estimate"] for k, entry in by_k.items()}
         style = (0, (4, 2)) if name == "oracle" else "-"
         axes[2].plot(list(map(int, value)), percent(value.values()), color=paint, linestyle=style, label=name)
@@ -181,13 +207,17 @@ def divergence(results: Results) -> Figure | None:
         return None
     figure, axes = panels(len(banks), height=2.8, sharey=True)
     for ax, bank in zip(axes, banks, strict=True):
+        longest: dict[str, Any] = {}
         for model, by_k in results["divergence"][bank].items():
+            if not by_k:
+                continue
             value = {k: entry["estimate"] for k, entry in by_k.items()}
             interval = {k: entry["interval"] for k, entry in by_k.items()}
             band(ax, value, interval, colour(results, model), model, marker="o")
+            longest |= value
         ax.set_title(bank)
         ax.set_ylim(bottom=0)
-        k_axis(ax, value)
+        k_axis(ax, longest)
     axes[0].set_ylabel("divergent tasks, %")
     legend_above(figure, axes[0])
     return figure
@@ -195,7 +225,7 @@ def divergence(results: Results) -> Figure | None:
 
 def visible_fit(results: Results) -> Figure | None:
     """visible-fit@k above pass@k for gen_v0 and the last round: what fits without generalising."""
-    models = list(dict.fromkeys((results["trajectory"][1], results["trajectory"][-1])))
+    models = list(dict.fromkeys((results["sequence"][1], results["sequence"][-1])))
     banks = list(results["pass_at_k"])
     figure, axes = panels(len(banks), height=2.9, sharey=True)
     for ax, bank in zip(axes, banks, strict=True):
@@ -236,10 +266,8 @@ def diversity(results: Results) -> Figure | None:
                 ax.plot([position, position], entry["interval"], color=paint, linewidth=2, alpha=0.55)
             if entry["estimate"] is not None:
                 ax.plot(position, entry["estimate"], "o", color=paint, markersize=6)
-        ax.set_xticks(range(len(entries)), list(entries))
-        ax.set_xlim(-0.6, len(entries) - 0.4)
+        names_axis(ax, list(entries))
         ax.set_ylim(1, max(1.1, ax.get_ylim()[1]))  # a solved task has one program at least
-        ax.grid(axis="x", visible=False)
         ax.set_title(title, fontsize=9)
         ax.set_xlabel(over)
     axes[0].set_ylabel("distinct programs")
@@ -247,16 +275,18 @@ def diversity(results: Results) -> Figure | None:
 
 
 def learning_curves(results: Results) -> Figure | None:
-    """The loss of every training stage over its updates."""
-    stages = [stage for stage in results["stages"] if len(stage["losses"]) > 1]
+    """The loss of every training stage over its updates, a line a trajectory."""
+    stages = [stage for stage in results["stages"] if max(map(len, stage["losses"])) > 1]
     if not stages:
         return None
     figure, axes = panels(len(stages), height=2.1, sharey=False)
     for ax, stage in zip(axes, stages, strict=True):
         paint = colour(results, stage["name"]) if stage["name"] in results["models"] else INK
-        losses = stage["losses"]
-        end = stage["updates"] or len(losses)
-        ax.plot([end * (i + 1) / len(losses) for i in range(len(losses))], losses, color=paint, linewidth=1.2)
+        width = 1.2 if len(stage["losses"]) == 1 else 0.7
+        for losses in stage["losses"]:
+            end = stage["updates"] or len(losses)
+            at = [end * (i + 1) / len(losses) for i in range(len(losses))]
+            ax.plot(at, losses, color=paint, linewidth=width)
         ax.set_title(stage["name"])
         ax.set_xlabel("updates")
     axes[0].set_ylabel("loss")
@@ -267,6 +297,7 @@ FIGURES: dict[str, Callable[[Results], Figure | None]] = {
     "pass_at_k": pass_at_k,
     "change_at_k": change_at_k,
     "round_gains": round_gains,
+    "headroom": headroom,
     "selectors": selectors,
     "divergence": divergence,
     "visible_fit": visible_fit,
@@ -307,56 +338,3 @@ def draw(results: Results, directory: Path) -> dict[str, str]:
             figure.savefig(directory / f"{name}.png", dpi=180, metadata={"Software": None})
             drawn[name] = svg(figure)
     return drawn
-
-
-def svg(figure: Figure) -> str:
-    """The figure as SVG for the page: transparent, its ink and rules in the page's colours."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :].replace(INK, "currentColor").replace(RULE, "var(--rule)")
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'<g id="[\w.]+_\d+"', "<g", text)  # these would repeat between figures
-    return re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text))
-
-
-def panels(count: int, height: float, sharey: bool) -> tuple[Figure, Sequence[Axes]]:
-    """A row of panels as wide as the page."""
-    figure = Figure(figsize=(10.4, height))
-    return figure, figure.subplots(1, count, sharey=sharey, squeeze=False)[0]
-
-
-def band(
-    ax: Axes,
-    value: dict[str, float],
-    interval: dict[str, list[float]],
-    paint: str,
-    label: str,
-    marker: str = "",
-) -> None:
-    """A curve over k with its interval."""
-    ks = list(map(int, value))
-    low, high = zip(*interval.values(), strict=True)
-    ax.fill_between(ks, percent(low), percent(high), color=paint, alpha=0.14, linewidth=0)
-    ax.plot(ks, percent(value.values()), color=paint, label=label, marker=marker, markersize=3.5)
-
-
-def k_axis(ax: Axes, by_k: Any) -> None:
-    """A logarithmic k axis with its powers of two written out."""
-    highest = max(map(int, by_k))
-    ax.set_xscale("log", base=2)
-    ax.xaxis.set_major_locator(FixedLocator([2**i for i in range(highest.bit_length())]))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xlabel("samples k")
-
-
-def legend_above(figure: Figure, ax: Axes) -> None:
-    """One legend for all panels, in a row above them."""
-    handles, labels = ax.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=len(labels), handlelength=1.6)
-
-
-def percent(values: Iterable[float]) -> list[float]:
-    """Shares as percentages."""
-    return [100 * value for value in values]

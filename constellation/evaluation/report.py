@@ -14,7 +14,7 @@ import jinja2
 
 from constellation.evaluation.analysis import analyse
 from constellation.evaluation.cases import cases
-from constellation.evaluation.findings import points, signed
+from constellation.evaluation.entries import points, signed, written_p
 from constellation.evaluation.paper import comparison
 from constellation.evaluation.plots import draw
 from constellation.evaluation.study import StudyResults
@@ -23,6 +23,22 @@ NAMES = {
     "critic_gain": "Does the critic help?",
     "crossover": "Do the curves cross?",
     "deceleration": "Do gains slow down?",
+}
+SECTIONS = {  # anchor -> its name in the page's navigation
+    "findings": "Findings",
+    "curves": "pass@k",
+    "paper": "Beside the paper",
+    "gain": "Gain a round",
+    "ledger": "Tasks solved and lost",
+    "null": "Null",
+    "exploratory": "Exploratory",
+    "selection": "Selection",
+    "trust": "What counts as right",
+    "variety": "Diversity",
+    "tasks": "Tasks",
+    "data": "Data",
+    "limits": "Limits",
+    "config": "Configuration",
 }
 
 
@@ -66,6 +82,10 @@ def render(study: StudyResults, results: dict[str, Any], figures: Mapping[str, s
         "number": number,
         "count": count,
         "strip": strip,
+        "signed": signed,
+        "p": written_p,
+        "spread": spread,
+        "pools": pools,
         "flat": flat,
         "listed": listed,
         "literal": lambda text: json.dumps(text, ensure_ascii=False),
@@ -74,6 +94,7 @@ def render(study: StudyResults, results: dict[str, Any], figures: Mapping[str, s
         title=study.title,
         results=results,
         names=NAMES,
+        sections=SECTIONS,
         figures=figures,
         rows=comparison(results),
         cases=cases(study),
@@ -83,7 +104,7 @@ def render(study: StudyResults, results: dict[str, Any], figures: Mapping[str, s
         base=study.base,
         start=study.start,
         rounds=study.rounds,
-        last=study.trajectory[-1],
+        last=study.sequence[-1],
         bank=study.analysis.primary_bank,
         small=str(study.analysis.small_k),
         large=str(study.analysis.large_k),
@@ -109,8 +130,8 @@ def number(entry: Mapping[str, Any]) -> str:
     """A mean with its interval: "2.41 [2.20, 2.63]"."""
     if entry["estimate"] is None:
         return "\N{EM DASH}"
-    ends = ", ".join(f"{end:.2f}" for end in entry["interval"] or ())
-    return f"{entry['estimate']:.2f} [{ends}]" if ends else f"{entry['estimate']:.2f}"
+    text = f"{entry['estimate']:.2f} [{', '.join(f'{end:.2f}' for end in entry['interval'])}]"
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def count(value: int | None) -> str:
@@ -146,16 +167,26 @@ def strip(finding: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def listed(items: Mapping[str, int], unit: str = "") -> str:
-    """Counts by name in a sentence: "200 easy, 200 hard and 100 withheld", or one count if all agree.
+def spread(finding: Mapping[str, Any]) -> str:
+    """Standard deviations of a finding's crossed design in points: "trajectories 1.2, tasks 14.0"."""
+    parts = []
+    for name in ("trajectories", "tasks", "residual"):
+        variance = finding[f"variance_of_{name}"]
+        variances = variance if isinstance(variance, list) else [variance]
+        if None not in variances:
+            parts.append(f"{name} {' and '.join(f'{100 * value**0.5:.1f}' for value in variances)}")
+    return ", ".join(parts)
 
-    Args:
-        items: name -> count.
-        unit: what is counted; without one, each count is said with its name.
-    """
-    if unit and len(set(items.values())) == 1:
-        return f"{next(iter(items.values()))} {unit}"
-    parts = [f"{value} {unit} on {name}" if unit else f"{value} {name}" for name, value in items.items()]
+
+def pools(sizes: Mapping[str, Mapping[str, int]]) -> str:
+    """Samples a task of every pool: "128", or "32 to 256"."""
+    counts = [n for models in sizes.values() for n in models.values()]
+    return f"{min(counts)}" if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
+
+
+def listed(items: Mapping[str, int]) -> str:
+    """Counts by name in a sentence: "200 easy, 200 hard and 100 withheld"."""
+    parts = [f"{value} {name}" for name, value in items.items()]
     return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
 
 

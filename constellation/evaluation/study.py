@@ -20,11 +20,16 @@ Array = NDArray[np.float64]
 
 
 class SetKey(NamedTuple):
-    """What tells the evaluation's sample sets apart."""
+    """What tells the evaluation's sample sets apart.
+
+    A *trajectory* is one independent replicate of the whole training; the pretrained base, which all share,
+    is sampled once, under trajectory 0.
+    """
 
     bank: str
     model: str
     split_seed: int
+    trajectory: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ class StageSummary:
         answer_tokens: tokens that carried loss, over all updates.
         losses: mean loss of each update (or of each logged stretch), for the learning curve.
         pool: the samples its data came from, for data diversity (STaR rounds only).
+        trajectory: the trajectory it belongs to; stages of one name are averaged over theirs.
     """
 
     name: str
@@ -77,6 +83,7 @@ class StageSummary:
     answer_tokens: int | None = None
     losses: Sequence[float] = ()
     pool: SampleSet | None = None
+    trajectory: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,16 +91,17 @@ class AnalysisConfig:
     """The choices of the analysis, fixed before any result is seen.
 
     Attributes:
-        seed: of the bootstrap.
-        primary_bank: the bank the findings are read on; the others are reported beside it.
+        seed: of the bootstrap and of the null's halvings.
+        primary_bank: the bank the findings are read on; the others are exploratory.
         small_k, large_k: the two k of the crossover; small_k serves the other findings too.
         max_k: pass@k curves run over k = 1..max_k.
         selection_ks: group sizes of the selectors.
         diversity_samples: m of the rarefied count of distinct programs.
         margin: smallest effect of interest, as a share of tasks (0.01 is one point).
-        level: coverage of the two-sided intervals.
+        level: coverage of two-sided intervals and of one-sided bounds; a family of claims errs at 1 - level.
         power: of the minimum detectable effects.
         resamples: bootstrap resamples.
+        halvings: pseudo-studies that the null draws from a doubled pool.
         shown_tasks: tasks the report shows with their candidates.
     """
 
@@ -108,6 +116,7 @@ class AnalysisConfig:
     level: float = 0.95
     power: float = 0.8
     resamples: int = 10_000
+    halvings: int = 200
     shown_tasks: int = 4
 
 
@@ -119,10 +128,14 @@ class StudyResults:
         base: name of the pretrained model, "theta0".
         start: name of the generator the rounds are compared with, "gen_v0".
         rounds: names of the STaR rounds in order, ("v1", "v2", ...); may be empty.
+        trajectories: K, replicates of the training, numbered 0..K-1.
         arms: models self-trained on other tasks, reported beside the rounds; no finding reads them.
+        null_pools: for the null, pools of `start` of twice the usual samples a task, of every trajectory
+            for each bank that occurs, under the primary split.
         tasks: bank -> its tasks, in the order of the bank's `SampleSet.task_ids`.
-        samples: the sample sets. pass@k of a bank averages, within each task, over the split seeds for which
-            *every* model of `models` has a set, so models are always compared on the same splits.
+        samples: the sample sets, of every trajectory for each (bank, model, split seed) that occurs, of the
+            base under trajectory 0 alone. pass@k of a bank averages, within each task, over the split seeds
+            for which *every* model of `models` has sets, so models are always compared on the same splits.
         critic_scores: for some of those sets, [D] float, logit(yes) - logit(no) of each distinct program; NaN
             where a program does not fit. Selectors are reported for exactly these (bank, model) pairs,
             averaged over their split seeds.
@@ -146,7 +159,9 @@ class StudyResults:
     critic_scores: Mapping[SetKey, Array]
     selection_model: str
     primary_split: int
+    trajectories: int = 1
     arms: tuple[str, ...] = ()
+    null_pools: Mapping[SetKey, SampleSet] = field(default_factory=dict)
     stages: Sequence[StageSummary] = ()
     roles: Mapping[str, int] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -156,24 +171,55 @@ class StudyResults:
     title: str = "Does a model that learns from its own verified programs gain capability?"
 
     def __post_init__(self) -> None:
-        for key, samples in self.samples.items():
+        for key, samples in [*self.samples.items(), *self.null_pools.items()]:
             if list(map(str, samples.task_ids)) != [task.id for task in self.tasks[key.bank]]:
                 raise UserError(
                     f"the samples of {key.model} on {key.bank} (split {key.split_seed}) are of other tasks "
                     "than the bank's: evaluate every model on the same bank"
                 )
+        self._check_trajectories(self.samples, "samples")
+        self._check_trajectories(self.critic_scores, "critic scores")
+        self._check_trajectories(self.null_pools, "null pools")
+        for bank, model, split_seed, _ in self.null_pools:
+            if (model, split_seed) != (self.start, self.primary_split):
+                raise UserError(
+                    f"the null pool of {model} on {bank} (split {split_seed}) is not of {self.start} under "
+                    f"the primary split {self.primary_split}"
+                )
         for bank in self.tasks:
             self.splits(bank)
+
+    def _check_trajectories(self, keys: Iterable[SetKey], what: str) -> None:
+        """Refuses a (bank, model, split seed) of which a trajectory is missing or one too many."""
+        found: dict[tuple[str, str, int], set[int]] = {}
+        for key in keys:
+            found.setdefault(key[:3], set()).add(key.trajectory)
+        for (bank, model, split_seed), numbers in found.items():
+            wanted = self.trajectories_of(model)
+            if numbers != set(wanted):
+                raise UserError(
+                    f"{what} of {model} on {bank} (split {split_seed}) are of trajectories "
+                    f"{sorted(numbers)}, not of {list(wanted)}: every trajectory needs them"
+                )
 
     @property
     def models(self) -> tuple[str, ...]:
         """Every model with a curve: the base, the start, the rounds in order, then the arms."""
-        return self.trajectory + self.arms
+        return self.sequence + self.arms
 
     @property
-    def trajectory(self) -> tuple[str, ...]:
+    def sequence(self) -> tuple[str, ...]:
         """Base, start and rounds, each trained after the one before."""
         return (self.base, self.start, *self.rounds)
+
+    @property
+    def scope(self) -> str:
+        """What a verdict speaks of; theta0 is one, so no verdict speaks of other bases."""
+        return "this trajectory" if self.trajectories == 1 else "trajectories from this base"
+
+    def trajectories_of(self, model: str) -> range:
+        """The trajectories a model was sampled in: all, of the base the first."""
+        return range(1 if model == self.base else self.trajectories)
 
     def splits(self, bank: str) -> list[int]:
         """The split seeds for which every model was sampled on the bank."""
@@ -187,13 +233,25 @@ class StudyResults:
 
     def scored_splits(self, bank: str, model: str) -> list[int]:
         """The split seeds of the sets that carry critic scores, possibly none."""
-        return sorted(key.split_seed for key in self.critic_scores if key[:2] == (bank, model))
+        return sorted({key.split_seed for key in self.critic_scores if key[:2] == (bank, model)})
 
     def per_task(self, bank: str, model: str, statistic: Callable[[SampleSet], Array]) -> Array:
-        """[T, ...] a statistic of each task, averaged over the bank's split seeds."""
-        return mean_over(statistic(self.samples[SetKey(bank, model, seed)]) for seed in self.splits(bank))
+        """A statistic of each task in each trajectory, averaged over the bank's split seeds.
 
+        Returns:
+            [K, T, ...]; the base's rows are all the same.
+        """
+        rows = [
+            np.mean([statistic(self.samples[SetKey(bank, model, seed, k)]) for seed in self.splits(bank)], 0)
+            for k in self.trajectories_of(model)
+        ]
+        return np.broadcast_to(rows, (self.trajectories, *rows[0].shape))
 
-def mean_over(arrays: Iterable[Array]) -> Array:
-    """The elementwise mean of arrays of one shape."""
-    return np.mean(list(arrays), axis=0)
+    def pool_size(self, bank: str, *models: str) -> int:
+        """The smallest n of these models' sets on the bank: the largest k that all of them can answer."""
+        splits = self.splits(bank)
+        return min(
+            samples.n
+            for key, samples in self.samples.items()
+            if key.bank == bank and key.model in models and key.split_seed in splits
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 
 from constellation.evaluation.study import AnalysisConfig, SetKey, StageSummary, StudyResults, TaskInfo
@@ -87,27 +89,45 @@ EXAMPLES = tuple(
 
 
 def study(
-    tasks: int = 24, n: int = 16, split_seeds: int = 3, seed: int = 0, rounds: int = 2, resamples: int = 300
+    tasks: int = 24,
+    n: int = 32,
+    split_seeds: int = 3,
+    seed: int = 0,
+    rounds: int = 2,
+    resamples: int = 300,
+    trajectories: int = 1,
+    doubled: bool = False,
 ) -> StudyResults:
-    """A study of sharpening: a round raises what is already likely and loses what is not."""
+    """A study of sharpening: a round raises what is already likely and loses what is not.
+
+    Args:
+        trajectories: K; each sharpens a little differently.
+        doubled: with doubled pools of gen_v0 on the hard bank, for the null.
+    """
     models = ("theta0", "gen_v0", *[f"v{i + 1}" for i in range(rounds)])
     banks = {"easy": 2.6, "hard": 3.6, "withheld": 4.4}
-    infos, samples, scores = {}, {}, {}
+    infos, samples, scores, doubles = {}, {}, {}, {}
     for bank, depth in banks.items():
         rng = host_rng(seed, "study", bank)
         infos[bank] = [task_info(bank, t, rng) for t in range(tasks)]
         logits = rng.normal(0, 2.4, (tasks, len(KINDS)))
         logits[:, 0] -= depth * rng.random(tasks) * 1.6
         logits[:, 5] -= depth
-        for model in models:
+        ids = [info.id for info in infos[bank]]
+        for model, k in product(models, range(trajectories)):
+            if model == "theta0" and k > 0:
+                continue
+            sharpness = SHARPNESS.get(model, 1.6) + (k % 3) * (0 if model == "theta0" else 0.05)
+            if doubled and (bank, model) == ("hard", "gen_v0"):
+                pool = SetKey(bank, model, 1234, k)
+                draw = host_rng(seed, "doubled", k)
+                doubles[pool] = draw_set(logits, sharpness, 2 * n, draw, ids)
             for split_seed in range(
                 1234, 1234 + (split_seeds if bank == "hard" and model == "gen_v0" else 1)
             ):
-                key = SetKey(bank, model, split_seed)
+                key = SetKey(bank, model, split_seed, k)
                 draw = host_rng(seed, "study", *key)
-                samples[key] = draw_set(
-                    logits, SHARPNESS.get(model, 1.6), n, draw, [info.id for info in infos[bank]]
-                )
+                samples[key] = draw_set(logits, sharpness, n, draw, ids)
                 if model in ("gen_v0", models[-1]) and bank != "withheld":
                     noise = draw.normal(0, 1.6, len(samples[key].text))
                     score = 2.0 * samples[key].generalises - 1.0 + noise
@@ -120,8 +140,9 @@ def study(
         ),
         StageSummary("gen_v0", "warm_start", tasks=4_000, updates=300, answer_tokens=80_000, losses=losses),
         *[
-            StageSummary(name, "star", 2_000, 32_000, 1_140, 1_140, 120, 21_000, losses, pool)
+            StageSummary(name, "star", 2_000, 32_000, 1_140, 1_140 + k, 120, 21_000, losses, pool, k)
             for name, pool in pools.items()
+            for k in range(trajectories)
         ],
         StageSummary("critic", "critic", 1_500, 24_000, 1_010, 9_400, 200, 9_400, losses),
     ]
@@ -134,6 +155,8 @@ def study(
         critic_scores=scores,
         selection_model="gen_v0",
         primary_split=1234,
+        trajectories=trajectories,
+        null_pools=doubles,
         stages=stages,
         roles={
             "pretraining": 400_000,
@@ -147,7 +170,7 @@ def study(
             "sampling": {"n": n},
         },
         provenance={"base model": "3f1c9a", "jax": "0.10.2"},
-        analysis=AnalysisConfig(resamples=resamples, large_k=min(64, n)),
+        analysis=AnalysisConfig(resamples=resamples, large_k=min(64, n // 2), halvings=40),
     )
 
 

@@ -1,10 +1,12 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 
-from constellation.evaluation.analysis import analyse, plain, subset_masks
+from constellation.evaluation.analysis import analyse, pooled_mean, stages, subset_masks
 from constellation.evaluation.study import SetKey, StudyResults, TaskInfo
 from tests.evaluation.synthetic import KINDS, study
 
@@ -31,9 +33,9 @@ def test_curves_start_at_the_share_and_end_at_any_of_n(
             samples = results.samples[SetKey(bank, model, 1234)]  # the one split that all models share
             for name, column in (("pass_at_k", samples.generalises), ("visible_fit_at_k", samples.fits)):
                 curve, hit = analysed[name][bank][model], samples.per_sample(column)
-                assert list(curve) == [str(k) for k in range(1, 17)]
+                assert list(curve) == [str(k) for k in range(1, 33)]
                 assert curve["1"] == pytest.approx(hit.mean(), abs=1e-6)
-                assert curve["16"] == pytest.approx(hit.any(1).mean(), abs=1e-6)
+                assert curve["32"] == pytest.approx(hit.any(1).mean(), abs=1e-6)
 
 
 def test_change_is_the_difference_of_the_curves(analysed: dict[str, Any]) -> None:
@@ -98,11 +100,60 @@ def test_rounds_extend_without_touching_what_was_there() -> None:
     two, five = analyse(study(rounds=2)), analyse(study(rounds=5))
     for model in two["models"]:
         assert two["pass_at_k"]["hard"][model] == five["pass_at_k"]["hard"][model]
-    assert two["findings"]["deceleration"] == five["findings"]["deceleration"]
-    assert len(five["gains"]["hard"]) == 5
+    kept = ("estimate", "interval", "p")  # the correction depends on the other findings
+    for name in kept:
+        assert two["findings"]["deceleration"][name] == five["findings"]["deceleration"][name]
+    assert len(five["gains"]["hard"]) == len(five["headroom"]["hard"]["rounds"]) == 5
+    assert len(five["headroom"]["hard"]["changes"]) == 4
 
 
-def test_plain_values() -> None:
-    value = {1: np.float32(0.5), "a": [np.nan, np.int64(3)], "b": (np.array([1 / 3]), -1e-9, None, True)}
-    assert plain(value) == {"1": 0.5, "a": [None, 3], "b": [[0.333333], 0.0, None, True]}
-    assert str(plain(-1e-9)) == "0.0"
+@pytest.fixture(scope="module")
+def crossed() -> StudyResults:
+    """Four trajectories, and of the first round a quarter of the samples."""
+    many, few = study(tasks=12, trajectories=4, doubled=True), study(tasks=12, n=8, trajectories=4)
+    less = {key: value for key, value in few.samples.items() if key.model == "v1"}
+    return replace(many, samples={**many.samples, **less}, analysis=replace(many.analysis, small_k=4))
+
+
+def test_every_model_is_read_as_far_as_its_samples_go(crossed: StudyResults) -> None:
+    found = analyse(crossed)
+    longest = {model: max(map(int, curve)) for model, curve in found["pass_at_k"]["hard"].items()}
+    assert longest == {"theta0": 32, "gen_v0": 32, "v1": 8, "v2": 32}
+    assert found["samples_per_task"]["hard"] == longest
+    assert {name: max(map(int, by_k)) for name, by_k in found["change_at_k"]["hard"].items()} == {
+        "v1": 8,
+        "v2": 32,
+    }
+    assert [list(gain["ks"]) for gain in found["gains"]["hard"]] == [["4"], ["4"]]
+    assert found["crossing"]["hard"]["limit"] == 16
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_mean_and_trajectories_agree(crossed: StudyResults) -> None:
+    found = analyse(crossed)
+    for model in ("gen_v0", "v1", "v2"):
+        each = np.array(found["pass_at_k_by_trajectory"]["hard"][model])
+        assert each.shape == (4, len(found["pass_at_k"]["hard"][model]))
+        np.testing.assert_allclose(each.mean(0), list(found["pass_at_k"]["hard"][model].values()), atol=2e-6)
+    assert found["pass_at_k_by_trajectory"]["hard"]["theta0"] == []
+    for entry in found["change_at_k"]["hard"]["v2"].values():
+        assert np.mean(entry["by_trajectory"]) == pytest.approx(entry["estimate"], abs=2e-6)
+    finding = found["findings"]["crossover"]
+    np.testing.assert_allclose(np.mean(finding["by_trajectory"], axis=1), finding["estimate"], atol=2e-6)
+
+
+def test_stages_are_averaged_over_trajectories(crossed: StudyResults) -> None:
+    found = {stage["name"]: stage for stage in stages(crossed)}
+    assert list(found) == ["theta0", "gen_v0", "v1", "v2", "critic"]
+    assert found["v1"]["kept"] == round(1140 + (0 + 1 + 2 + 3) / 4)
+    assert len(found["v1"]["losses"]) == 4 and len(found["critic"]["losses"]) == 1
+    assert found["theta0"]["samples"] is None
+
+
+def test_pools_of_several_trajectories_are_the_units() -> None:
+    values = [np.array([1.0, 2.0, np.nan]), np.array([3.0, 3.0, 6.0]), np.array([np.nan] * 3)]
+    interval = scipy.stats.ttest_1samp([1.5, 4.0], 0).confidence_interval(0.9)
+    assert pooled_mean(values, 0.9) == {"estimate": 2.75, "interval": pytest.approx(list(interval))}
+    alone = scipy.stats.ttest_1samp([3.0, 3.0, 6.0], 0).confidence_interval(0.9)
+    assert pooled_mean(values[1:2], 0.9) == {"estimate": 4, "interval": pytest.approx(list(alone))}
+    assert pooled_mean(values[2:], 0.9) == {"estimate": None, "interval": None}

@@ -1,159 +1,126 @@
 from dataclasses import replace
-from math import comb
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
-from constellation.evaluation.findings import (
-    both,
-    critic_gain,
-    crossover,
-    deceleration,
-    findings,
-    signed,
-    verdict,
-)
-from constellation.evaluation.statistics import Bootstrap, resample
-from constellation.evaluation.study import AnalysisConfig, SetKey, StudyResults, TaskInfo
-from constellation.samples import SampleSet
-from tests.evaluation.synthetic import random_set, sample_set, study
-from tests.evaluation.test_selection import enumerate_groups
+from constellation.evaluation.analysis import resamples
+from constellation.evaluation.claims import Claim
+from constellation.evaluation.critic_gain import picks
+from constellation.evaluation.findings import Claims, conclude, findings, overall, primary_claims
+from constellation.evaluation.statistics import Estimate
+from constellation.evaluation.study import AnalysisConfig, StudyResults
+from tests.evaluation.counted import counted_study
+from tests.evaluation.synthetic import study
+
+CHOICE = AnalysisConfig()
+
+
+def claims_of(results: StudyResults) -> Claims:
+    return primary_claims(results, resamples(results), picks(results))
+
+
+def normal(value: float, error: float) -> Estimate:
+    """An estimate with normal error: intervals and p-values by the textbook."""
+    ends = (
+        value + sign * norm.ppf(q) * error for q, sign in ((0.975, -1), (0.975, 1), (0.95, -1), (0.95, 1))
+    )
+    p = norm.sf(value / error), norm.cdf(value / error)
+    return Estimate(*(np.asarray(part) for part in (value, *ends, *p)))
+
+
+UP, DOWN, FLAT, OPEN = normal(0.05, 0.01), normal(-0.05, 0.01), normal(0, 0.004), normal(0.01, 0.03)
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "direction", "expected"),
+    ("small", "large", "second", "expected"),
     [
-        (0.001, 0.2, +1, "supported"),
-        (0.001, 0.005, +1, "supported"),  # small but certain: the sign decides first
-        (-0.2, -0.001, +1, "not supported"),
-        (-0.009, 0.009, +1, "not supported"),  # any effect is below the margin of 0.01
-        (-0.009, 0.011, +1, "inconclusive"),
-        (-0.3, 0.005, +1, "inconclusive"),
-        (0.0, 0.2, +1, "inconclusive"),
-        (-0.2, -0.001, -1, "supported"),
-        (0.001, 0.2, -1, "not supported"),
-        (-0.009, 0.009, -1, "not supported"),
-        (-0.011, 0.009, -1, "inconclusive"),
+        (UP, UP, DOWN, "compounding"),  # a higher ceiling
+        (UP, DOWN, UP, "compounding"),  # acceleration
+        (DOWN, DOWN, UP, "compounding"),  # whatever the gain
+        (UP, DOWN, DOWN, "amplification"),
+        (UP, DOWN, FLAT, "amplification"),  # the bound of the second difference is within the margin
+        (UP, DOWN, normal(0.004, 0.004), "inconclusive"),  # acceleration by 1.06 points is not excluded
+        (UP, OPEN, DOWN, "inconclusive"),
+        (UP, DOWN, None, "inconclusive"),  # one round can show no acceleration, nor its absence
+        (UP, UP, None, "compounding"),
+        (FLAT, DOWN, DOWN, "no gain"),
+        (DOWN, DOWN, None, "no gain"),
+        (OPEN, OPEN, OPEN, "inconclusive"),
+        (FLAT, normal(0.018, 0.01), OPEN, "no gain"),  # p = 0.036 is 0.072 of two
+        (UP, normal(0.018, 0.01), normal(0.018, 0.01), "inconclusive"),  # nor do two such add up
+        (UP, normal(0.018, 0.01), normal(0.021, 0.01), "compounding"),  # 0.018 of two
     ],
 )
-def test_verdict_rule(low: float, high: float, direction: int, expected: str) -> None:
-    assert verdict(low, high, direction, margin=0.01) == expected
+def test_rule_over_all(small: Estimate, large: Estimate, second: Estimate | None, expected: str) -> None:
+    assert conclude(small, large, second, CHOICE) == expected
 
 
-def test_a_pair_holds_only_if_both_do() -> None:
-    assert both("supported", "supported") == "supported"
-    assert both("supported", "inconclusive") == "inconclusive"
-    assert both("inconclusive", "not supported") == "not supported"
+def many(*counts: int, trajectories: int = 3) -> list[list[int]]:
+    """Of each trajectory, 40 tasks of these counts in turn; trajectory and task differ a little."""
+    return [
+        [max(0, counts[t % len(counts)] + (t // 7 + k) % 2) for t in range(40)] for k in range(trajectories)
+    ]
 
 
-def test_points_have_a_sign_and_zero_has_none() -> None:
-    assert [signed(x) for x in (0.031, -0.0312, -0.0001, 0.0)] == ["+3.1", "\u22123.1", "0.0", "0.0"]
+def test_amplification_is_found_and_corrected() -> None:
+    # what is likely becomes likelier, soon and then no further; what is rare is lost
+    counts = {"theta0": [[1] * 40], "gen_v0": many(1, 3), "v1": many(0, 16), "v2": many(0, 17)}
+    counts["v1"] = counts["v2"] = [[0 if c < 3 else c for c in row] for row in counts["v2"]]
+    counts["gen_v0"] = [[1 + c // 3 for c in row] for row in counts["gen_v0"]]
+    results = counted_study(counts)
+    claims = claims_of(results)
+    found, verdict = findings(results, claims), overall(results, claims)
+    p = {name: claim.p_value() for name, claim in claims.items()}
+    assert p["critic_gain"] == 1  # not measured
+    order = sorted(p, key=lambda name: p[name])
+    for factor, name in zip((3, 2, 1), order, strict=True):
+        if p[name] < 1:
+            assert found[name]["p_adjusted"] >= min(1, factor * p[name])
+    assert found["deceleration"]["verdict"] == "supported"
+    assert found["critic_gain"]["verdict"] == "inconclusive"
+    assert verdict["scope"] == found["crossover"]["scope"] == "trajectories from this base"
+    small, large = results.analysis.small_k, results.analysis.large_k
+    assert [test["claim"] for test in verdict["tests"]] == [
+        f"pass@{small} rises",
+        f"pass@{large} falls",
+        f"pass@{large} rises",
+        "the second round gains more",
+    ]
+    crossing, slowing = claims["crossover"], claims["deceleration"]
+    assert isinstance(crossing, Claim) and isinstance(slowing, Claim)
+    change, second = crossing.estimate, slowing.estimate
+    decided = conclude(change.at(0), change.at(1), second.at(0), results.analysis)
+    assert verdict["verdict"] == decided and verdict["sentence"].startswith(decided.capitalize())
 
 
-def bootstrap_of(results: StudyResults) -> Bootstrap:
-    rng = np.random.default_rng(0)
-    return Bootstrap({bank: resample(len(tasks), 500, rng) for bank, tasks in results.tasks.items()}, 0.95)
-
-
-def counted(counts: list[int], n: int = 16) -> SampleSet:
-    """A set whose task t has counts[t] correct samples of n."""
-    return sample_set([["right a"] * c + ["bad"] * (n - c) for c in counts])
-
-
-def small_study(counts: dict[str, list[int]], rounds: tuple[str, ...] = ("v1", "v2")) -> StudyResults:
-    tasks = len(counts["gen_v0"])
-    return StudyResults(
-        base="theta0",
-        start="gen_v0",
-        rounds=rounds,
-        tasks={"hard": [TaskInfo(f"task{t}", 3, (), True, "x", (), ()) for t in range(tasks)]},
-        samples={SetKey("hard", model, 1): counted(c) for model, c in counts.items()},
-        critic_scores={},
-        selection_model="gen_v0",
-        primary_split=1,
-        analysis=AnalysisConfig(large_k=16),
-    )
-
-
-def chance(c: int, k: int) -> float:
-    return 1 - comb(16 - c, k) / comb(16, k)
-
-
-def test_crossover_is_the_change_at_both_k() -> None:
-    # what is likely becomes likelier, what is rare is lost
-    counts = {"theta0": [1] * 30, "gen_v0": [3] * 20 + [1] * 10, "v1": [4] * 30, "v2": [9] * 20 + [0] * 10}
-    results = small_study(counts)
-    finding = crossover(results, bootstrap_of(results))
-    changes = {
-        k: np.mean([chance(a, k) - chance(b, k) for a, b in zip(counts["v2"], counts["gen_v0"], strict=True)])
-        for k in (8, 16)
-    }
-    assert changes[8] < 0 and finding["verdict"] == "not supported"  # the ten lost tasks outweigh the gain
-    np.testing.assert_allclose(finding["estimate"], [changes[8], changes[16]])
-    np.testing.assert_allclose(finding["estimate"][1], -1 / 3)
-
-    counts["v2"] = [9] * 26 + [0] * 4
-    counts["gen_v0"] = [1] * 30
-    results = small_study(counts)
-    finding = crossover(results, bootstrap_of(results))
-    assert finding["verdicts"] == ["supported", "supported"] and finding["verdict"] == "supported"
-    assert finding["interval"][0][0] > 0 > finding["interval"][1][1]
-    assert finding["scope"] == "this trajectory" and finding["sentence"].startswith("The curves cross")
-
-
-def test_deceleration_is_the_difference_of_the_gains() -> None:
-    counts = {"theta0": [0] * 12, "gen_v0": [1, 2] * 6, "v1": [4, 3] * 6, "v2": [4, 4] * 6}
-    results = small_study(counts)
-    finding = deceleration(results, bootstrap_of(results))
-    level = {model: np.mean([chance(c, 8) for c in counts[model]]) for model in counts}
-    first, second = level["v1"] - level["gen_v0"], level["v2"] - level["v1"]
-    assert finding["estimate"] == pytest.approx(second - first)
-    assert [gain["estimate"] for gain in finding["gains"]] == pytest.approx([first, second])
-    assert finding["verdict"] == "supported" and finding["interval"][1] < 0
-
-
-def test_critic_gain_averages_split_seeds_within_a_task() -> None:
-    sets = {seed: random_set(seed, tasks=15, n=24) for seed in (4, 5)}
-    scores = {seed: np.random.default_rng(seed).normal(size=len(s.text)) for seed, s in sets.items()}
-    results = replace(
-        small_study({model: [1] * 15 for model in ("theta0", "gen_v0", "v1", "v2")}),
-        samples={
-            **{SetKey("hard", model, 4): sets[4] for model in ("theta0", "v1", "v2")},
-            **{SetKey("hard", "gen_v0", seed): sets[seed] for seed in sets},
-        },
-        critic_scores={SetKey("hard", "gen_v0", seed): scores[seed] for seed in sets},
-        analysis=AnalysisConfig(large_k=24),
-    )
-    finding = critic_gain(results, bootstrap_of(results))
-    gains = []
-    for seed, samples in sets.items():
-        picked = enumerate_groups(samples, 8, scores[seed])
-        gains.append(np.array(picked["critic"]).mean(1) - np.array(picked["naive"]).mean(1))
-    assert finding["estimate"] == pytest.approx(np.mean(gains))
-    assert finding["per_split"] == pytest.approx(
-        {seed: g.mean() for seed, g in zip(sets, gains, strict=True)}
-    )
-    se = np.mean(gains, axis=0).std(ddof=1) / np.sqrt(15)
-    assert finding["minimum_detectable_effect"] == pytest.approx(2.8016 * se, rel=1e-3)
-    # everything is won on divergent groups
-    assert finding["on_divergent"]["estimate"] * finding["divergent_share"] == pytest.approx(
-        finding["estimate"]
-    )
+def test_a_correction_can_only_take_support_away() -> None:
+    results = study(tasks=40, trajectories=4)
+    claims = claims_of(results)
+    for name, finding in findings(results, claims).items():
+        assert finding["p_adjusted"] >= finding["p"] == claims[name].p_value()
+        assert (finding["verdict"] == "supported") == (finding["p_adjusted"] <= 0.05)
 
 
 def test_what_was_not_run_is_not_measured() -> None:
-    results = small_study({"theta0": [0, 1], "gen_v0": [1, 2]}, rounds=())
-    for finding in findings(results, bootstrap_of(results)).values():
-        assert finding["verdict"] == "inconclusive" and finding["estimate"] is None
+    results = counted_study({"theta0": [[0, 1]], "gen_v0": [[1, 2]]})
+    claims = claims_of(results)
+    for finding in [*findings(results, claims).values(), overall(results, claims)]:
+        assert finding["verdict"] == "inconclusive" and finding.get("estimate") is None
         assert finding["sentence"].startswith("Not measured: ")
 
 
+def test_one_round_makes_a_verdict() -> None:
+    results = counted_study({"theta0": [[0] * 9], "gen_v0": [[3, 4, 5] * 3], "v1": [[1, 1, 2] * 3]})
+    claims = claims_of(results)
+    assert overall(results, claims)["verdict"] == "no gain"
+    assert findings(results, claims)["deceleration"]["sentence"].startswith("Not measured")
+
+
 def test_every_finding_has_what_a_reader_needs() -> None:
-    results = study()
-    found = findings(results, bootstrap_of(results))
+    results = replace(study(), rounds=("v1", "v2"))
+    found = findings(results, claims_of(results))
     assert list(found) == ["critic_gain", "crossover", "deceleration"]
+    wanted = {"verdict", "p", "p_adjusted", "estimate", "interval", "minimum_detectable_effect", "scope"}
     for finding in found.values():
-        assert {"verdict", "estimate", "interval", "minimum_detectable_effect", "scope", "sentence"} <= set(
-            finding
-        )
-        assert finding["bank"] == "hard" and {"easy", "hard"} <= set(finding["banks"])
+        assert wanted <= set(finding) and finding["bank"] == "hard" and finding["sentence"].endswith(".")

@@ -5,13 +5,14 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from constellation.evaluation.analysis import analyse
 from constellation.evaluation.paper import comparison
 from constellation.evaluation.plots import FIGURES
-from constellation.evaluation.report import listed, render, write_report
+from constellation.evaluation.report import listed, pools, render, spread, write_report
 from tests.evaluation.synthetic import study
 
 ROOT = Path(__file__).parents[2]
@@ -95,7 +96,7 @@ def test_any_number_of_rounds_makes_a_report(rounds: int) -> None:
     analysed = analyse(results)
     drawn = {name for name, make in FIGURES.items() if make(analysed) is not None}
     assert {"change_at_k", "round_gains"} <= drawn if rounds else not {"change_at_k", "round_gains"} & drawn
-    assert ("Not measured" in render(results, analysed, {})) == (rounds < 2)
+    assert ("Not measured: the study ran" in render(results, analysed, {})) == (rounds < 2)
 
 
 def test_a_study_without_critic_or_training_figures_makes_a_report() -> None:
@@ -119,6 +120,49 @@ def test_table_beside_the_paper_holds_our_figures() -> None:
 
 def test_counts_read_as_a_sentence() -> None:
     assert listed({"easy": 200, "hard": 100, "withheld": 9}) == "200 easy, 100 hard and 9 withheld"
-    assert listed({"easy": 64, "hard": 64}, "samples") == "64 samples"
-    assert listed({"easy": 64, "hard": 128}, "samples") == "64 samples on easy and 128 samples on hard"
     assert listed({"hard": 64}) == "64 hard"
+
+
+def test_pools_read_as_a_range() -> None:
+    assert pools({"easy": {"v1": 64, "v2": 64}, "hard": {"v1": 64}}) == "64"
+    assert pools({"easy": {"v1": 64, "v2": 256}, "hard": {"v1": 32}}) == "32 to 256"
+
+
+def test_spread_of_the_design_in_points() -> None:
+    one = {"variance_of_trajectories": None, "variance_of_tasks": 0.04, "variance_of_residual": None}
+    assert spread(one) == "tasks 20.0"
+    two = {f"variance_of_{name}": [0.01, 0.0004] for name in ("trajectories", "tasks", "residual")}
+    assert spread(two) == "trajectories 10.0 and 2.0, tasks 10.0 and 2.0, residual 10.0 and 2.0"
+
+
+@pytest.fixture(scope="module")
+def crossed() -> tuple[dict[str, Any], str]:
+    """Results and page of a study of four trajectories with its null."""
+    results = study(tasks=12, trajectories=4, doubled=True)
+    analysed = analyse(results)
+    return analysed, render(results, analysed, {})
+
+
+def test_several_trajectories_are_said_and_drawn(crossed: tuple[dict[str, Any], str]) -> None:
+    analysed, page = crossed
+    assert "4 trajectories" in page and "This trajectory" not in page and "One trajectory:" not in page
+    assert analysed["findings"]["crossover"]["scope"] == "trajectories from this base"
+    figure = FIGURES["pass_at_k"](analysed)
+    assert figure is not None
+    assert len(figure.axes[0].lines) == 1 + 3 * (1 + 4)  # theta0 has no trajectories of its own
+    nothing: dict[str, Any] = {"halvings": {}, "pairs": {}}
+    with_null, without = (FIGURES["change_at_k"](analysed | {"null": n}) for n in (analysed["null"], nothing))
+    assert with_null is not None and without is not None
+    more = [len(a.lines) - len(b.lines) for a, b in zip(with_null.axes, without.axes, strict=True)]
+    assert more == [0, 2, 0]  # the doubled pool is of the hard bank
+
+
+def test_page_holds_the_verdict_and_what_it_rests_on(crossed: tuple[dict[str, Any], str]) -> None:
+    analysed, page = crossed
+    assert analysed["overall"]["sentence"] in page
+    assert f"{analysed['overall']['verdict']}</span>" in page
+    assert analysed["crossing"]["hard"]["sentence"] in page
+    rows = sum(len(rows) for models in analysed["ledger"].values() for rows in models.values())
+    assert rows == 3 * 2 * 4 and page.count("<td>halvings</td>") == page.count("<td>pairs</td>") == 1
+    explored = len(analysed["exploratory"])
+    assert f"{explored} numbers" in page and page.count("<td>change of pass@k</td>") > 20

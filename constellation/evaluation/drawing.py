@@ -1,0 +1,107 @@
+"""How the report's figures look: their style, axes and marks, and how one becomes SVG for the page."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+INK, RULE = "#24292f", "#d9dce0"  # replaced in SVG by the page's own colours
+STYLE: Any = {  # matplotlib types its parameters key by key
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 8,
+    "axes.labelsize": 9,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.8,
+    "figure.constrained_layout.use": True,
+    "svg.fonttype": "none",
+}
+
+
+def svg(figure: Figure) -> str:
+    """The figure as SVG for the page: transparent, its ink and rules in the page's colours."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :].replace(INK, "currentColor").replace(RULE, "var(--rule)")
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="[\w.]+_\d+"', "<g", text)  # these would repeat between figures
+    return re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text))
+
+
+def panels(count: int, height: float, sharey: bool) -> tuple[Figure, Sequence[Axes]]:
+    """A row of panels as wide as the page."""
+    figure = Figure(figsize=(10.4, height))
+    return figure, figure.subplots(1, count, sharey=sharey, squeeze=False)[0]
+
+
+def band(
+    ax: Axes,
+    value: dict[str, float],
+    interval: dict[str, list[float]],
+    paint: str,
+    label: str,
+    marker: str = "",
+) -> None:
+    """A curve over k with its interval."""
+    ks = list(map(int, value))
+    low, high = zip(*interval.values(), strict=True)
+    ax.fill_between(ks, percent(low), percent(high), color=paint, alpha=0.14, linewidth=0)
+    ax.plot(ks, percent(value.values()), color=paint, label=label, marker=marker, markersize=3.5)
+
+
+def thin_lines(ax: Axes, by_k: dict[str, Any], curves: Sequence[Sequence[float]], paint: str) -> None:
+    """The curve of each trajectory, where there are several."""
+    for curve in curves if len(curves) > 1 else ():
+        ax.plot(list(map(int, by_k)), percent(curve), color=paint, linewidth=0.6, alpha=0.45)
+
+
+def k_axis(ax: Axes, by_k: Any) -> None:
+    """A logarithmic k axis with its powers of two written out."""
+    highest = max(map(int, by_k))
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_locator(FixedLocator([2**i for i in range(highest.bit_length())]))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel("samples k")
+
+
+def names_axis(ax: Axes, names: Sequence[str]) -> None:
+    """An x axis of names at 0, 1, ..."""
+    ax.set_xticks(range(len(names)), names)
+    ax.set_xlim(-0.6, len(names) - 0.4)
+    ax.grid(axis="x", visible=False)
+
+
+def legend_above(figure: Figure, ax: Axes) -> None:
+    """One legend for all panels, in a row above them."""
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=len(labels), handlelength=1.6)
+
+
+def percent(values: Iterable[float]) -> list[float]:
+    """Shares as percentages."""
+    return [100 * value for value in values]

@@ -1,0 +1,82 @@
+"""Everything tested that is no primary finding: other banks, rounds, arms and k.
+
+Nothing here was singled out beforehand. Two-sided p-values are adjusted together by Benjamini & Hochberg
+(1995), so that of the numbers called discoveries at q <= 0.05 at most 5 % are expected to be false; their
+intervals are not adjusted.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scipy.stats import false_discovery_control
+
+from constellation.evaluation.critic_gain import Picks
+from constellation.evaluation.curves import change, second_difference, verdict_ks
+from constellation.evaluation.entries import as_json
+from constellation.evaluation.statistics import Bootstrap, Estimate
+from constellation.evaluation.study import StudyResults
+
+
+def exploratory(study: StudyResults, bootstrap: Bootstrap, picks: Picks) -> list[dict[str, Any]]:
+    """One entry a number, each with its p-value and the adjusted one, q."""
+    entries = [
+        *changes(study, bootstrap),
+        *second_differences(study, bootstrap),
+        *critic_gains(study, bootstrap, picks),
+    ]
+    if entries:
+        adjusted = false_discovery_control([entry["p"] for entry in entries], method="bh")
+        for entry, q in zip(entries, adjusted, strict=True):
+            entry["q"] = q
+    return entries
+
+
+def entry(quantity: str, bank: str, models: tuple[str, ...], k: int, estimate: Estimate) -> dict[str, Any]:
+    """One number as findings.json holds it, before the adjustment."""
+    p = estimate.p_two_sided()
+    return {"quantity": quantity, "bank": bank, "models": models, "k": k, **as_json(estimate), "p": p}
+
+
+def changes(study: StudyResults, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """D(k) of every round and arm on every bank, at powers of two and the two k, up to n/2."""
+    choice = study.analysis
+    found = []
+    for bank in study.tasks:
+        for model in (*study.rounds, *study.arms):
+            tested = verdict_ks(study, bank, study.start, model)
+            wanted = {choice.small_k, choice.large_k, *(2**i for i in range(len(tested).bit_length()))}
+            if (bank, model) == (choice.primary_bank, study.sequence[-1]):
+                wanted -= {choice.small_k, choice.large_k}
+            ks = sorted(wanted & set(tested))
+            estimate = bootstrap(bank, change(study, bank, model, ks))
+            models = (study.start, model)
+            found += [entry("change of pass@k", bank, models, k, estimate.at(i)) for i, k in enumerate(ks)]
+    return found
+
+
+def second_differences(study: StudyResults, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """Each round's gain minus that of the round before, on every bank, at small_k."""
+    choice, sequence = study.analysis, study.sequence[1:]
+    found = []
+    for bank in study.tasks:
+        for i in range(len(sequence) - 2):
+            models = sequence[i : i + 3]
+            primary = bank == choice.primary_bank and i == 0
+            if not primary and choice.small_k in verdict_ks(study, bank, *models):
+                values = second_difference(study, bank, models, choice.small_k)
+                name = "gain minus the gain before"
+                found.append(entry(name, bank, models, choice.small_k, bootstrap(bank, values)))
+    return found
+
+
+def critic_gains(study: StudyResults, bootstrap: Bootstrap, picks: Picks) -> list[dict[str, Any]]:
+    """Critic minus first survivor for every bank, model and k that a critic scored."""
+    choice = study.analysis
+    primary = (choice.primary_bank, study.selection_model, choice.small_k)
+    return [
+        entry("critic minus first survivor", bank, (model,), k, bootstrap(bank, gain.mean(0)))
+        for (bank, model, k), found in picks.items()
+        if (bank, model, k) != primary
+        for gain in [found.accuracy["critic"] - found.accuracy["naive"]]
+    ]

@@ -1,0 +1,101 @@
+"""The ledger of tasks solved and lost: which tasks a round solves that the start did not, and the reverse.
+
+pass@k is a mean and hides that a round may gain some tasks and lose as many. A task is *solved* by a model
+that wrote one correct program among n samples, the same n for both. Even an untrained copy "gains" tasks in
+this sense (arXiv 2608.20290), so the counts are tested against each other, trajectory by trajectory, and the
+null (`null`) says how many changes to expect from sampling alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import gammaln
+from scipy.stats import binom, false_discovery_control
+
+from constellation.evaluation.study import StudyResults
+
+Array = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
+
+def ledger(study: StudyResults) -> dict[str, Any]:
+    """{bank: {round or arm: [an entry a trajectory]}}, against the start."""
+    return {
+        bank: {model: entries(study, bank, model) for model in (*study.rounds, *study.arms)}
+        for bank in study.tasks
+    }
+
+
+def entries(study: StudyResults, bank: str, model: str) -> list[dict[str, Any]]:
+    """The ledger of one model on one bank, for each trajectory."""
+    n = study.pool_size(bank, study.start, model)
+    before, after = (correct_counts(study, bank, name, n) for name in (study.start, model))  # [K, T]
+    gained, lost = (after > 0) & (before == 0), (before > 0) & (after == 0)
+    samples = n * len(study.splits(bank))
+    significant = changed(before, after, samples) <= 1 - study.analysis.level
+    ids = np.array([task.id for task in study.tasks[bank]], np.object_)
+    return [
+        {
+            "samples": samples,
+            "solved_before": (before[k] > 0).sum(),
+            "solved_after": (after[k] > 0).sum(),
+            "gained": gained[k].sum(),
+            "lost": lost[k].sum(),
+            "p": sign_test(gained[k].sum(), lost[k].sum()),
+            "significantly_gained": list(ids[significant[k] & (after[k] > before[k])]),
+            "significantly_lost": list(ids[significant[k] & (after[k] < before[k])]),
+        }
+        for k in range(study.trajectories)
+    ]
+
+
+def correct_counts(study: StudyResults, bank: str, model: str, n: int) -> Counts:
+    """[K, T] correct ones among the first n samples of each split seed, summed over the split seeds."""
+    mean = study.per_task(bank, model, lambda s: s.per_sample(s.generalises)[:, :n].sum(1))
+    return np.rint(mean * len(study.splits(bank))).astype(np.int64)
+
+
+def sign_test(gained: ArrayLike, lost: ArrayLike) -> Array:
+    """The exact two-sided McNemar test: given that a task changed, either direction is as likely.
+
+    Args:
+        gained, lost: [...] numbers of tasks.
+
+    Returns:
+        [...] float64 p-values, 1 where nothing changed.
+    """
+    gained, lost = np.asarray(gained), np.asarray(lost)
+    return np.minimum(1, 2 * binom.cdf(np.minimum(gained, lost), gained + lost, 0.5))
+
+
+def changed(before: Counts, after: Counts, n: int) -> Array:
+    """Whether a task's chance of a correct sample changed: Fisher's exact test of c of n against c of n.
+
+    Args:
+        before, after: [..., T] correct ones of n samples.
+        n: samples, the same for both.
+
+    Returns:
+        [..., T] two-sided p-values, adjusted over the T tasks by Benjamini & Hochberg (1995).
+    """
+    return false_discovery_control(fisher_table(n)[before, after], axis=-1, method="bh")
+
+
+def fisher_table(n: int) -> Array:
+    """[n + 1, n + 1] Fisher's exact two-sided p of a correct ones of n against b of n, for every a and b.
+
+    The sum of the hypergeometric probabilities of all tables with the same a + b that are no likelier.
+    """
+    ways = gammaln(n + 1) - gammaln(np.arange(n + 1) + 1) - gammaln(n - np.arange(n + 1) + 1)
+    table = np.empty((n + 1, n + 1))
+    for total in range(2 * n + 1):
+        after = np.arange(max(0, total - n), min(n, total) + 1)
+        log_weight = ways[total - after] + ways[after]
+        weight = np.exp(log_weight - log_weight.max())
+        # equally likely tables, one the other's mirror image, differ by rounding
+        no_likelier = weight[None, :] <= weight[:, None] * (1 + 1e-9)
+        table[total - after, after] = (no_likelier * weight).sum(1) / weight.sum()
+    return np.minimum(table, 1)

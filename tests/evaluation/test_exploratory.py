@@ -1,0 +1,65 @@
+import pytest
+
+from constellation.evaluation.analysis import resamples
+from constellation.evaluation.critic_gain import picks
+from constellation.evaluation.curves import change
+from constellation.evaluation.exploratory import exploratory
+from constellation.evaluation.study import StudyResults
+from tests.evaluation.counted import counted_study
+from tests.evaluation.synthetic import study
+
+
+@pytest.fixture(scope="module")
+def results() -> StudyResults:
+    return study(rounds=3, trajectories=2)
+
+
+@pytest.fixture(scope="module")
+def entries(results: StudyResults) -> list[dict]:
+    return exploratory(results, resamples(results), picks(results))
+
+
+def of(entries: list[dict], quantity: str) -> set[tuple]:
+    return {(e["bank"], *e["models"], e["k"]) for e in entries if e["quantity"] == quantity}
+
+
+def test_holds_all_that_is_not_primary(entries: list[dict]) -> None:
+    ks, banks = {1, 2, 4, 8, 16}, ("easy", "hard", "withheld")
+    changes = {(bank, "gen_v0", f"v{i}", k) for bank in banks for i in (1, 2, 3) for k in ks}
+    assert of(entries, "change of pass@k") == changes - {("hard", "gen_v0", "v3", k) for k in (8, 16)}
+    triples = {
+        (bank, *models, 8) for bank in banks for models in (("gen_v0", "v1", "v2"), ("v1", "v2", "v3"))
+    }
+    assert of(entries, "gain minus the gain before") == triples - {("hard", "gen_v0", "v1", "v2", 8)}
+    critic = {
+        (bank, model, k) for bank in ("easy", "hard") for model in ("gen_v0", "v3") for k in (2, 4, 8, 16, 32)
+    }
+    assert of(entries, "critic minus first survivor") == critic - {("hard", "gen_v0", 8)}
+
+
+def test_p_is_two_sided_and_q_adjusted_over_all(results: StudyResults, entries: list[dict]) -> None:
+    estimate = resamples(results)("withheld", change(results, "withheld", "v1", [4])[..., 0])
+    entry = next(e for e in entries if (e["bank"], e["k"], e["models"][-1]) == ("withheld", 4, "v1"))
+    assert entry["estimate"] == pytest.approx(float(estimate.value))
+    assert entry["p"] == pytest.approx(min(1, 2 * min(float(estimate.p_above), float(estimate.p_below))))
+    p = sorted(e["p"] for e in entries)
+    for (
+        e
+    ) in entries:  # Benjamini & Hochberg's definition: the smallest m p_(j) / j of any rank from its own on
+        expected = min(len(p) * p[j] / (j + 1) for j in range(len(p)) if p[j] >= e["p"])
+        assert e["q"] == pytest.approx(min(1, expected))
+
+
+def test_no_k_beyond_half_the_samples() -> None:
+    counts = {"theta0": [[1, 2]], "gen_v0": [[1, 3]], "v1": [[1, 2]], "v2": [[3, 4]]}
+    results = counted_study(counts, n={"theta0": 32, "gen_v0": 32, "v1": 16, "v2": 32})
+    found = exploratory(results, resamples(results), {})
+    assert of(found, "change of pass@k") == {("hard", "gen_v0", "v1", k) for k in (1, 2, 4, 8)} | {
+        ("hard", "gen_v0", "v2", k) for k in (1, 2, 4)
+    }
+
+
+def test_a_study_without_rounds_has_none() -> None:
+    results = counted_study({"theta0": [[0, 1]], "gen_v0": [[1, 2]]})
+    assert exploratory(results, resamples(results), {}) == []
+    assert results.rounds == ()

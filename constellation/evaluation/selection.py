@@ -3,20 +3,34 @@
 Paper A's loop at test time: k candidates, the verifier drops those that fail a visible example, a selector
 picks one *survivor*, and the pick is judged on the held-out examples. A pool of n samples a task holds n // k
 disjoint groups of k in sample order; every figure averages over all of them.
+
+A selector declares what it may know (`Information`), so that learned and unlearned ones are compared on equal
+terms: a vote on held-out outputs has seen inputs that the critic never sees.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from constellation.errors import UserError
 from constellation.samples import SampleSet
 
 Array = NDArray[np.float64]
+Columns = Mapping[str, NDArray[Any]]
+
+COLUMNS = {
+    "critic": "critic score",
+    "prior_critic": "prior-only critic score",
+    "log_likelihood": "log-likelihood",
+    "probe_cluster": "probe cluster",
+}
 
 
 @dataclass(frozen=True)
@@ -29,7 +43,11 @@ class Groups:
         program: int, index of its distinct program.
         cluster: int, candidates of a task with the same held-out outputs share it.
         length: int, its tokens.
-        score: float64, the critic's logit(yes) - logit(no); 0 where no critic is given.
+        columns: the given ones of `COLUMNS`:
+            critic: float64, the critic's logit(yes) - logit(no);
+            prior_critic: float64, the same of a critic that was shown the program without the examples;
+            log_likelihood: float64, log p(program | visible examples) under the generator, in nats;
+            probe_cluster: int, candidates of a task with the same behaviour on its generated probes share it.
     """
 
     survives: NDArray[np.bool_]
@@ -37,7 +55,12 @@ class Groups:
     program: NDArray[np.int32]
     cluster: NDArray[np.int32]
     length: NDArray[np.int32]
-    score: Array
+    columns: Columns
+
+    @property
+    def score(self) -> Array:
+        """[T, G, k] the critic's score; 0 where no critic is given, so that it picks the first survivor."""
+        return self.columns.get("critic", np.zeros(self.survives.shape))
 
     def divergent(self) -> NDArray[np.bool_]:
         """[T, G] whether two survivors disagree on a held-out input; elsewhere every selector ties."""
@@ -46,22 +69,24 @@ class Groups:
         return lowest < highest
 
 
-def cut(samples: SampleSet, k: int, scores: Array | None = None) -> Groups:
+def cut(samples: SampleSet, k: int, scores: Array | Columns | None = None) -> Groups:
     """Cut a pool into its n // k groups, in sample order.
 
     Args:
         samples: T tasks x n samples.
         k: candidates a group.
-        scores: [D] critic score of each distinct program; may be NaN where a program does not fit.
+        scores: columns of `COLUMNS` by name, [D] each, one value a distinct program; an array alone is the
+            critic's. What does not fit may have none: NaN, or -1 for a cluster.
 
     Raises:
-        UserError: when k exceeds n, or a survivor has no score.
+        UserError: when k exceeds n, a column is unknown or of another table, or a survivor has no value.
     """
     tasks, n = samples.program.shape
     if k > n:
         raise UserError(f"selection among {k} needs at least {k} samples a task, there are {n}: sample more")
-    if scores is not None and np.isnan(np.asarray(scores)[samples.fits]).any():
-        raise UserError("a program that fits has no critic score: score every survivor of this sample set")
+    columns = {} if scores is None else scores if isinstance(scores, Mapping) else {"critic": scores}
+    for name, column in columns.items():
+        check_column(samples, name, np.asarray(column))
     program = samples.program[:, : n // k * k].reshape(tasks, n // k, k)
     return Groups(
         survives=samples.fits[program],
@@ -69,11 +94,28 @@ def cut(samples: SampleSet, k: int, scores: Array | None = None) -> Groups:
         program=program,
         cluster=samples.output_cluster[program],
         length=samples.length[program],
-        score=np.zeros(program.shape) if scores is None else np.asarray(scores, np.float64)[program],
+        columns={name: np.asarray(column)[program] for name, column in columns.items()},
     )
 
 
-def pick(groups: Groups, preference: NDArray) -> Array:
+def check_column(samples: SampleSet, name: str, column: NDArray[Any]) -> None:
+    """Raises UserError unless a column of `COLUMNS` is one of this sample set, and complete."""
+    if name not in COLUMNS:
+        raise UserError(f"no selector reads a column {name!r}: choose from {', '.join(COLUMNS)}")
+    if column.shape != samples.task.shape:
+        raise UserError(
+            f"the {COLUMNS[name]} has shape {column.shape} for {len(samples.task)} distinct programs: "
+            "compute it from this sample set"
+        )
+    of_survivors = column[samples.fits]
+    missing = of_survivors < 0 if name == "probe_cluster" else ~np.isfinite(of_survivors)
+    if missing.any():
+        raise UserError(
+            f"a program that fits has no {COLUMNS[name]}: compute it for every survivor of this sample set"
+        )
+
+
+def pick(groups: Groups, preference: NDArray[Any]) -> Array:
     """[T, G] 1 where the survivor of highest preference [T, G, k] is correct; ties go to the earlier sample.
 
     A group without survivors hands in nothing, which counts as wrong.
@@ -83,6 +125,22 @@ def pick(groups: Groups, preference: NDArray) -> Array:
     return hit.astype(np.float64)
 
 
+def votes(groups: Groups, label: NDArray[Any], weight: NDArray[Any] | None = None) -> Array:
+    """[T, G, k] the summed weight of those survivors of a candidate's group that share its label.
+
+    Args:
+        label: [T, G, k] int, what candidates vote for.
+        weight: [T, G, k] of each survivor's vote, 1 each by default.
+    """
+    tasks, count, k = label.shape
+    group = np.repeat(np.arange(tasks * count), k)
+    labels = label.ravel().astype(np.int64) - label.min(initial=0)
+    _, ballot = np.unique(group * (labels.max(initial=0) + 1) + labels, return_inverse=True)
+    weight = groups.survives if weight is None else np.where(groups.survives, weight, 0.0)
+    mass = np.asarray(np.bincount(ballot, weight.ravel()), np.float64)
+    return mass[ballot].reshape(label.shape)
+
+
 def naive(groups: Groups) -> Array:
     """The first survivor: paper A's baseline, verifier-filtered best of k."""
     return pick(groups, np.zeros(groups.survives.shape))
@@ -90,10 +148,9 @@ def naive(groups: Groups) -> Array:
 
 def uniform(groups: Groups) -> Array:
     """A survivor drawn uniformly among the *distinct* surviving programs, in expectation."""
-    same = groups.program[..., :, None] == groups.program[..., None, :]  # [T, G, k, k]
-    repeated = np.tril(same, -1).any(-1)
-    distinct = groups.survives & ~repeated
-    return (distinct & groups.correct).sum(-1) / np.maximum(distinct.sum(-1), 1)
+    share = groups.survives / np.maximum(votes(groups, groups.program), 1)
+    total = share.sum(-1)
+    return (share * groups.correct).sum(-1) / np.where(total > 0, total, 1)
 
 
 def shortest(groups: Groups) -> Array:
@@ -101,13 +158,27 @@ def shortest(groups: Groups) -> Array:
     return pick(groups, -groups.length)
 
 
+def likeliest(groups: Groups) -> Array:
+    """The survivor that the generator finds most likely, given the visible examples."""
+    return pick(groups, groups.columns["log_likelihood"])
+
+
+def probe_majority(groups: Groups) -> Array:
+    """A survivor of the largest cluster of behaviour on generated probes: a vote without held-out inputs."""
+    return pick(groups, votes(groups, groups.columns["probe_cluster"]))
+
+
 def majority(groups: Groups) -> Array:
     """A survivor of the largest output cluster, counted in samples (AlphaCode, MBR-exec).
 
     It runs the candidates on the held-out inputs, which the critic never sees.
     """
-    same = groups.cluster[..., :, None] == groups.cluster[..., None, :]
-    return pick(groups, (same & groups.survives[..., None, :]).sum(-1))
+    return pick(groups, votes(groups, groups.cluster))
+
+
+def prior_critic(groups: Groups) -> Array:
+    """The survivor of highest score of a critic that sees the program alone: what its prior is worth."""
+    return pick(groups, groups.columns["prior_critic"])
 
 
 def critic(groups: Groups) -> Array:
@@ -115,18 +186,63 @@ def critic(groups: Groups) -> Array:
     return pick(groups, groups.score)
 
 
+def probe_critic_mass(groups: Groups) -> Array:
+    """As `critic_mass`, with clusters of behaviour on generated probes: without held-out inputs."""
+    return pick(groups, votes(groups, groups.columns["probe_cluster"], expit(groups.score)))
+
+
+def critic_mass(groups: Groups) -> Array:
+    """A survivor of the output cluster with the largest critic mass (DiVeRSe, arXiv 2206.02336).
+
+    The mass is sigmoid(score), the critic's probability that the program generalises, summed over *samples*:
+    how often the generator draws an output is evidence for it, too, so a critic that knows nothing leaves the
+    majority vote. A sum over distinct programs would drop that evidence; one of exp(score), the odds, is
+    unbounded, and a single overconfident program would decide.
+    """
+    return pick(groups, votes(groups, groups.cluster, expit(groups.score)))
+
+
 def oracle(groups: Groups) -> Array:
     """A correct survivor wherever there is one: the ceiling of every selector."""
     return pick(groups, groups.correct)
 
 
-SELECTORS: Mapping[str, Callable[[Groups], Array]] = {
-    "naive": naive,
-    "uniform": uniform,
-    "shortest": shortest,
-    "majority": majority,
-    "critic": critic,
-    "oracle": oracle,
+class Information(IntEnum):
+    """What a selector may know beyond the candidates; each level includes those before it."""
+
+    VISIBLE = 0  # the visible examples, and inputs made up from theirs
+    HELD_OUT_INPUTS = 1  # the inputs on which the pick will be judged
+    HELD_OUT_OUTPUTS = 2  # their right outputs
+
+
+class Selector(NamedTuple):
+    """A rule for choosing among survivors, and on what terms it competes.
+
+    Attributes:
+        hits: groups -> [T, G] chance that what it hands in is correct.
+        information: what it may know.
+        learned: whether a model was trained to judge candidates for it; the generator was not.
+        needs: the columns of `COLUMNS` it reads.
+    """
+
+    hits: Callable[[Groups], Array]
+    information: Information = Information.VISIBLE
+    learned: bool = False
+    needs: tuple[str, ...] = ()
+
+
+SELECTORS: Mapping[str, Selector] = {
+    "naive": Selector(naive),
+    "uniform": Selector(uniform),
+    "shortest": Selector(shortest),
+    "likeliest": Selector(likeliest, needs=("log_likelihood",)),
+    "probe_majority": Selector(probe_majority, needs=("probe_cluster",)),
+    "majority": Selector(majority, Information.HELD_OUT_INPUTS),
+    "prior_critic": Selector(prior_critic, learned=True, needs=("prior_critic",)),
+    "critic": Selector(critic, learned=True, needs=("critic",)),
+    "probe_critic_mass": Selector(probe_critic_mass, learned=True, needs=("critic", "probe_cluster")),
+    "critic_mass": Selector(critic_mass, Information.HELD_OUT_INPUTS, learned=True, needs=("critic",)),
+    "oracle": Selector(oracle, Information.HELD_OUT_OUTPUTS),
 }
 
 
@@ -156,16 +272,35 @@ class Selection:
         )
 
 
-def select(samples: SampleSet, k: int, scores: Array | None = None) -> Selection:
-    """Every selector on every group of k; the critic only where its scores [D] are given."""
+def select(samples: SampleSet, k: int, scores: Array | Columns | None = None) -> Selection:
+    """Every selector whose columns are given, on every group of k.
+
+    Args:
+        samples, k, scores: as `cut` takes and refuses them.
+
+    Raises:
+        AssertionError: selectors differ where all survivors agree, so the samples' verdicts are inconsistent.
+    """
     groups = cut(samples, k, scores)
     divergent = groups.divergent()
-    picks = {name: run(groups) for name, run in SELECTORS.items() if name != "critic" or scores is not None}
+    picks = {
+        name: selector.hits(groups)
+        for name, selector in SELECTORS.items()
+        if groups.columns.keys() >= set(selector.needs)
+    }
+    _assert_ties(picks, ~divergent)
     return Selection(
         {name: hit.mean(1) for name, hit in picks.items()},
         divergent.mean(1),
         {name: (hit * divergent).mean(1) for name, hit in picks.items()},
     )
+
+
+def _assert_ties(picks: Mapping[str, Array], agreeing: NDArray[np.bool_]) -> None:
+    """Survivors that agree on every held-out input are all right or all wrong, so no choice can matter."""
+    for name, hit in picks.items():
+        if (hit != picks["naive"])[agreeing].any():
+            raise AssertionError(f"{name} and naive differ on a group whose survivors all agree")
 
 
 def divergence(samples: SampleSet, k: int) -> Array:

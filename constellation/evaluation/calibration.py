@@ -1,0 +1,125 @@
+"""Whether the critic's probabilities are right: Brier score, its decomposition, reliability bins.
+
+At natural prevalence: every surviving *sample* counts once, so that a program counts as often as the
+generator draws it. A score is read as the probability sigmoid(score) that the program generalises.
+
+All figures are functions of sums over samples. These are kept for each task (`tally`) and may be added up
+over tasks, split seeds and trajectories, or with bootstrap weights, before `calibration` turns them into
+figures.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from constellation.evaluation.selection import check_column
+from constellation.samples import SampleSet
+
+Array = NDArray[np.float64]
+
+
+class Tally(NamedTuple):
+    """Sums over surviving samples, in B bins of equal width of their probability p; float64.
+
+    Attributes:
+        drawn: [..., B] samples.
+        forecast: [..., B] sum of p.
+        observed: [..., B] sum of y, 1 for a sample that generalises and 0 for one that does not.
+        squared_error: [...] sum of (p - y)^2.
+    """
+
+    drawn: Array
+    forecast: Array
+    observed: Array
+    squared_error: Array
+
+
+class Calibration(NamedTuple):
+    """A critic's calibration; float64 of shape [...], NaN where there is no sample.
+
+    brier = reliability - resolution + uncertainty + within_bin. The first three terms are Murphy's (1973),
+    with the bins' means; the last is the bins' variance of p less twice its covariance with y (Stephenson,
+    Coelho and Jolliffe 2008).
+
+    Attributes:
+        brier: mean of (p - y)^2; 0 is perfect.
+        reliability: mean squared distance of a bin's observed rate from its mean forecast; 0 is calibrated.
+        resolution: variance of the bins' observed rates; what the forecast tells apart.
+        uncertainty: prevalence * (1 - prevalence), the score of the prevalence as constant forecast.
+        within_bin: see above.
+        expected_calibration_error: mean distance of a bin's observed rate from its mean forecast (Naeini et
+            al. 2015).
+        prevalence: share of surviving samples that generalise.
+    """
+
+    brier: Array
+    reliability: Array
+    resolution: Array
+    uncertainty: Array
+    within_bin: Array
+    expected_calibration_error: Array
+    prevalence: Array
+
+
+def tally(samples: SampleSet, scores: NDArray[Any], bins: int = 10) -> Tally:
+    """Each task's sums: [T, B] and [T].
+
+    Args:
+        samples: T tasks.
+        scores: [D] logit(yes) - logit(no) of each distinct program; may be NaN where it does not fit.
+        bins: B; bin b holds b / B <= p < (b + 1) / B, the last one p = 1, too.
+
+    Raises:
+        UserError: a program that fits has no score, or the scores are of another sample set.
+    """
+    check_column(samples, "critic", scores)
+    drawn = np.bincount(samples.program.ravel(), minlength=len(samples.task))[samples.fits]
+    probability, right = expit(scores[samples.fits]), samples.generalises[samples.fits]
+    task, tasks = samples.task[samples.fits], len(samples.task_ids)
+    cell = task * bins + np.minimum((probability * bins).astype(np.int64), bins - 1)
+
+    def binned(weight: NDArray[Any]) -> Array:
+        return _sums(cell, weight, tasks * bins).reshape(tasks, bins)
+
+    return Tally(
+        drawn=binned(drawn),
+        forecast=binned(drawn * probability),
+        observed=binned(drawn * right),
+        squared_error=_sums(task, drawn * (probability - right) ** 2, tasks),
+    )
+
+
+def _sums(index: NDArray[Any], weight: NDArray[Any], length: int) -> Array:
+    return np.asarray(np.bincount(index, weight, length), np.float64)
+
+
+def calibration(sums: Tally) -> Calibration:
+    """The figures of a tally that was added up over tasks, [..., B] -> [...].
+
+    With bootstrap weights [R, T], `Tally(*(weights @ part for part in sums))` gives the figures [R] of the
+    resamples.
+    """
+    total = sums.drawn.sum(-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = sums.drawn / total[..., None]  # [..., B]
+        prevalence = sums.observed.sum(-1) / total
+        brier = sums.squared_error / total
+        forecast, rate = (
+            np.where(sums.drawn > 0, column / sums.drawn, 0.0) for column in (sums.forecast, sums.observed)
+        )
+    reliability = (share * (forecast - rate) ** 2).sum(-1)
+    resolution = (share * (rate - prevalence[..., None]) ** 2).sum(-1)
+    uncertainty = prevalence * (1 - prevalence)
+    return Calibration(
+        brier=brier,
+        reliability=reliability,
+        resolution=resolution,
+        uncertainty=uncertainty,
+        within_bin=brier - (reliability - resolution + uncertainty),
+        expected_calibration_error=(share * np.abs(forecast - rate)).sum(-1),
+        prevalence=prevalence,
+    )

@@ -91,6 +91,34 @@ def collate(examples: Sequence[TrainingExample]) -> Batch:
     return batch
 
 
+def collate_each(groups: Sequence[Sequence[TrainingExample]]) -> Batch:
+    """A batch of each of R trajectories, padded to one shape: [B, R, ...].
+
+    Args:
+        groups: of examples; one may be empty, whose rows then carry no loss.
+    """
+    batches = [collate(group) if group else _NOTHING for group in groups]
+    widest = [
+        max(sizes) for sizes in zip(*((*b.tokens.shape, b.target.shape[1]) for b in batches), strict=True)
+    ]
+    padded = [pad(batch, *widest) for batch in batches]
+    return Batch(*(np.stack(arrays, axis=1) for arrays in zip(*padded, strict=True)))
+
+
+def pad(batch: Batch, rows: int, width: int, targets: int) -> Batch:
+    """The batch with so many rows, tokens a row and targets a row, or as many as it has."""
+
+    def padded(name: str, array: np.ndarray) -> np.ndarray:
+        columns = targets if name in ("source", "target", "weight") else width
+        spare = [(0, max(rows - len(array), 0)), (0, max(columns - array.shape[1], 0))]
+        return np.pad(array, spare, constant_values=-1 if name in ("document", "branch") else 0)
+
+    return Batch(*(padded(name, array) for name, array in zip(Batch._fields, batch, strict=True)))
+
+
+_NOTHING = Batch(*(np.zeros((0, 0), kind) for kind in (*[np.int32] * 6, np.float32)))
+
+
 def _write(row: Batch, example: TrainingExample, number: int, start: int, filled: int) -> None:
     """Puts a document into a row [T], [A] from token `start` and target `filled` on."""
     prompt = len(example.prompt)
@@ -139,7 +167,11 @@ def _first_fit(documents: Sequence[TrainingExample], width: int) -> list[list[Tr
 
 
 def draw_batches(
-    lengths: Sequence[int], updates: int, batch_size: int, rng: np.random.Generator
+    lengths: Sequence[int],
+    updates: int,
+    batch_size: int,
+    rng: np.random.Generator,
+    order: np.random.Generator,
 ) -> list[np.ndarray]:
     """Which examples each update trains on: the pool is gone through in random order, again and again.
 
@@ -147,7 +179,8 @@ def draw_batches(
         lengths: of the pool's examples, in tokens; examples of like length are brought together in windows.
         updates: how many batches to draw.
         batch_size: examples a batch; one may occur twice where a pass ends and the next begins.
-        rng: of this training stage's address.
+        rng: of this training's address.
+        order: in which long and short batches come; one for all trajectories, which are padded alike.
 
     Returns:
         `updates` arrays [batch_size] of indices into the pool; none for an empty pool.
@@ -162,7 +195,7 @@ def draw_batches(
         window = order[start : start + WINDOW * batch_size]
         window = window[np.argsort(np.asarray(lengths)[window], kind="stable")]
         groups = np.split(window, len(window) // batch_size)
-        batches += [groups[i] for i in rng.permutation(len(groups))]
+        batches += [groups[i] for i in order.permutation(len(groups))]
     return batches
 
 

@@ -1,7 +1,8 @@
 """The LoRA update that warm start, self-training and critic share: adapter weights alone, by AdamW.
 
 A batch is divided among the slices of the mesh, and within a slice into micro-batches whose gradients are
-added up: memory is that of one micro-batch, and of one layer where layers are recomputed.
+added up: memory is that of one micro-batch, and of one layer where layers are recomputed. Several
+trajectories are one program vmapped over their adapters.
 """
 
 from __future__ import annotations
@@ -71,20 +72,59 @@ def make_update(
         micro_batch: rows that a slice differentiates at a time; 0 for all of its rows.
         remat: as for `forward`.
     """
-    mesh = mesh or make_mesh()
+    of_each = _updates(config, optimizer, mesh or make_mesh(), micro_batch, remat)
+
+    @partial(jax.jit, donate_argnums=(0, 1))
+    def update(
+        adapter: Adapter, opt_state: optax.OptState, params: Params, batch: Batch
+    ) -> tuple[Adapter, optax.OptState, dict[str, jax.Array]]:
+        adapters, opt_states = jax.tree.map(lambda x: x[None], (adapter, opt_state))
+        one = jax.tree.map(lambda x: x[:, None], batch)
+        return jax.tree.map(lambda x: x[0], of_each(adapters, opt_states, params, one))
+
+    return update
+
+
+def make_updates(
+    config: ModelConfig,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh | None = None,
+    micro_batch: int = 0,
+    remat: bool = False,
+) -> Update:
+    """`make_update` for R trajectories, as one program: the base's weights are read once for all.
+
+    Adapters and optimizer states are [R, ...], a batch's arrays [B, R, ...], metrics [R]. A trajectory whose
+    batch carries no loss stays as it is.
+
+    Args:
+        micro_batch: rows of each trajectory.
+    """
+    of_each = _updates(config, optimizer, mesh or make_mesh(), micro_batch, remat)
+    return jax.jit(of_each, donate_argnums=(0, 1))
+
+
+def _updates(
+    config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh, micro_batch: int, remat: bool
+) -> Update:
     slices = mesh.shape[DATA]
 
-    def gradient_of(adapter: Adapter, params: Params, batch: Batch) -> tuple[jax.Array, dict[str, Any]]:
+    def gradient_of(adapters: Adapter, params: Params, batch: Batch) -> tuple[jax.Array, dict[str, Any]]:
         """Sums over the rows of a slice: slices and micro-batches may hold different numbers of targets."""
 
         def add(sums: Any, batch: Batch) -> tuple[Any, None]:
-            def loss_of(weights: dict[str, Any]) -> jax.Array:
-                adapted = dataclasses.replace(adapter, weights=weights)
-                return cross_entropy(config, params, adapted, batch, remat)
+            def loss_of(weights: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
+                def of_one(weights: dict[str, Any], batch: Batch) -> jax.Array:
+                    adapted = dataclasses.replace(adapters, weights=weights)
+                    return cross_entropy(config, params, adapted, batch, remat)
 
-            return jax.tree.map(jnp.add, sums, jax.value_and_grad(loss_of)(adapter.weights)), None
+                losses = jax.vmap(of_one, (0, 1))(weights, batch)  # [R]
+                return losses.sum(), losses  # whose gradient is each trajectory's own
 
-        zero = jnp.zeros(()), jax.tree.map(jnp.zeros_like, adapter.weights)
+            gradient, losses = jax.grad(loss_of, has_aux=True)(adapters.weights)
+            return jax.tree.map(jnp.add, sums, (losses, gradient)), None
+
+        zero = jnp.zeros(batch.tokens.shape[1]), jax.tree.map(jnp.zeros_like, adapters.weights)
         size = micro_batch or len(batch.tokens)
         if size == len(batch.tokens):
             return add(zero, batch)[0]
@@ -93,22 +133,26 @@ def make_update(
 
     summed = over_rows(gradient_of, mesh, reduce=True)
 
-    @partial(jax.jit, donate_argnums=(0, 1))
+    def step(
+        weights: dict[str, Any], opt_state: optax.OptState, gradient: dict[str, Any], total: jax.Array
+    ) -> tuple[dict[str, Any], optax.OptState, jax.Array]:
+        """Of one trajectory."""
+        gradient = jax.tree.map(lambda x: x / jnp.maximum(total, 1e-9), gradient)
+        updates, opt_state = optimizer.update(gradient, opt_state, weights)
+        updates = jax.tree.map(lambda x: jnp.where(total > 0, x, 0), updates)
+        return optax.apply_updates(weights, updates), opt_state, optax.tree.norm(gradient)
+
     def update(
-        adapter: Adapter, opt_state: optax.OptState, params: Params, batch: Batch
+        adapters: Adapter, opt_states: optax.OptState, params: Params, batch: Batch
     ) -> tuple[Adapter, optax.OptState, dict[str, jax.Array]]:
         share = -(-len(batch.tokens) // slices)
         share = -(-share // micro_batch) * micro_batch if micro_batch else share
         spare = share * slices - len(batch.tokens)  # rows of weight zero, to share out evenly
-        batch = jax.tree.map(lambda x: jnp.pad(x, ((0, spare), (0, 0))), batch)
-        total = batch.weight.sum()
-        loss, gradient = jax.tree.map(lambda x: x / total, summed(adapter, params, batch))
-        updates, opt_state = optimizer.update(gradient, opt_state, adapter.weights)
-        weights = optax.apply_updates(adapter.weights, updates)
-        return (
-            dataclasses.replace(adapter, weights=weights),
-            opt_state,
-            {"loss": loss, "grad_norm": optax.tree.norm(gradient)},
-        )
+        batch = jax.tree.map(lambda x: jnp.pad(x, ((0, spare), (0, 0), (0, 0))), batch)
+        total = batch.weight.sum((0, 2))  # [R]
+        loss, gradient = summed(adapters, params, batch)
+        weights, opt_states, norm = jax.vmap(step)(adapters.weights, opt_states, gradient, total)
+        adapters = dataclasses.replace(adapters, weights=weights)
+        return adapters, opt_states, {"loss": loss / jnp.maximum(total, 1e-9), "grad_norm": norm}
 
     return update

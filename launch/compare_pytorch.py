@@ -7,8 +7,8 @@ layer, streamed from the disk, and in bfloat16. Needs third_party/requirements.t
 
     python -m launch.compare_pytorch --study --config=configs/nano.py --workdir=runs/compare_pytorch
 
-compares what comes out: the config's base and gen_v0 sampled by either side, and a STaR round that either side
-trains on samples of its own. Every row is an interval of the difference of pass@k on tuning tasks; all of them
+compares what comes out: the config's base and gen_v0 sampled by either side, and a STaR round that either
+side trains on samples of its own. A row is an interval of the difference of pass@k on tuning tasks; all rows
 hold together with 95 %. What is finished in the workdir is not done again; that of a study gives its gen_v0.
 """
 

@@ -57,8 +57,8 @@ def trained() -> np.ndarray:
 
 def test_sides_of_one_truth_agree_as_often_as_the_level_says(trained: np.ndarray) -> None:
     apart = 0
-    for index, sides in enumerate(trained):
-        found = agreement(*sides, LEVEL, 200, np.random.default_rng(index))
+    for index, (ours, theirs) in enumerate(trained):
+        found = agreement(ours, theirs, LEVEL, 200, np.random.default_rng(index))
         apart += abs(found.difference) > found.half_width
     assert stats.binomtest(apart, len(trained), 1 - LEVEL, alternative="greater").pvalue > 0.01
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from transformers import PreTrainedModel
 
@@ -25,7 +25,15 @@ from constellation.tasks.task import Task
 from third_party import model_reference, study_reference
 
 PEFT = "peft"  # the directory of an adapter inside a stage
-Address: TypeAlias = tuple[int, str, str, int]  # (seed, purpose, arm, replicate)
+
+
+class Address(NamedTuple):
+    """Of draws, as `keys` folds it."""
+
+    seed: int
+    purpose: str
+    arm: str
+    replicate: int
 
 
 class Ours:
@@ -58,7 +66,7 @@ class Ours:
             split.visible,
             sampling,
             keys.fold(*address),
-            address[2],
+            address.arm,
             {},
             self.stages.memory,
         )
@@ -85,7 +93,7 @@ class Ours:
         else:
             initial = load_peft(start, model.config)
         rows = self.stages.memory.micro_batch(pool, training.batch_size, training.remat)
-        finetune(model, initial, pool, updates, training, address, directory, {"name": address[2]}, rows)
+        finetune(model, initial, pool, updates, training, address, directory, {"name": address.arm}, rows)
         trained, _ = load_adapter(directory)
         save_peft(directory / PEFT, model.config, trained, str(model.dir))
 
@@ -114,14 +122,14 @@ class Theirs:
         self, adapter: Path | None, tasks: Sequence[Task], sampling: SamplingConfig, address: Address
     ) -> SampleSet:
         """As `Ours.draw`."""
-        model, label = self.stages.model, address[2]
+        model = self.stages.model
         splits = [self.stages.split(task) for task in tasks]
         prompts = [model.chat(trapdoor.messages(of)) for of in splits]
-        with Progress(label, len(tasks) * sampling.n, "samples") as progress:
+        with Progress(address.arm, len(tasks) * sampling.n, "samples") as progress:
             drawn = study_reference.draw(
                 self.base, adapter, prompts, model.stop_ids, sampling, _torch_seed(address), progress
             )
-        return judge_samples(model, tasks, splits, drawn, label, {})
+        return judge_samples(model, tasks, splits, drawn, address.arm, {})
 
     def train(
         self,
@@ -133,7 +141,7 @@ class Theirs:
     ) -> None:
         """As `Ours.train`."""
         lora, training, seed = self.config.lora, self.config.training, _torch_seed(address)
-        with Progress(f"training {address[2]}", updates, "updates") as progress:
+        with Progress(f"training {address.arm}", updates, "updates") as progress:
             study_reference.train(
                 self.base, start, lora, pool, updates, training, seed, directory / PEFT, progress
             )

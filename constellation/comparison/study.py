@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from constellation import keys
 from constellation.comparison.agreement import POWER, Agreement, agreement
-from constellation.comparison.sides import PEFT, Ours, Side, Theirs
+from constellation.comparison.sides import PEFT, Address, Ours, Side, Theirs
 from constellation.comparison.table import HEAD, Row, line
 from constellation.conductor import Conductor, Stage
 from constellation.errors import UserError
@@ -94,8 +94,8 @@ def run(config: ConfigDict, workdir: str, sizes: Sizes) -> bool:
     ]
     write_atomically(Path(workdir) / RESULTS, lambda file: file.write("\n".join([*lines, ""]).encode()))
     print(
-        f"{sizes.replicates} replicates of {sizes.tasks} tasks of {BANK} with {sizes.samples} samples; "
-        f"{time.perf_counter() - begun:.0f} seconds"
+        f"{sizes.replicates} replicates of {sizes.tasks} tasks of {BANK} with {sizes.samples} samples; the "
+        f"intervals hold together at {FAMILY_LEVEL:.0%}; {time.perf_counter() - begun:.0f} seconds"
     )
     return all(entry.passed for entry in table.values())
 
@@ -198,8 +198,8 @@ class _Protocol:
             "tasks": {"visible": config.tasks.visible, "split_seed": config.tasks.split_seed},
         }
 
-    def _address(self, name: str, replicate: int) -> tuple[int, str, str, int]:
-        return self.config.seed, PURPOSE, f"{self.side.name} {name}", replicate
+    def _address(self, name: str, replicate: int) -> Address:
+        return Address(self.config.seed, PURPOSE, f"{self.side.name} {name}", replicate)
 
 
 def compare(

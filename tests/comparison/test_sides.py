@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from constellation.comparison.errors import relative_norm
-from constellation.comparison.sides import PEFT, Ours, Side, Theirs
+from constellation.comparison.sides import PEFT, Address, Ours, Side, Theirs
 from constellation.conductor import Conductor
 from constellation.experiments.star_stages import StarStages
 from constellation.model.lora import Adapter
@@ -23,7 +23,7 @@ from constellation.tasks import trapdoor
 from tests.tiny_study import tiny_config, write_tiny_model
 
 UPDATES = 6
-ADDRESS = (0, "test", "sides", 0)
+ADDRESS = Address(0, "test", "sides", 0)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_draws_are_addressed(side: type[Side], stages, start) -> None:
     tasks, sampling = trapdoor.make_bank("tuning_easy", 3), SamplingConfig(n=4, max_new_tokens=4)
 
     def drawn(adapter: Path | None, replicate: int) -> list[int]:
-        samples = side(stages).draw(adapter, tasks, sampling, (*ADDRESS[:3], replicate))
+        samples = side(stages).draw(adapter, tasks, sampling, ADDRESS._replace(replicate=replicate))
         assert samples.program.shape == (3, 4)
         return samples.tokens.tolist()
 

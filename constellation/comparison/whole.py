@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import itertools
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from aqt.jax.v2.aqt_tensor import QTensor
 from transformers import PreTrainedModel
 
 from constellation.comparison.batch import LeftPadded
@@ -18,7 +20,7 @@ from constellation.comparison.table import Row
 from constellation.model import decoder, port
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import Params, rms_norm
-from constellation.model.linear import look_up
+from constellation.model.linear import Weight, look_up
 from constellation.model.lora import Adapter, projection_shapes
 from constellation.model.weights import load_params
 from third_party import model_reference
@@ -85,14 +87,25 @@ def int4_row(directory: Path, config: ModelConfig, reference: PreTrainedModel, b
         UserError: GROUP does not divide a width.
     """
     params = load_params(directory, config, jnp.float32, f"int4:{GROUP}")
-    for layer in range(config.num_hidden_layers):
-        for name, shape in projection_shapes(config).items():
-            weight = params["layers"][name]
-            steps = np.asarray(weight.qvalue[layer].astype(jnp.float32))  # [out, in / group, group]
-            restored = (steps * np.asarray(weight.scale[0][layer])).reshape(shape)
-            model_reference.replace_weights(reference, {port.layer_tensor(layer, name): restored})
+    multiply_out(reference, config, params)
     error = worst_position(
         logits(config, params, None, batch), model_reference.logits(reference, batch.ids, batch.attention)
     )
     measured = "max abs error / max abs of the position, transformers with the weights multiplied out"
     return Row(f"logits, int4:{GROUP}", measured, error, TOLERANCE)
+
+
+def multiply_out(reference: PreTrainedModel, config: ModelConfig, params: Params) -> None:
+    """Puts what our quantised weights stand for, steps by scales, into transformers' model; others stay."""
+
+    def put(name: str, weight: Weight | None) -> None:
+        if isinstance(weight, QTensor):
+            steps = np.asarray(weight.qvalue.astype(jnp.float32))  # [out, in / group, group]
+            restored = steps * np.asarray(weight.scale[0].astype(jnp.float32))
+            model_reference.replace_weights(reference, {name: restored.reshape(len(restored), -1)})
+
+    put(port.EMBED, params["embed"])
+    put(port.LM_HEAD, params.get("lm_head"))
+    for layer, name in itertools.product(range(config.num_hidden_layers), projection_shapes(config)):
+        weight = jax.tree.map(lambda leaf, at=layer: leaf[at], params["layers"][name])
+        put(port.layer_tensor(layer, name), weight)

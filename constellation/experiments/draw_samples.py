@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from constellation.generator import sample
+from constellation.generator import Sample, sample
 from constellation.memory import Memory
 from constellation.model.lora import Adapter
 from constellation.model.model import Model
@@ -15,7 +15,7 @@ from constellation.progress import Progress
 from constellation.samples import SampleSet, collect
 from constellation.sampling import SamplingConfig
 from constellation.tasks import trapdoor
-from constellation.tasks.task import Task, split
+from constellation.tasks.task import Split, Task, split
 from constellation.verifier import Verdict
 
 
@@ -47,6 +47,24 @@ def draw_samples(
     rows, ids = memory.sampling_rows(prompts, sampling), [task.id for task in tasks]
     with Progress(label, len(tasks) * sampling.n, "samples") as progress:
         drawn = sample(model, adapter, prompts, ids, key, sampling, rows=rows, progress=progress)
+    return judge_samples(model, tasks, splits, drawn, label, meta)
+
+
+def judge_samples(
+    model: Model,
+    tasks: Sequence[Task],
+    splits: Sequence[Split],
+    drawn: Sequence[Sequence[Sample]],
+    label: str,
+    meta: dict[str, Any],
+) -> SampleSet:
+    """n answers of each task, whatever drew them, with the verifier's verdicts.
+
+    Args:
+        splits: of each task, whose visible examples the answers were drawn from.
+        drawn: n answers of each task.
+        label, meta: as for `draw_samples`.
+    """
     with Progress(f"{label}, verifier", len(tasks), "tasks") as progress:
 
         def judged(task: int, text: str) -> Verdict:

@@ -84,21 +84,31 @@ def test_a_mistake_is_named(make_dir, damage, message) -> None:
         report.run(directory)
 
 
-# A stand-in for the comparison, which takes long to import.
+# Stand-ins for the comparisons, which take long to import.
 PROGRAM = """
 import runpy, sys, types
-report = types.ModuleType("constellation.comparison.report")
+report, study = (types.ModuleType(f"constellation.comparison.{name}") for name in ("report", "study"))
 report.run = lambda model_dir: model_dir == "same"
+study.Sizes = lambda *sizes: sizes
+study.run = lambda config, workdir, sizes: (config.seed, workdir, sizes) == (2, "same", (4, 100, 64))
 package = types.ModuleType("constellation.comparison")
-package.report = sys.modules[report.__name__] = report
-sys.modules[package.__name__] = package
+package.report, package.study = report, study
+sys.modules |= {module.__name__: module for module in (package, report, study)}
 sys.argv[0] = "compare_pytorch"
 runpy.run_module("launch.compare_pytorch", run_name="__main__", alter_sys=True)
 """
 
 
-@pytest.mark.parametrize("name, code", [("same", 0), ("other", 1)])
-def test_the_program_exits_with_one_where_a_row_fails(name, code) -> None:
-    command = [sys.executable, "-c", PROGRAM, f"--model_dir={name}"]
+@pytest.mark.parametrize(
+    "flags, code",
+    [
+        (["--model_dir=same"], 0),
+        (["--model_dir=other"], 1),
+        (["--study", "--workdir=same"], 0),
+        (["--study", "--workdir=other"], 1),
+    ],
+)
+def test_the_program_exits_with_one_where_a_row_fails(flags, code) -> None:
+    command = [sys.executable, "-c", PROGRAM, *flags]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (code, "")

@@ -19,6 +19,8 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 2  # (ours)
 
+    config.trajectories = 1  # (ours) the paper has 4; each adds its own adapters, tasks and samples
+
     config.model = ConfigDict()
     config.model.dir = "models/Qwen3-4B-Instruct-2507"  # (A) the model; the directory is yours
     config.model.quantization = "int4:128"  # (A) 4 bit; (ours) groups of 128, symmetric

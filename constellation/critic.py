@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from constellation.model.lora import Adapter
+from constellation.model.lora import Adapter, stack
 from constellation.model.model import Model
 from constellation.model.prefix import common_prefix
-from constellation.model.score import next_token_logits
+from constellation.model.score import next_token_logits_each
 from constellation.samples import SampleSet
 from constellation.selftraining.batches import TrainingExample
 from constellation.tasks import trapdoor
@@ -50,17 +50,34 @@ def critic_scores(
     split: Callable[[Task], Split],
 ) -> np.ndarray:
     """logit(yes) - logit(no) of every distinct program: [D] float64, NaN where it does not fit."""
-    scores = np.full(len(samples.task), np.nan)
-    prompts, asked, targets = [], [], []
-    for t, task in enumerate(tasks):
-        prompt, rows, questions = _questions(model, samples, t, split(task))
-        if questions:
-            prompts.append(prompt)
-            asked.append(questions)
-            targets.append(rows)
-    logits = next_token_logits(model, critic, prompts, asked, _answer_ids(model))
-    for rows, yes_no in zip(targets, logits, strict=True):
-        scores[rows] = yes_no[:, 0] - yes_no[:, 1]
+    one = None if critic is None else stack([critic])
+    return critic_scores_each(model, one, tasks, [samples], split)[0]
+
+
+def critic_scores_each(
+    model: Model,
+    critics: Adapter | None,
+    tasks: Sequence[Task],
+    samples: Sequence[SampleSet],
+    split: Callable[[Task], Split],
+) -> list[np.ndarray]:
+    """`critic_scores` for each of R trajectories, as one program.
+
+    Args:
+        critics: [R, ...].
+        samples: of each, all of the same tasks.
+    """
+    asked: list[list[tuple[np.ndarray, np.ndarray, list[list[int]]]]] = []
+    for own in samples:
+        of_task = [_questions(model, own, t, split(task)) for t, task in enumerate(tasks)]
+        asked.append([one for one in of_task if one[2]])
+    prompts = [[prompt for prompt, _, _ in own] for own in asked]
+    questions = [[texts for _, _, texts in own] for own in asked]
+    logits = next_token_logits_each(model, critics, prompts, questions, _answer_ids(model))
+    scores = [np.full(len(own.task), np.nan) for own in samples]
+    for total, questioned, found in zip(scores, asked, logits, strict=True):
+        for (_, rows, _), yes_no in zip(questioned, found, strict=True):
+            total[rows] = yes_no[:, 0] - yes_no[:, 1]
     return scores
 
 

@@ -25,6 +25,7 @@ from constellation.selftraining.batches import TrainingExample, collate
 
 GIB = 2**30
 FLOAT32 = 4
+MOST_TOGETHER = 4  # trajectories that add rows of their own; more gain nothing on a CPU
 
 
 def layer_bytes(config: ModelConfig, how: Quantization, itemsize: int, int4: float = 0.5) -> float:
@@ -69,6 +70,7 @@ class Memory:
         config, quantization, dtype: of the model.
         rank: of the adapter on all seven projections.
         platform: "cpu" or "gpu".
+        trajectories: that are sampled, scored and trained together, each with its adapter.
         devices: among which the model is divided (`mesh.model`).
         budget: bytes that a device may give; 0 for no limit.
     """
@@ -78,11 +80,14 @@ class Memory:
     dtype: str
     rank: int
     platform: str
+    trajectories: int = 1
     devices: int = 1
     budget: float = 0.0
 
     def sampling_rows(self, prompts: Sequence[Sequence[int]], sampling: SamplingConfig) -> int:
-        """How many samples of these prompts to decode at a time: at most ROWS, and what fits the budget.
+        """How many samples of these prompts, in all trajectories, to decode at a time on a slice.
+
+        ROWS, more of them for several trajectories, or what fits the budget.
 
         Raises:
             UserError: none fits.
@@ -90,11 +95,13 @@ class Memory:
         prefix, longest = shared_length(prompts), max(map(len, prompts), default=1)
         prompt = padded_prompt(longest - prefix)
         return self._largest(
-            lambda rows: self.sampling(rows, prefix, prompt, sampling), ROWS, "sample at a time"
+            lambda rows: self.sampling(rows, prefix, prompt, sampling),
+            ROWS * min(self.trajectories, MOST_TOGETHER),
+            "sample at a time",
         )
 
     def micro_batch(self, pool: Sequence[TrainingExample], batch_size: int, remat: bool) -> int:
-        """How many rows of an update's batch to differentiate at a time; 0 for all.
+        """How many rows of each trajectory's batch to differentiate at a time; 0 for all.
 
         Raises:
             UserError: not even one fits.
@@ -104,7 +111,9 @@ class Memory:
         longest = collate([max(pool, key=lambda example: example.length)])
         width, targets = longest.tokens.shape[1], longest.target.shape[1]
         rows = self._largest(
-            lambda rows: self.training(rows, width, targets, remat), batch_size, f"row of {width} tokens"
+            lambda rows: self.training(rows * self.trajectories, width, targets, remat),
+            batch_size,
+            f"row of {width} tokens",
         )
         return 0 if rows == batch_size else rows
 
@@ -169,6 +178,7 @@ class Memory:
         else:
             workspace += 2 * itemsize * max(out * inner for out, inner in shapes)
         adapter = FLOAT32 * c.num_hidden_layers * self.rank * sum(out + inner for out, inner in shapes)
+        adapter *= self.trajectories
         return Footprint(weights / self.devices, adapter, 0.0, kv / self.devices, workspace / self.devices)
 
     def kv_token(self, int8: bool) -> float:

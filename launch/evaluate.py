@@ -22,6 +22,7 @@ CHECKPOINT = flags.DEFINE_string(
 )
 BANK = flags.DEFINE_string("bank", "hard", "bank of tasks: easy, hard, withheld, tuning_easy or tuning_hard")
 K = flags.DEFINE_list("k", ["1", "8", "64"], "the k of pass@k")
+TRAJECTORY = flags.DEFINE_integer("trajectory", 0, "of the checkpoint, from 0", lower_bound=0)
 SAMPLES = flags.DEFINE_integer("samples", 128, "samples a task, at least the largest k", lower_bound=1)
 
 
@@ -30,7 +31,7 @@ def main(config: ConfigDict) -> None:
     common.hold_gpu_memory(config.memory.budget_gib)
     from constellation.experiments.evaluate import evaluate_checkpoint
 
-    evaluate_checkpoint(config, CHECKPOINT.value, BANK.value, K.value, SAMPLES.value)
+    evaluate_checkpoint(config, CHECKPOINT.value, BANK.value, K.value, SAMPLES.value, TRAJECTORY.value)
 
 
 if __name__ == "__main__":

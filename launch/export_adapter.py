@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Orbax directory of a trained adapter")
+TRAJECTORY = flags.DEFINE_integer("trajectory", 0, "of the checkpoint, from 0", lower_bound=0)
 OUT = flags.DEFINE_string("out", None, "directory to write")
 
 
@@ -28,7 +29,7 @@ def main(config: ConfigDict) -> None:
     from constellation.selftraining.finetune import load_adapter
 
     checkpoint, out = common.required("both directories", checkpoint=CHECKPOINT.value, out=OUT.value)
-    adapter, metadata = load_adapter(checkpoint)
+    adapter, metadata = load_adapter(checkpoint, TRAJECTORY.value)
     base = own_config(metadata, config).model.dir
     save_peft(out, ModelConfig.from_dir(base), adapter, base)
     print(f"{metadata['name']}, an adapter of {base}: {out}")

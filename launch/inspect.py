@@ -11,6 +11,7 @@ from absl import flags
 
 from launch import common
 
+TRAJECTORY = flags.DEFINE_integer("trajectory", 0, "whose candidates to show, from 0", lower_bound=0)
 TASK = flags.DEFINE_string("task", "hard:0", "<bank>:<number>, or a task's id")
 
 
@@ -18,7 +19,7 @@ def main(workdir: str) -> None:
     """Prints the task."""
     from constellation.experiments.inspect_task import inspect_task
 
-    inspect_task(workdir, TASK.value)
+    inspect_task(workdir, TASK.value, TRAJECTORY.value)
 
 
 if __name__ == "__main__":

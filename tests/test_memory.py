@@ -116,11 +116,12 @@ def test_scoring_bounds_what_is_compiled() -> None:
     rows = score.rows_a_batch(width, prefix)
     head = (CONFIG.num_hidden_layers, CONFIG.num_key_value_heads)
     sizes = (CONFIG.head_dim, prefix), (prefix, CONFIG.head_dim)
-    shared = decoder.KV(*(of((*head, *size), jnp.bfloat16) for size in sizes))  # type: ignore[arg-type]
-    tokens = of((rows, width))
-    batch = score._Padded(tokens, tokens, tokens), of((rows, 16))
+    shared = decoder.KV(*(of((1, *head, *size), jnp.bfloat16) for size in sizes))  # type: ignore[arg-type]
+    tokens = of((rows, 1, width))
+    batch = score._Padded(tokens, tokens, tokens), of((rows, 1, 16))
+    adapters = jax.tree.map(lambda x: of((1, *x.shape), x.dtype), adapter)
     static = score._Static(CONFIG, make_mesh())
-    compiled = score._chosen_logits.lower(static, params, adapter, shared, of((2,)), batch).compile()
+    compiled = score._chosen_logits.lower(static, params, (adapters, shared), of((2,)), batch).compile()
     assert measured(compiled) <= memory(BF16).scoring(prefix, width).total <= 2 * measured(compiled)
 
 

@@ -15,7 +15,7 @@ from constellation.generator import Sample
 from constellation.keys import fold
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import init_params
-from constellation.model.lora import Adapter
+from constellation.model.lora import Adapter, unstack
 from constellation.model.model import Model
 from constellation.progress import Progress
 from constellation.sampling import SamplingConfig
@@ -79,24 +79,36 @@ def write_tiny_model(directory: Path, seed: int = 0) -> Path:
     return directory
 
 
-def oracle(workdir: Path) -> Callable[..., list[list[Sample]]]:
-    """A stand-in for `generator.sample`: now the secret program, now a wrong one, now no program.
+def oracle(workdir: Path) -> Callable[..., list[list[list[Sample]]]]:
+    """A stand-in for `generator.sample_each`: now the secret program, now a wrong one, now no program.
 
     Random weights write no program that generalises. What is drawn depends on the key, the task, the sample
     and every bit of the adapter, so that a training that went otherwise would be seen in all that follows it.
     """
 
-    def sample(
+    def sample_each(
         model: Model,
-        adapter: Adapter | None,
-        prompts: Sequence[Sequence[int]],
-        task_ids: Sequence[str],
-        key: jax.Array,
+        adapters: Adapter | None,
+        prompts: Sequence[Sequence[Sequence[int]]],
+        task_ids: Sequence[Sequence[str]],
+        keys: jax.Array,
         config: SamplingConfig,
         rows: int,
         progress: Progress,
+    ) -> list[list[list[Sample]]]:
+        each = [None] if adapters is None else unstack(adapters)
+        of_each = zip(each, task_ids, keys, strict=True)
+        return [sample(model, adapter, ids, key, config, progress) for adapter, ids, key in of_each]
+
+    def sample(
+        model: Model,
+        adapter: Adapter | None,
+        task_ids: Sequence[str],
+        key: jax.Array,
+        config: SamplingConfig,
+        progress: Progress,
     ) -> list[list[Sample]]:
-        files = sorted(Path(workdir).glob("stages/*/tasks.jsonl"))
+        files = sorted(Path(workdir).glob("stages/*/tasks*.jsonl"))
         programs = {task.id: task.program for file in files for task in read_tasks(file)}
         weights = b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(adapter))
         place = np.asarray(jax.random.key_data(key)).tobytes() + weights
@@ -111,4 +123,4 @@ def oracle(workdir: Path) -> Callable[..., list[list[Sample]]]:
             progress.update(config.n)
         return result
 
-    return sample
+    return sample_each

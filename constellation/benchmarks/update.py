@@ -65,7 +65,9 @@ def update_benchmark(model_dir: str | Path, repeats: int = 10) -> dict[str, list
     pool = _star_pool(int4)
     sequences = sorted(separate(pool), key=lambda example: example.length)
     groups = [sequences[start : start + SEQUENCES] for start in range(0, len(sequences), SEQUENCES)]
-    drawn = draw_batches([example.length for example in pool], len(groups), len(pool) // len(groups), rng)
+    drawn = draw_batches(
+        [example.length for example in pool], len(groups), len(pool) // len(groups), rng, rng
+    )
     shared = [[pool[index] for index in batch] for batch in drawn]
     title = f"STaR data: {len(sequences)} programs of {len(pool)} tasks, all of them once"
     return {

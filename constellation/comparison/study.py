@@ -33,6 +33,7 @@ from constellation.model.peft_format import save_peft
 from constellation.model.ported import is_ported
 from constellation.samples import SampleSet
 from constellation.sampling import SamplingConfig
+from constellation.selftraining.finetune import load_adapter
 from constellation.selftraining.star import star_examples
 from constellation.tasks import trapdoor
 from constellation.tasks.task import read_tasks
@@ -133,9 +134,8 @@ class _Protocol:
         trained = self.stages.warm_start()
 
         def export(path: Path) -> None:
-            adapter, model = self.stages.adapter(trained), self.stages.model
-            assert adapter is not None
-            save_peft(path / PEFT, model.config, adapter, str(model.dir))
+            model = self.stages.model
+            save_peft(path / PEFT, model.config, load_adapter(trained.path)[0], str(model.dir))
 
         return self.stages.conductor.stage(
             f"pytorch_{START}", fields={}, inputs=[trained], version=1, run=export

@@ -7,9 +7,9 @@ from typing import Any
 
 import jax
 
-from constellation.generator import Sample, sample
+from constellation.generator import Sample, sample_each
 from constellation.memory import Memory
-from constellation.model.lora import Adapter
+from constellation.model.lora import Adapter, stack
 from constellation.model.model import Model
 from constellation.progress import Progress
 from constellation.samples import SampleSet, collect
@@ -42,12 +42,39 @@ def draw_samples(
     Raises:
         UserError: not even one sample fits the memory.
     """
-    splits = [split(task, split_seed, visible) for task in tasks]
-    prompts = [model.chat(trapdoor.messages(of)) for of in splits]
-    rows, ids = memory.sampling_rows(prompts, sampling), [task.id for task in tasks]
-    with Progress(label, len(tasks) * sampling.n, "samples") as progress:
-        drawn = sample(model, adapter, prompts, ids, key, sampling, rows=rows, progress=progress)
-    return judge_samples(model, tasks, splits, drawn, label, meta)
+    one = None if adapter is None else stack([adapter])
+    return draw_samples_each(
+        model, one, [tasks], split_seed, visible, sampling, key[None], label, [meta], memory
+    )[0]
+
+
+def draw_samples_each(
+    model: Model,
+    adapters: Adapter | None,
+    tasks: Sequence[Sequence[Task]],
+    split_seed: int,
+    visible: int,
+    sampling: SamplingConfig,
+    keys: jax.Array,
+    label: str,
+    metas: Sequence[dict[str, Any]],
+    memory: Memory,
+) -> list[SampleSet]:
+    """`draw_samples` for each of R trajectories, as one program.
+
+    Args:
+        adapters: [R, ...]; None for one trajectory of the base itself.
+        tasks, metas: of each trajectory.
+        keys: [R].
+    """
+    splits = [[split(task, split_seed, visible) for task in own] for own in tasks]
+    prompts = [[model.chat(trapdoor.messages(of)) for of in own] for own in splits]
+    rows = memory.sampling_rows([prompt for own in prompts for prompt in own], sampling)
+    ids = [[task.id for task in own] for own in tasks]
+    with Progress(label, sum(map(len, tasks)) * sampling.n, "samples") as progress:
+        drawn = sample_each(model, adapters, prompts, ids, keys, sampling, rows=rows, progress=progress)
+    of_each = zip(tasks, splits, drawn, metas, strict=True)
+    return [judge_samples(model, own, seen, found, label, meta) for own, seen, found, meta in of_each]
 
 
 def judge_samples(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from constellation.tasks import trapdoor
 
 
 def evaluate_checkpoint(
-    config: ConfigDict, checkpoint: str | None, bank: str, k: Sequence[str], n: int
+    config: ConfigDict, checkpoint: str | None, bank: str, k: Sequence[str], n: int, trajectory: int = 0
 ) -> None:
     """Prints pass@k and visible-fit@k of a generator, with the standard error over tasks.
 
@@ -34,9 +35,10 @@ def evaluate_checkpoint(
         bank: name of the bank.
         k: whole numbers, as text.
         n: samples a task.
+        trajectory: of an experiment's checkpoint.
 
     Raises:
-        UserError: no such checkpoint, base model or bank, a k that is no whole number in 1..n.
+        UserError: no such checkpoint, trajectory, base model or bank, a k that is no whole number in 1..n.
     """
     if checkpoint is None:
         raise UserError("--checkpoint is missing: give the adapter's directory, or 'none' for the base model")
@@ -48,7 +50,7 @@ def evaluate_checkpoint(
         name = Path(checkpoint).resolve().name
         adapter = load_peft(Path(checkpoint), ModelConfig.from_dir(config.model.dir))
     elif checkpoint != "none":
-        adapter, metadata = load_adapter(Path(checkpoint))
+        adapter, metadata = load_adapter(Path(checkpoint), trajectory)
         name, config = metadata["name"], own_config(metadata, config)
         if name == CRITIC:
             raise UserError(f"{checkpoint} is the critic's, which answers no task: give a generator's")
@@ -62,10 +64,10 @@ def evaluate_checkpoint(
         config.tasks.visible,
         SamplingConfig(n=n, **config.sampling),
         # the address of the experiment's own evaluation: its samples are drawn again, not new ones
-        keys.fold(config.seed, f"evaluation, split {config.tasks.split_seed}", name, 0),
+        keys.fold(config.seed, f"evaluation, split {config.tasks.split_seed}", name, trajectory),
         f"{name} on {bank}",
         {},
-        memory_of(config, model.config, jax.default_backend()),
+        dataclasses.replace(memory_of(config, model.config, jax.default_backend()), trajectories=1),
     )
     print(f"{name} on {bank}: {len(tasks)} tasks, {n} samples a task, split seed {config.tasks.split_seed}")
     print(f"{'k':>5} {'pass@k':>16} {'visible-fit@k':>16}")

@@ -10,7 +10,7 @@ import numpy as np
 from constellation.conductor import finished_stage
 from constellation.errors import UserError
 from constellation.experiments.star_config import BASE, START
-from constellation.experiments.star_stages import BANKS, SAMPLES, SCORES, TASKS
+from constellation.experiments.star_stages import BANKS, SCORES, TASKS, numbered, samples_of
 from constellation.samples import SampleSet
 from constellation.tasks.prompts import examples_text
 from constellation.tasks.task import Task, read_tasks, split
@@ -18,11 +18,11 @@ from constellation.tasks.task import Task, read_tasks, split
 SHOWN = 8  # candidates a model
 
 
-def inspect_task(workdir: str, wanted: str) -> None:
+def inspect_task(workdir: str, wanted: str, trajectory: int = 0) -> None:
     """Prints a task's examples and, for every model that was sampled on it, its candidates and verdicts.
 
     Raises:
-        UserError: no such study or task.
+        UserError: no such study, task or trajectory.
     """
     bank, index, task = _find(workdir, wanted)
     print(f"task {task.id} ({bank}:{index}), {task.atoms} atoms, inputs: {task.family}")
@@ -30,10 +30,13 @@ def inspect_task(workdir: str, wanted: str) -> None:
     for seed, models in _sampled(workdir, bank).items():
         for number, model in enumerate(models):
             stage = finished_stage(workdir, f"samples_{model}_{bank}_{seed}")
-            samples = SampleSet.load(stage.path / SAMPLES)
+            each = samples_of(stage)
+            if model != BASE and trajectory >= len(each):
+                raise UserError(f"{workdir} holds trajectories 0 to {len(each) - 1}, and not {trajectory}")
+            samples = each[0 if model == BASE else trajectory]
             if number == 0:
                 _print_examples(task, seed, samples.meta["tasks"]["visible"])
-            _print_candidates(model, samples, index, _scores(workdir, f"{model}_{bank}_{seed}"))
+            _print_candidates(model, samples, index, _scores(workdir, f"{model}_{bank}_{seed}", trajectory))
 
 
 def _find(workdir: str, wanted: str) -> tuple[str, int, Task]:
@@ -74,9 +77,9 @@ def _print_examples(task: Task, seed: int, visible: int) -> None:
     print()
 
 
-def _scores(workdir: str, name: str) -> np.ndarray | None:
+def _scores(workdir: str, name: str, trajectory: int) -> np.ndarray | None:
     try:
-        return np.load(finished_stage(workdir, f"scores_{name}").path / SCORES)
+        return np.load(finished_stage(workdir, f"scores_{name}").path / numbered(SCORES, trajectory))
     except UserError:
         return None
 

@@ -17,7 +17,7 @@ BASE, START = "theta0", "gen_v0"  # the pretrained model, and the generator afte
 CRITIC = "critic"
 RESTARTS = (BASE, START, "continue")
 AT_LEAST_ONE = (
-    "mesh.data", "mesh.model", "tasks.bank_size", "lora.rank", "training.batch_size",
+    "trajectories", "mesh.data", "mesh.model", "tasks.bank_size", "lora.rank", "training.batch_size",
     "training.checkpoint_every",
     "warm_start.tasks", "warm_start.max_atoms", "warm_start.passes",
     "star.tasks", "star.samples", "star.max_atoms", "star.keep", "star.passes",
@@ -48,6 +48,7 @@ def memory_of(config: ConfigDict, model: ModelConfig, platform: str) -> Memory:
         dtype=config.model.dtype,
         rank=config.lora.rank,
         platform=platform,
+        trajectories=config.trajectories,
         devices=config.mesh.model,
         budget=config.memory.budget_gib * GIB,
     )
@@ -69,7 +70,11 @@ def check(config: ConfigDict) -> None:
         ("star.rounds", star.rounds >= 0, "at least 0"),
         ("star.arm_max_atoms", star.arm_max_atoms >= 0, "at least 0 (0 for no arm)"),
         ("evaluation.small_k", 1 <= evaluation.small_k < evaluation.large_k, "at least 1 and below large_k"),
-        ("evaluation.samples", evaluation.samples >= evaluation.large_k, "at least evaluation.large_k"),
+        (
+            "evaluation.samples",
+            evaluation.samples >= 2 * evaluation.large_k,
+            "at least twice evaluation.large_k",
+        ),
         (
             "evaluation.selection_samples",
             evaluation.selection_samples >= evaluation.small_k,

@@ -3,34 +3,41 @@
 tasks -> gen_v0 (supervised warm start) -> v1 -> v2 ... (own generalising programs)
                     |                        |
                  critic                 samples of theta0, gen_v0 and every round on every bank
+
+Everything that is trained has one replicate a trajectory, with its own tasks and draws; a stage holds those
+of all trajectories, its files numbered by them.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import json
+import multiprocessing
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from constellation import keys
 from constellation.conductor import Conductor, Stage
-from constellation.critic import critic_examples, critic_scores
-from constellation.experiments.draw_samples import draw_samples
+from constellation.critic import critic_examples, critic_scores_each
+from constellation.experiments.draw_samples import draw_samples_each
 from constellation.experiments.star_config import BASE, CRITIC, START, load_base, memory_of
 from constellation.memory import Memory
-from constellation.model.lora import Adapter, init_adapter
+from constellation.model.lora import Adapter, init_adapter, stack
 from constellation.model.model import Model
 from constellation.progress import Progress
 from constellation.samples import SampleSet
 from constellation.sampling import SamplingConfig
 from constellation.selftraining.batches import TrainingExample
-from constellation.selftraining.finetune import finetune, load_adapter
+from constellation.selftraining.finetune import finetune_each, load_adapters
 from constellation.selftraining.star import star_examples
 from constellation.selftraining.warm_start import warm_start_examples
 from constellation.tasks import trapdoor
@@ -45,6 +52,7 @@ class StarStages:
 
     def __init__(self, config: ConfigDict, conductor: Conductor, model_hash: str):
         self.config, self.conductor, self.model_hash = config, conductor, model_hash
+        self.trajectories: int = config.trajectories
 
     @functools.cached_property
     def model(self) -> Model:
@@ -65,20 +73,29 @@ class StarStages:
             f"bank_{name}",
             fields={"tasks": {"seed": tasks.seed, "bank_size": tasks.bank_size}},
             version=1,
-            run=lambda path: _write_tasks(path, trapdoor.bank_stream(name, tasks.seed), tasks.bank_size),
+            run=lambda path: _write_tasks(
+                path / TASKS, trapdoor.bank_stream(name, tasks.seed), tasks.bank_size, f"bank_{name}"
+            ),
         )
 
     def training_tasks(self, name: str, role: str, max_atoms: int, batch: int = 0) -> Stage:
         """Fresh tasks for the training stage `name`; `batch` numbers the rounds, which draw from one role."""
         seed, count = self.config.tasks.seed, self.config[role].tasks
+        fields = {"tasks.seed": seed, f"{role}.tasks": count, f"{role}.max_atoms": max_atoms}
         return self.conductor.stage(
             f"tasks_{name}",
-            fields={"tasks.seed": seed, f"{role}.tasks": count, f"{role}.max_atoms": max_atoms},
+            fields=fields | {"trajectories": self.trajectories},
             version=1,
-            run=lambda path: _write_tasks(
-                path, trapdoor.training_stream(role, max_atoms, seed, batch), count
+            run=lambda path: write_training_tasks(
+                path, self.trajectories, role, max_atoms, seed, batch, count
             ),
         )
+
+    def tasks_of(self, stage: Stage) -> list[list[Task]]:
+        """A stage's tasks, of each trajectory; a bank's are the same for all."""
+        if (stage.path / TASKS).exists():
+            return [read_tasks(stage.path / TASKS)] * self.trajectories
+        return [read_tasks(stage.path / numbered(TASKS, r)) for r in range(self.trajectories)]
 
     # Generators
 
@@ -91,8 +108,8 @@ class StarStages:
         section, tasks = self.config.warm_start, self.warm_start_tasks()
 
         def train(path: Path) -> None:
-            pool = warm_start_examples(self.model, read_tasks(tasks.path / TASKS), self.split)
-            self._train(path, START, None, pool, section.passes * section.tasks)
+            pools = [warm_start_examples(self.model, own, self.split) for own in self.tasks_of(tasks)]
+            self._train(path, START, None, pools, section.passes * section.tasks)
 
         return self.conductor.stage(
             START, fields=self._training_fields({"warm_start": section}), inputs=[tasks], version=1, run=train
@@ -113,9 +130,11 @@ class StarStages:
         fields = {field: section[field] for field in ("restart", "keep", "passes", "tasks")}
 
         def train(path: Path) -> None:
-            drawn = SampleSet.load(samples.path / SAMPLES)
-            pool = star_examples(self.model, read_tasks(tasks.path / TASKS), drawn, self.split, section.keep)
-            self._train(path, name, start, pool, section.passes * section.tasks)
+            pools = [
+                star_examples(self.model, own, drawn, self.split, section.keep)
+                for own, drawn in zip(self.tasks_of(tasks), samples_of(samples), strict=True)
+            ]
+            self._train(path, name, start, pools, section.passes * section.tasks)
 
         return self.conductor.stage(
             name,
@@ -179,9 +198,11 @@ class StarStages:
         tasks, samples = self.critic_tasks(), self.critic_samples()
 
         def train(path: Path) -> None:
-            drawn = SampleSet.load(samples.path / SAMPLES)
-            pool = critic_examples(self.model, read_tasks(tasks.path / TASKS), drawn, self.split)
-            self._train(path, CRITIC, None, pool, section.passes * section.tasks)
+            pools = [
+                critic_examples(self.model, own, drawn, self.split)
+                for own, drawn in zip(self.tasks_of(tasks), samples_of(samples), strict=True)
+            ]
+            self._train(path, CRITIC, None, pools, section.passes * section.tasks)
 
         fields = {"passes": section.passes, "tasks": section.tasks}
         return self.conductor.stage(
@@ -197,14 +218,15 @@ class StarStages:
         critic, tasks = self.critic(), self.bank(bank)
 
         def score(path: Path) -> None:
-            scores = critic_scores(
+            scores = critic_scores_each(
                 self.model,
-                self.adapter(critic),
+                load_adapters(critic.path)[0],
                 read_tasks(tasks.path / TASKS),
-                SampleSet.load(samples.path / SAMPLES),
+                samples_of(samples),
                 lambda task: split(task, split_seed, self.config.tasks.visible),
             )
-            np.save(path / SCORES, scores)
+            for trajectory, own in enumerate(scores):
+                np.save(path / numbered(SCORES, trajectory), own)
 
         return self.conductor.stage(
             f"scores_{name}_{bank}_{split_seed}",
@@ -262,32 +284,32 @@ class StarStages:
             "sampling": config.sampling.to_dict(),
             "purpose": purpose,
             "arm": arm,
-            "replicate": 0,
+            "trajectories": self.trajectories if generator else 1,
         }
 
         def run(path: Path) -> None:
-            drawn = draw_samples(
+            each = range(fields["trajectories"])
+            key = keys.fold(config.seed, f"{purpose}, split {split_seed}", arm)
+            digests = {"tasks_digest": tasks.digest, "adapter": generator.digest if generator else None}
+            drawn = draw_samples_each(
                 self.model,
-                self.adapter(generator),
-                read_tasks(tasks.path / TASKS),
+                load_adapters(generator.path)[0] if generator else None,
+                self.tasks_of(tasks)[: len(each)],
                 split_seed,
                 config.tasks.visible,
                 sampling,
-                keys.fold(config.seed, f"{purpose}, split {split_seed}", arm, 0),
+                jnp.stack([keys.fold(key, trajectory) for trajectory in each]),
                 stage_name,
-                fields | {"tasks_digest": tasks.digest, "adapter": generator.digest if generator else None},
-                self.memory,
+                [fields | digests | {"replicate": trajectory} for trajectory in each],
+                dataclasses.replace(self.memory, trajectories=len(each)),
             )
-            drawn.save(path / SAMPLES)
+            for trajectory, own in enumerate(drawn):
+                own.save(path / numbered(SAMPLES, trajectory))
 
         inputs = [tasks, *([generator] if generator else [])]
         return self.conductor.stage(stage_name, fields=fields, inputs=inputs, version=1, run=run)
 
     # Parts of the stages
-
-    def adapter(self, stage: Stage | None) -> Adapter | None:
-        """A stage's trained adapter; None for the base."""
-        return None if stage is None else load_adapter(stage.path)[0]
 
     def split(self, task: Task) -> Split:
         """A task's visible and held-out examples, under the config's split seed."""
@@ -305,6 +327,7 @@ class StarStages:
             "domain": trapdoor.VERSION,
             "prompt": config.prompt.to_dict(),
             "tasks": {"visible": config.tasks.visible, "split_seed": config.tasks.split_seed},
+            "trajectories": self.trajectories,
             "lora": config.lora,
             # neither how often a checkpoint is written nor what is recomputed changes a result
             "training": {
@@ -316,41 +339,83 @@ class StarStages:
         }
 
     def _train(
-        self, path: Path, arm: str, start: Stage | None, pool: Sequence[TrainingExample], visits: int
+        self,
+        path: Path,
+        arm: str,
+        start: Stage | None,
+        pools: Sequence[Sequence[TrainingExample]],
+        visits: int,
     ) -> None:
-        """Fine-tunes an adapter for visits / batch_size updates, fixed by the config and not by the pool."""
-        config = self.config
-        if start is None:
-            key = keys.fold(config.seed, "adapter", arm, 0)
-            initial = init_adapter(self.model.config, key, config.lora.rank, config.lora.alpha)
-        else:
-            initial, _ = load_adapter(start.path)
+        """Fine-tunes adapters for visits / batch_size updates, fixed by the config and not by the pools."""
+        config, each = self.config, range(self.trajectories)
+        initial = load_adapters(start.path)[0] if start else stack([self._fresh(arm, r) for r in each])
         metadata = {
             "name": arm,
             "model": {"dir": str(config.model.dir), "hash": self.model_hash},
             "config": config.to_dict(),
         }
-        trained = finetune(
+        whole = [example for pool in pools for example in pool]
+        trained = finetune_each(
             self.model,
             initial,
-            pool,
+            pools,
             -(-visits // config.training.batch_size),
             config.training,
-            (config.seed, "batches", arm, 0),
+            [(config.seed, "batches", arm, trajectory) for trajectory in each],
             path,
             metadata,
-            self.memory.micro_batch(pool, config.training.batch_size, config.training.remat),
+            self.memory.micro_batch(whole, config.training.batch_size, config.training.remat),
         )
         (path / SUMMARY).write_text(json.dumps(trained) + "\n")
 
+    def _fresh(self, arm: str, trajectory: int) -> Adapter:
+        lora = self.config.lora
+        key = keys.fold(self.config.seed, "adapter", arm, trajectory)
+        return init_adapter(self.model.config, key, lora.rank, lora.alpha)
 
-def _write_tasks(path: Path, stream: Iterator[Task], count: int) -> None:
+
+def numbered(file: str, trajectory: int) -> str:
+    """A trajectory's own: ("samples.npz", 3) -> "samples_3.npz"."""
+    stem, suffix = file.split(".")
+    return f"{stem}_{trajectory}.{suffix}"
+
+
+def samples_of(stage: Stage) -> list[SampleSet]:
+    """A stage's samples, of each trajectory."""
+    count = len(list(stage.path.glob(numbered(SAMPLES, 0).replace("0", "*"))))
+    return [SampleSet.load(stage.path / numbered(SAMPLES, r)) for r in range(count)]
+
+
+def write_training_tasks(
+    path: Path, trajectories: int, role: str, max_atoms: int, seed: int, batch: int, count: int
+) -> None:
+    """Each trajectory's tasks, drawn side by side in processes of their own."""
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        label = path.name.removesuffix(".partial")
+        jobs = [
+            pool.submit(_write_stream, path / numbered(TASKS, r), role, max_atoms, seed, batch, r, count)
+            for r in range(trajectories)
+        ]
+        with Progress(label, trajectories, "trajectories") as progress:
+            for job in as_completed(jobs):
+                job.result()
+                progress.update()
+
+
+def _write_stream(
+    file: Path, role: str, max_atoms: int, seed: int, batch: int, trajectory: int, count: int
+) -> None:
+    stream = trapdoor.training_stream(role, max_atoms, seed, batch, trajectory)
+    write_tasks(file, itertools.islice(stream, count))
+
+
+def _write_tasks(file: Path, stream: Iterator[Task], count: int, label: str) -> None:
     """The first tasks of a stream, as JSON lines."""
-    with Progress(path.name.removesuffix(".partial"), count, "tasks") as progress:
+    with Progress(label, count, "tasks") as progress:
 
         def counted() -> Iterator[Task]:
             for task in itertools.islice(stream, count):
                 progress.update()
                 yield task
 
-        write_tasks(path / TASKS, counted())
+        write_tasks(file, counted())

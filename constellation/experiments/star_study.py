@@ -18,7 +18,15 @@ from constellation.evaluation.report import write_report
 from constellation.evaluation.study import AnalysisConfig, SetKey, StageSummary, StudyResults, TaskInfo
 from constellation.experiments.plan import check_plan
 from constellation.experiments.star_config import BASE, CRITIC, START, check
-from constellation.experiments.star_stages import BANKS, SAMPLES, SCORES, SUMMARY, TASKS, StarStages
+from constellation.experiments.star_stages import (
+    BANKS,
+    SCORES,
+    SUMMARY,
+    TASKS,
+    StarStages,
+    numbered,
+    samples_of,
+)
 from constellation.model.mesh import make_mesh
 from constellation.model.model import check_model
 from constellation.progress import read_metrics
@@ -78,12 +86,13 @@ def results(study: StarStages) -> tuple[StudyResults, list[Stage]]:
     scores: dict[SetKey, np.ndarray] = {}
 
     def keep(bank: str, name: str, split_seed: int, stage: Stage, score: bool) -> None:
-        key = SetKey(bank, name, split_seed)
-        samples[key] = SampleSet.load(stage.path / SAMPLES)
+        own = {SetKey(bank, name, split_seed, r): drawn for r, drawn in enumerate(samples_of(stage))}
+        samples.update(own)
         inputs.append(stage)
         if score:
             scored = study.critic_scores(bank, name, split_seed, stage)
-            scores[key] = np.load(scored.path / SCORES)
+            for key in own:
+                scores[key] = np.load(scored.path / numbered(SCORES, key.trajectory))
             inputs.append(scored)
 
     models, arms = study.models(), study.arm()
@@ -104,6 +113,7 @@ def results(study: StarStages) -> tuple[StudyResults, list[Stage]]:
         samples=samples,
         critic_scores=scores,
         selection_model=START,
+        trajectories=study.trajectories,
         primary_split=primary,
         arms=tuple(arms),
         stages=_summaries(study),
@@ -124,32 +134,38 @@ def results(study: StarStages) -> tuple[StudyResults, list[Stage]]:
 def _summaries(study: StarStages) -> list[StageSummary]:
     """The training stages in figures, in order."""
     config = study.config
-    summaries = [_summary(START, "warm_start", config.warm_start.tasks, study.warm_start())]
+    summaries = _summary(START, "warm_start", config.warm_start.tasks, study.warm_start())
     for number, max_atoms in study.trained_rounds():
         name, stage = study.round_name(number, max_atoms), study.round(number, max_atoms)
         pool = study.round_samples(number, max_atoms)
-        summaries.append(_summary(name, "star", config.star.tasks, stage, pool))
+        summaries += _summary(name, "star", config.star.tasks, stage, pool)
     critic = _summary(CRITIC, "critic", config.critic.tasks, study.critic(), study.critic_samples())
-    return [*summaries, critic]
+    return [*summaries, *critic]
 
 
-def _summary(name: str, role: str, tasks: int, stage: Stage, pool: Stage | None = None) -> StageSummary:
-    trained: dict[str, Any] = json.loads((stage.path / SUMMARY).read_text())
-    samples = SampleSet.load(pool.path / SAMPLES) if pool else None
-    return StageSummary(
-        name=name,
-        role=role,
-        tasks=tasks,
-        samples=samples.program.size if samples else None,
-        losses=[row["loss"] for row in read_metrics(stage.path / "metrics")],
-        pool=samples if role == "star" else None,
-        **trained,
-    )
+def _summary(name: str, role: str, tasks: int, stage: Stage, pool: Stage | None = None) -> list[StageSummary]:
+    """Of each trajectory."""
+    each: list[dict[str, Any]] = json.loads((stage.path / SUMMARY).read_text())
+    rows = read_metrics(stage.path / "metrics")
+    samples = samples_of(pool) if pool else [None] * len(each)
+    return [
+        StageSummary(
+            name=name,
+            role=role,
+            tasks=tasks,
+            samples=drawn.program.size if drawn else None,
+            losses=[row.get(f"loss_{trajectory}", row["loss"]) for row in rows],
+            pool=drawn if role == "star" else None,
+            trajectory=trajectory,
+            **trained,
+        )
+        for trajectory, (trained, drawn) in enumerate(zip(each, samples, strict=True))
+    ]
 
 
 def _task_infos(study: StarStages) -> dict[str, list[TaskInfo]]:
     """Bank -> its tasks; a skeleton is seen if any training task has it, of pretraining or of the study."""
-    drawn = [task.skeleton for stage in _task_stages(study) for task in read_tasks(stage.path / TASKS)]
+    drawn = [task.skeleton for stage in _task_stages(study) for own in study.tasks_of(stage) for task in own]
     seen = frozenset([*_pretraining_skeletons(study.config.model.dir), *drawn])
     infos: dict[str, list[TaskInfo]] = {}
     for bank in BANKS:
@@ -184,6 +200,7 @@ def _task_stages(study: StarStages) -> list[Stage]:
 
 def _role_counts(study: StarStages) -> dict[str, int]:
     """Role -> tasks drawn, counted from the tasks themselves."""
-    stages = [*_task_stages(study), *map(study.bank, BANKS)]
-    counts = Counter(task.role for stage in stages for task in read_tasks(stage.path / TASKS))
+    drawn = [own for stage in _task_stages(study) for own in study.tasks_of(stage)]
+    drawn += [read_tasks(study.bank(bank).path / TASKS) for bank in BANKS]
+    counts = Counter(task.role for own in drawn for task in own)
     return dict(sorted(counts.items()))

@@ -1,12 +1,13 @@
 """What a model thinks of texts that are given: log p(text | prompt), and logits of what would follow.
 
 The primitives of the critic, of a likelihood selector and of pointwise mutual information. What all prompts
-of a call begin with is computed once, and the rows are divided among the slices of the model's mesh.
+of a call begin with is computed once, and the rows are divided among the slices of the model's mesh. Several
+trajectories are one program vmapped over their adapters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding
 from constellation.errors import UserError
 from constellation.model import decoder
 from constellation.model.config import ModelConfig
-from constellation.model.lora import Adapter
+from constellation.model.lora import Adapter, stack
 from constellation.model.mesh import DATA, REPLICATED, over_rows, replicate
 from constellation.model.model import Model
 from constellation.model.prefix import prefix_kv, prefix_length, shared_length
@@ -46,15 +47,33 @@ def log_prob(
     Raises:
         UserError: an empty prompt.
     """
-    totals = [np.zeros(len(group)) for group in texts]
-    fixed, prompts = _fixed(model, adapter, prompts)
+    return log_prob_each(model, _one(adapter), [prompts], [texts])[0]
+
+
+def log_prob_each(
+    model: Model,
+    adapters: Adapter | None,
+    prompts: Sequence[Sequence[Ids]],
+    texts: Sequence[Sequence[Sequence[Ids]]],
+) -> list[list[np.ndarray]]:
+    """`log_prob` for each of R trajectories, as one program.
+
+    Args:
+        adapters: [R, ...]; None for one trajectory of the base itself.
+        prompts, texts: of each trajectory.
+    """
+    totals = [[np.zeros(len(group)) for group in own] for own in texts]
+    fixed, prompts = _fixed(model, adapters, prompts)
     for batch, padded in _batches(fixed, prompts, texts):
-        source = _pad([[index for ends in row.predicts for index in ends[:-1]] for row in batch], padded)
-        target = _pad([[id for text in row.texts for id in texts[row.prompt][text]] for row in batch], padded)
+        source = _pad(batch, padded, lambda row: [at for ends in row.predicts for at in ends[:-1]])
+        target = _pad(
+            batch, padded, lambda row: [id for text in row.texts for id in texts[row.owner][row.prompt][text]]
+        )
         picked = np.asarray(_target_log_probs(*fixed, (padded, source, target)))
-        for row, values in zip(batch, picked, strict=False):  # the batch is padded with rows of no meaning
-            owner = np.repeat(row.texts, [len(ends) - 1 for ends in row.predicts])
-            np.add.at(totals[row.prompt], owner, values[: len(owner)].astype(np.float64))
+        for (at, owner), row in batch.items():
+            which = np.repeat(row.texts, [len(ends) - 1 for ends in row.predicts])
+            values = picked[at, owner, : len(which)].astype(np.float64)
+            np.add.at(totals[owner][row.prompt], which, values)
     return totals
 
 
@@ -76,14 +95,29 @@ def next_token_logits(
     Raises:
         UserError: an empty prompt.
     """
-    result = [np.zeros((len(group), len(ids)), np.float32) for group in texts]
-    fixed, prompts = _fixed(model, adapter, prompts)
+    return next_token_logits_each(model, _one(adapter), [prompts], [texts], ids)[0]
+
+
+def next_token_logits_each(
+    model: Model,
+    adapters: Adapter | None,
+    prompts: Sequence[Sequence[Ids]],
+    texts: Sequence[Sequence[Sequence[Ids]]],
+    ids: Sequence[int],
+) -> list[list[np.ndarray]]:
+    """`next_token_logits` for each of R trajectories, as one program; arguments as for `log_prob_each`."""
+    result = [[np.zeros((len(group), len(ids)), np.float32) for group in own] for own in texts]
+    fixed, prompts = _fixed(model, adapters, prompts)
     for batch, padded in _batches(fixed, prompts, texts):
-        source = _pad([[ends[-1] for ends in row.predicts] for row in batch], padded)
+        source = _pad(batch, padded, lambda row: [ends[-1] for ends in row.predicts])
         chosen = np.asarray(_chosen_logits(*fixed, np.array(ids), (padded, source)))
-        for row, values in zip(batch, chosen, strict=False):
-            result[row.prompt][row.texts] = values[: len(row.texts)]
+        for (at, owner), row in batch.items():
+            result[owner][row.prompt][row.texts] = chosen[at, owner, : len(row.texts)]
     return result
+
+
+def _one(adapter: Adapter | None) -> Adapter | None:
+    return None if adapter is None else stack([adapter])
 
 
 class _Static(NamedTuple):
@@ -93,22 +127,36 @@ class _Static(NamedTuple):
     mesh: Mesh
 
 
-Fixed = tuple[_Static, decoder.Params, Adapter | None, decoder.KV | None]  # the KV of the shared prefix
+# Each trajectory's own: its adapter and the KV of the shared prefix, [R, ...]; R is 1 for the base itself.
+Own = tuple[Adapter | None, decoder.KV | None]
+Fixed = tuple[_Static, decoder.Params, Own]
 
 
-def _fixed(model: Model, adapter: Adapter | None, prompts: Sequence[Ids]) -> tuple[Fixed, list[Ids]]:
+def _fixed(
+    model: Model, adapters: Adapter | None, prompts: Sequence[Sequence[Ids]]
+) -> tuple[Fixed, list[list[Ids]]]:
     """The first arguments of the compiled functions, and the prompts behind what they share."""
-    shared = shared_length(prompts)
-    adapter, prefix = replicate(adapter, model.mesh), None
+    whole = [prompt for own in prompts for prompt in own]
+    shared = shared_length(whole)
+    adapters, prefix = replicate(adapters, model.mesh), None
     if shared:
-        prefix = prefix_kv(model.config, model.params, adapter, np.array(prompts[0][:shared], np.int32))
+        beginning = np.array(whole[0][:shared], np.int32)
+
+        def of_one(adapter: Adapter | None) -> decoder.KV:
+            return prefix_kv(model.config, model.params, adapter, beginning)
+
+        alone = adapters is None
+        prefix = jax.tree.map(lambda x: x[None], of_one(None)) if alone else jax.vmap(of_one)(adapters)
     static = _Static(model.config, model.mesh)
-    return (static, model.params, adapter, prefix), [prompt[shared:] for prompt in prompts]
+    return (static, model.params, (adapters, prefix)), [
+        [prompt[shared:] for prompt in own] for own in prompts
+    ]
 
 
 class _Row(NamedTuple):
     """A prompt followed by some of its texts; each text is a branch that sees the prompt and itself."""
 
+    owner: int  # the trajectory
     prompt: int  # index of the prompt
     tokens: list[int]
     positions: list[int]
@@ -118,20 +166,20 @@ class _Row(NamedTuple):
 
 
 class _Padded(NamedTuple):
-    """Rows as int32 arrays [B, T]; branch is -1 in padding."""
+    """Rows as int32 arrays [B, R, T]; branch is -1 in padding."""
 
     tokens: Any
     positions: Any
     branch: Any
 
 
-def _rows(index: int, prompt: Ids, texts: Sequence[Ids]) -> Iterator[_Row]:
+def _rows(owner: int, index: int, prompt: Ids, texts: Sequence[Ids]) -> Iterator[_Row]:
     length = len(prompt)
     if length == 0:
         raise UserError("a prompt is empty: scoring needs at least one token to condition on")
 
     def start() -> _Row:
-        return _Row(index, list(prompt), list(range(length)), [0] * length, [], [])
+        return _Row(owner, index, list(prompt), list(range(length)), [0] * length, [], [])
 
     row = start()
     for number, text in enumerate(texts):
@@ -153,32 +201,42 @@ def rows_a_batch(length: int, prefix: int) -> int:
     return max(1, min(TOKENS_A_BATCH // length, PAIRS_A_BATCH // (length * (prefix + length))))
 
 
+_Rows = dict[tuple[int, int], _Row]  # by their place (b, r) in a batch
+
+
 def _batches(
-    fixed: Fixed, prompts: Sequence[Ids], texts: Sequence[Sequence[Ids]]
-) -> Iterator[tuple[list[_Row], _Padded]]:
+    fixed: Fixed, prompts: Sequence[Sequence[Ids]], texts: Sequence[Sequence[Sequence[Ids]]]
+) -> Iterator[tuple[_Rows, _Padded]]:
     """Rows of like length together, padded to one of few shapes, the rows to a multiple of the slices."""
-    static, _, _, prefix = fixed
-    slices = static.mesh.shape[DATA]
-    by_length: dict[int, list[_Row]] = {}
-    for index, prompt in enumerate(prompts):
-        for row in _rows(index, prompt, texts[index]):
-            by_length.setdefault(-(-len(row.tokens) // LENGTH_STEP) * LENGTH_STEP, []).append(row)
-    for length, group in sorted(by_length.items()):
-        size = min(rows_a_batch(length, prefix_length(prefix)), _power_of_two(len(group)))
-        for begin in range(0, len(group), size):
-            batch = group[begin : begin + size]
-            arrays = np.zeros((3, -(-size // slices) * slices, length), np.int32)
+    static, _, (_, prefix) = fixed
+    slices, trajectories = static.mesh.shape[DATA], len(prompts)
+    by_length: dict[int, list[list[_Row]]] = {}
+    for owner, own in enumerate(prompts):
+        for index, prompt in enumerate(own):
+            for row in _rows(owner, index, prompt, texts[owner][index]):
+                length = -(-len(row.tokens) // LENGTH_STEP) * LENGTH_STEP
+                by_length.setdefault(length, [[] for _ in prompts])[owner].append(row)
+    for length, groups in sorted(by_length.items()):
+        most = max(map(len, groups))
+        fitting = max(rows_a_batch(length, prefix_length(prefix)) // trajectories, 1)
+        size = min(fitting, _power_of_two(most))
+        for begin in range(0, most, size):
+            batch = {
+                (at, row.owner): row for group in groups for at, row in enumerate(group[begin : begin + size])
+            }
+            arrays = np.zeros((3, -(-size // slices) * slices, trajectories, length), np.int32)
             arrays[2] = -1
-            for number, row in enumerate(batch):
-                arrays[:, number, : len(row.tokens)] = row.tokens, row.positions, row.branch
+            for place, row in batch.items():
+                arrays[:, *place, : len(row.tokens)] = row.tokens, row.positions, row.branch
             yield batch, _Padded(*arrays)
 
 
-def _pad(values: Sequence[Sequence[int]], rows: _Padded) -> np.ndarray:
-    """Lists of unequal length, one for each row -> [B, A] with zeros behind."""
-    array = np.zeros((len(rows.tokens), _power_of_two(max(map(len, values)))), np.int32)
-    for row, value in zip(array, values, strict=False):
-        row[: len(value)] = value
+def _pad(batch: _Rows, rows: _Padded, values_of: Callable[[_Row], Sequence[int]]) -> np.ndarray:
+    """Values of each row, of unequal numbers -> [B, R, A] with zeros behind."""
+    values = {place: values_of(row) for place, row in batch.items()}
+    array = np.zeros((*rows.tokens.shape[:2], _power_of_two(max(map(len, values.values())))), np.int32)
+    for place, own in values.items():
+        array[*place, : len(own)] = own
     return array
 
 
@@ -190,17 +248,14 @@ def _power_of_two(count: int) -> int:
 def _target_log_probs(
     static: _Static,
     params: decoder.Params,
-    adapter: Adapter | None,
-    prefix: decoder.KV | None,
+    own: Own,
     rows: tuple[_Padded, jax.Array, jax.Array],
 ) -> jax.Array:
-    """log p of target [B, A] by the hidden states at source [B, A]: float32 [B, A]."""
+    """log p of target [B, R, A] by the hidden states at source [B, R, A]: float32 [B, R, A]."""
 
-    def of_slice(
-        params: decoder.Params, adapter: Adapter | None, prefix: decoder.KV | None, rows: Any
-    ) -> jax.Array:
+    def of_slice(params: decoder.Params, own: Own, rows: Any) -> jax.Array:
         padded, source, target = rows
-        hidden = _hidden(static.config, params, adapter, prefix, padded, source)
+        hidden = _hidden(static.config, params, own, padded, source)
 
         def one_row(row: tuple[jax.Array, jax.Array]) -> jax.Array:
             hidden, target = row
@@ -209,44 +264,48 @@ def _target_log_probs(
             return picked - jax.nn.logsumexp(scores, axis=1)
 
         # A row at a time: logits of a whole batch can be larger than the model.
-        return jax.lax.map(one_row, (hidden, target))
+        return _map_rows(one_row, (hidden, target))
 
-    return _everywhere(static, over_rows(of_slice, static.mesh, reduce=False)(params, adapter, prefix, rows))
+    return _everywhere(static, over_rows(of_slice, static.mesh, reduce=False)(params, own, rows))
 
 
 @partial(jax.jit, static_argnums=0)
 def _chosen_logits(
     static: _Static,
     params: decoder.Params,
-    adapter: Adapter | None,
-    prefix: decoder.KV | None,
+    own: Own,
     ids: jax.Array,
     rows: tuple[_Padded, jax.Array],
 ) -> jax.Array:
-    """Logits of `ids` by the hidden states at source [B, A]: float32 [B, A, ids]."""
+    """Logits of `ids` by the hidden states at source [B, R, A]: float32 [B, R, A, ids]."""
 
-    def of_slice(
-        params: decoder.Params, adapter: Adapter | None, prefix: decoder.KV | None, ids: jax.Array, rows: Any
-    ) -> jax.Array:
-        hidden = _hidden(static.config, params, adapter, prefix, *rows)
-        return jax.lax.map(lambda row: decoder.logits(static.config, params, row)[:, ids], hidden)
+    def of_slice(params: decoder.Params, own: Own, ids: jax.Array, rows: Any) -> jax.Array:
+        hidden = _hidden(static.config, params, own, *rows)
+        return _map_rows(lambda row: decoder.logits(static.config, params, row)[:, ids], hidden)
 
-    return _everywhere(
-        static, over_rows(of_slice, static.mesh, reduce=False)(params, adapter, prefix, ids, rows)
-    )
+    return _everywhere(static, over_rows(of_slice, static.mesh, reduce=False)(params, own, ids, rows))
+
+
+def _map_rows(function: Callable[[Any], jax.Array], rows: Any) -> jax.Array:
+    """A function of one row, over [B, R, ...], one after the other."""
+    each = jax.lax.map(function, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows))
+    return each.reshape(*jax.tree.leaves(rows)[0].shape[:2], *each.shape[1:])
 
 
 def _hidden(
-    config: ModelConfig,
-    params: decoder.Params,
-    adapter: Adapter | None,
-    prefix: decoder.KV | None,
-    rows: _Padded,
-    source: jax.Array,
+    config: ModelConfig, params: decoder.Params, own: Own, rows: _Padded, source: jax.Array
 ) -> jax.Array:
-    mask, positions = decoder.branch_mask(rows.branch), rows.positions + prefix_length(prefix)
-    hidden = decoder.forward(config, params, adapter, rows.tokens, positions, mask, prefix=prefix)
-    return jnp.take_along_axis(hidden, source[..., None], axis=1)  # [B, A, D]
+    """[B, R, A, D]."""
+
+    def of_one(own: Own, rows: _Padded, source: jax.Array) -> jax.Array:
+        adapter, prefix = own
+        mask, positions = decoder.branch_mask(rows.branch), rows.positions + prefix_length(prefix)
+        hidden = decoder.forward(config, params, adapter, rows.tokens, positions, mask, prefix=prefix)
+        return jnp.take_along_axis(hidden, source[..., None], axis=1)  # [B, A, D]
+
+    if own == (None, None):
+        return of_one(own, *jax.tree.map(lambda x: x[:, 0], (rows, source)))[:, None]
+    return jax.vmap(of_one, (0, 1, 1), 1)(own, rows, source)
 
 
 def _everywhere(static: _Static, rows: jax.Array) -> jax.Array:

@@ -189,10 +189,10 @@ def draw_batches(
         return []
     need = updates * batch_size
     passes = -(-need // len(lengths))
-    order = np.concatenate([rng.permutation(len(lengths)) for _ in range(passes)])[:need]
+    visits = np.concatenate([rng.permutation(len(lengths)) for _ in range(passes)])[:need]
     batches: list[np.ndarray] = []
     for start in range(0, need, WINDOW * batch_size):
-        window = order[start : start + WINDOW * batch_size]
+        window = visits[start : start + WINDOW * batch_size]
         window = window[np.argsort(np.asarray(lengths)[window], kind="stable")]
         groups = np.split(window, len(window) // batch_size)
         batches += [groups[i] for i in order.permutation(len(groups))]

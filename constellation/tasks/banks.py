@@ -55,8 +55,10 @@ def training_tasks(role: str, count: int, max_atoms: int, seed: int = 0, batch: 
     return list(itertools.islice(training_stream(role, max_atoms, seed, batch), count))
 
 
-def training_stream(role: str, max_atoms: int, seed: int = 0, batch: int = 0) -> Iterator[Task]:
-    """A training role's tasks without end; every `batch` has a stream of its own.
+def training_stream(
+    role: str, max_atoms: int, seed: int = 0, batch: int = 0, trajectory: int = 0
+) -> Iterator[Task]:
+    """A training role's tasks without end; every `batch` of every trajectory has a stream of its own.
 
     Unlike a bank's, training tasks may behave alike: common behaviours recur with other inputs, as the prior
     has it.
@@ -68,7 +70,8 @@ def training_stream(role: str, max_atoms: int, seed: int = 0, batch: int = 0) ->
         raise unknown("training role", role, TRAINING_ROLES)
     if max_atoms not in ATOMS:
         raise UserError(f"max_atoms is {max_atoms}: the prior draws {min(ATOMS)}..{max(ATOMS)} atoms")
-    rng = addressed_random("training tasks", seed, role, max_atoms, batch)
+    replicate = (trajectory,) if trajectory else ()  # the first one's are those of a study of one
+    rng = addressed_random("training tasks", seed, role, max_atoms, batch, *replicate)
     return synthesise(rng, lambda rng: draw_program(rng, max_atoms), roles=(role,), alike=ALIKE)
 
 

@@ -13,7 +13,7 @@ from constellation.conductor import Conductor, Stage
 from constellation.evaluation.pass_at_k import pass_at_k
 from constellation.experiments import draw_samples, evaluate
 from constellation.experiments.evaluate import evaluate_checkpoint
-from constellation.experiments.star_stages import SAMPLES, StarStages
+from constellation.experiments.star_stages import StarStages, samples_of
 from constellation.model.model import check_model
 from constellation.samples import SampleSet
 from constellation.verifier import Verdict
@@ -40,7 +40,7 @@ def stored(tmp_path_factory):
         study = StarStages(config, conductor, model_hash)
         for name, stage in study.models().items():
             drawn = study.bank_samples("hard", name, stage, config.tasks.split_seed)
-            found[name] = stage, SampleSet.load(drawn.path / SAMPLES)
+            found[name] = stage, samples_of(drawn)[0]
     return config, found
 
 

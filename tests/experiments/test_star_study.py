@@ -17,7 +17,7 @@ from constellation import checkpoints
 from constellation.conductor import Conductor
 from constellation.errors import UserError
 from constellation.experiments import draw_samples, star_stages, star_study
-from constellation.experiments.star_stages import SAMPLES, SCORES, SUMMARY, TASKS, StarStages
+from constellation.experiments.star_stages import SAMPLES, SCORES, SUMMARY, TASKS, StarStages, numbered
 from constellation.generator import Sample
 from constellation.model.model import check_model, load_model
 from constellation.samples import SampleSet
@@ -47,7 +47,7 @@ def workdir(finished, tmp_path) -> Path:
 def run_study(model_dir: Path, workdir: Path, **fields: object) -> dict:
     """Runs the study with the oracle's answers; returns the findings."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(draw_samples, "sample", oracle(workdir))
+        patch.setattr(draw_samples, "sample_each", oracle(workdir))
         star_study.run(tiny_config(model_dir, **fields), str(workdir))
     return json.loads((workdir / "findings.json").read_text())
 
@@ -79,7 +79,7 @@ conductor.provenance = star_study.provenance = lambda: {}
 model_dir, root = Path(sys.argv[1]), Path(sys.argv[2])
 
 def study(workdir, stage=None, moment=None):
-    draw_samples.sample = oracle(workdir)
+    draw_samples.sample_each = oracle(workdir)
     running = None
 
     def kill():
@@ -150,7 +150,7 @@ def test_killed_in_every_stage(model_dir, tmp_path, compilation_cache):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert (killed / "findings.json").read_bytes() == (whole / "findings.json").read_bytes()
     for name, *_ in kills:
-        for file in (TASKS, SAMPLES, SCORES, SUMMARY):
+        for file in (TASKS, *(numbered(name, 0) for name in (TASKS, SAMPLES, SCORES)), SUMMARY):
             path = whole / "stages" / name / file
             if path.exists():
                 assert (killed / "stages" / name / file).read_bytes() == path.read_bytes(), path
@@ -178,7 +178,7 @@ def test_an_arm_extends_a_workdir(model_dir, workdir):
     run_study(model_dir, workdir, star__arm_max_atoms=4)
     after = untouched(workdir)
     assert before == {name: after[name] for name in before}
-    tasks = read_tasks(workdir / "stages/tasks_v1_4_atoms" / TASKS)
+    tasks = read_tasks(workdir / "stages/tasks_v1_4_atoms" / numbered(TASKS, 0))
     assert {task.atoms for task in tasks} <= {1, 2, 3, 4} and {task.role for task in tasks} == {"star"}
 
 
@@ -263,14 +263,14 @@ def rounds(model_dir, workdir, monkeypatch):
             shutil.rmtree(workdir / "stages" / stage)
         trainings = []
 
-        def recorded(model, adapter, pool, updates, training, address, *rest):
-            start = jax.tree.map(np.array, adapter.weights)
-            trainings.append({"start": start, "pool": pool, "updates": updates, "address": address})
-            return original(model, adapter, pool, updates, training, address, *rest)
+        def recorded(model, adapters, pools, updates, training, addresses, *rest):
+            start = jax.tree.map(lambda x: np.array(x[0]), adapters.weights)
+            trainings.append({"start": start, "pool": pools[0], "updates": updates, "address": addresses[0]})
+            return original(model, adapters, pools, updates, training, addresses, *rest)
 
-        original = star_stages.finetune
-        monkeypatch.setattr(star_stages, "finetune", recorded)
-        monkeypatch.setattr(draw_samples, "sample", oracle(workdir))
+        original = star_stages.finetune_each
+        monkeypatch.setattr(star_stages, "finetune_each", recorded)
+        monkeypatch.setattr(draw_samples, "sample_each", oracle(workdir))
         config = tiny_config(model_dir, star__rounds=2, star__restart=restart)
         model_hash = check_model(model_dir, config.model.quantization, config.model.dtype)
         with Conductor(workdir) as conductor:
@@ -302,8 +302,8 @@ def test_a_round_trains_on_its_own_data_alone(rounds, model_dir, workdir):
     tokenizer = load_model(model_dir).tokenizer
     pools = []
     for name, training in (("v1", first), ("v2", second)):
-        tasks = read_tasks(workdir / f"stages/tasks_{name}" / TASKS)
-        samples = SampleSet.load(workdir / f"stages/{name}_samples" / SAMPLES)
+        tasks = read_tasks(workdir / f"stages/tasks_{name}" / numbered(TASKS, 0))
+        samples = SampleSet.load(workdir / f"stages/{name}_samples" / numbered(SAMPLES, 0))
         prompts = {
             tuple(tokenizer.chat(star_stages.trapdoor.messages(split(task, 1234)))): t
             for t, task in enumerate(tasks)
@@ -326,16 +326,16 @@ def test_a_round_trains_on_its_own_data_alone(rounds, model_dir, workdir):
 
 def test_a_checkpoint_says_where_it_comes_from(model_dir, finished):
     state, metadata, step = checkpoints.restore(finished / "stages/v1/adapter")
-    assert metadata["name"] == "v1" and metadata["address"] == [2, "batches", "v1", 0]
+    assert metadata["name"] == "v1" and metadata["addresses"] == [[2, "batches", "v1", 0]]
     assert metadata["model"] == {"dir": str(model_dir), "hash": check_model(model_dir, "int4:32")}
     assert metadata["config"] == json.loads(json.dumps(tiny_config(model_dir).to_dict()))
-    assert step == json.loads((finished / "stages/v1" / SUMMARY).read_text())["updates"] == 2
-    assert int(state["1"]["1"]["0"]["count"]) == step  # AdamW's
+    assert step == json.loads((finished / "stages/v1" / SUMMARY).read_text())[0]["updates"] == 2
+    assert int(state["1"]["1"]["0"]["count"][0]) == step  # AdamW's
 
 
 def test_roles_do_not_meet(finished):
     signatures: dict[str, set[str]] = {}
-    for path in (finished / "stages").glob("*/tasks.jsonl"):
+    for path in (finished / "stages").glob("*/tasks*.jsonl"):
         for task in read_tasks(path):
             signatures.setdefault(task.role, set()).add(task.signature)
     assert set(signatures) == {"warm_start", "star", "critic", "evaluation"}
@@ -343,15 +343,15 @@ def test_roles_do_not_meet(finished):
 
 
 def test_an_empty_pool_is_a_result(model_dir, tmp_path, monkeypatch):
-    def nothing(model, adapter, prompts, task_ids, key, config, rows, progress):
-        return [[Sample(np.zeros(1, np.int32), True)] * config.n for _ in task_ids]
+    def nothing(model, adapters, prompts, task_ids, keys, config, rows, progress):
+        return [[[Sample(np.zeros(1, np.int32), True)] * config.n for _ in own] for own in task_ids]
 
-    monkeypatch.setattr(draw_samples, "sample", nothing)
+    monkeypatch.setattr(draw_samples, "sample_each", nothing)
     star_study.run(tiny_config(model_dir), str(tmp_path))
     stages = tmp_path / "stages"
     for name in ("v1", "critic"):
         summary = json.loads((stages / name / SUMMARY).read_text())
-        assert summary == {"kept": 0, "kept_tasks": 0, "updates": 0, "answer_tokens": 0}
+        assert summary == [{"kept": 0, "kept_tasks": 0, "updates": 0, "answer_tokens": 0}]
     assert same(*(load_adapter(stages / name)[0].weights for name in ("gen_v0", "v1")))
     findings = json.loads((tmp_path / "findings.json").read_text())
     assert {stage["name"]: stage["kept"] for stage in findings["stages"]} == {

@@ -83,19 +83,19 @@ def test_documents_of_one_length_get_a_row_each() -> None:
 
 def test_draws_pass_through_the_pool_again_and_again() -> None:
     lengths = np.random.default_rng(3).integers(10, 100, 50)
-    drawn = draw_batches(lengths.tolist(), 40, 8, host_rng(0, "batches"))
+    drawn = draw_batches(lengths.tolist(), 40, 8, host_rng(0, "batches"), host_rng(0, "order"))
     assert len(drawn) == 40 and all(len(batch) == 8 for batch in drawn)
     counts = np.bincount(np.concatenate(drawn), minlength=50)
     assert set(counts) == {6, 7}  # 320 visits of 50 examples: none is visited twice more than another
-    again = draw_batches(lengths.tolist(), 40, 8, host_rng(0, "batches"))
+    again = draw_batches(lengths.tolist(), 40, 8, host_rng(0, "batches"), host_rng(0, "order"))
     assert all(np.array_equal(one, other) for one, other in zip(drawn, again, strict=True))
-    other = draw_batches(lengths.tolist(), 40, 8, host_rng(1, "batches"))
+    other = draw_batches(lengths.tolist(), 40, 8, host_rng(1, "batches"), host_rng(1, "order"))
     assert not all(np.array_equal(one, two) for one, two in zip(drawn, other, strict=True))
 
 
 def test_drawn_batches_are_of_like_length() -> None:
     lengths = np.random.default_rng(4).integers(10, 100, 640)
-    drawn = draw_batches(lengths.tolist(), 20, 32, host_rng(0, "batches"))
+    drawn = draw_batches(lengths.tolist(), 20, 32, host_rng(0, "batches"), host_rng(0, "order"))
     padded = sum(lengths[batch].max() * len(batch) for batch in drawn)
     assert padded < 1.12 * lengths[np.concatenate(drawn)].sum()  # 1.75 without bucketing
     widest = [lengths[batch].max() for batch in drawn]
@@ -104,9 +104,9 @@ def test_drawn_batches_are_of_like_length() -> None:
 
 @pytest.mark.parametrize(("lengths", "updates"), [([], 3), ([5, 5], 0)])
 def test_nothing_to_draw(lengths, updates) -> None:
-    assert draw_batches(lengths, updates, 4, host_rng(0)) == []
+    assert draw_batches(lengths, updates, 4, host_rng(0), host_rng(0, "order")) == []
 
 
 def test_a_pool_smaller_than_a_batch_repeats() -> None:
-    drawn = draw_batches([4, 5, 6], 2, 4, host_rng(0))
+    drawn = draw_batches([4, 5, 6], 2, 4, host_rng(0), host_rng(0, "order"))
     assert sorted(np.bincount(np.concatenate(drawn))) == [2, 3, 3]

@@ -74,7 +74,7 @@ def test_the_pool_is_learnt(model, pool, trained):
     assert losses[0] == pytest.approx(np.log(model.config.vocab_size), abs=0.1)  # of random weights
     assert losses[-1] < losses[0] - 0.1
     adapter, metadata = load_adapter(trained)
-    assert adapter.scale == 2.0 and metadata == {"name": "test", "scale": 2.0, "address": list(ADDRESS)}
+    assert adapter.scale == 2.0 and metadata == {"name": "test", "scale": 2.0, "addresses": [list(ADDRESS)]}
     assert not same(adapter.weights, fresh(model).weights)
     assert same(adapter.weights, load_adapter(trained / "adapter")[0].weights)
 

@@ -253,14 +253,13 @@ def test_several_trajectories(model_dir, finished, tmp_path):
     assert findings["findings"]["crossover"]["scope"] == "trajectories from this base"
     one, other = (read_tasks(tmp_path / "stages/tasks_v1" / numbered(TASKS, r)) for r in (0, 1))
     assert not {task.id for task in one} & {task.id for task in other}
-    for stage in ("gen_v0", "v1", "critic"):  # the first is that of a study of one
-        alone, first = (
-            load_adapter(finished / "stages" / stage)[0],
-            load_adapter(tmp_path / "stages" / stage)[0],
-        )
-        for a, b in zip(*map(jax.tree.leaves, (alone, first)), strict=True):
-            np.testing.assert_allclose(a, b, atol=1e-3)
-        assert not same(first, load_adapter(tmp_path / "stages" / stage, 1)[0])
+    stage = "stages/gen_v0"
+    alone, first = (load_adapter(workdir / stage)[0] for workdir in (finished, tmp_path))
+    for a, b in zip(
+        *map(jax.tree.leaves, (alone, first)), strict=True
+    ):  # the first is that of a study of one
+        np.testing.assert_allclose(a, b, atol=1e-4)
+    assert not same(first, load_adapter(tmp_path / stage, 1)[0])
 
 
 def test_no_rounds_at_all(model_dir, workdir):

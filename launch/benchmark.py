@@ -9,6 +9,7 @@ GPU, --layers=2 ends in minutes. Sizes that are not given are chosen for the dev
 Without --config it is the model in --model_dir, by default the nano model, and
 --part=quantization: what rounding to four bits costs, beside NF4.
 --part=int4_product: the ways of multiplying by int4, at the shapes of a model's config.json.
+--part=trajectories: what eight trajectories cost as one program, as multiples of one alone.
 
 Needs third_party/requirements.txt. Run it alone: a second busy process slows everything, and unevenly.
 """
@@ -23,7 +24,7 @@ from ml_collections import ConfigDict
 from constellation.errors import UserError
 from launch import common
 
-ALONE = ["tasks", "quantization", "int4_product"]  # parts without --config only
+ALONE = ["tasks", "quantization", "int4_product", "trajectories"]  # parts without --config only
 MODEL_DIR = flags.DEFINE_string(
     "model_dir", "constellation/assets/nano", "model directory, in Hugging Face's format"
 )

@@ -16,6 +16,8 @@ def run(model_dir: str, parts: Sequence[str], group: int) -> None:
         _print_quantization(model_dir, group)
     if "int4_product" in parts:
         _print_int4_product(model_dir, group)
+    if "trajectories" in parts:
+        _print_trajectories(model_dir)
     if "tasks" in parts:
         _print_tasks()
     if "sampling" in parts or "update" in parts:
@@ -44,6 +46,16 @@ def run(model_dir: str, parts: Sequence[str], group: int) -> None:
                 share = update.flops / update.seconds / peak
                 speed = f"{update.seconds:9.3f} {update.answer_tokens_per_second:16,.0f}"
                 print(f"{update.name:44} {speed} {ratio:8.1f}x {share:8.1%}")
+
+
+def _print_trajectories(model_dir: str, trajectories: int = 8) -> None:
+    from constellation.benchmarks.trajectories import trajectories_benchmark
+
+    print(f"\n{trajectories} trajectories as one program, and one alone: seconds")
+    print(f"{'':16}{'one':>9}{'all':>9}{'each is':>10}")
+    for row in trajectories_benchmark(model_dir, trajectories):
+        each = row.together / row.alone / trajectories
+        print(f"{row.work:16}{row.alone:9.2f}{row.together:9.2f}{each:9.2f}x")
 
 
 def _print_quantization(model_dir: str, group: int) -> None:

@@ -12,7 +12,7 @@ The resamples are drawn once and used for every statistic, which pairs all compa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -80,6 +80,12 @@ class Bootstrap:
     trajectories: Array
     tasks: Mapping[str, Array]
     level: float
+
+    def of_first(self, trajectories: int, rng: np.random.Generator) -> Bootstrap:
+        """That of the first trajectories alone: they are drawn anew, the tasks as they are."""
+        if trajectories == self.trajectories.shape[1]:
+            return self
+        return replace(self, trajectories=resample(trajectories, len(self.trajectories), rng))
 
     def __call__(self, bank: str, values: Array, within: ArrayLike | None = None) -> Estimate:
         """The mean over trajectories and tasks.

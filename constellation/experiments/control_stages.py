@@ -206,8 +206,15 @@ class ControlStages:
             return []
         stages = self.generators() | {PERMUTED_CRITIC: self.permuted_critic()}
         roles = {CONTINUED: "warm_start", PERMUTED_CRITIC: CRITIC}
+        tasks = {PERMUTED_CRITIC: self.config.critic.tasks}
         return [
-            StageSummary(name, roles.get(name, "star"), trajectory=trajectory, **trained)
+            StageSummary(
+                name=name,
+                role=roles.get(name, "star"),
+                tasks=tasks.get(name, self.config.star.tasks),
+                trajectory=trajectory,
+                **trained,
+            )
             for name, stage in stages.items()
             for trajectory, trained in enumerate(json.loads((stage.path / SUMMARY).read_text()))
         ]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
+from constellation.experiments.control_stages import BANKS as CONTROL_BANKS
 from constellation.experiments.star_config import CRITIC, START, check, load_base, memory_of
 from constellation.experiments.star_stages import BANKS
 from constellation.generator import padded_prompt
@@ -153,6 +154,16 @@ def stage_plans(
         for number in range(1, star.rounds + 1):
             stages.append(sampled(f"v{number}{arm} samples", star.tasks, star.samples))
             stages.append(trained(f"v{number}{arm}", star.passes * star.tasks))
+    if config.controls.trajectories:
+        banks = sum(map(len, CONTROL_BANKS.values()))
+        stages += [
+            sampled("control samples", star.tasks, star.samples),
+            trained("controls", len(CONTROL_BANKS) * star.passes * star.tasks),
+            trained("permuted critic", config.critic.passes * config.critic.tasks, asked),
+            sampled("control evaluation", banks * tasks.bank_size, config.controls.samples),
+        ]
+        if evaluation.null_samples:
+            stages.append(sampled("null pool", tasks.bank_size, evaluation.null_samples))
     return [
         *stages,
         sampled("critic samples", config.critic.tasks, config.critic.samples),

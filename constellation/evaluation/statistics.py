@@ -21,6 +21,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 Array = NDArray[np.float64]
+ROUNDING = 1e-12  # a draw nearer to 0 is 0: what remains of it depends on the order of a sum
 COLUMNS = 64  # statistics resampled at a time: memory of 8 R K COLUMNS bytes, 41 MB at R = 10,000 and K = 8
 
 
@@ -133,8 +134,8 @@ class Bootstrap:
             draws, [(1 - self.level) / 2, (1 + self.level) / 2, 1 - self.level, self.level], axis=0
         )
         # Davison & Hinkley 1997, equation 4.11: the observed study counts as one of the resamples
-        p_above = (1 + (draws <= 0).sum(0)) / (1 + len(draws))
-        p_below = (1 + (draws >= 0).sum(0)) / (1 + len(draws))
+        p_above = (1 + (draws <= ROUNDING).sum(0)) / (1 + len(draws))
+        p_below = (1 + (draws >= -ROUNDING).sum(0)) / (1 + len(draws))
         boot = Estimate(value, low, high, lower, upper, p_above, p_below)
         return wider(boot, student_t(value, each, self.level)) if len(each) > 1 else boot
 

@@ -16,7 +16,7 @@ import itertools
 import json
 import multiprocessing
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -418,23 +418,20 @@ def write_training_tasks(
     count: int,
     withheld: bool = False,
 ) -> None:
-    """Each trajectory's tasks, drawn side by side in processes of their own; arguments of the stream."""
+    """Each trajectory's tasks; those of several are drawn side by side, in processes of their own."""
+    label = path.name.removesuffix(".partial")
+    if trajectories == 1:
+        stream = trapdoor.training_stream(role, max_atoms, seed, batch, withheld=withheld)
+        return _write_tasks(path / numbered(TASKS, 0), stream, count, label)
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        label = path.name.removesuffix(".partial")
         jobs = [
-            pool.submit(
-                _write_stream, path / numbered(TASKS, r), count, (role, max_atoms, seed, batch, r, withheld)
-            )
-            for r in range(trajectories)
+            pool.submit(trapdoor.training_tasks, role, count, max_atoms, seed, batch, trajectory, withheld)
+            for trajectory in range(trajectories)
         ]
         with Progress(label, trajectories, "trajectories") as progress:
-            for job in as_completed(jobs):
-                job.result()
+            for trajectory, job in enumerate(jobs):
+                write_tasks(path / numbered(TASKS, trajectory), job.result())
                 progress.update()
-
-
-def _write_stream(file: Path, count: int, stream: tuple[str, int, int, int, int, bool]) -> None:
-    write_tasks(file, itertools.islice(trapdoor.training_stream(*stream), count))
 
 
 def _write_tasks(file: Path, stream: Iterator[Task], count: int, label: str) -> None:

@@ -18,7 +18,7 @@ from constellation.evaluation.report import write_report
 from constellation.evaluation.study import AnalysisConfig, SetKey, StageSummary, StudyResults, TaskInfo
 from constellation.experiments.control_stages import ControlStages
 from constellation.experiments.plan import check_plan
-from constellation.experiments.star_config import BASE, CRITIC, START, check
+from constellation.experiments.star_config import BASE, CRITIC, START, check, sample_count
 from constellation.experiments.star_stages import (
     BANKS,
     SCORES,
@@ -100,7 +100,9 @@ def results(study: StarStages) -> tuple[StudyResults, list[Stage]]:
     for name, generator in models.items():
         for bank in BANKS:
             trained_here = name not in (BASE, *arms) and bank != "withheld"
-            keep(bank, name, primary, study.bank_samples(bank, name, generator, primary), trained_here)
+            count = sample_count(config, bank, name)
+            drawn = study.bank_samples(bank, name, generator, primary, count)
+            keep(bank, name, primary, drawn, trained_here)
     for seed in evaluation.selection_split_seeds:
         if seed != primary:
             count = "evaluation.selection_samples"

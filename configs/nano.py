@@ -93,6 +93,12 @@ def get_config(mode: str = "") -> ConfigDict:
     config.evaluation.resamples = 10_000
     config.evaluation.margin = 0.01  # smallest effect of interest, as a share of tasks
 
+    config.evaluation.null_samples = 0  # a task, of gen_v0 against itself on the hard bank; 0 leaves it out
+
+    config.controls = ConfigDict()
+    config.controls.trajectories = 0  # the first so many have the controls and the null; 0 leaves them out
+    config.controls.samples = 128  # a task
+
     if mode == "quick":
         config.tasks.bank_size = 24
         config.warm_start.tasks = 128

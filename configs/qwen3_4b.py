@@ -94,4 +94,9 @@ def get_config() -> ConfigDict:
     config.evaluation.seed = 0  # (ours)
     config.evaluation.resamples = 10_000  # (ours)
     config.evaluation.margin = 0.01  # (ours)
+    config.evaluation.null_samples = 0  # (ours) of gen_v0 against itself; 256 would be twice the samples
+
+    config.controls = ConfigDict()  # (ours) beside the first round
+    config.controls.trajectories = 0  # (ours) the first so many have them; 0 leaves them out
+    config.controls.samples = 128  # (ours)
     return config

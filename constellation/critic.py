@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from constellation.model.lora import Adapter, stack
 from constellation.model.model import Model
@@ -22,19 +23,27 @@ from constellation.tasks.task import Split, Task
 
 
 def critic_examples(
-    model: Model, tasks: Sequence[Task], samples: SampleSet, split: Callable[[Task], Split]
+    model: Model,
+    tasks: Sequence[Task],
+    samples: SampleSet,
+    split: Callable[[Task], Split],
+    right: NDArray[np.bool_] | None = None,
 ) -> list[TrainingExample]:
     """One example a task with survivors: the prompt, and every distinct survivor, the question and its label.
 
     Candidates that miss a visible example are left out: the verifier drops them for free before the critic
     is asked.
+
+    Args:
+        right: [D] bool, which programs are labelled yes; those that generalise by default.
     """
+    right = samples.generalises if right is None else right
     yes_no = _answer_ids(model)
     pool = []
     for t, task in enumerate(tasks):
         prompt, rows, questions = _questions(model, samples, t, split(task))
         answers = tuple(
-            np.array([*question, yes_no[0 if samples.generalises[row] else 1]], np.int32)
+            np.array([*question, yes_no[0 if right[row] else 1]], np.int32)
             for row, question in zip(rows, questions, strict=True)
         )
         if answers:

@@ -47,6 +47,7 @@ FIELDS = {
     "evaluation.selection_split_seeds": "1234",
     "evaluation.selection_samples": 4,
     "evaluation.resamples": 100,
+    "controls.samples": 8,
 }
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
+from constellation.evaluation.controls import controls
 from constellation.evaluation.critic_gain import divergences, picks, selection
 from constellation.evaluation.crossover import crossings
 from constellation.evaluation.curves import change, curve_ks, task_curves
@@ -55,6 +56,7 @@ def analyse(study: StudyResults) -> dict[str, Any]:
             "headroom": headroom(study, bootstrap),
             "ledger": ledger(study),
             "null": nulls(study, bootstrap),
+            "controls": controls(study, bootstrap),
             "subsets": subsets(study, bootstrap),
             "selection": selection(bootstrap, picked),
             "divergence": divergences(study, bootstrap),

@@ -25,11 +25,16 @@ def exploratory(study: StudyResults, bootstrap: Bootstrap, picks: Picks) -> list
         *second_differences(study, bootstrap),
         *critic_gains(study, bootstrap, picks),
     ]
+    adjust(entries)
+    return entries
+
+
+def adjust(entries: list[dict[str, Any]]) -> None:
+    """Gives every entry its q, adjusted over all of them."""
     if entries:
         adjusted = false_discovery_control([entry["p"] for entry in entries], method="bh")
         for entry, q in zip(entries, adjusted, strict=True):
             entry["q"] = q
-    return entries
 
 
 def entry(quantity: str, bank: str, models: tuple[str, ...], k: int, estimate: Estimate) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from constellation.evaluation.findings import AMPLIFICATION, COMPOUNDING, INCONC
 from constellation.evaluation.ledger import changed, sign_test
 from constellation.evaluation.pass_at_k import pass_at_k
 from constellation.evaluation.statistics import Bootstrap, Estimate
-from constellation.evaluation.study import AnalysisConfig, SetKey, StudyResults
+from constellation.evaluation.study import AnalysisConfig, SetKey, StudyResults, first
 from constellation.keys import host_rng
 
 Array = NDArray[np.float64]
@@ -44,9 +44,13 @@ def nulls(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
         UserError: a half of a pool is too small for large_k.
     """
     banks = sorted({key.bank for key in study.null_pools})
+    pooled = study.of_first(first(study.null_pools)) if banks else study
+    drawn = bootstrap.of_first(
+        pooled.trajectories, host_rng(study.analysis.seed, "bootstrap", "null trajectories")
+    )
     primary = [study.analysis.primary_bank] if study.trajectories > 1 else []
     return {
-        "halvings": {bank: halvings(study, bootstrap, bank) for bank in banks},
+        "halvings": {bank: halvings(pooled, drawn, bank) for bank in banks},
         "pairs": {bank: pairs(study, bootstrap, bank) for bank in primary},
     }
 

@@ -13,6 +13,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from constellation.evaluation.control_changes import control_changes
 from constellation.evaluation.drawing import (
     INK,
     RULE,
@@ -296,6 +297,7 @@ def learning_curves(results: Results) -> Figure | None:
 FIGURES: dict[str, Callable[[Results], Figure | None]] = {
     "pass_at_k": pass_at_k,
     "change_at_k": change_at_k,
+    "control_changes": control_changes,
     "round_gains": round_gains,
     "headroom": headroom,
     "selectors": selectors,

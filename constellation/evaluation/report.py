@@ -31,6 +31,7 @@ SECTIONS = {  # anchor -> its name in the page's navigation
     "gain": "Gain a round",
     "ledger": "Tasks solved and lost",
     "null": "Null",
+    "controls": "Controls",
     "exploratory": "Exploratory",
     "selection": "Selection",
     "trust": "What counts as right",

@@ -12,7 +12,7 @@ The resamples are drawn once and used for every statistic, which pairs all compa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 Array = NDArray[np.float64]
+ROUNDING = 1e-12  # a draw nearer to 0 is 0: what remains of it depends on the order of a sum
 COLUMNS = 64  # statistics resampled at a time: memory of 8 R K COLUMNS bytes, 41 MB at R = 10,000 and K = 8
 
 
@@ -81,6 +82,12 @@ class Bootstrap:
     tasks: Mapping[str, Array]
     level: float
 
+    def of_first(self, trajectories: int, rng: np.random.Generator) -> Bootstrap:
+        """That of the first trajectories alone: they are drawn anew, the tasks as they are."""
+        if trajectories == self.trajectories.shape[1]:
+            return self
+        return replace(self, trajectories=resample(trajectories, len(self.trajectories), rng))
+
     def __call__(self, bank: str, values: Array, within: ArrayLike | None = None) -> Estimate:
         """The mean over trajectories and tasks.
 
@@ -127,8 +134,8 @@ class Bootstrap:
             draws, [(1 - self.level) / 2, (1 + self.level) / 2, 1 - self.level, self.level], axis=0
         )
         # Davison & Hinkley 1997, equation 4.11: the observed study counts as one of the resamples
-        p_above = (1 + (draws <= 0).sum(0)) / (1 + len(draws))
-        p_below = (1 + (draws >= 0).sum(0)) / (1 + len(draws))
+        p_above = (1 + (draws <= ROUNDING).sum(0)) / (1 + len(draws))
+        p_below = (1 + (draws >= -ROUNDING).sum(0)) / (1 + len(draws))
         boot = Estimate(value, low, high, lower, upper, p_above, p_below)
         return wider(boot, student_t(value, each, self.level)) if len(each) > 1 else boot
 

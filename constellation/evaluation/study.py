@@ -7,7 +7,7 @@ An experiment fills one `StudyResults` from its stored stages; everything below 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -130,8 +130,12 @@ class StudyResults:
         rounds: names of the STaR rounds in order, ("v1", "v2", ...); may be empty.
         trajectories: K, replicates of the training, numbered 0..K-1.
         arms: models self-trained on other tasks, reported beside the rounds; no finding reads them.
-        null_pools: for the null, pools of `start` of twice the usual samples a task, of every trajectory
-            for each bank that occurs, under the primary split.
+        null_pools: for the null, pools of `start` of twice the usual samples a task, of every trajectory or
+            of the first ones for each bank that occurs, under the primary split.
+        controls: sample sets of models trained like the first round but for one thing, under the primary
+            split, of every trajectory or of the first ones, the same for all of them.
+        control_scores: for sets in `samples` that carry critic scores, those of a critic trained on permuted
+            labels; of the same trajectories as the controls.
         tasks: bank -> its tasks, in the order of the bank's `SampleSet.task_ids`.
         samples: the sample sets, of every trajectory for each (bank, model, split seed) that occurs, of the
             base under trajectory 0 alone. pass@k of a bank averages, within each task, over the split seeds
@@ -162,6 +166,8 @@ class StudyResults:
     trajectories: int = 1
     arms: tuple[str, ...] = ()
     null_pools: Mapping[SetKey, SampleSet] = field(default_factory=dict)
+    controls: Mapping[SetKey, SampleSet] = field(default_factory=dict)
+    control_scores: Mapping[SetKey, Array] = field(default_factory=dict)
     stages: Sequence[StageSummary] = ()
     roles: Mapping[str, int] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -171,7 +177,7 @@ class StudyResults:
     title: str = "Does a model that learns from its own verified programs gain capability?"
 
     def __post_init__(self) -> None:
-        for key, samples in [*self.samples.items(), *self.null_pools.items()]:
+        for key, samples in [*self.samples.items(), *self.null_pools.items(), *self.controls.items()]:
             if list(map(str, samples.task_ids)) != [task.id for task in self.tasks[key.bank]]:
                 raise UserError(
                     f"the samples of {key.model} on {key.bank} (split {key.split_seed}) are of other tasks "
@@ -179,7 +185,9 @@ class StudyResults:
                 )
         self._check_trajectories(self.samples, "samples")
         self._check_trajectories(self.critic_scores, "critic scores")
-        self._check_trajectories(self.null_pools, "null pools")
+        self._check_trajectories(self.null_pools, "null pools", first(self.null_pools))
+        controls = [*self.controls, *self.control_scores]
+        self._check_trajectories(controls, "controls", first(controls))
         for bank, model, split_seed, _ in self.null_pools:
             if (model, split_seed) != (self.start, self.primary_split):
                 raise UserError(
@@ -189,18 +197,39 @@ class StudyResults:
         for bank in self.tasks:
             self.splits(bank)
 
-    def _check_trajectories(self, keys: Iterable[SetKey], what: str) -> None:
-        """Refuses a (bank, model, split seed) of which a trajectory is missing or one too many."""
+    def _check_trajectories(self, keys: Iterable[SetKey], what: str, only: int | None = None) -> None:
+        """Refuses a (bank, model, split seed) of which a trajectory is missing or one too many.
+
+        Args:
+            only: that it has the first so many; all by default.
+        """
         found: dict[tuple[str, str, int], set[int]] = {}
         for key in keys:
             found.setdefault(key[:3], set()).add(key.trajectory)
         for (bank, model, split_seed), numbers in found.items():
-            wanted = self.trajectories_of(model)
+            wanted = self.trajectories_of(model)[:only]
             if numbers != set(wanted):
                 raise UserError(
                     f"{what} of {model} on {bank} (split {split_seed}) are of trajectories "
                     f"{sorted(numbers)}, not of {list(wanted)}: every trajectory needs them"
                 )
+
+    def of_first(self, trajectories: int) -> StudyResults:
+        """The study of the first trajectories alone; training stages and controls are left out."""
+
+        def kept(sets: Mapping[SetKey, Any]) -> dict[SetKey, Any]:
+            return {key: value for key, value in sets.items() if key.trajectory < trajectories}
+
+        return replace(
+            self,
+            trajectories=trajectories,
+            samples=kept(self.samples),
+            critic_scores=kept(self.critic_scores),
+            null_pools=kept(self.null_pools),
+            controls={},
+            control_scores={},
+            stages=(),
+        )
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -255,3 +284,8 @@ class StudyResults:
             for key, samples in self.samples.items()
             if key.bank == bank and key.model in models and key.split_seed in splits
         )
+
+
+def first(keys: Iterable[SetKey]) -> int:
+    """How many of the first trajectories these sets are of."""
+    return max((key.trajectory + 1 for key in keys), default=0)

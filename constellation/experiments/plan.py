@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
+from constellation.experiments.control_stages import BANKS as CONTROL_BANKS
 from constellation.experiments.star_config import (
     BASE,
     CRITIC,
@@ -146,9 +147,9 @@ def stage_plans(
         seconds = sampling_seconds(memory, work, count, n, rows, speed, config.sampling.int8_kv) / slices
         return StagePlan(name, f"{count:,} tasks x {n} samples", seconds)
 
-    def trained(name: str, visits: int, extra: float = 0.0) -> StagePlan:
+    def trained(name: str, visits: int, extra: float = 0.0, each: int = config.trajectories) -> StagePlan:
         length = work.prefix + work.prompt + work.answer + extra
-        visits *= config.trajectories
+        visits *= each
         seconds = training_seconds(memory, visits * length, speed, config.training.remat) / slices
         return StagePlan(name, f"{visits:,} documents of {length:.0f} tokens", seconds)
 
@@ -168,6 +169,17 @@ def stage_plans(
         for number in range(1, star.rounds + 1):
             stages.append(sampled(f"v{number}{arm} samples", star.tasks, star.samples))
             stages.append(trained(f"v{number}{arm}", star.passes * star.tasks))
+    few = config.controls.trajectories
+    if few:
+        banks = sum(map(len, CONTROL_BANKS.values()))
+        stages += [
+            sampled("control samples", star.tasks, star.samples, few),
+            trained("controls", len(CONTROL_BANKS) * star.passes * star.tasks, each=few),
+            trained("permuted critic", config.critic.passes * config.critic.tasks, asked, few),
+            sampled("control evaluation", banks * tasks.bank_size, config.controls.samples, few),
+        ]
+        if evaluation.null_samples:
+            stages.append(sampled("null pool", tasks.bank_size, evaluation.null_samples, few))
     return [
         *stages,
         sampled("critic samples", config.critic.tasks, config.critic.samples),

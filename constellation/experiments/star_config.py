@@ -67,7 +67,7 @@ def check(config: ConfigDict) -> None:
     Raises:
         UserError: names the first such field and what it may be.
     """
-    star, evaluation = config.star, config.evaluation
+    star, evaluation, controls = config.star, config.evaluation, config.controls
     rules = [
         ("seed", 0 <= config.seed < 2**32, "in [0, 2^32)"),
         ("tasks.visible", 1 <= config.tasks.visible < EXAMPLES, f"from 1 to {EXAMPLES - 1}"),
@@ -90,6 +90,22 @@ def check(config: ConfigDict) -> None:
             "evaluation.selection_samples",
             evaluation.selection_samples >= evaluation.small_k,
             "at least evaluation.small_k",
+        ),
+        (
+            "controls.trajectories",
+            0 <= controls.trajectories <= config.trajectories and (star.rounds or not controls.trajectories),
+            "from 0 (for no controls) to config.trajectories, and 0 where star.rounds is",
+        ),
+        (
+            "controls.samples",
+            controls.samples >= 2 * evaluation.large_k,
+            "at least twice evaluation.large_k",
+        ),
+        (
+            "evaluation.null_samples",
+            evaluation.null_samples == 0
+            or (controls.trajectories and evaluation.null_samples >= 4 * evaluation.large_k),
+            "0, or at least four times evaluation.large_k with controls.trajectories above 0",
         ),
         *((field, value_of(config, field) >= 1, "at least 1") for field in AT_LEAST_ONE),
     ]

@@ -91,11 +91,12 @@ class StarStages:
             ),
         )
 
-    def tasks_of(self, stage: Stage) -> list[list[Task]]:
-        """A stage's tasks, of each trajectory; a bank's are the same for all."""
+    def tasks_of(self, stage: Stage, trajectories: int | None = None) -> list[list[Task]]:
+        """A stage's tasks, of each trajectory or of the first ones; a bank's are the same for all."""
+        each = range(self.trajectories if trajectories is None else trajectories)
         if (stage.path / TASKS).exists():
-            return [read_tasks(stage.path / TASKS)] * self.trajectories
-        return [read_tasks(stage.path / numbered(TASKS, r)) for r in range(self.trajectories)]
+            return [read_tasks(stage.path / TASKS)] * len(each)
+        return [read_tasks(stage.path / numbered(TASKS, r)) for r in each]
 
     # Generators
 
@@ -109,10 +110,10 @@ class StarStages:
 
         def train(path: Path) -> None:
             pools = [warm_start_examples(self.model, own, self.split) for own in self.tasks_of(tasks)]
-            self._train(path, START, None, pools, section.passes * section.tasks)
+            self.train(path, START, None, pools, section.passes * section.tasks)
 
         return self.conductor.stage(
-            START, fields=self._training_fields({"warm_start": section}), inputs=[tasks], version=1, run=train
+            START, fields=self.training_fields({"warm_start": section}), inputs=[tasks], version=1, run=train
         )
 
     def round(self, number: int, max_atoms: int) -> Stage:
@@ -134,11 +135,11 @@ class StarStages:
                 star_examples(self.model, own, drawn, self.split, section.keep)
                 for own, drawn in zip(self.tasks_of(tasks), samples_of(samples), strict=True)
             ]
-            self._train(path, name, start, pools, section.passes * section.tasks)
+            self.train(path, name, start, pools, section.passes * section.tasks)
 
         return self.conductor.stage(
             name,
-            fields=self._training_fields({"star": fields}),
+            fields=self.training_fields({"star": fields}),
             inputs=[tasks, samples, *([start] if start else [])],
             version=1,
             run=train,
@@ -202,12 +203,12 @@ class StarStages:
                 critic_examples(self.model, own, drawn, self.split)
                 for own, drawn in zip(self.tasks_of(tasks), samples_of(samples), strict=True)
             ]
-            self._train(path, CRITIC, None, pools, section.passes * section.tasks)
+            self.train(path, CRITIC, None, pools, section.passes * section.tasks)
 
         fields = {"passes": section.passes, "tasks": section.tasks}
         return self.conductor.stage(
             "critic",
-            fields=self._training_fields({"critic": fields}),
+            fields=self.training_fields({"critic": fields}),
             inputs=[tasks, samples],
             version=1,
             run=train,
@@ -215,21 +216,26 @@ class StarStages:
 
     def critic_scores(self, bank: str, name: str, split_seed: int, samples: Stage) -> Stage:
         """The critic's score of every surviving candidate of a sample set."""
-        critic, tasks = self.critic(), self.bank(bank)
+        return self.scores(f"scores_{name}_{bank}_{split_seed}", self.critic(), bank, split_seed, samples)
+
+    def scores(self, stage_name: str, critic: Stage, bank: str, split_seed: int, samples: Stage) -> Stage:
+        """Any critic's scores of a bank's samples, in the trajectories that it was trained in."""
+        tasks = self.bank(bank)
 
         def score(path: Path) -> None:
+            critics, metadata = load_adapters(critic.path)
             scores = critic_scores_each(
                 self.model,
-                load_adapters(critic.path)[0],
+                critics,
                 read_tasks(tasks.path / TASKS),
-                samples_of(samples),
+                samples_of(samples)[: len(metadata["addresses"])],
                 lambda task: split(task, split_seed, self.config.tasks.visible),
             )
             for trajectory, own in enumerate(scores):
                 np.save(path / numbered(SCORES, trajectory), own)
 
         return self.conductor.stage(
-            f"scores_{name}_{bank}_{split_seed}",
+            stage_name,
             fields={"model": self.model_fields()},
             inputs=[critic, tasks, samples],
             version=1,
@@ -259,6 +265,7 @@ class StarStages:
         purpose: str,
         arm: str,
         split_seed: int | None = None,
+        trajectories: int | None = None,
     ) -> Stage:
         """Judged samples of tasks; the stage's fields are everything that changes them.
 
@@ -269,6 +276,7 @@ class StarStages:
             count: the config field that says how many samples a task.
             purpose, arm: of the draws' address.
             split_seed: instead of the config's.
+            trajectories: only the first ones.
         """
         config = self.config
         split_seed = config.tasks.split_seed if split_seed is None else split_seed
@@ -284,7 +292,7 @@ class StarStages:
             "sampling": config.sampling.to_dict(),
             "purpose": purpose,
             "arm": arm,
-            "trajectories": self.trajectories if generator else 1,
+            "trajectories": (trajectories or self.trajectories) if generator else 1,
         }
 
         def run(path: Path) -> None:
@@ -293,8 +301,8 @@ class StarStages:
             digests = {"tasks_digest": tasks.digest, "adapter": generator.digest if generator else None}
             drawn = draw_samples_each(
                 self.model,
-                load_adapters(generator.path)[0] if generator else None,
-                self.tasks_of(tasks)[: len(each)],
+                first_adapters(generator, len(each)) if generator else None,
+                self.tasks_of(tasks, len(each)),
                 split_seed,
                 config.tasks.visible,
                 sampling,
@@ -319,7 +327,8 @@ class StarStages:
         """What a stage's result depends on of the base model."""
         return {"hash": self.model_hash}  # covers quantisation and dtype; the directory may move
 
-    def _training_fields(self, section: dict[str, Any]) -> dict[str, Any]:
+    def training_fields(self, section: dict[str, Any]) -> dict[str, Any]:
+        """What a training depends on; `section` is its own."""
         config = self.config
         return {
             "seed": config.seed,
@@ -338,7 +347,7 @@ class StarStages:
             **section,
         }
 
-    def _train(
+    def train(
         self,
         path: Path,
         arm: str,
@@ -346,9 +355,17 @@ class StarStages:
         pools: Sequence[Sequence[TrainingExample]],
         visits: int,
     ) -> None:
-        """Fine-tunes adapters for visits / batch_size updates, fixed by the config and not by the pools."""
-        config, each = self.config, range(self.trajectories)
-        initial = load_adapters(start.path)[0] if start else stack([self._fresh(arm, r) for r in each])
+        """Fine-tunes adapters for visits / batch_size updates, fixed by the config and not by the pools.
+
+        Args:
+            path: of the stage.
+            arm: its name, part of the draws' address.
+            start: the stage whose adapters training starts from; None for fresh ones.
+            pools: of all trajectories, or of the first ones.
+            visits: examples that are visited, counting one again that recurs.
+        """
+        config, each = self.config, range(len(pools))
+        initial = first_adapters(start, len(each)) if start else stack([self._fresh(arm, r) for r in each])
         metadata = {
             "name": arm,
             "model": {"dir": str(config.model.dir), "hash": self.model_hash},
@@ -380,6 +397,11 @@ def numbered(file: str, trajectory: int) -> str:
     return f"{stem}_{trajectory}.{suffix}"
 
 
+def first_adapters(stage: Stage, trajectories: int) -> Adapter:
+    """A stage's adapters in its first trajectories, [R, ...]."""
+    return jax.tree.map(lambda x: x[:trajectories], load_adapters(stage.path)[0])
+
+
 def samples_of(stage: Stage) -> list[SampleSet]:
     """A stage's samples, of each trajectory."""
     count = len(list(stage.path.glob(numbered(SAMPLES, 0).replace("0", "*"))))
@@ -387,16 +409,23 @@ def samples_of(stage: Stage) -> list[SampleSet]:
 
 
 def write_training_tasks(
-    path: Path, trajectories: int, role: str, max_atoms: int, seed: int, batch: int, count: int
+    path: Path,
+    trajectories: int,
+    role: str,
+    max_atoms: int,
+    seed: int,
+    batch: int,
+    count: int,
+    withheld: bool = False,
 ) -> None:
     """Each trajectory's tasks; those of several are drawn side by side, in processes of their own."""
     label = path.name.removesuffix(".partial")
     if trajectories == 1:
-        stream = trapdoor.training_stream(role, max_atoms, seed, batch)
+        stream = trapdoor.training_stream(role, max_atoms, seed, batch, withheld=withheld)
         return _write_tasks(path / numbered(TASKS, 0), stream, count, label)
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         jobs = [
-            pool.submit(trapdoor.training_tasks, role, count, max_atoms, seed, batch, trajectory)
+            pool.submit(trapdoor.training_tasks, role, count, max_atoms, seed, batch, trajectory, withheld)
             for trajectory in range(trajectories)
         ]
         with Progress(label, trajectories, "trajectories") as progress:

@@ -16,6 +16,7 @@ from constellation.conductor import Conductor, Stage, digest, provenance
 from constellation.distributed import align, own_workdir
 from constellation.evaluation.report import write_report
 from constellation.evaluation.study import AnalysisConfig, SetKey, StageSummary, StudyResults, TaskInfo
+from constellation.experiments.control_stages import ControlStages
 from constellation.experiments.plan import check_plan
 from constellation.experiments.star_config import BASE, CRITIC, START, check, sample_count
 from constellation.experiments.star_stages import (
@@ -107,6 +108,9 @@ def results(study: StarStages) -> tuple[StudyResults, list[Stage]]:
             count = "evaluation.selection_samples"
             stage = study.bank_samples("hard", START, models[START], seed, count)
             keep("hard", START, seed, stage, score=True)
+    controls = ControlStages(study)
+    of_controls, stages = controls.results()
+    inputs += stages
     return StudyResults(
         base=BASE,
         start=START,
@@ -118,8 +122,9 @@ def results(study: StarStages) -> tuple[StudyResults, list[Stage]]:
         trajectories=study.trajectories,
         primary_split=primary,
         arms=tuple(arms),
-        stages=_summaries(study),
-        roles=_role_counts(study),
+        **of_controls,
+        stages=[*_summaries(study), *controls.summaries()],
+        roles=_role_counts(study, controls),
         config=config.to_dict(),
         provenance=provenance() | {"model": study.model_hash},
         analysis=AnalysisConfig(
@@ -200,9 +205,10 @@ def _task_stages(study: StarStages) -> list[Stage]:
     return [study.warm_start_tasks(), *rounds, study.critic_tasks()]
 
 
-def _role_counts(study: StarStages) -> dict[str, int]:
+def _role_counts(study: StarStages, controls: ControlStages) -> dict[str, int]:
     """Role -> tasks drawn, counted from the tasks themselves."""
     drawn = [own for stage in _task_stages(study) for own in study.tasks_of(stage)]
+    drawn += controls.own_tasks()
     drawn += [read_tasks(study.bank(bank).path / TASKS) for bank in BANKS]
     counts = Counter(task.role for own in drawn for task in own)
     return dict(sorted(counts.items()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from constellation.errors import UserError, unknown
@@ -51,19 +51,28 @@ def bank_stream(name: str, seed: int = 0) -> Iterator[Task]:
 
 
 def training_tasks(
-    role: str, count: int, max_atoms: int, seed: int = 0, batch: int = 0, trajectory: int = 0
+    role: str,
+    count: int,
+    max_atoms: int,
+    seed: int = 0,
+    batch: int = 0,
+    trajectory: int = 0,
+    withheld: bool = False,
 ) -> list[Task]:
     """The first `count` tasks of a training role; see `training_stream`."""
-    return list(itertools.islice(training_stream(role, max_atoms, seed, batch, trajectory), count))
+    return list(itertools.islice(training_stream(role, max_atoms, seed, batch, trajectory, withheld), count))
 
 
 def training_stream(
-    role: str, max_atoms: int, seed: int = 0, batch: int = 0, trajectory: int = 0
+    role: str, max_atoms: int, seed: int = 0, batch: int = 0, trajectory: int = 0, withheld: bool = False
 ) -> Iterator[Task]:
     """A training role's tasks without end; every `batch` of every trajectory has a stream of its own.
 
     Unlike a bank's, training tasks may behave alike: common behaviours recur with other inputs, as the prior
     has it.
+
+    Args:
+        withheld: tasks of the withheld structural classes, in turn, instead of all others; for controls.
 
     Raises:
         UserError: when there is no such role, or max_atoms is more than the prior draws.
@@ -73,8 +82,17 @@ def training_stream(
     if max_atoms not in ATOMS:
         raise UserError(f"max_atoms is {max_atoms}: the prior draws {min(ATOMS)}..{max(ATOMS)} atoms")
     replicate = (trajectory,) if trajectory else ()  # the first one's are those of a study of one
-    rng = addressed_random("training tasks", seed, role, max_atoms, batch, *replicate)
-    return synthesise(rng, lambda rng: draw_program(rng, max_atoms), roles=(role,), alike=ALIKE)
+
+    def source(*withheld: str) -> Iterator[Task]:
+        return synthesise(
+            addressed_random("training tasks", seed, role, max_atoms, batch, *replicate, *withheld),
+            lambda rng: draw_program(rng, max_atoms),
+            roles=(role,),
+            withheld=withheld[0] if withheld else None,
+            alike=ALIKE,
+        )
+
+    return _of_every_class(source) if withheld else source()
 
 
 def _distinct(tasks: Iterable[Task]) -> Iterator[Task]:
@@ -97,6 +115,9 @@ def _accepted(name: str, stream: Stream, seed: int) -> Iterator[Task]:
             alike=ALIKE,
         )
 
-    if not stream.withheld:
-        return source(None)
+    return _of_every_class(source) if stream.withheld else source(None)
+
+
+def _of_every_class(source: Callable[[str], Iterator[Task]]) -> Iterator[Task]:
+    """The withheld classes' tasks in turn."""
     return itertools.chain.from_iterable(zip(*(source(name) for name in WITHHELD), strict=True))

@@ -1,7 +1,8 @@
-"""Structural classes of programs that no training ever sees: generalisation beyond the seen structures.
+"""Structural classes of programs that no round's training sees: generalisation beyond the seen structures.
 
-Tasks whose secret program belongs to one are drawn only for the withheld bank, and a round of self-training
-drops the generator's own programs that do.
+Tasks whose secret program belongs to one are drawn only for the withheld bank, and for two controls that are
+trained on such tasks and from which no other model starts; a round of self-training drops the generator's own
+programs that do.
 """
 
 from __future__ import annotations

@@ -48,5 +48,13 @@ def reserved(text: str) -> bool:
         program = parse(extract(text))
     except ParseError:
         return False
-    behaviour = signature(program)
-    return bool(withheld_classes(program)) or (behaviour is not None and role_of(behaviour) == "evaluation")
+    return bool(withheld_classes(program)) or behaves_like_evaluation(text)
+
+
+def behaves_like_evaluation(text: str) -> bool:
+    """Whether a program does what an evaluation task asks for; one of a withheld class may well not."""
+    try:
+        behaviour = signature(parse(extract(text)))
+    except ParseError:
+        return False
+    return behaviour is not None and role_of(behaviour) == "evaluation"

@@ -78,6 +78,7 @@ VERDICTS = (
     Verdict(False),
 )
 SHARPNESS = {"theta0": 0.8, "gen_v0": 1.0, "v1": 1.35, "v2": 1.5}
+CONTROLS = {"permuted": 1.0, "own_withheld": 1.3, "secret": 1.1}
 EXAMPLES = tuple(
     ((f"{first} de {last}",), f"{first}, {last}")
     for first, last in zip(
@@ -97,16 +98,18 @@ def study(
     resamples: int = 300,
     trajectories: int = 1,
     doubled: bool = False,
+    controlled: int = 0,
 ) -> StudyResults:
     """A study of sharpening: a round raises what is already likely and loses what is not.
 
     Args:
         trajectories: K; each sharpens a little differently.
         doubled: with doubled pools of gen_v0 on the hard bank, for the null.
+        controlled: the first trajectories that have controls, on two banks, and a critic of permuted labels.
     """
     models = ("theta0", "gen_v0", *[f"v{i + 1}" for i in range(rounds)])
     banks = {"easy": 2.6, "hard": 3.6, "withheld": 4.4}
-    infos, samples, scores, doubles = {}, {}, {}, {}
+    infos, samples, scores, doubles, controls, permuted = {}, {}, {}, {}, {}, {}
     for bank, depth in banks.items():
         rng = host_rng(seed, "study", bank)
         infos[bank] = [task_info(bank, t, rng) for t in range(tasks)]
@@ -114,6 +117,9 @@ def study(
         logits[:, 0] -= depth * rng.random(tasks) * 1.6
         logits[:, 5] -= depth
         ids = [info.id for info in infos[bank]]
+        for model, k in product(CONTROLS if bank != "easy" else (), range(controlled)):
+            key = SetKey(bank, model, 1234, k)
+            controls[key] = draw_set(logits, CONTROLS[model], n, host_rng(seed, "controls", *key), ids)
         for model, k in product(models, range(trajectories)):
             if model == "theta0" and k > 0:
                 continue
@@ -132,6 +138,8 @@ def study(
                     noise = draw.normal(0, 1.6, len(samples[key].text))
                     score = 2.0 * samples[key].generalises - 1.0 + noise
                     scores[key] = np.where(samples[key].fits, score, np.nan)
+                    if k < controlled and (bank, model, split_seed) == ("hard", "gen_v0", 1234):
+                        permuted[key] = np.where(samples[key].fits, noise, np.nan)
     pools = {f"v{i + 1}": next(iter(samples.values())) for i in range(rounds)}
     losses = tuple(1.4 * 0.93**i + 0.2 for i in range(40))
     stages = [
@@ -157,6 +165,8 @@ def study(
         primary_split=1234,
         trajectories=trajectories,
         null_pools=doubles,
+        controls=controls,
+        control_scores=permuted,
         stages=stages,
         roles={
             "pretraining": 400_000,

@@ -73,9 +73,20 @@ def test_roles_are_disjoint_in_behaviour(banks: dict[str, list[Task]], training:
 def test_training_tasks_are_a_prefix_with_a_stream_for_every_address(training: dict[str, list[Task]]):
     star = training["star"]
     assert training_tasks("star", 5, 4) == star[:5]
-    for other in ({"seed": 1}, {"batch": 1}, {"trajectory": 1}):
-        assert training_tasks("star", 3, 4, **other) != star[:3]
+    for address in ((1, 0, 0), (0, 1, 0), (0, 0, 1)):  # seed, batch, trajectory
+        assert training_tasks("star", 3, 4, *address) != star[:3]
     assert max(task.atoms for task in training_tasks("star", 10, 2)) == 2
+
+
+def test_controls_train_on_the_withheld_classes_in_turn_and_on_no_task_of_their_bank(
+    banks: dict[str, list[Task]],
+):
+    tasks = training_tasks("star", 6, 4, withheld=True)
+    for position, task in enumerate(tasks):
+        assert list(WITHHELD)[position % 3] in task.structures
+        assert task.role == "star" == role_of(task.signature)
+    assert not {task.signature for task in tasks} & {task.signature for task in banks["withheld"]}
+    assert training_tasks("star", 3, 4, trajectory=1, withheld=True) != tasks[:3]
 
 
 def test_what_does_not_exist_is_a_user_error():

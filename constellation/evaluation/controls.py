@@ -1,0 +1,121 @@
+"""The controls beside the findings: models trained like the first round but for one thing.
+
+A finding about the first round says something about what the control lacks only as far as the round differs
+from it. Beside the crossover stand each control's own D(k) = pass@k(control) - pass@k(start), and the first
+round's D(k) minus it; beside the critic's gain that of a critic trained on permuted labels, and the
+difference. The controls have one round each, hence no second difference: deceleration has its control in the
+`null`. Trajectories and tasks are paired. All of it is exploratory, with false discoveries controlled over
+these numbers together (`exploratory.adjust`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from constellation.evaluation.critic_gain import picked
+from constellation.evaluation.curves import change, curve_ks, task_curves, verdict_ks
+from constellation.evaluation.entries import keyed
+from constellation.evaluation.exploratory import adjust, entry
+from constellation.evaluation.statistics import Bootstrap
+from constellation.evaluation.study import StudyResults, first
+from constellation.keys import host_rng
+
+Array = NDArray[np.float64]
+
+
+def controls(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
+    """What the report says of the controls, of the first trajectories that have them.
+
+    Returns:
+        {"trajectories", "changes": [entries], "critic": [entries], "change_at_k": {bank: {model: {k: ...}}}},
+        the first round among the models of the last; no entries where the study has no controls. An entry's
+        models are those whose difference it is, the later one last.
+    """
+    count = first([*study.controls, *study.control_scores])
+    changes: list[dict[str, Any]] = []
+    critic: list[dict[str, Any]] = []
+    curves: dict[str, Any] = {}
+    if count:
+        rng = host_rng(study.analysis.seed, "bootstrap", "control trajectories")
+        drawn = bootstrap.of_first(count, rng)
+        banks = [bank for bank in study.tasks if any(key.bank == bank for key in study.controls)]
+        for bank in banks:
+            own = beside(study, count, bank)
+            changes += changes_of(own, drawn, bank)
+            curves[bank] = curves_of(own, drawn, bank)
+        if study.control_scores:
+            critic = critic_gains(study, count, drawn)
+        adjust([*changes, *critic])
+    return {"trajectories": count, "changes": changes, "critic": critic, "change_at_k": curves}
+
+
+def beside(study: StudyResults, trajectories: int, bank: str) -> StudyResults:
+    """The study of one bank and the controls' trajectories, with the controls as its arms."""
+    own = {key: samples for key, samples in study.controls.items() if key.bank == bank}
+    few = study.of_first(trajectories)
+    kept = {
+        key: samples
+        for key, samples in few.samples.items()
+        if (key.bank, key.split_seed) == (bank, study.primary_split) and key.model not in study.arms
+    }
+    return replace(
+        few,
+        tasks={bank: study.tasks[bank]},
+        arms=tuple(dict.fromkeys(key.model for key in own)),
+        samples=kept | own,
+        critic_scores={},
+        null_pools={},
+    )
+
+
+def changes_of(study: StudyResults, bootstrap: Bootstrap, bank: str) -> list[dict[str, Any]]:
+    """D at both k of every control, and the first round's minus it, at k up to n/2."""
+    found = []
+    for control in study.arms:
+        found += compared(study, bootstrap, bank, (study.start, control))
+        if study.rounds:
+            found += compared(study, bootstrap, bank, (control, study.rounds[0]))
+    if {"own_withheld", "secret"} <= set(study.arms):
+        found += compared(study, bootstrap, bank, ("own_withheld", "secret"))
+    return found
+
+
+def compared(
+    study: StudyResults, bootstrap: Bootstrap, bank: str, models: tuple[str, str]
+) -> list[dict[str, Any]]:
+    """pass@k of the second model minus that of the first, at those of both k that both answer."""
+    choice = study.analysis
+    ks = [k for k in (choice.small_k, choice.large_k) if k in verdict_ks(study, bank, *models)]
+    before, after = (task_curves(study, bank, model, ks) for model in models)
+    estimate = bootstrap(bank, after - before)
+    return [entry("difference of pass@k", bank, models, k, estimate.at(i)) for i, k in enumerate(ks)]
+
+
+def curves_of(study: StudyResults, bootstrap: Bootstrap, bank: str) -> dict[str, Any]:
+    """D(k) of the first round and every control, as far as their pools answer."""
+    result = {}
+    for model in (*study.rounds[:1], *study.arms):
+        ks = curve_ks(study, bank, study.start, model)
+        result[model] = keyed(ks, bootstrap(bank, change(study, bank, model, ks)))
+    return result
+
+
+def critic_gains(study: StudyResults, trajectories: int, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """Critic minus first survivor at small_k: of permuted labels, and of true ones minus that."""
+    few, k = study.of_first(trajectories), study.analysis.small_k
+    true = {key: few.critic_scores[key] for key in study.control_scores}
+
+    def gain(scores: Any, bank: str, model: str) -> Array:
+        found = picked(replace(few, critic_scores=scores), bank, model, k)
+        return (found.accuracy["critic"] - found.accuracy["naive"]).mean(0)  # [K, T]
+
+    entries = []
+    for bank, model in sorted({key[:2] for key in true}):
+        null, real = gain(study.control_scores, bank, model), gain(true, bank, model)
+        for names, values in ((("permuted_critic",), null), (("permuted_critic", "critic"), real - null)):
+            entries.append(entry("critic minus first survivor", bank, names, k, bootstrap(bank, values)))
+    return entries

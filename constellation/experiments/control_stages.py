@@ -1,0 +1,293 @@
+"""The controls beside the findings: each as the first round, but for the one thing that it tests.
+
+All start from gen_v0 (where the study's rounds start from theta0, so do `permuted` and `fits_only`), take as
+many updates as a round, and are trained and sampled in the first `controls.trajectories` trajectories:
+
+- `permuted`: the round's own programs, chosen by verdicts permuted within a task. What it gains comes from
+  training on own programs at all, not from the verifier.
+- `fits_only`: the round's own programs that fit the visible examples, generalising or not.
+- `continued`: the warm start goes on, on fresh tasks of its own with their secret programs. What it gains
+  comes from so many more updates, not from self-training.
+- `own_withheld`, `secret`: both on one set of tasks of the *withheld* structural classes; the first on the
+  programs of gen_v0 that generalise, the second on the tasks' secret programs. If even the second does not
+  expand what is reached, the study could not have seen an expansion. Of either, an update takes as many
+  tasks with one program each, so that the answer tokens differ by the length of the programs alone; both
+  are counted in the report. The first sees only the tasks that it solved, as any self-training does.
+
+`permuted_critic` is a critic trained on labels permuted within a task; what it gains over the first survivor
+is the null of the critic's gain. Last, a doubled pool of gen_v0, drawn afresh, stands for a round that
+learned nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from constellation.conductor import Stage
+from constellation.critic import critic_examples
+from constellation.evaluation.study import SetKey, StageSummary
+from constellation.experiments.star_config import BASE, CRITIC, START
+from constellation.experiments.star_stages import (
+    SCORES,
+    SUMMARY,
+    StarStages,
+    numbered,
+    samples_of,
+    write_training_tasks,
+)
+from constellation.keys import host_rng
+from constellation.samples import SampleSet
+from constellation.selftraining.batches import TrainingExample
+from constellation.selftraining.permuted import permuted_labels, permuted_star_verdicts
+from constellation.selftraining.star import star_examples
+from constellation.selftraining.warm_start import warm_start_examples
+from constellation.tasks import trapdoor
+from constellation.tasks.banks import BANKS as BANK_STREAMS
+from constellation.tasks.task import Task
+
+PERMUTED, FITS_ONLY, CONTINUED = "permuted", "fits_only", "continued"
+OWN_WITHHELD, SECRET, PERMUTED_CRITIC = "own_withheld", "secret", "permuted_critic"
+BANKS = {
+    PERMUTED: ("hard",),
+    FITS_ONLY: ("hard",),
+    CONTINUED: ("hard",),
+    OWN_WITHHELD: ("hard", "withheld"),
+    SECRET: ("hard", "withheld"),
+}
+Pools = Callable[[], list[list[TrainingExample]]]
+
+
+class ControlStages:
+    """The stages, each a method that returns it finished; they read the study's and add to them."""
+
+    def __init__(self, study: StarStages):
+        self.study, self.config = study, study.config
+        self.trajectories: int = study.config.controls.trajectories
+
+    def generators(self) -> dict[str, Stage]:
+        """Every control that is sampled."""
+        return {
+            PERMUTED: self.round_as(PERMUTED, self._permuted),
+            FITS_ONLY: self.round_as(FITS_ONLY, lambda _, samples: {"right": samples.fits}),
+            CONTINUED: self.continued(),
+            OWN_WITHHELD: self.own_withheld(),
+            SECRET: self.secret(),
+        }
+
+    def round_as(self, name: str, choice: Callable[[int, SampleSet], dict[str, Any]]) -> Stage:
+        """The first round on its own tasks and samples, of which it keeps other programs.
+
+        Args:
+            choice: (trajectory, its samples) to what `star_examples` is told of which to keep.
+        """
+        star, study = self.config.star, self.study
+        tasks, samples = study.round_tasks(1, star.max_atoms), study.round_samples(1, star.max_atoms)
+        start = None if star.restart == BASE else study.warm_start()
+        pools = self._star_pools(tasks, samples, choice, star.keep)
+        return self._trained(name, [tasks, samples], {"keep": star.keep}, pools, start)
+
+    def continued(self) -> Stage:
+        """gen_v0, supervised for as many updates more on fresh tasks of the warm start."""
+        tasks = self.continued_tasks()
+        return self._trained(CONTINUED, [tasks], {}, self._supervised(tasks), self.study.warm_start())
+
+    def continued_tasks(self) -> Stage:
+        """Tasks like the warm start's."""
+        return self._tasks(CONTINUED, "warm_start", self.config.warm_start.max_atoms, batch=1)
+
+    def withheld_tasks(self) -> Stage:
+        """Tasks of the withheld classes, with as many atoms as those of the withheld bank."""
+        most = BANK_STREAMS["withheld"].max_atoms
+        return self._tasks("withheld", "star", most, batch=0, withheld=True)
+
+    def own_withheld(self) -> Stage:
+        """Self-trained on tasks of the withheld classes, whose programs are kept for once."""
+        study, tasks = self.study, self.withheld_tasks()
+        samples = study.samples(
+            f"{OWN_WITHHELD}_samples",
+            tasks,
+            study.warm_start(),
+            "star.samples",
+            "star round",
+            OWN_WITHHELD,
+            trajectories=self.trajectories,
+        )
+        pools = self._star_pools(
+            tasks, samples, lambda *_: {"reserved": trapdoor.behaves_like_evaluation}, keep=1
+        )
+        return self._trained(OWN_WITHHELD, [tasks, samples], {"keep": 1}, pools, study.warm_start())
+
+    def secret(self) -> Stage:
+        """Supervised on the secret programs of the same tasks."""
+        tasks = self.withheld_tasks()
+        return self._trained(SECRET, [tasks], {}, self._supervised(tasks), self.study.warm_start())
+
+    def permuted_critic(self) -> Stage:
+        """A critic trained on gen_v0's candidates, their labels permuted within a task."""
+        study = self.study
+        tasks, samples = study.critic_tasks(), study.critic_samples()
+
+        def pools() -> list[list[TrainingExample]]:
+            each = zip(study.tasks_of(tasks, self.trajectories), samples_of(samples), strict=False)
+            return [
+                critic_examples(
+                    study.model,
+                    own,
+                    drawn,
+                    study.split,
+                    permuted_labels(drawn, self._rng(PERMUTED_CRITIC, r)),
+                )
+                for r, (own, drawn) in enumerate(each)
+            ]
+
+        return self._trained(PERMUTED_CRITIC, [tasks, samples], {}, pools, None, role=CRITIC)
+
+    # Evaluation
+
+    def bank_samples(self, name: str, generator: Stage, bank: str) -> Stage:
+        """A control's samples of a bank under the primary split."""
+        return self.study.samples(
+            f"samples_{name}_{bank}_{self.config.tasks.split_seed}",
+            self.study.bank(bank),
+            generator,
+            "controls.samples",
+            "evaluation",
+            name,
+            trajectories=self.trajectories,
+        )
+
+    def null_pool(self, bank: str) -> Stage:
+        """gen_v0's doubled pool of a bank, of draws of its own."""
+        return self.study.samples(
+            f"null_pool_{bank}",
+            self.study.bank(bank),
+            self.study.warm_start(),
+            "evaluation.null_samples",
+            "null pool",
+            START,
+            trajectories=self.trajectories,
+        )
+
+    # What the evaluation reads
+
+    def results(self) -> tuple[dict[str, Any], list[Stage]]:
+        """The controls' fields of a `StudyResults`, and the stages that they come from."""
+        study, split_seed = self.study, self.config.tasks.split_seed
+        inputs: list[Stage] = []
+
+        def sets(bank: str, name: str, stage: Stage) -> dict[SetKey, SampleSet]:
+            inputs.append(stage)
+            return {SetKey(bank, name, split_seed, r): own for r, own in enumerate(samples_of(stage))}
+
+        controls: dict[SetKey, SampleSet] = {}
+        scores: dict[SetKey, np.ndarray] = {}
+        null_pools: dict[SetKey, SampleSet] = {}
+        if self.trajectories:
+            for name, generator in self.generators().items():
+                for bank in BANKS[name]:
+                    controls |= sets(bank, name, self.bank_samples(name, generator, bank))
+            asked = study.bank_samples("hard", START, study.warm_start(), split_seed)
+            name = f"scores_{PERMUTED_CRITIC}_hard_{split_seed}"
+            scored = study.scores(name, self.permuted_critic(), "hard", split_seed, asked)
+            inputs.append(scored)
+            for r in range(self.trajectories):
+                scores[SetKey("hard", START, split_seed, r)] = np.load(scored.path / numbered(SCORES, r))
+        if self.config.evaluation.null_samples:
+            null_pools = sets("hard", START, self.null_pool("hard"))
+        return {"controls": controls, "control_scores": scores, "null_pools": null_pools}, inputs
+
+    def summaries(self) -> list[StageSummary]:
+        """Their training in figures."""
+        if not self.trajectories:
+            return []
+        stages = self.generators() | {PERMUTED_CRITIC: self.permuted_critic()}
+        roles = {CONTINUED: "warm_start", PERMUTED_CRITIC: CRITIC}
+        tasks = {PERMUTED_CRITIC: self.config.critic.tasks}
+        return [
+            StageSummary(
+                name=name,
+                role=roles.get(name, "star"),
+                tasks=tasks.get(name, self.config.star.tasks),
+                trajectory=trajectory,
+                **trained,
+            )
+            for name, stage in stages.items()
+            for trajectory, trained in enumerate(json.loads((stage.path / SUMMARY).read_text()))
+        ]
+
+    def own_tasks(self) -> list[list[Task]]:
+        """The tasks that were drawn for controls alone, of each stage and trajectory."""
+        if not self.trajectories:
+            return []
+        stages = [self.continued_tasks(), self.withheld_tasks()]
+        return [own for stage in stages for own in self.study.tasks_of(stage, self.trajectories)]
+
+    # Parts of the stages
+
+    def _tasks(self, name: str, role: str, max_atoms: int, batch: int, withheld: bool = False) -> Stage:
+        """As many fresh tasks as a round has."""
+        seed, count = self.config.tasks.seed, self.config.star.tasks
+        return self.study.conductor.stage(
+            f"tasks_{name}",
+            fields={
+                "tasks.seed": seed,
+                "star.tasks": count,
+                "max_atoms": max_atoms,
+                "trajectories": self.trajectories,
+            },
+            version=1,
+            run=lambda path: write_training_tasks(
+                path, self.trajectories, role, max_atoms, seed, batch, count, withheld
+            ),
+        )
+
+    def _star_pools(
+        self, tasks: Stage, samples: Stage, choice: Callable[[int, SampleSet], dict[str, Any]], keep: int
+    ) -> Pools:
+        study = self.study
+
+        def pools() -> list[list[TrainingExample]]:
+            each = zip(study.tasks_of(tasks, self.trajectories), samples_of(samples), strict=False)
+            return [
+                star_examples(study.model, own, drawn, study.split, keep, **choice(r, drawn))
+                for r, (own, drawn) in enumerate(each)
+            ]
+
+        return pools
+
+    def _supervised(self, tasks: Stage) -> Pools:
+        study = self.study
+        return lambda: [
+            warm_start_examples(study.model, own, study.split)
+            for own in study.tasks_of(tasks, self.trajectories)
+        ]
+
+    def _permuted(self, trajectory: int, samples: SampleSet) -> dict[str, Any]:
+        return {"right": permuted_star_verdicts(samples, self._rng(PERMUTED, trajectory))}
+
+    def _rng(self, arm: str, trajectory: int) -> np.random.Generator:
+        return host_rng(self.config.seed, "permuted verdicts", arm, trajectory)
+
+    def _trained(
+        self,
+        name: str,
+        inputs: list[Stage],
+        fields: dict[str, Any],
+        pools: Pools,
+        start: Stage | None,
+        role: str = "star",
+    ) -> Stage:
+        """As many updates as a round has, or as the critic has."""
+        study, section = self.study, self.config[role]
+        fields = fields | {"passes": section.passes, "tasks": section.tasks}
+        return study.conductor.stage(
+            name,
+            fields=study.training_fields({role: fields}) | {"trajectories": self.trajectories},
+            inputs=[*inputs, *([start] if start else [])],
+            version=1,
+            run=lambda path: study.train(path, name, start, pools(), section.passes * section.tasks),
+        )

@@ -1,0 +1,136 @@
+"""The controls' numbers: pass@k by its definition, the right pairs, the trajectories that have them alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import false_discovery_control
+
+from constellation.errors import UserError
+from constellation.evaluation.analysis import resamples
+from constellation.evaluation.claims import Claim
+from constellation.evaluation.controls import controls
+from constellation.evaluation.critic_gain import critic_gain, picks
+from constellation.evaluation.null import nulls
+from constellation.evaluation.study import SetKey, StudyResults
+from tests.evaluation.counted import chance, counted, counted_study
+from tests.evaluation.synthetic import study
+
+COUNTS = {
+    "theta0": [[0, 0, 0, 0]],
+    "gen_v0": [[3, 0, 9, 32], [1, 2, 8, 32]],
+    "v1": [[9, 0, 16, 32], [5, 0, 20, 32]],
+}
+CONTROL = [[4, 1, 9, 30], [6, 6, 6, 6]]
+
+
+def controlled(trajectories: int = 2, n: int = 32) -> StudyResults:
+    keys = [SetKey("hard", "permuted", 1, k) for k in range(trajectories)]
+    sets = {key: counted(CONTROL[key.trajectory], n) for key in keys}
+    return replace(counted_study(COUNTS), controls=sets)
+
+
+@pytest.mark.parametrize("trajectories", [1, 2])
+def test_differences_are_those_of_pass_at_k_in_the_trajectories_that_have_controls(trajectories: int) -> None:
+    results = controlled(trajectories)
+    found = controls(results, resamples(results))
+
+    def level(counts: list[list[int]], k: int) -> float:
+        return float(np.mean([[chance(c, k) for c in row] for row in counts[:trajectories]]))
+
+    assert found["trajectories"] == trajectories
+    sets = COUNTS | {"permuted": CONTROL}
+    entries = {(*entry["models"], entry["k"]): entry["estimate"] for entry in found["changes"]}
+    assert set(entries) == {
+        (*pair, k) for pair in (("gen_v0", "permuted"), ("permuted", "v1")) for k in (8, 16)
+    }
+    for (before, after, k), estimate in entries.items():
+        np.testing.assert_allclose(estimate, level(sets[after], k) - level(sets[before], k), atol=1e-12)
+    curves = found["change_at_k"]["hard"]
+    assert list(curves) == ["v1", "permuted"]
+    for model, by_k in curves.items():
+        for k in (1, 7, 32):
+            expected = level(sets[model], k) - level(COUNTS["gen_v0"], k)
+            np.testing.assert_allclose(by_k[k]["estimate"], expected, atol=1e-12)
+
+
+def test_of_the_first_trajectories_nothing_else_is_read() -> None:
+    few, all_ = study(trajectories=2, controlled=2), study(trajectories=3, controlled=2)
+    one, other = (controls(results, resamples(results)) for results in (few, all_))
+    for part in ("changes", "critic"):
+        assert [entry["estimate"] for entry in one[part]] == [entry["estimate"] for entry in other[part]]
+
+
+def test_nothing_is_said_beyond_half_a_pool() -> None:
+    results = controlled(n=32)
+    key = SetKey("hard", "permuted", 1, 1)
+    short = replace(results, controls={**results.controls, key: counted(CONTROL[1], 30)})
+    found = controls(short, resamples(short))
+    assert {entry["k"] for entry in found["changes"]} == {8}  # 16 is more than 15
+
+
+def test_each_bank_has_its_own_controls_and_the_two_on_withheld_tasks_are_compared() -> None:
+    results = study(controlled=1)
+    only = {key: own for key, own in results.controls.items() if key[:2] != ("withheld", "permuted")}
+    results = replace(results, controls=only)
+    found = controls(results, resamples(results))
+    assert set(found["change_at_k"]["hard"]) == {"v1", "permuted", "own_withheld", "secret"}
+    assert set(found["change_at_k"]["withheld"]) == {"v1", "own_withheld", "secret"}
+    pairs = {(entry["bank"], *entry["models"]) for entry in found["changes"]}
+    assert {(bank, "own_withheld", "secret") for bank in ("hard", "withheld")} <= pairs
+
+
+def test_false_discoveries_are_controlled_over_all_of_them() -> None:
+    results = study(controlled=1)
+    found = controls(results, resamples(results))
+    entries = [*found["changes"], *found["critic"]]
+    expected = false_discovery_control([entry["p"] for entry in entries])
+    np.testing.assert_allclose([entry["q"] for entry in entries], expected)
+
+
+def test_a_critic_of_permuted_labels_beside_the_true_one() -> None:
+    results = study(trajectories=2, controlled=2)
+    (null, difference) = controls(results, resamples(results))["critic"]
+    assert null["models"] == ("permuted_critic",) and difference["models"] == ("permuted_critic", "critic")
+    assert difference["estimate"] > 0  # the true one is of right programs, the other noise
+
+    true = {key: results.critic_scores[key] for key in results.control_scores}
+    same = replace(results, control_scores=true)
+    of_true, nothing = controls(same, resamples(same))["critic"]
+    assert nothing["estimate"] == 0 and nothing["p"] == 1
+    np.testing.assert_allclose(of_true["estimate"], null["estimate"] + difference["estimate"], atol=1e-12)
+    claim = critic_gain(results, resamples(results), picks(results))
+    assert isinstance(claim, Claim)
+    np.testing.assert_allclose(of_true["estimate"], claim.details["per_split"][1234], atol=1e-12)
+
+
+def test_a_study_without_controls() -> None:
+    results = counted_study(COUNTS)
+    assert controls(results, resamples(results)) == {
+        "trajectories": 0,
+        "changes": [],
+        "critic": [],
+        "change_at_k": {},
+    }
+
+
+def test_refuses_controls_of_different_trajectories() -> None:
+    results = study(trajectories=3, controlled=2)
+    key = SetKey("hard", "secret", 1234, 1)
+    left = {other: own for other, own in results.controls.items() if other != key}
+    with pytest.raises(UserError, match=r"controls of secret on hard .* \[0\], not of \[0, 1\]"):
+        replace(results, controls=left)
+
+
+def test_the_null_of_fewer_trajectories_is_that_of_their_study() -> None:
+    doubled = study(trajectories=3, doubled=True)
+    pools = {key: pool for key, pool in doubled.null_pools.items() if key.trajectory < 2}
+    fewer = replace(doubled, null_pools=pools)
+    found = nulls(fewer, resamples(fewer))["halvings"]["hard"]
+    two = doubled.of_first(2)
+    alone = nulls(two, resamples(two))["halvings"]["hard"]
+    for name, statistic in found["statistics"].items():
+        assert statistic == alone["statistics"][name]
+    assert found["tasks_gained"] == alone["tasks_gained"]

@@ -1,0 +1,182 @@
+"""What the controls are trained on and from where, on a study whose trainings are noted down, not run.
+
+Two trajectories, of which the first has controls.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pytest
+
+from constellation import checkpoints
+from constellation.errors import UserError
+from constellation.experiments import draw_samples, star_stages, star_study
+from constellation.experiments.star_stages import SAMPLES, TASKS, numbered
+from constellation.model.lora import Adapter
+from constellation.model.model import Model, load_model
+from constellation.progress import Metrics
+from constellation.samples import SampleSet
+from constellation.selftraining.batches import TrainingExample
+from constellation.selftraining.finetune import load_adapters
+from constellation.tasks import trapdoor
+from constellation.tasks.task import Task, read_tasks, split
+from tests.tiny_study import oracle, tiny_config, write_tiny_model
+
+CONTROLS = {"permuted", "fits_only", "continued", "own_withheld", "secret"}
+FIELDS = {"trajectories": 2, "controls__trajectories": 1, "evaluation__null_samples": 16}
+
+
+class Training(NamedTuple):
+    """What a training was given."""
+
+    start: Adapter
+    pools: list[list[TrainingExample]]
+    updates: int
+    addresses: list[tuple[int | str, ...]]
+
+
+class Ran(NamedTuple):
+    """A study, with what its trainings were given."""
+
+    workdir: Path
+    model: Model
+    trainings: dict[str, Training]
+    findings: dict[str, Any]
+
+    def tasks(self, stage: str) -> list[Task]:
+        return read_tasks(self.workdir / "stages" / stage / numbered(TASKS, 0))
+
+    def samples(self, stage: str) -> SampleSet:
+        return SampleSet.load(self.workdir / "stages" / stage / numbered(SAMPLES, 0))
+
+    def programs(self, control: str, tasks: list[Task]) -> dict[str, list[str]]:
+        """Task -> the programs it was trained on."""
+        prompts = {tuple(self.model.chat(trapdoor.messages(split(task, 1234)))): task.id for task in tasks}
+        (pool,) = self.trainings[control].pools
+        return {
+            prompts[tuple(example.prompt)]: [
+                self.model.tokenizer.decode(answer[:-1]) for answer in example.answers
+            ]
+            for example in pool
+        }
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory) -> Ran:
+    model_dir = write_tiny_model(tmp_path_factory.mktemp("model"))
+    workdir = tmp_path_factory.mktemp("study")
+    trainings: dict[str, Training] = {}
+
+    def noted(model, adapters, pools, updates, training, addresses, directory, metadata, micro_batch):
+        trainings[metadata["name"]] = Training(adapters, pools, updates, addresses)
+        moved = dataclasses.replace(
+            adapters, weights=jax.tree.map(lambda x: x + len(trainings), adapters.weights)
+        )
+        metadata = metadata | {"scale": adapters.scale, "addresses": [list(one) for one in addresses]}
+        checkpoints.save(directory / "adapter", updates, (moved, {}), metadata)
+        with Metrics(directory / "metrics") as metrics:
+            metrics.write(1, loss=1.0)
+        return [{"kept": len(pool), "kept_tasks": len(pool), "updates": updates} for pool in pools]
+
+    def scored(model, critics, tasks, samples, split):
+        return [np.where(own.fits, 0.0, np.nan) for own in samples]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(draw_samples, "sample_each", oracle(workdir))
+        patch.setattr(star_stages, "finetune_each", noted)
+        patch.setattr(star_stages, "critic_scores_each", scored)
+        patch.setattr(star_stages, "ProcessPoolExecutor", lambda mp_context: ThreadPoolExecutor())
+        star_study.run(tiny_config(model_dir, **FIELDS), str(workdir))
+    findings = json.loads((workdir / "findings.json").read_text())
+    return Ran(workdir, load_model(model_dir), trainings, findings)
+
+
+def test_controls_are_one_round_from_gen_v0_in_the_first_trajectory(ran: Ran) -> None:
+    start = load_adapters(ran.workdir / "stages/gen_v0")[0].weights
+    for name in CONTROLS:
+        training = ran.trainings[name]
+        jax.tree.map(
+            lambda own, all_: np.testing.assert_array_equal(own, all_[:1]), training.start.weights, start
+        )
+        assert training.updates == ran.trainings["v1"].updates == 2
+        assert training.addresses == [(2, "batches", name, 0)]
+    assert len(ran.trainings["v1"].pools) == 2 and ran.trainings["permuted_critic"].updates == 2
+    assert not any(pair["b"].any() for pair in ran.trainings["permuted_critic"].start.weights.values())
+
+
+def test_the_round_under_other_verdicts(ran: Ran) -> None:
+    tasks, samples = ran.tasks("tasks_v1"), ran.samples("v1_samples")
+    v1 = ran.trainings["v1"].pools[0]
+    assert len(ran.programs("permuted", tasks)) == len(v1) > 0
+    fits = ran.programs("fits_only", tasks)
+    expected = {
+        str(samples.task_ids[t])
+        for t, text, fit in zip(samples.task, samples.text, samples.fits, strict=True)
+        if fit and not trapdoor.reserved(str(text))
+    }
+    assert set(fits) == expected
+    for name in ("permuted", "fits_only"):
+        for task, programs in ran.programs(name, tasks).items():
+            t = list(map(str, samples.task_ids)).index(task)
+            assert len(programs) == 1 and programs[0] in samples.text[samples.programs_of(t)]
+
+
+def test_the_warm_start_goes_on_with_fresh_tasks(ran: Ran) -> None:
+    tasks = ran.tasks("tasks_continued")
+    assert ran.programs("continued", tasks) == {task.id: [task.program] for task in tasks}
+    assert {task.role for task in tasks} == {"warm_start"}
+    assert not {task.id for task in tasks} & {task.id for task in ran.tasks("tasks_gen_v0")}
+
+
+def test_both_withheld_controls_have_one_set_of_tasks(ran: Ran) -> None:
+    tasks = ran.tasks("tasks_withheld")
+    assert all(task.structures and task.role == "star" for task in tasks)
+    assert ran.programs("secret", tasks) == {task.id: [task.program] for task in tasks}
+    own = ran.programs("own_withheld", tasks)
+    samples = ran.samples("own_withheld_samples")
+    assert set(own) == {str(samples.task_ids[t]) for t in samples.task[samples.generalises]} != set()
+
+
+def test_labels_of_the_critic_are_as_many_of_each_task(ran: Ran) -> None:
+    (permuted,), (true, _) = (ran.trainings[name].pools for name in ("permuted_critic", "critic"))
+
+    def labels(pool: list[TrainingExample]) -> list[list[int]]:
+        return [sorted(int(answer[-1]) for answer in example.answers) for example in pool]
+
+    def questions(pool: list[TrainingExample]) -> list[list[list[int]]]:
+        return [[answer[:-1].tolist() for answer in example.answers] for example in pool]
+
+    assert labels(permuted) == labels(true) and questions(permuted) == questions(true)
+
+
+def test_the_report_has_them_and_the_null(ran: Ran) -> None:
+    found = ran.findings["controls"]
+    assert found["trajectories"] == 1
+    assert set(found["change_at_k"]["hard"]) == {"v1", *CONTROLS}
+    assert set(found["change_at_k"]["withheld"]) == {"v1", "own_withheld", "secret"}
+    assert len(found["critic"]) == 2
+    assert ran.findings["null"]["halvings"]["hard"]["samples"] == 8
+    assert {"permuted_critic", *CONTROLS} <= {stage["name"] for stage in ran.findings["stages"]}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"controls__trajectories": 2},
+        {"controls__trajectories": -1},
+        {"controls__trajectories": 1, "star__rounds": 0},
+        {"controls__samples": 7},
+        {"evaluation__null_samples": 16},
+        {"evaluation__null_samples": 15, "controls__trajectories": 1},
+    ],
+)
+def test_what_cannot_work_is_refused(tmp_path, fields: dict[str, int]) -> None:
+    with pytest.raises(UserError, match=r"config\.(controls|evaluation\.null_samples)"):
+        star_study.run(tiny_config(tmp_path, **fields), str(tmp_path / "study"))

@@ -9,7 +9,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from constellation.experiments.star_config import CRITIC, START, check, load_base, memory_of
-from constellation.experiments.star_stages import BANKS
 from constellation.generator import padded_prompt
 from constellation.memory import GIB, Footprint, Memory
 from constellation.model.lora import projection_shapes
@@ -157,7 +156,7 @@ def stage_plans(
         *stages,
         sampled("critic samples", config.critic.tasks, config.critic.samples),
         trained(CRITIC, config.critic.passes * config.critic.tasks, asked),
-        sampled("evaluation samples", models * len(BANKS) * tasks.bank_size, evaluation.samples),
+        sampled("evaluation samples", models * len(tasks.banks) * tasks.bank_size, evaluation.samples),
         sampled("selection samples", seeds * tasks.bank_size, evaluation.selection_samples),
         StagePlan(
             "critic scores",

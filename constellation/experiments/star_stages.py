@@ -6,6 +6,8 @@ tasks -> gen_v0 (supervised warm start) -> v1 -> v2 ... (own generalising progra
 
 Everything that is trained has one replicate a trajectory, with its own tasks and draws; a stage holds those
 of all trajectories, its files numbered by them.
+
+What computes is imported by the stage that runs: programs that only read finished stages need no JAX.
 """
 
 from __future__ import annotations
@@ -18,33 +20,26 @@ import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from constellation import keys
 from constellation.conductor import Conductor, Stage
-from constellation.critic import critic_examples, critic_scores_each
-from constellation.experiments.draw_samples import draw_samples_each
 from constellation.experiments.star_config import BASE, CRITIC, START, load_base, memory_of
-from constellation.memory import Memory
-from constellation.model.lora import Adapter, init_adapter, stack
-from constellation.model.model import Model
 from constellation.progress import Progress
 from constellation.samples import SampleSet
-from constellation.sampling import SamplingConfig
-from constellation.selftraining.batches import TrainingExample
-from constellation.selftraining.finetune import finetune_each, load_adapters
-from constellation.selftraining.star import star_examples
-from constellation.selftraining.warm_start import warm_start_examples
 from constellation.tasks import trapdoor
 from constellation.tasks.task import Split, Task, read_tasks, split, write_tasks
 
+if TYPE_CHECKING:
+    from constellation.memory import Memory
+    from constellation.model.lora import Adapter
+    from constellation.model.model import Model
+    from constellation.selftraining.batches import TrainingExample
+
 TASKS, SAMPLES, SCORES, SUMMARY = "tasks.jsonl", "samples.npz", "scores.npy", "summary.json"
-BANKS = ("easy", "hard", "withheld")
 
 
 class StarStages:
@@ -62,6 +57,8 @@ class StarStages:
     @functools.cached_property
     def memory(self) -> Memory:
         """What fits the devices."""
+        import jax
+
         return memory_of(self.config, self.model.config, jax.default_backend())
 
     # Tasks
@@ -108,6 +105,8 @@ class StarStages:
         section, tasks = self.config.warm_start, self.warm_start_tasks()
 
         def train(path: Path) -> None:
+            from constellation.selftraining.warm_start import warm_start_examples
+
             pools = [warm_start_examples(self.model, own, self.split) for own in self.tasks_of(tasks)]
             self._train(path, START, None, pools, section.passes * section.tasks)
 
@@ -128,17 +127,20 @@ class StarStages:
         tasks = self.round_tasks(number, max_atoms)
         start = {BASE: None, START: self.warm_start(), "continue": before}[section.restart]
         fields = {field: section[field] for field in ("restart", "keep", "passes", "tasks")}
+        training = ConfigDict(self.config.training.to_dict() | {"learning_rate": section.learning_rate})
 
         def train(path: Path) -> None:
+            from constellation.selftraining.star import star_examples
+
             pools = [
                 star_examples(self.model, own, drawn, self.split, section.keep)
                 for own, drawn in zip(self.tasks_of(tasks), samples_of(samples), strict=True)
             ]
-            self._train(path, name, start, pools, section.passes * section.tasks)
+            self._train(path, name, start, pools, section.passes * section.tasks, training)
 
         return self.conductor.stage(
             name,
-            fields=self._training_fields({"star": fields}),
+            fields=self._training_fields({"star": fields}, training),
             inputs=[tasks, samples, *([start] if start else [])],
             version=1,
             run=train,
@@ -198,6 +200,8 @@ class StarStages:
         tasks, samples = self.critic_tasks(), self.critic_samples()
 
         def train(path: Path) -> None:
+            from constellation.critic import critic_examples
+
             pools = [
                 critic_examples(self.model, own, drawn, self.split)
                 for own, drawn in zip(self.tasks_of(tasks), samples_of(samples), strict=True)
@@ -218,6 +222,9 @@ class StarStages:
         critic, tasks = self.critic(), self.bank(bank)
 
         def score(path: Path) -> None:
+            from constellation.critic import critic_scores_each
+            from constellation.selftraining.finetune import load_adapters
+
             scores = critic_scores_each(
                 self.model,
                 load_adapters(critic.path)[0],
@@ -273,14 +280,14 @@ class StarStages:
         config = self.config
         split_seed = config.tasks.split_seed if split_seed is None else split_seed
         section, name = count.split(".")
-        sampling = SamplingConfig(n=config[section][name], **config.sampling)
+        n = config[section][name]
         fields = {
             "seed": config.seed,
             "model": self.model_fields(),
             "domain": trapdoor.VERSION,
             "prompt": config.prompt.to_dict(),
             "tasks": {"visible": config.tasks.visible, "split_seed": split_seed},
-            count: sampling.n,
+            count: n,
             "sampling": config.sampling.to_dict(),
             "purpose": purpose,
             "arm": arm,
@@ -288,6 +295,12 @@ class StarStages:
         }
 
         def run(path: Path) -> None:
+            import jax.numpy as jnp
+
+            from constellation.experiments.draw_samples import draw_samples_each
+            from constellation.sampling import SamplingConfig
+            from constellation.selftraining.finetune import load_adapters
+
             each = range(fields["trajectories"])
             key = keys.fold(config.seed, f"{purpose}, split {split_seed}", arm)
             digests = {"tasks_digest": tasks.digest, "adapter": generator.digest if generator else None}
@@ -297,7 +310,7 @@ class StarStages:
                 self.tasks_of(tasks)[: len(each)],
                 split_seed,
                 config.tasks.visible,
-                sampling,
+                SamplingConfig(n=n, **config.sampling),
                 jnp.stack([keys.fold(key, trajectory) for trajectory in each]),
                 stage_name,
                 [fields | digests | {"replicate": trajectory} for trajectory in each],
@@ -319,8 +332,12 @@ class StarStages:
         """What a stage's result depends on of the base model."""
         return {"hash": self.model_hash}  # covers quantisation and dtype; the directory may move
 
-    def _training_fields(self, section: dict[str, Any]) -> dict[str, Any]:
+    def _training_fields(
+        self, section: dict[str, Any], training: ConfigDict | None = None
+    ) -> dict[str, Any]:
+        """What a training stage's result depends on; `training` as for `_train`."""
         config = self.config
+        training = training or config.training
         return {
             "seed": config.seed,
             "model": self.model_fields(),
@@ -331,8 +348,8 @@ class StarStages:
             "lora": config.lora,
             # neither how often a checkpoint is written nor what is recomputed changes a result
             "training": {
-                name: config.training[name]
-                for name in config.training
+                name: training[name]
+                for name in training
                 if name not in ("checkpoint_every", "remat")
             },
             **section,
@@ -345,9 +362,18 @@ class StarStages:
         start: Stage | None,
         pools: Sequence[Sequence[TrainingExample]],
         visits: int,
+        training: ConfigDict | None = None,
     ) -> None:
-        """Fine-tunes adapters for visits / batch_size updates, fixed by the config and not by the pools."""
+        """Fine-tunes adapters for visits / batch_size updates, fixed by the config and not by the pools.
+
+        Args:
+            training: instead of the config's section.
+        """
+        from constellation.model.lora import stack
+        from constellation.selftraining.finetune import finetune_each, load_adapters
+
         config, each = self.config, range(self.trajectories)
+        training = training or config.training
         initial = load_adapters(start.path)[0] if start else stack([self._fresh(arm, r) for r in each])
         metadata = {
             "name": arm,
@@ -359,16 +385,18 @@ class StarStages:
             self.model,
             initial,
             pools,
-            -(-visits // config.training.batch_size),
-            config.training,
+            -(-visits // training.batch_size),
+            training,
             [(config.seed, "batches", arm, trajectory) for trajectory in each],
             path,
             metadata,
-            self.memory.micro_batch(whole, config.training.batch_size, config.training.remat),
+            self.memory.micro_batch(whole, training.batch_size, training.remat),
         )
         (path / SUMMARY).write_text(json.dumps(trained) + "\n")
 
     def _fresh(self, arm: str, trajectory: int) -> Adapter:
+        from constellation.model.lora import init_adapter
+
         lora = self.config.lora
         key = keys.fold(self.config.seed, "adapter", arm, trajectory)
         return init_adapter(self.model.config, key, lora.rank, lora.alpha)

@@ -299,7 +299,7 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """What is recorded of a finished stage: recipe, files, provenance. Raises UserError when it is damaged."""
+    """A finished stage's record: recipe, files, provenance. Raises UserError when it is damaged."""
     try:
         record = json.loads((path / "stage.json").read_text())
         if record["complete"] and {"digest", "recipe", "files", "provenance"} <= record.keys():

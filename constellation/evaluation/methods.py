@@ -1,4 +1,4 @@
-"""The report's account of its methods: the config in prose, the sampling budget, and what each figure read."""
+"""The report's account of its methods: the config in prose, the samples drawn, what each figure shows."""
 
 from __future__ import annotations
 
@@ -90,5 +90,7 @@ def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """A nested mapping as dotted name -> value, in its own order."""
     found: dict[str, Any] = {}
     for name, value in tree.items():
-        found |= leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        found |= (
+            leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        )
     return found

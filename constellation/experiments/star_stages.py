@@ -126,7 +126,7 @@ class StarStages:
         samples = self.round_samples(number, max_atoms)
         tasks = self.round_tasks(number, max_atoms)
         start = {BASE: None, START: self.warm_start(), "continue": before}[section.restart]
-        fields = {field: section[field] for field in ("restart", "keep", "passes", "tasks")}
+        fields = {field: section[field] for field in ("restart", "keep", "passes", "tasks", "learning_rate")}
         training = ConfigDict(self.config.training.to_dict() | {"learning_rate": section.learning_rate})
 
         def train(path: Path) -> None:
@@ -140,7 +140,7 @@ class StarStages:
 
         return self.conductor.stage(
             name,
-            fields=self._training_fields({"star": fields}, training),
+            fields=self._training_fields({"star": fields}),
             inputs=[tasks, samples, *([start] if start else [])],
             version=1,
             run=train,
@@ -332,12 +332,8 @@ class StarStages:
         """What a stage's result depends on of the base model."""
         return {"hash": self.model_hash}  # covers quantisation and dtype; the directory may move
 
-    def _training_fields(
-        self, section: dict[str, Any], training: ConfigDict | None = None
-    ) -> dict[str, Any]:
-        """What a training stage's result depends on; `training` as for `_train`."""
+    def _training_fields(self, section: dict[str, Any]) -> dict[str, Any]:
         config = self.config
-        training = training or config.training
         return {
             "seed": config.seed,
             "model": self.model_fields(),
@@ -348,8 +344,8 @@ class StarStages:
             "lora": config.lora,
             # neither how often a checkpoint is written nor what is recomputed changes a result
             "training": {
-                name: training[name]
-                for name in training
+                name: config.training[name]
+                for name in config.training
                 if name not in ("checkpoint_every", "remat")
             },
             **section,

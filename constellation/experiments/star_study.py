@@ -163,7 +163,7 @@ def results(study: StarStages, made_by: Mapping[str, str]) -> tuple[StudyResults
         stages=_summaries(study),
         roles=_role_counts(study),
         config=json.loads(canonical_json(config)),
-        provenance={**made_by, "model": study.model_hash},
+        provenance=dict(sorted({**made_by, "model": study.model_hash}.items())),
         sources={stage.name: stage.digest for stage in inputs},
         analysis=AnalysisConfig(
             seed=evaluation.seed,

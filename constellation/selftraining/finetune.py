@@ -99,8 +99,8 @@ def finetune_each(
             if not np.isfinite(losses).all():
                 loss = losses[~np.isfinite(losses)][0]
                 raise UserError(
-                    f"the loss is {loss} at update {step}: lower config.training.learning_rate, or in a round "
-                    "config.star.learning_rate"
+                    f"the loss is {loss} at update {step}: lower config.training.learning_rate, or in "
+                    "a round config.star.learning_rate"
                 )
             metrics.write(step, loss=losses.mean(), grad_norm=norms.mean(), **_each("loss", losses))
             progress.update(1, loss=losses.mean())

@@ -46,7 +46,9 @@ def redrawn(study, model_dir, tmp_path_factory) -> tuple[Path, Path]:
 
 def drawn(workdir: Path) -> list[str]:
     return sorted(
-        path.name for path in workdir.iterdir() if path.suffix in (".html", ".png", ".json") and path.is_file()
+        path.name
+        for path in workdir.iterdir()
+        if path.suffix in (".html", ".png", ".json") and path.is_file()
     )
 
 

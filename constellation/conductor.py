@@ -168,6 +168,7 @@ class Conductor:
                 shutil.copytree(finished, linked, copy_function=os.link)
                 shutil.rmtree(partial, ignore_errors=True)
                 os.rename(linked, partial)
+                print(f"{stage.name}: linked from {sibling}", flush=True)
                 return True
         return False
 

@@ -22,18 +22,6 @@ PAPER = {  # field -> the value of paper A, from its abstract or a summary of it
     "evaluation.small_k": 8,
     "evaluation.large_k": 64,
 }
-# Figure -> patterns of the names of the stages it shows; a figure that is not here shows them all.
-CURVES = ("samples_*_{split}",)
-FIGURE_STAGES = {
-    "pass_at_k": CURVES,
-    "round_gains": CURVES,
-    "headroom": CURVES,
-    "divergence": CURVES,
-    "visible_fit": CURVES,
-    "diversity": (*CURVES, "v*_samples"),
-    "selectors": ("samples_{start}_{bank}_*", "scores_{start}_{bank}_*"),
-    "learning_curves": ("gen_v0", "v[0-9]", "v[0-9]_[0-9]_atoms", "critic"),
-}
 
 
 def methods(study: StudyResults) -> dict[str, Any]:
@@ -49,11 +37,22 @@ def methods(study: StudyResults) -> dict[str, Any]:
 
 
 def figure_sources(study: StudyResults, figure: str) -> dict[str, str]:
-    """Of the stages read, those that a figure was computed from: name -> digest."""
-    names = {"split": study.primary_split, "start": study.start, "bank": study.analysis.primary_bank}
-    patterns = [pattern.format(**names) for pattern in FIGURE_STAGES.get(figure, ("*",))]
+    """Of the stages read, those that a figure shows: name -> digest. One that is not known shows them all."""
+    patterns = figure_stages(study).get(figure, ["*"])
     found = {name for pattern in patterns for name in matching(study.sources, pattern)}
     return {name: digest for name, digest in study.sources.items() if name in found}
+
+
+def figure_stages(study: StudyResults) -> dict[str, list[str]]:
+    """Figure -> patterns of the names that the stages it shows have."""
+    of_curves = ("pass_at_k", "round_gains", "headroom", "divergence", "visible_fit")
+    curves = [f"samples_*_{study.primary_split}"]
+    selected = f"{study.selection_model}_{study.analysis.primary_bank}_*"
+    return dict.fromkeys(of_curves, curves) | {
+        "diversity": curves + [f"{stage.name}_samples" for stage in study.stages if stage.pool is not None],
+        "selectors": [f"samples_{selected}", f"scores_{selected}"],
+        "learning_curves": [stage.name for stage in study.stages],
+    }
 
 
 class Choices:

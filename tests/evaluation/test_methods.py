@@ -96,7 +96,7 @@ def test_a_figure_names_what_it_shows_and_no_more() -> None:
         "samples_gen_v0_hard_1",
         "scores_gen_v0_hard_1",
     ]
-    assert stages["learning_curves"] == ["gen_v0", "v1", "v1_4_atoms", "critic"]
+    assert stages["learning_curves"] == ["gen_v0", "v1", "critic"]
     assert "v1_samples" in stages["diversity"] and "critic_samples" not in stages["diversity"]
     assert stages["novel"] == list(SOURCES)
     assert figure_sources(found, "learning_curves")["v1"] == "digest of v1"

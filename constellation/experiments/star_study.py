@@ -146,7 +146,8 @@ def results(study: StarStages, made_by: Mapping[str, str]) -> tuple[StudyResults
             keep("hard", START, seed, stage, score=True)
     trainings = [study.round(*trained) for trained in study.trained_rounds()]
     inputs += [pretraining_skeletons(study), study.warm_start(), *trainings, study.critic()]
-    inputs += [study.round_samples(*trained) for trained in study.trained_rounds()]
+    pools = [study.round_samples(*trained) for trained in study.trained_rounds()]
+    inputs += [*pools, study.critic_samples()]
     inputs += [study.bank(bank) for bank in config.tasks.banks]
     inputs += _task_stages(study)
     return StudyResults(

@@ -108,9 +108,11 @@ def heat_map(cells: Sequence[Cell]) -> Figure:
     panel_values: dict[str, np.ndarray] = {}
     supported: dict[str, set[tuple[int, int]]] = {}
     for cell in cells:
+        if cell.results is None:
+            continue
         place = down.index(label(cell, fields[:half])), across.index(label(cell, fields[half:]))
-        for name, title in FINDINGS.items() if cell.results else ():
-            finding = cell.results["findings"][name]  # type: ignore[index]
+        for name, title in FINDINGS.items():
+            finding = cell.results["findings"][name]
             for what, estimate, _ in parts(finding):
                 panel = f"{title} {what}".strip()
                 values = panel_values.setdefault(panel, np.full((len(down), len(across)), np.nan))

@@ -1,1 +1,1 @@
-"""The experiments, one file each."""
+"""One file an experiment."""

@@ -21,6 +21,7 @@ def get_config(mode: str = "") -> ConfigDict:
     config.study = nano.get_config(mode)
     config.study.tasks.banks = ("hard",)  # the findings are read there
     config.study.star.arm_max_atoms = 0
+    config.study.evaluation.middle_samples = 32
     config.study.evaluation.selection_split_seeds = (1234,)
 
     config.grid = ConfigDict()  # fields of the study, and the values that they take

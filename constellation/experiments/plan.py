@@ -8,7 +8,16 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from constellation.experiments.star_config import CRITIC, START, check, load_base, memory_of
+from constellation.experiments.star_config import (
+    BASE,
+    CRITIC,
+    START,
+    check,
+    load_base,
+    memory_of,
+    sample_count,
+    value_of,
+)
 from constellation.generator import padded_prompt
 from constellation.memory import GIB, Footprint, Memory
 from constellation.model.lora import projection_shapes
@@ -127,24 +136,32 @@ def stage_plans(
     star, evaluation, tasks = config.star, config.evaluation, config.tasks
     with_arm = star.rounds > 0 and star.arm_max_atoms not in (0, star.max_atoms)
     arms = [f"_{star.arm_max_atoms}_atoms"] if with_arm else []
-    models = 2 + star.rounds + len(arms)
+    names = [START, *(f"v{number}" for number in range(1, star.rounds + 1)), *arms]
     seeds = sum(seed != tasks.split_seed for seed in evaluation.selection_split_seeds)
     slices = config.mesh.data
 
-    def sampled(name: str, count: int, n: int) -> StagePlan:
+    def sampled(name: str, count: int, n: int, each: int = config.trajectories) -> StagePlan:
+        count *= each
         seconds = sampling_seconds(memory, work, count, n, rows, speed, config.sampling.int8_kv) / slices
         return StagePlan(name, f"{count:,} tasks x {n} samples", seconds)
 
     def trained(name: str, visits: int, extra: float = 0.0) -> StagePlan:
         length = work.prefix + work.prompt + work.answer + extra
+        visits *= config.trajectories
         seconds = training_seconds(memory, visits * length, speed, config.training.remat) / slices
         return StagePlan(name, f"{visits:,} documents of {length:.0f} tokens", seconds)
+
+    def answers(name: str) -> int:
+        """To one task of every bank."""
+        return sum(value_of(config, sample_count(config, bank, name)) for bank in tasks.banks)
 
     def question(count: float) -> float:
         return count * (work.answer + 10)
 
-    scored = models - 1 - len(arms)
-    critic_rows = (2 * scored + seeds) * tasks.bank_size
+    scored = 1 + star.rounds
+    critic_rows = (
+        (len(set(tasks.banks) - {"withheld"}) * scored + seeds) * tasks.bank_size * config.trajectories
+    )
     scoring = critic_rows * (work.prompt + question(evaluation.samples / 4))
     asked = question(config.critic.samples / 4) - work.answer
     stages = [trained(START, config.warm_start.passes * config.warm_start.tasks)]
@@ -156,7 +173,8 @@ def stage_plans(
         *stages,
         sampled("critic samples", config.critic.tasks, config.critic.samples),
         trained(CRITIC, config.critic.passes * config.critic.tasks, asked),
-        sampled("evaluation samples", models * len(tasks.banks) * tasks.bank_size, evaluation.samples),
+        sampled(f"{BASE} samples", tasks.bank_size, answers(BASE), 1),
+        sampled("evaluation samples", tasks.bank_size, sum(map(answers, names))),
         sampled("selection samples", seeds * tasks.bank_size, evaluation.selection_samples),
         StagePlan(
             "critic scores",

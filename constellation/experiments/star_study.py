@@ -28,7 +28,7 @@ from constellation.conductor import (
 from constellation.errors import UserError
 from constellation.evaluation.report import write_report
 from constellation.evaluation.study import AnalysisConfig, SetKey, StageSummary, StudyResults, TaskInfo
-from constellation.experiments.star_config import BASE, CRITIC, START, check
+from constellation.experiments.star_config import BASE, CRITIC, START, check, sample_count
 from constellation.experiments.star_stages import SCORES, SUMMARY, TASKS, StarStages, numbered, samples_of
 from constellation.progress import read_metrics
 from constellation.samples import SampleSet
@@ -138,7 +138,9 @@ def results(study: StarStages, made_by: Mapping[str, str]) -> tuple[StudyResults
     for name, generator in models.items():
         for bank in config.tasks.banks:
             trained_here = name not in (BASE, *arms) and bank != "withheld"
-            keep(bank, name, primary, study.bank_samples(bank, name, generator, primary), trained_here)
+            count = sample_count(config, bank, name)
+            drawn = study.bank_samples(bank, name, generator, primary, count)
+            keep(bank, name, primary, drawn, trained_here)
     for seed in evaluation.selection_split_seeds:
         if seed != primary:
             count = "evaluation.selection_samples"

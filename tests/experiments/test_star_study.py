@@ -70,6 +70,7 @@ KILLS = """
 import itertools, json, os, signal, sys
 from pathlib import Path
 from jax._src import xla_bridge
+import constellation.critic, constellation.experiments.plan, constellation.selftraining.finetune
 from constellation import conductor
 from constellation.experiments import draw_samples, star_study
 from constellation.progress import Progress

@@ -37,6 +37,7 @@ def get_config(mode: str = "") -> ConfigDict:
 
     config.tasks = ConfigDict()
     config.tasks.seed = 2  # likewise
+    config.tasks.banks = ("easy", "hard", "withheld")  # (A) the first two
     config.tasks.bank_size = 200  # (A)
     config.tasks.visible = 2  # (A)
     config.tasks.split_seed = 1234  # (A) for pass@64
@@ -54,7 +55,7 @@ def get_config(mode: str = "") -> ConfigDict:
 
     config.training = ConfigDict()
     config.training.batch_size = 32
-    config.training.learning_rate = 1e-3
+    config.training.learning_rate = 1e-3  # of the warm start and the critic
     config.training.clip_norm = 1.0
     config.training.weight_decay = 0.0
     config.training.remat = False  # recompute layers in the backward: less memory, more time
@@ -70,6 +71,7 @@ def get_config(mode: str = "") -> ConfigDict:
     config.star.tasks = 2048
     config.star.samples = 8
     config.star.max_atoms = 3
+    config.star.learning_rate = 1e-3
     config.star.restart = "gen_v0"  # or "theta0", or "continue" from the last round
     config.star.keep = 1  # programs a task
     config.star.passes = 1  # over the round's tasks; a round has passes * tasks / batch_size updates

@@ -39,6 +39,7 @@ def get_config() -> ConfigDict:
 
     config.tasks = ConfigDict()
     config.tasks.seed = 2  # (ours)
+    config.tasks.banks = ("easy", "hard", "withheld")  # (A) the first two; (ours) the third
     config.tasks.bank_size = 200  # (A)
     config.tasks.visible = 2  # (A)
     config.tasks.split_seed = 1234  # (A) for pass@64
@@ -56,7 +57,7 @@ def get_config() -> ConfigDict:
 
     config.training = ConfigDict()
     config.training.batch_size = 32  # (ours)
-    config.training.learning_rate = 2e-4  # (ours)
+    config.training.learning_rate = 2e-4  # (ours) of the warm start and the critic
     config.training.clip_norm = 1.0  # (ours)
     config.training.weight_decay = 0.0  # (ours)
     config.training.remat = True  # (ours) layers recomputed in the backward; changes no result
@@ -72,6 +73,7 @@ def get_config() -> ConfigDict:
     config.star.tasks = 2048  # (ours)
     config.star.samples = 8  # (ours)
     config.star.max_atoms = 3  # (ours)
+    config.star.learning_rate = 2e-4  # (ours)
     config.star.restart = "gen_v0"  # (ours)
     config.star.keep = 1  # (ours)
     config.star.passes = 1  # (ours)

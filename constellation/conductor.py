@@ -56,12 +56,18 @@ class Stage:
 class Conductor:
     """Owns a working directory and runs stages in it.
 
+    Args:
+        workdir: made if need be.
+        siblings: other workdirs. A stage that one of them has finished by the same recipe is hard-linked from
+            there instead of run: no one writes to a finished stage any more.
+
     Raises:
         UserError: the workdir cannot be used, or another process is using it.
     """
 
-    def __init__(self, workdir: str | os.PathLike[str]):
+    def __init__(self, workdir: str | os.PathLike[str], siblings: Sequence[Path] = ()):
         self.workdir = Path(workdir)
+        self._siblings = siblings
         self._stages = self.workdir / "stages"
         self._warned: set[str] = set()
         try:
@@ -133,7 +139,7 @@ class Conductor:
         with disk_full_is_user_error(self.workdir):
             shutil.rmtree(replaced, ignore_errors=True)
             if stage.path.exists():
-                record = _read_record(stage.path)
+                record = read_record(stage.path)
                 _check_files(stage.path, record)
                 if record["digest"] == stage.digest:
                     self._warn_of_provenance(name, record["provenance"])
@@ -143,7 +149,7 @@ class Conductor:
                         f"stage {name!r} in {self.workdir} was made with other settings: "
                         f"{_differences(record['recipe'], recipe)}; give another --workdir, or set them back"
                     )
-            if not _is_complete(partial, stage.digest):
+            if not _is_complete(partial, stage.digest) and not self._link(partial, stage):
                 self._run(run, partial, stage, recipe)
             if stage.path.exists():
                 os.rename(stage.path, replaced)
@@ -151,6 +157,20 @@ class Conductor:
             fsync(self._stages)
             shutil.rmtree(replaced, ignore_errors=True)
         return stage
+
+    def _link(self, partial: Path, stage: Stage) -> bool:
+        """Whether a sibling has the stage; then it is in `partial`, all of it by one rename."""
+        linked = self._stages / f"{stage.name}.linked"
+        shutil.rmtree(linked, ignore_errors=True)
+        for sibling in self._siblings:
+            finished = sibling / "stages" / stage.name
+            if _is_complete(finished, stage.digest):
+                shutil.copytree(finished, linked, copy_function=os.link)
+                shutil.rmtree(partial, ignore_errors=True)
+                os.rename(linked, partial)
+                print(f"{stage.name}: linked from {sibling}", flush=True)
+                return True
+        return False
 
     def _run(self, run: Callable[[Path], None], partial: Path, stage: Stage, recipe: dict[str, Any]) -> None:
         """Runs the stage in its partial directory and puts the result, completely described, on the disk."""
@@ -184,6 +204,24 @@ class Conductor:
             print(f"warning: kept stage {name!r} has another provenance: {differences}", file=sys.stderr)
 
 
+class FinishedStages(Conductor):
+    """Stands in for a conductor where nothing is run: every stage has to be finished, and is as it was left.
+
+    It needs no lock, no model and no JAX. What a stage was made from is not compared with what is asked for:
+    the caller asks with the config that the workdir holds.
+    """
+
+    def __init__(self, workdir: str | os.PathLike[str]):
+        self.workdir = Path(workdir)
+
+    def stage(self, name: str, **_: Any) -> Stage:
+        """The stage of that name. Raises UserError as `finished_stage`."""
+        return finished_stage(self.workdir, name)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
 def finished_stage(workdir: str | os.PathLike[str], name: str) -> Stage:
     """A finished stage of a workdir, for programs that only read; needs no lock.
 
@@ -196,7 +234,7 @@ def finished_stage(workdir: str | os.PathLike[str], name: str) -> Stage:
             path.parent.name for path in stages.glob("*/stage.json") if _NAME.fullmatch(path.parent.name)
         )
         raise unknown(f"stage in {workdir}:", name, finished)
-    record = _read_record(stages / name)
+    record = read_record(stages / name)
     _check_files(stages / name, record)
     return Stage(name, record["digest"], stages / name)
 
@@ -261,8 +299,8 @@ def _write_json(path: Path, value: Any) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def _read_record(path: Path) -> dict[str, Any]:
-    """A finished stage's record. Raises UserError when it is damaged."""
+def read_record(path: Path) -> dict[str, Any]:
+    """A finished stage's record: recipe, files, provenance. Raises UserError when it is damaged."""
     try:
         record = json.loads((path / "stage.json").read_text())
         if record["complete"] and {"digest", "recipe", "files", "provenance"} <= record.keys():

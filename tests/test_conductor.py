@@ -14,7 +14,15 @@ import pytest
 from ml_collections import ConfigDict
 
 from constellation import conductor
-from constellation.conductor import Conductor, Stage, canonical_json, digest, finished_stage, plain
+from constellation.conductor import (
+    Conductor,
+    FinishedStages,
+    Stage,
+    canonical_json,
+    digest,
+    finished_stage,
+    plain,
+)
 from constellation.errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -375,3 +383,47 @@ def test_killed_from_outside_in_a_long_stage(tmp_path):
     assert (tmp_path / "stages/long/done").read_text() == "012"
     assert (tmp_path / "stages/first/stage.json").stat().st_mtime_ns < begun
     assert (tmp_path / "stages/report/sum").read_text() == "f012"
+
+
+def deep(path: Path) -> None:
+    (path / "deep").mkdir()
+    (path / "deep" / "file").write_text("content")
+
+
+def must_not_run(path: Path) -> None:
+    raise AssertionError(path)
+
+
+def test_a_stage_of_the_same_recipe_is_taken_from_a_sibling(tmp_path):
+    with Conductor(tmp_path / "one") as one:
+        made = one.stage("a", fields={"x": 1}, version=1, run=deep)
+    siblings = [tmp_path / "nowhere", tmp_path / "one"]
+    with Conductor(tmp_path / "two", siblings) as two:
+        taken = two.stage("a", fields={"x": 1}, version=1, run=must_not_run)
+        own = two.stage("b", fields={"x": 1}, version=1, run=deep)
+    assert (taken.digest, own.name) == (made.digest, "b")
+    assert (taken.path / "deep/file").samefile(made.path / "deep/file")
+    assert sorted(path.name for path in (tmp_path / "two/stages").iterdir()) == ["a", "b"]
+
+
+def test_a_stage_of_another_recipe_or_unfinished_is_not_taken(tmp_path):
+    with Conductor(tmp_path / "one") as one:
+        other = one.stage("a", fields={"x": 1}, version=1, run=deep)
+    with Conductor(tmp_path / "two", [tmp_path / "one"]) as two:
+        own = two.stage("a", fields={"x": 2}, version=1, run=deep)
+        assert not (own.path / "deep/file").samefile(other.path / "deep/file")
+    (other.path / "stage.json").write_text(json.dumps({"digest": other.digest, "complete": False}))
+    ran = []
+    with Conductor(tmp_path / "three", [tmp_path / "one"]) as three:
+        three.stage("a", fields={"x": 1}, version=1, run=lambda path: ran.append(path))
+    assert len(ran) == 1
+
+
+def test_finished_stages_are_only_read(tmp_path):
+    with Conductor(tmp_path) as conductor:  # and still holds the lock
+        made = conductor.stage("a", fields={"x": 1}, version=1, run=deep)
+        with FinishedStages(tmp_path) as finished:
+            assert finished.stage("a", fields={"x": 2}, version=2, run=must_not_run) == made
+            with pytest.raises(UserError, match=r"unknown stage .*'b'"):
+                finished.stage("b", fields={}, version=1, run=must_not_run)
+    assert [path.name for path in (tmp_path / "stages").iterdir()] == ["a"]

@@ -111,7 +111,7 @@ def oracle(workdir: Path) -> Callable[..., list[list[list[Sample]]]]:
         config: SamplingConfig,
         progress: Progress,
     ) -> list[list[Sample]]:
-        files = sorted(Path(workdir).glob("stages/*/tasks*.jsonl"))
+        files = sorted(Path(workdir).rglob("stages/*/tasks*.jsonl"))
         programs = {task.id: task.program for file in files for task in read_tasks(file)}
         weights = b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(adapter))
         place = np.asarray(jax.random.key_data(key)).tobytes() + weights

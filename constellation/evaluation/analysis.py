@@ -23,6 +23,7 @@ from constellation.evaluation.entries import as_json, keyed, plain
 from constellation.evaluation.exploratory import exploratory
 from constellation.evaluation.findings import findings, overall, primary_claims
 from constellation.evaluation.ledger import ledger
+from constellation.evaluation.methods import methods
 from constellation.evaluation.null import nulls
 from constellation.evaluation.statistics import Bootstrap, minimum_detectable_effect, resample
 from constellation.evaluation.study import StageSummary, StudyResults, TaskInfo
@@ -62,6 +63,7 @@ def analyse(study: StudyResults) -> dict[str, Any]:
             "divergence": divergences(study, bootstrap),
             "diversity": {"data": data_diversity(study), "banks": bank_diversity(study, bootstrap)},
             "false_generalising": false_generalising(study, bootstrap),
+            "methods": methods(study),
             "stages": stages(study),
             "roles": study.roles,
             "splits": {bank: study.splits(bank) for bank in study.tasks},

@@ -15,6 +15,7 @@ import jinja2
 from constellation.evaluation.analysis import analyse
 from constellation.evaluation.cases import cases
 from constellation.evaluation.entries import points, signed, written_p
+from constellation.evaluation.methods import Choices, figure_sources, leaves
 from constellation.evaluation.paper import comparison
 from constellation.evaluation.plots import draw
 from constellation.evaluation.study import StudyResults
@@ -39,6 +40,7 @@ SECTIONS = {  # anchor -> its name in the page's navigation
     "tasks": "Tasks",
     "data": "Data",
     "limits": "Limits",
+    "methods": "Methods",
     "config": "Configuration",
 }
 
@@ -87,7 +89,7 @@ def render(study: StudyResults, results: dict[str, Any], figures: Mapping[str, s
         "p": written_p,
         "spread": spread,
         "pools": pools,
-        "flat": flat,
+        "flat": lambda tree: leaves(tree).items(),
         "listed": listed,
         "literal": lambda text: json.dumps(text, ensure_ascii=False),
     }
@@ -97,6 +99,8 @@ def render(study: StudyResults, results: dict[str, Any], figures: Mapping[str, s
         names=NAMES,
         sections=SECTIONS,
         figures=figures,
+        traces={name: figure_sources(study, name) for name in figures},
+        c=Choices(study.config),
         rows=comparison(results),
         cases=cases(study),
         probes=study.probes,
@@ -189,14 +193,3 @@ def listed(items: Mapping[str, int]) -> str:
     """Counts by name in a sentence: "200 easy, 200 hard and 100 withheld"."""
     parts = [f"{value} {name}" for name, value in items.items()]
     return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """A nested mapping as (dotted name, value), in its own order."""
-    rows: list[tuple[str, Any]] = []
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            rows += flat(value, f"{prefix}{name}.")
-        else:
-            rows.append((f"{prefix}{name}", value))
-    return rows

@@ -150,6 +150,7 @@ class StudyResults:
         config: the experiment's configuration, JSON-like, printed in the report.
         provenance: hashes, versions and commit, printed in the report. No times: the report of the same
             inputs has the same bytes.
+        sources: every stored stage that was read -> its digest.
         analysis: the choices of the analysis.
         probes: probe inputs each generalising program was run on.
         title: of the report.
@@ -172,6 +173,7 @@ class StudyResults:
     roles: Mapping[str, int] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
     analysis: AnalysisConfig = AnalysisConfig()
     probes: int = 64
     title: str = "Does a model that learns from its own verified programs gain capability?"

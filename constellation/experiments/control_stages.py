@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 
 from constellation.conductor import Stage
-from constellation.critic import critic_examples
 from constellation.evaluation.study import SetKey, StageSummary
 from constellation.experiments.star_config import BASE, CRITIC, START
 from constellation.experiments.star_stages import (
@@ -132,6 +131,8 @@ class ControlStages:
         tasks, samples = study.critic_tasks(), study.critic_samples()
 
         def pools() -> list[list[TrainingExample]]:
+            from constellation.critic import critic_examples
+
             each = zip(study.tasks_of(tasks, self.trajectories), samples_of(samples), strict=False)
             return [
                 critic_examples(

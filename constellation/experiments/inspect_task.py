@@ -9,8 +9,8 @@ import numpy as np
 
 from constellation.conductor import finished_stage
 from constellation.errors import UserError
-from constellation.experiments.star_config import BASE, START
-from constellation.experiments.star_stages import BANKS, SCORES, TASKS, numbered, samples_of
+from constellation.experiments.star_config import BANKS, BASE, START
+from constellation.experiments.star_stages import SCORES, TASKS, numbered, samples_of
 from constellation.samples import SampleSet
 from constellation.tasks.prompts import examples_text
 from constellation.tasks.task import Task, read_tasks, split
@@ -41,16 +41,17 @@ def inspect_task(workdir: str, wanted: str, trajectory: int = 0) -> None:
 
 def _find(workdir: str, wanted: str) -> tuple[str, int, Task]:
     name, _, number = wanted.partition(":")
-    banks = {bank: read_tasks(finished_stage(workdir, f"bank_{bank}").path / TASKS) for bank in BANKS}
+    drawn = [bank for bank in BANKS if Path(workdir, "stages", f"bank_{bank}").exists()] or BANKS
+    banks = {bank: read_tasks(finished_stage(workdir, f"bank_{bank}").path / TASKS) for bank in drawn}
     if name in banks and number.isdecimal() and int(number) < len(banks[name]):
         return name, int(number), banks[name][int(number)]
     for bank, tasks in banks.items():
         for index, task in enumerate(tasks):
             if wanted in (task.id, task.signature):
                 return bank, index, task
-    size = len(banks[BANKS[0]])
+    size = min(map(len, banks.values()))
     raise UserError(
-        f"no task {wanted!r}: give <bank>:<0..{size - 1}> with a bank of {', '.join(BANKS)}, or a task's id"
+        f"no task {wanted!r}: give <bank>:<0..{size - 1}> with a bank of {', '.join(banks)}, or a task's id"
     )
 
 

@@ -19,7 +19,6 @@ from constellation.experiments.star_config import (
     sample_count,
     value_of,
 )
-from constellation.experiments.star_stages import BANKS
 from constellation.generator import padded_prompt
 from constellation.memory import GIB, Footprint, Memory
 from constellation.model.lora import projection_shapes
@@ -155,13 +154,15 @@ def stage_plans(
 
     def answers(name: str) -> int:
         """To one task of every bank."""
-        return sum(value_of(config, sample_count(config, bank, name)) for bank in BANKS)
+        return sum(value_of(config, sample_count(config, bank, name)) for bank in tasks.banks)
 
     def question(count: float) -> float:
         return count * (work.answer + 10)
 
     scored = 1 + star.rounds
-    critic_rows = (2 * scored + seeds) * tasks.bank_size * config.trajectories
+    critic_rows = (
+        (len(set(tasks.banks) - {"withheld"}) * scored + seeds) * tasks.bank_size * config.trajectories
+    )
     scoring = critic_rows * (work.prompt + question(evaluation.samples / 4))
     asked = question(config.critic.samples / 4) - work.answer
     stages = [trained(START, config.warm_start.passes * config.warm_start.tasks)]

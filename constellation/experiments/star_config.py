@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ml_collections import ConfigDict
 
 from constellation.errors import UserError
-from constellation.memory import GIB, Memory
-from constellation.model.config import ModelConfig
-from constellation.model.mesh import make_mesh
-from constellation.model.model import Model, load_model
-from constellation.sampling import SamplingConfig
 from constellation.tasks import trapdoor
 from constellation.tasks.task import EXAMPLES
 
+if TYPE_CHECKING:  # programs that only read a finished study need no JAX
+    from constellation.memory import Memory
+    from constellation.model.config import ModelConfig
+    from constellation.model.model import Model
+
+BANKS = ("easy", "hard", "withheld")
 BASE, START = "theta0", "gen_v0"  # the pretrained model, and the generator after the warm start
 CRITIC = "critic"
 RESTARTS = (BASE, START, "continue")
@@ -34,6 +37,9 @@ def load_base(config: ConfigDict, weights: bool = True) -> Model:
     Raises:
         UserError: as `load_model`.
     """
+    from constellation.model.mesh import make_mesh
+    from constellation.model.model import load_model
+
     model, prompt = config.model, config.prompt
     system = trapdoor.DESCRIPTION if prompt.description else ""
     mesh = make_mesh(config.mesh.data, config.mesh.model)
@@ -42,6 +48,8 @@ def load_base(config: ConfigDict, weights: bool = True) -> Model:
 
 def memory_of(config: ConfigDict, model: ModelConfig, platform: str) -> Memory:
     """What the config says of memory; `platform` is "cpu" or "gpu"."""
+    from constellation.memory import GIB, Memory
+
     return Memory(
         config=model,
         quantization=config.model.quantization,
@@ -67,10 +75,18 @@ def check(config: ConfigDict) -> None:
     Raises:
         UserError: names the first such field and what it may be.
     """
+    from constellation.sampling import SamplingConfig
+
     star, evaluation, controls = config.star, config.evaluation, config.controls
     rules = [
         ("seed", 0 <= config.seed < 2**32, "in [0, 2^32)"),
         ("tasks.visible", 1 <= config.tasks.visible < EXAMPLES, f"from 1 to {EXAMPLES - 1}"),
+        (
+            "tasks.banks",
+            "hard" in config.tasks.banks and set(config.tasks.banks) <= set(BANKS),
+            f"hard, which the findings are read on, and others of {', '.join(BANKS)}",
+        ),
+        ("star.learning_rate", star.learning_rate > 0, "above 0"),
         ("training.learning_rate", config.training.learning_rate > 0, "above 0"),
         ("memory.budget_gib", config.memory.budget_gib >= 0, "at least 0 (0 for no limit)"),
         ("star.restart", star.restart in RESTARTS, f"one of {', '.join(RESTARTS)}"),

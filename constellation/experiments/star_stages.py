@@ -6,6 +6,8 @@ tasks -> gen_v0 (supervised warm start) -> v1 -> v2 ... (own generalising progra
 
 Everything that is trained has one replicate a trajectory, with its own tasks and draws; a stage holds those
 of all trajectories, its files numbered by them.
+
+What computes is imported by the stage that runs: programs that only read finished stages need no JAX.
 """
 
 from __future__ import annotations
@@ -18,33 +20,26 @@ import multiprocessing
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from constellation import keys
 from constellation.conductor import Conductor, Stage
-from constellation.critic import critic_examples, critic_scores_each
-from constellation.experiments.draw_samples import draw_samples_each
 from constellation.experiments.star_config import BASE, CRITIC, START, load_base, memory_of
-from constellation.memory import Memory
-from constellation.model.lora import Adapter, init_adapter, stack
-from constellation.model.model import Model
 from constellation.progress import Progress
 from constellation.samples import SampleSet
-from constellation.sampling import SamplingConfig
-from constellation.selftraining.batches import TrainingExample
-from constellation.selftraining.finetune import finetune_each, load_adapters
-from constellation.selftraining.star import star_examples
-from constellation.selftraining.warm_start import warm_start_examples
 from constellation.tasks import trapdoor
 from constellation.tasks.task import Split, Task, read_tasks, split, write_tasks
 
+if TYPE_CHECKING:
+    from constellation.memory import Memory
+    from constellation.model.lora import Adapter
+    from constellation.model.model import Model
+    from constellation.selftraining.batches import TrainingExample
+
 TASKS, SAMPLES, SCORES, SUMMARY = "tasks.jsonl", "samples.npz", "scores.npy", "summary.json"
-BANKS = ("easy", "hard", "withheld")
 
 
 class StarStages:
@@ -62,6 +57,8 @@ class StarStages:
     @functools.cached_property
     def memory(self) -> Memory:
         """What fits the devices."""
+        import jax
+
         return memory_of(self.config, self.model.config, jax.default_backend())
 
     # Tasks
@@ -109,6 +106,8 @@ class StarStages:
         section, tasks = self.config.warm_start, self.warm_start_tasks()
 
         def train(path: Path) -> None:
+            from constellation.selftraining.warm_start import warm_start_examples
+
             pools = [warm_start_examples(self.model, own, self.split) for own in self.tasks_of(tasks)]
             self.train(path, START, None, pools, section.passes * section.tasks)
 
@@ -128,14 +127,17 @@ class StarStages:
         samples = self.round_samples(number, max_atoms)
         tasks = self.round_tasks(number, max_atoms)
         start = {BASE: None, START: self.warm_start(), "continue": before}[section.restart]
-        fields = {field: section[field] for field in ("restart", "keep", "passes", "tasks")}
+        fields = {field: section[field] for field in ("restart", "keep", "passes", "tasks", "learning_rate")}
+        training = ConfigDict(self.config.training.to_dict() | {"learning_rate": section.learning_rate})
 
         def train(path: Path) -> None:
+            from constellation.selftraining.star import star_examples
+
             pools = [
                 star_examples(self.model, own, drawn, self.split, section.keep)
                 for own, drawn in zip(self.tasks_of(tasks), samples_of(samples), strict=True)
             ]
-            self.train(path, name, start, pools, section.passes * section.tasks)
+            self.train(path, name, start, pools, section.passes * section.tasks, training)
 
         return self.conductor.stage(
             name,
@@ -199,6 +201,8 @@ class StarStages:
         tasks, samples = self.critic_tasks(), self.critic_samples()
 
         def train(path: Path) -> None:
+            from constellation.critic import critic_examples
+
             pools = [
                 critic_examples(self.model, own, drawn, self.split)
                 for own, drawn in zip(self.tasks_of(tasks), samples_of(samples), strict=True)
@@ -223,6 +227,9 @@ class StarStages:
         tasks = self.bank(bank)
 
         def score(path: Path) -> None:
+            from constellation.critic import critic_scores_each
+            from constellation.selftraining.finetune import load_adapters
+
             critics, metadata = load_adapters(critic.path)
             scores = critic_scores_each(
                 self.model,
@@ -281,14 +288,14 @@ class StarStages:
         config = self.config
         split_seed = config.tasks.split_seed if split_seed is None else split_seed
         section, name = count.split(".")
-        sampling = SamplingConfig(n=config[section][name], **config.sampling)
+        n = config[section][name]
         fields = {
             "seed": config.seed,
             "model": self.model_fields(),
             "domain": trapdoor.VERSION,
             "prompt": config.prompt.to_dict(),
             "tasks": {"visible": config.tasks.visible, "split_seed": split_seed},
-            count: sampling.n,
+            count: n,
             "sampling": config.sampling.to_dict(),
             "purpose": purpose,
             "arm": arm,
@@ -296,6 +303,11 @@ class StarStages:
         }
 
         def run(path: Path) -> None:
+            import jax.numpy as jnp
+
+            from constellation.experiments.draw_samples import draw_samples_each
+            from constellation.sampling import SamplingConfig
+
             each = range(fields["trajectories"])
             key = keys.fold(config.seed, f"{purpose}, split {split_seed}", arm)
             digests = {"tasks_digest": tasks.digest, "adapter": generator.digest if generator else None}
@@ -305,7 +317,7 @@ class StarStages:
                 self.tasks_of(tasks, len(each)),
                 split_seed,
                 config.tasks.visible,
-                sampling,
+                SamplingConfig(n=n, **config.sampling),
                 jnp.stack([keys.fold(key, trajectory) for trajectory in each]),
                 stage_name,
                 [fields | digests | {"replicate": trajectory} for trajectory in each],
@@ -354,6 +366,7 @@ class StarStages:
         start: Stage | None,
         pools: Sequence[Sequence[TrainingExample]],
         visits: int,
+        training: ConfigDict | None = None,
     ) -> None:
         """Fine-tunes adapters for visits / batch_size updates, fixed by the config and not by the pools.
 
@@ -363,8 +376,13 @@ class StarStages:
             start: the stage whose adapters training starts from; None for fresh ones.
             pools: of all trajectories, or of the first ones.
             visits: examples that are visited, counting one again that recurs.
+            training: instead of the config's section.
         """
+        from constellation.model.lora import stack
+        from constellation.selftraining.finetune import finetune_each
+
         config, each = self.config, range(len(pools))
+        training = training or config.training
         initial = first_adapters(start, len(each)) if start else stack([self._fresh(arm, r) for r in each])
         metadata = {
             "name": arm,
@@ -376,16 +394,18 @@ class StarStages:
             self.model,
             initial,
             pools,
-            -(-visits // config.training.batch_size),
-            config.training,
+            -(-visits // training.batch_size),
+            training,
             [(config.seed, "batches", arm, trajectory) for trajectory in each],
             path,
             metadata,
-            self.memory.micro_batch(whole, config.training.batch_size, config.training.remat),
+            self.memory.micro_batch(whole, training.batch_size, training.remat),
         )
         (path / SUMMARY).write_text(json.dumps(trained) + "\n")
 
     def _fresh(self, arm: str, trajectory: int) -> Adapter:
+        from constellation.model.lora import init_adapter
+
         lora = self.config.lora
         key = keys.fold(self.config.seed, "adapter", arm, trajectory)
         return init_adapter(self.model.config, key, lora.rank, lora.alpha)
@@ -399,6 +419,10 @@ def numbered(file: str, trajectory: int) -> str:
 
 def first_adapters(stage: Stage, trajectories: int) -> Adapter:
     """A stage's adapters in its first trajectories, [R, ...]."""
+    import jax
+
+    from constellation.selftraining.finetune import load_adapters
+
     return jax.tree.map(lambda x: x[:trajectories], load_adapters(stage.path)[0])
 
 

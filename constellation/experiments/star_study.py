@@ -1,35 +1,36 @@
-"""The STaR study: every stage of `star_stages`, and at their end the report."""
+"""The STaR study: every stage of `star_stages`, and at their end the report.
+
+`run` alone needs a model and JAX; `results` and `redraw` read finished stages.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from constellation.conductor import Conductor, Stage, digest, provenance
-from constellation.distributed import align, own_workdir
+from constellation.conductor import (
+    Conductor,
+    FinishedStages,
+    Stage,
+    canonical_json,
+    digest,
+    finished_stage,
+    provenance,
+    read_record,
+)
+from constellation.errors import UserError
 from constellation.evaluation.report import write_report
 from constellation.evaluation.study import AnalysisConfig, SetKey, StageSummary, StudyResults, TaskInfo
 from constellation.experiments.control_stages import ControlStages
-from constellation.experiments.plan import check_plan
 from constellation.experiments.star_config import BASE, CRITIC, START, check, sample_count
-from constellation.experiments.star_stages import (
-    BANKS,
-    SCORES,
-    SUMMARY,
-    TASKS,
-    StarStages,
-    numbered,
-    samples_of,
-)
-from constellation.model.mesh import make_mesh
-from constellation.model.model import check_model
+from constellation.experiments.star_stages import SCORES, SUMMARY, TASKS, StarStages, numbered, samples_of
 from constellation.progress import read_metrics
 from constellation.samples import SampleSet
 from constellation.tasks.task import read_tasks
@@ -37,13 +38,25 @@ from constellation.tasks.task import read_tasks
 SKELETONS = "training_skeletons.txt"
 
 
-def run(config: ConfigDict, workdir: str) -> Path:
+def run(config: ConfigDict, workdir: str, siblings: Sequence[Path] = ()) -> Path:
     """Runs, or continues, the whole study; returns the path of the report.
+
+    Args:
+        config: of the study.
+        workdir: of the study.
+        siblings: as for `Conductor`.
 
     Raises:
         UserError: a config value that is not allowed, a model that cannot be loaded (both found before the
             workdir is touched), or a workdir of another study.
     """
+    import jax
+
+    from constellation.distributed import align, own_workdir
+    from constellation.experiments.plan import check_plan
+    from constellation.model.mesh import make_mesh
+    from constellation.model.model import check_model
+
     check(config)
     mesh = make_mesh(config.mesh.data, config.mesh.model)
     if config.memory.budget_gib:
@@ -51,21 +64,20 @@ def run(config: ConfigDict, workdir: str) -> Path:
     model_hash = check_model(config.model.dir, config.model.quantization, config.model.dtype, mesh)
     own = own_workdir(Path(workdir))
     align(own)
-    with Conductor(own) as conductor:
+    with Conductor(own, siblings) as conductor:
         return report(StarStages(config, conductor, model_hash))
 
 
 def report(study: StarStages) -> Path:
     """Everything, and at its end the report; returns the path of report.html in the workdir."""
-    found, inputs = results(study)
-    skeletons = _pretraining_skeletons(study.config.model.dir)
+    found, inputs = results(study, provenance())
 
     def write(path: Path) -> None:
         write_report(found, path)
 
     stage = study.conductor.stage(
         "report",
-        fields={"config": study.config, "model": study.model_fields(), SKELETONS: digest(skeletons)},
+        fields={"config": study.config, "model": study.model_fields()},
         inputs=inputs,
         version=1,
         run=write,
@@ -78,8 +90,35 @@ def report(study: StarStages) -> Path:
     return workdir / "report.html"
 
 
-def results(study: StarStages) -> tuple[StudyResults, list[Stage]]:
-    """What the evaluation reads, from stored stages alone, and the stages themselves."""
+def redraw(workdir: str) -> Path:
+    """Analyses a finished study again, from its stored stages alone, and writes its report anew.
+
+    Returns:
+        the path of report.html in the workdir.
+
+    Raises:
+        UserError: the workdir holds no finished study, or a damaged one.
+    """
+    if not (Path(workdir) / "stages" / "report" / "stage.json").is_file():
+        raise UserError(
+            f"{workdir} holds no finished study: run python -m launch.experiment --workdir={workdir} first, "
+            "with the study's --config"
+        )
+    record = read_record(finished_stage(workdir, "report").path)
+    fields = record["recipe"]["fields"]
+    study = StarStages(ConfigDict(fields["config"]), FinishedStages(workdir), fields["model"]["hash"])
+    found, _ = results(study, record["provenance"])
+    write_report(found, Path(workdir))
+    return Path(workdir) / "report.html"
+
+
+def results(study: StarStages, made_by: Mapping[str, str]) -> tuple[StudyResults, list[Stage]]:
+    """What the evaluation reads, from stored stages alone, and the stages themselves.
+
+    Args:
+        study: the stages.
+        made_by: the provenance that the report states.
+    """
     config = study.config
     evaluation, primary = config.evaluation, config.tasks.split_seed
     inputs: list[Stage] = []
@@ -98,7 +137,7 @@ def results(study: StarStages) -> tuple[StudyResults, list[Stage]]:
 
     models, arms = study.models(), study.arm()
     for name, generator in models.items():
-        for bank in BANKS:
+        for bank in config.tasks.banks:
             trained_here = name not in (BASE, *arms) and bank != "withheld"
             count = sample_count(config, bank, name)
             drawn = study.bank_samples(bank, name, generator, primary, count)
@@ -111,6 +150,12 @@ def results(study: StarStages) -> tuple[StudyResults, list[Stage]]:
     controls = ControlStages(study)
     of_controls, stages = controls.results()
     inputs += stages
+    trainings = [study.round(*trained) for trained in study.trained_rounds()]
+    inputs += [pretraining_skeletons(study), study.warm_start(), *trainings, study.critic()]
+    pools = [study.round_samples(*trained) for trained in study.trained_rounds()]
+    inputs += [*pools, study.critic_samples()]
+    inputs += [study.bank(bank) for bank in config.tasks.banks]
+    inputs += _task_stages(study)
     return StudyResults(
         base=BASE,
         start=START,
@@ -125,8 +170,9 @@ def results(study: StarStages) -> tuple[StudyResults, list[Stage]]:
         **of_controls,
         stages=[*_summaries(study), *controls.summaries()],
         roles=_role_counts(study, controls),
-        config=config.to_dict(),
-        provenance=provenance() | {"model": study.model_hash},
+        config=json.loads(canonical_json(config)),
+        provenance=dict(sorted({**made_by, "model": study.model_hash}.items())),
+        sources={stage.name: stage.digest for stage in inputs},
         analysis=AnalysisConfig(
             seed=evaluation.seed,
             small_k=evaluation.small_k,
@@ -173,9 +219,10 @@ def _summary(name: str, role: str, tasks: int, stage: Stage, pool: Stage | None 
 def _task_infos(study: StarStages) -> dict[str, list[TaskInfo]]:
     """Bank -> its tasks; a skeleton is seen if any training task has it, of pretraining or of the study."""
     drawn = [task.skeleton for stage in _task_stages(study) for own in study.tasks_of(stage) for task in own]
-    seen = frozenset([*_pretraining_skeletons(study.config.model.dir), *drawn])
+    listed = (pretraining_skeletons(study).path / SKELETONS).read_text(encoding="utf-8").splitlines()
+    seen = frozenset([*listed, *drawn])
     infos: dict[str, list[TaskInfo]] = {}
-    for bank in BANKS:
+    for bank in study.config.tasks.banks:
         infos[bank] = []
         for task in read_tasks(study.bank(bank).path / TASKS):
             visible, held_out = study.split(task)
@@ -193,10 +240,17 @@ def _task_infos(study: StarStages) -> dict[str, list[TaskInfo]]:
     return infos
 
 
-def _pretraining_skeletons(model_dir: str) -> list[str]:
-    """Skeletons of the pretraining tasks, one a line where the model's directory lists them."""
-    listed = Path(model_dir) / SKELETONS
-    return listed.read_text(encoding="utf-8").splitlines() if listed.exists() else []
+def pretraining_skeletons(study: StarStages) -> Stage:
+    """Skeletons of the pretraining tasks, one a line, as far as the model's directory lists them."""
+    listed = Path(study.config.model.dir) / SKELETONS
+    text = listed.read_text(encoding="utf-8") if listed.exists() else ""
+
+    def write(path: Path) -> None:
+        (path / SKELETONS).write_text(text, encoding="utf-8")
+
+    return study.conductor.stage(
+        "pretraining_skeletons", fields={SKELETONS: digest(text)}, version=1, run=write, derived=True
+    )
 
 
 def _task_stages(study: StarStages) -> list[Stage]:
@@ -209,6 +263,6 @@ def _role_counts(study: StarStages, controls: ControlStages) -> dict[str, int]:
     """Role -> tasks drawn, counted from the tasks themselves."""
     drawn = [own for stage in _task_stages(study) for own in study.tasks_of(stage)]
     drawn += controls.own_tasks()
-    drawn += [read_tasks(study.bank(bank).path / TASKS) for bank in BANKS]
+    drawn += [read_tasks(study.bank(bank).path / TASKS) for bank in study.config.tasks.banks]
     counts = Counter(task.role for own in drawn for task in own)
     return dict(sorted(counts.items()))

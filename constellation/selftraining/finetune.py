@@ -98,7 +98,10 @@ def finetune_each(
             losses, norms = (np.asarray(measured[name], np.float64) for name in ("loss", "grad_norm"))
             if not np.isfinite(losses).all():
                 loss = losses[~np.isfinite(losses)][0]
-                raise UserError(f"the loss is {loss} at update {step}: lower config.training.learning_rate")
+                raise UserError(
+                    f"the loss is {loss} at update {step}: lower config.training.learning_rate, or in "
+                    "a round config.star.learning_rate"
+                )
             metrics.write(step, loss=losses.mean(), grad_norm=norms.mean(), **_each("loss", losses))
             progress.update(1, loss=losses.mean())
             if step % training.checkpoint_every == 0 and step < steps:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from constellation.model.model import Model
 from constellation.samples import SampleSet
 from constellation.selftraining.batches import TrainingExample
 from constellation.selftraining.warm_start import generator_example
 from constellation.tasks import trapdoor
 from constellation.tasks.task import Split, Task
+
+if TYPE_CHECKING:
+    from constellation.model.model import Model
 
 
 def star_examples(

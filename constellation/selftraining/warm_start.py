@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from constellation.model.model import Model
 from constellation.selftraining.batches import TrainingExample
 from constellation.tasks import trapdoor
 from constellation.tasks.task import Split, Task
+
+if TYPE_CHECKING:
+    from constellation.model.model import Model
 
 
 def warm_start_examples(

@@ -21,6 +21,7 @@ from constellation.experiments.star_stages import SAMPLES, SCORES, SUMMARY, TASK
 from constellation.generator import Sample
 from constellation.model.model import check_model, load_model
 from constellation.samples import SampleSet
+from constellation.selftraining import finetune
 from constellation.selftraining.finetune import load_adapter
 from constellation.tasks.task import read_tasks, split
 from tests.tiny_study import ROOT, oracle, tiny_config, write_tiny_model
@@ -69,6 +70,7 @@ KILLS = """
 import itertools, json, os, signal, sys
 from pathlib import Path
 from jax._src import xla_bridge
+import constellation.critic, constellation.experiments.plan, constellation.selftraining.finetune
 from constellation import conductor
 from constellation.experiments import draw_samples, star_study
 from constellation.progress import Progress
@@ -194,6 +196,7 @@ def test_an_arm_extends_a_workdir(model_dir, workdir):
         ("lora__alpha", 8, "lora.alpha: 32.0 -> 8.0"),
         ("training__learning_rate", 0.1, "training.learning_rate: 0.001 -> 0.1"),
         ("warm_start__max_atoms", 2, "warm_start.max_atoms: 3 -> 2"),
+        ("star__learning_rate", 0.1, "star.learning_rate: 0.001 -> 0.1"),
         ("star__keep", 2, "star.keep: 1 -> 2"),
         ("star__restart", "theta0", "star.restart: gen_v0 -> theta0"),
         ("star__samples", 5, "star.samples: 4 -> 5"),
@@ -233,6 +236,9 @@ def test_what_no_stage_reads_makes_the_report_anew_and_nothing_else(model_dir, w
         ("seed", -1),
         ("star__restart", "gen_v1"),
         ("star__rounds", -1),
+        ("star__learning_rate", 0),
+        ("tasks__banks", "easy"),
+        ("tasks__banks", "hard,tuning_hard"),
         ("tasks__visible", 12),
         ("training__batch_size", 0),
         ("evaluation__large_k", 9),
@@ -279,13 +285,14 @@ def rounds(model_dir, workdir, monkeypatch):
 
         def recorded(model, adapters, pools, updates, training, addresses, *rest):
             start = jax.tree.map(lambda x: np.array(x[0]), adapters.weights)
+            assert training.learning_rate == 0.004  # the rounds' own
             trainings.append({"start": start, "pool": pools[0], "updates": updates, "address": addresses[0]})
             return original(model, adapters, pools, updates, training, addresses, *rest)
 
-        original = star_stages.finetune_each
-        monkeypatch.setattr(star_stages, "finetune_each", recorded)
+        original = finetune.finetune_each
+        monkeypatch.setattr(finetune, "finetune_each", recorded)
         monkeypatch.setattr(draw_samples, "sample_each", oracle(workdir))
-        config = tiny_config(model_dir, star__rounds=2, star__restart=restart)
+        config = tiny_config(model_dir, star__rounds=2, star__restart=restart, star__learning_rate=0.004)
         model_hash = check_model(model_dir, config.model.quantization, config.model.dtype)
         with Conductor(workdir) as conductor:
             StarStages(config, conductor, model_hash).round(2, config.star.max_atoms)

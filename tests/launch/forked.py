@@ -17,7 +17,7 @@ import json, os, runpy, sys, tempfile
 from pathlib import Path
 import constellation.experiments.evaluate, constellation.experiments.inspect_task
 import constellation.experiments.nano_base, constellation.experiments.star_study
-import constellation.model.tokenizer
+import constellation.critic, constellation.experiments.plan, constellation.model.tokenizer
 from jax._src import xla_bridge
 
 assert not xla_bridge.backends_are_initialized()

@@ -1,0 +1,38 @@
+"""Does each finding hold whatever a round's settings? Sixteen studies of the nano model, on the hard bank.
+
+    python -m launch.sweep --config=configs/nano_grid.py --workdir=runs/nano_grid
+
+The grid was written down before it was run: tasks a round x passes over them x programs kept a task x the
+rounds' learning rate, two values each, the default among them. Cells share what does not depend on them
+(bank, base, warm start, critic). It ends with runs/nano_grid/sweep.html.
+
+Expected: about an hour on two cores, reckoned from configs/nano.py's 17 minutes and not measured.
+`configs/nano_grid.py:quick` walks the same way over four cells, too small to find anything.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import nano
+
+
+def get_config(mode: str = "") -> ConfigDict:
+    """The study that all cells vary, and the grid; mode "quick" shrinks both."""
+    config = ConfigDict()
+    config.study = nano.get_config(mode)
+    config.study.tasks.banks = ("hard",)  # the findings are read there
+    config.study.star.arm_max_atoms = 0
+    config.study.evaluation.middle_samples = 32
+    config.study.evaluation.selection_split_seeds = (1234,)
+
+    config.grid = ConfigDict()  # fields of the study, and the values that they take
+    config.grid.star = ConfigDict()
+    config.grid.star.tasks = (512, 2048)
+    config.grid.star.passes = (1, 3)
+    config.grid.star.keep = (1, 4)
+    config.grid.star.learning_rate = (3e-4, 1e-3)
+
+    if mode == "quick":
+        config.grid.star.tasks = (48, 96)
+        config.grid.star.passes = (1,)
+        config.grid.star.keep = (1,)
+    return config

@@ -1,0 +1,95 @@
+"""The report's account of its methods: the config in prose, the samples drawn, what each figure shows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from fnmatch import filter as matching
+from typing import Any
+
+from markupsafe import Markup
+
+from constellation.evaluation.study import StudyResults
+
+PAPER = {  # field -> the value of paper A, from its abstract or a summary of it
+    "trajectories": 4,
+    "tasks.bank_size": 200,
+    "tasks.visible": 2,
+    "tasks.split_seed": 1234,
+    "lora.rank": 16,
+    "warm_start.max_atoms": 3,
+    "star.rounds": 2,
+    "evaluation.small_k": 8,
+    "evaluation.large_k": 64,
+}
+
+
+def methods(study: StudyResults) -> dict[str, Any]:
+    """What findings.json holds of the methods: the stages read, and samples drawn by purpose and model."""
+    drawn: dict[str, Counter[str]] = {"training": Counter(), "evaluation": Counter(), "null": Counter()}
+    for stage in study.stages:
+        drawn["training"][stage.name] += stage.samples or 0
+    for purpose, sets in (("evaluation", study.samples), ("null", study.null_pools)):
+        for key, samples in sets.items():
+            drawn[purpose][key.model] += samples.program.size
+    counts = {purpose: dict(+counter) for purpose, counter in drawn.items() if counter.total()}
+    return {"sources": study.sources, "samples": counts}
+
+
+def figure_sources(study: StudyResults, figure: str) -> dict[str, str]:
+    """Of the stages read, those that a figure shows: name -> digest. One that is not known shows them all."""
+    patterns = figure_stages(study).get(figure, ["*"])
+    found = {name for pattern in patterns for name in matching(study.sources, pattern)}
+    return {name: digest for name, digest in study.sources.items() if name in found}
+
+
+def figure_stages(study: StudyResults) -> dict[str, list[str]]:
+    """Figure -> patterns of the names that the stages it shows have."""
+    of_curves = ("pass_at_k", "round_gains", "headroom", "divergence", "visible_fit")
+    curves = [f"samples_*_{study.primary_split}"]
+    selected = f"{study.selection_model}_{study.analysis.primary_bank}_*"
+    return dict.fromkeys(of_curves, curves) | {
+        "diversity": curves + [f"{stage.name}_samples" for stage in study.stages if stage.pool is not None],
+        "selectors": [f"samples_{selected}", f"scores_{selected}"],
+        "learning_curves": [stage.name for stage in study.stages],
+    }
+
+
+class Choices:
+    """A config's values for the prose, each marked where the paper gives one; knows which were not named.
+
+    Args:
+        config: nested, as `StudyResults.config`.
+    """
+
+    def __init__(self, config: Mapping[str, Any]):
+        self._values = leaves(config)
+        self._named: set[str] = set()
+
+    def __call__(self, field: str) -> Markup:
+        """The value as the page spells it, with its mark."""
+        value = self.value(field)
+        text = Markup("<b>{}</b>").format(", ".join(map(str, value)) if isinstance(value, list) else value)
+        if field not in PAPER:
+            return text
+        same = value == PAPER[field]
+        return text + Markup('<span class="mark"> (A{})</span>').format("" if same else f": {PAPER[field]}")
+
+    def value(self, field: str) -> Any:
+        """The bare value, for what the prose does with it."""
+        self._named.add(field)
+        return self._values[field]
+
+    def rest(self) -> dict[str, Any]:
+        """The fields that nothing has asked for yet."""
+        return {field: value for field, value in self._values.items() if field not in self._named}
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested mapping as dotted name -> value, in its own order."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        found |= (
+            leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        )
+    return found

@@ -1,0 +1,125 @@
+"""A grid of two cells: what they share, what a failure leaves, and what a workdir refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from constellation.errors import UserError
+from constellation.experiments import draw_samples, sweep
+from launch.common import load_config
+from tests.tiny_study import ROOT, oracle, tiny_config, write_tiny_model
+
+GRID = str(ROOT / "configs" / "nano_grid.py")
+
+
+def tiny_grid(model_dir: Path, **fields: object) -> ConfigDict:
+    """Two cells of the tiny study, on one bank."""
+    study = tiny_config(model_dir, tasks__banks="hard", **fields)
+    return ConfigDict(
+        {"study": study.to_dict(), "grid": {"star": {"learning_rate": (1e-3, 1e-1), "keep": (1,)}}}
+    ).lock()
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def swept(model_dir, tmp_path_factory) -> tuple[Path, list[sweep.Cell]]:
+    workdir = tmp_path_factory.mktemp("sweep")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(draw_samples, "sample_each", oracle(workdir))
+        return workdir, sweep.run(tiny_grid(model_dir), str(workdir))
+
+
+def inode(workdir: Path, cell: sweep.Cell, stage: str) -> int:
+    return (workdir / "cells" / cell.name / "stages" / stage / "stage.json").stat().st_ino
+
+
+def test_every_cell_is_a_study_with_its_own_fields(swept):
+    workdir, cells = swept
+    assert [cell.name for cell in cells] == ["keep_1-learning_rate_0.001", "keep_1-learning_rate_0.1"]
+    for cell, rate in zip(cells, (1e-3, 1e-1), strict=True):
+        assert cell.failure is None and cell.fields == {"star.keep": 1, "star.learning_rate": rate}
+        stages = workdir / "cells" / cell.name / "stages"
+        read = json.loads((stages / "v1/stage.json").read_text())["recipe"]["fields"]
+        assert read["star"]["learning_rate"] == rate
+        assert (workdir / "cells" / cell.name / "report.html").exists()
+
+
+def test_cells_share_what_does_not_depend_on_them(swept):
+    workdir, cells = swept
+    shared = ["bank_hard", "gen_v0", "critic", "v1_samples", "samples_gen_v0_hard_1234", "tasks_v1"]
+    own = ["v1", "samples_v1_hard_1234", "report"]
+    assert [inode(workdir, cells[0], stage) == inode(workdir, cells[1], stage) for stage in shared + own] == [
+        *[True] * len(shared),
+        *[False] * len(own),
+    ]
+
+
+def test_the_same_command_again_runs_nothing(swept, model_dir, monkeypatch):
+    workdir, cells = swept
+    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("stages/**/*") if path.is_file()}
+    monkeypatch.setattr(draw_samples, "sample_each", None)
+    assert sweep.run(tiny_grid(model_dir), str(workdir)) == cells
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_another_grid_is_refused(swept, model_dir):
+    workdir, _ = swept
+    config = tiny_grid(model_dir).unlock()
+    config.grid.star.learning_rate = (1e-3, 1e-2)
+    with pytest.raises(UserError, match=r"grid\.star\.learning_rate: .*0\.1\] -> .*0\.01\]"):
+        sweep.run(config, str(workdir))
+
+
+def test_a_failed_cell_is_reported_and_the_others_go_on(swept, model_dir, monkeypatch, tmp_path, capsys):
+    workdir, cells = swept
+
+    def run(config, directory, siblings):
+        if config.star.learning_rate == 1e-3:
+            raise RuntimeError("the device\nis lost")
+        return workdir / "cells" / cells[1].name / "report.html"
+
+    monkeypatch.setattr(sweep.star_study, "run", run)
+    found = sweep.run(tiny_grid(model_dir), str(tmp_path))
+    assert found == [cells[0]._replace(results=None, failure="RuntimeError: the device is lost"), cells[1]]
+    summary = json.loads((tmp_path / "sweep.json").read_text())
+    assert (summary["finished"], summary["failed"]) == (1, 1)
+    assert "RuntimeError: the device is lost" in (tmp_path / "sweep.html").read_text()
+    assert "sweep  2/2 cells" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "axis, message",
+    [
+        ({"star": {"keep": ()}}, r"grid\.star\.keep = \(\) must list different values"),
+        ({"star": {"keep": (1, 1)}}, "must list different values"),
+        ({"star": {"keep": 1}}, "must list different values"),
+        ({"star": {"kept": (1,)}}, r"grid\.star\.kept is no field"),
+        ({"star": {"keep": ("a", "b")}}, r"grid\.star\.keep holds 'a': give values like 1"),
+        ({"star": {"keep": (0,)}}, r"star\.keep = 0 must be at least 1"),
+    ],
+)
+def test_a_grid_that_cannot_work_is_found_before_the_workdir_is_made(model_dir, tmp_path, axis, message):
+    config = ConfigDict({"study": tiny_config(model_dir).to_dict(), "grid": axis})
+    with pytest.raises(UserError, match=message):
+        sweep.run(config, str(tmp_path / "sweep"))
+    assert not (tmp_path / "sweep").exists()
+
+
+@pytest.mark.parametrize("variant, count", [("", 16), (":quick", 4)])
+def test_the_grid_of_the_repository_holds_the_default(variant, count):
+    config = load_config(GRID + variant)
+    grid = sweep.cells(config)
+    assert len(grid) == count
+    for fields in grid.values():
+        sweep.study_of(config, fields)
+    assert {"star.tasks", "star.passes", "star.keep", "star.learning_rate"} == set(next(iter(grid.values())))
+    default = load_config(str(ROOT / f"configs/nano.py{variant}")).star
+    assert {field: default[field.split(".")[1]] for field in next(iter(grid.values()))} in grid.values()

@@ -11,6 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+Results = dict[str, Any]  # of `analysis.analyse`
+
+BASE, START = "#8b929c", "#3f7fce"
+ROUNDS = ("#e39a2d", "#cf4a35", "#9c2f6f", "#6a3d9a", "#3d3d8f")
 INK, RULE = "#24292f", "#d9dce0"  # replaced in SVG by the page's own colours
 STYLE: Any = {  # matplotlib types its parameters key by key
     "font.family": "DejaVu Sans",
@@ -39,6 +43,12 @@ STYLE: Any = {  # matplotlib types its parameters key by key
     "figure.constrained_layout.use": True,
     "svg.fonttype": "none",
 }
+
+
+def colour(results: Results, model: str) -> str:
+    """Grey for the base, blue for the starting generator, warm and darkening for the rounds."""
+    index = results["models"].index(model)
+    return (BASE, START)[index] if index < 2 else ROUNDS[(index - 2) % len(ROUNDS)]
 
 
 def svg(figure: Figure) -> str:
@@ -79,11 +89,11 @@ def thin_lines(ax: Axes, by_k: dict[str, Any], curves: Sequence[Sequence[float]]
         ax.plot(list(map(int, by_k)), percent(curve), color=paint, linewidth=0.6, alpha=0.45)
 
 
-def k_axis(ax: Axes, by_k: Any) -> None:
-    """A logarithmic k axis with its powers of two written out."""
+def k_axis(ax: Axes, by_k: Any, step: int = 1) -> None:
+    """A logarithmic k axis with its powers of two written out, or every so manieth of them."""
     highest = max(map(int, by_k))
     ax.set_xscale("log", base=2)
-    ax.xaxis.set_major_locator(FixedLocator([2**i for i in range(highest.bit_length())]))
+    ax.xaxis.set_major_locator(FixedLocator([2**i for i in range(0, highest.bit_length(), step)]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel("samples k")

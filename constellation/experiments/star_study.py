@@ -17,6 +17,7 @@ from constellation.distributed import align, own_workdir
 from constellation.evaluation.report import write_report
 from constellation.evaluation.study import AnalysisConfig, SetKey, StageSummary, StudyResults, TaskInfo
 from constellation.experiments.plan import check_plan
+from constellation.experiments.reach_stages import known_programs
 from constellation.experiments.star_config import BASE, CRITIC, START, check
 from constellation.experiments.star_stages import (
     BANKS,
@@ -105,6 +106,8 @@ def results(study: StarStages) -> tuple[StudyResults, list[Stage]]:
             count = "evaluation.selection_samples"
             stage = study.bank_samples("hard", START, models[START], seed, count)
             keep("hard", START, seed, stage, score=True)
+    known, stages = known_programs(study)
+    inputs += stages
     return StudyResults(
         base=BASE,
         start=START,
@@ -116,6 +119,7 @@ def results(study: StarStages) -> tuple[StudyResults, list[Stage]]:
         trajectories=study.trajectories,
         primary_split=primary,
         arms=tuple(arms),
+        known=known,
         stages=_summaries(study),
         roles=_role_counts(study),
         config=config.to_dict(),
@@ -127,6 +131,8 @@ def results(study: StarStages) -> tuple[StudyResults, list[Stage]]:
             max_k=evaluation.large_k,
             resamples=evaluation.resamples,
             margin=evaluation.margin,
+            reach_budgets=tuple(evaluation.reach_budgets),
+            reach_at=evaluation.reach_at,
         ),
     ), inputs
 

@@ -89,11 +89,11 @@ def thin_lines(ax: Axes, by_k: dict[str, Any], curves: Sequence[Sequence[float]]
         ax.plot(list(map(int, by_k)), percent(curve), color=paint, linewidth=0.6, alpha=0.45)
 
 
-def k_axis(ax: Axes, by_k: Any, step: int = 1) -> None:
-    """A logarithmic k axis with its powers of two written out, or every so manieth of them."""
+def k_axis(ax: Axes, by_k: Any) -> None:
+    """A logarithmic k axis with its powers of two written out."""
     highest = max(map(int, by_k))
     ax.set_xscale("log", base=2)
-    ax.xaxis.set_major_locator(FixedLocator([2**i for i in range(0, highest.bit_length(), step)]))
+    ax.xaxis.set_major_locator(FixedLocator([2**i for i in range(highest.bit_length())]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel("samples k")

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from constellation.evaluation.entries import as_json
-from constellation.evaluation.reach import Known, log_mass, sampled
+from constellation.evaluation.known import generalising
+from constellation.evaluation.reach import Known, log_mass, pool
 from constellation.evaluation.statistics import Bootstrap
 from constellation.evaluation.study import StudyResults
 
@@ -56,7 +57,8 @@ def classes(study: StudyResults, known: Known) -> dict[str, NDArray[np.bool_]]:
     masks["other programs"] = ~programs.secret
     parts = {name: own & mask for name, mask in masks.items()}
     keys = list(zip(programs.task.tolist(), programs.text.tolist(), strict=True))
-    seen = [sampled(study, study.start, k) for k in range(study.trajectories)]
+    pools = [pool(study, programs, study.start, k) for k in range(study.trajectories)]
+    seen = [generalising(drawn, programs.samples) for drawn in pools]
     inside = np.array([[key in own_samples for key in keys] for own_samples in seen])
     parts[f"in {study.start}'s samples"] = own & inside
     parts[f"not in {study.start}'s samples"] = own & ~inside

@@ -35,6 +35,7 @@ from constellation.evaluation.entries import as_json, keyed, points
 from constellation.evaluation.known import KnownPrograms, generalising
 from constellation.evaluation.statistics import Bootstrap, minimum_detectable_effect
 from constellation.evaluation.study import SetKey, StudyResults
+from constellation.samples import SampleSet
 
 Array = NDArray[np.float64]
 DRAWN = tuple(2**i for i in range(21))  # budgets of the curves, up to a million
@@ -68,18 +69,16 @@ def known_of(study: StudyResults) -> Known | None:
     own = np.tile([tasks[t].program == text for t, text in keys], (study.trajectories, 1))
     for model in study.models:
         for trajectory in range(study.trajectories):
-            seen = sampled(study, model, trajectory)
+            seen = generalising(pool(study, programs, model, trajectory), programs.samples)
             own[trajectory] |= [key in seen for key in keys]
     masses = {model: log_mass(programs, own, model, len(tasks)) for model in programs.models}
     return Known(programs, own, masses)
 
 
-def sampled(study: StudyResults, model: str, trajectory: int) -> dict[tuple[int, str], int]:
-    """`generalising` of a model's first samples on the known programs' bank, under the primary split."""
-    assert study.known is not None
-    shared = 0 if model == study.base else trajectory
-    key = SetKey(study.known.bank, model, study.primary_split, shared)
-    return generalising(study.samples[key], study.known.samples)
+def pool(study: StudyResults, programs: KnownPrograms, model: str, trajectory: int) -> SampleSet:
+    """A model's samples on the programs' bank, under the primary split; the base's stand for all."""
+    own = 0 if model == study.base else trajectory
+    return study.samples[SetKey(programs.bank, model, study.primary_split, own)]
 
 
 def log_mass(programs: KnownPrograms, own: NDArray[np.bool_], model: str, tasks: int) -> Array:
@@ -124,9 +123,7 @@ def reach_results(study: StudyResults, bootstrap: Bootstrap, known: Known) -> di
         },
         "change": {
             model: {
-                before: keyed(
-                    DRAWN, bootstrap(programs.bank, reach_change(study, known, before, model, DRAWN))
-                )
+                before: keyed(DRAWN, bootstrap(programs.bank, reach_change(known, before, model, DRAWN)))
                 for before in (study.base, study.start)
             }
             for model in known.log_mass
@@ -138,15 +135,14 @@ def reach_results(study: StudyResults, bootstrap: Bootstrap, known: Known) -> di
 
 def of_model(study: StudyResults, bootstrap: Bootstrap, known: Known, model: str) -> dict[str, Any]:
     """A model's reach at the config's budgets, and m beside what its samples say."""
-    bank = known.programs.bank
+    programs, bank = known.programs, known.programs.bank
     mass = np.exp(known.log_mass[model])  # [K, T]
-    shared = [0 if model == study.base else k for k in range(study.trajectories)]
-    pools = [study.samples[SetKey(bank, model, study.primary_split, k)] for k in shared]
-    right = np.array([pool.per_sample(pool.generalises).mean(1) for pool in pools])  # [K, T]
+    pools = [pool(study, programs, model, k) for k in range(study.trajectories)]
+    right = np.array([drawn.per_sample(drawn.generalises).mean(1) for drawn in pools])  # [K, T]
     once = np.zeros_like(right)
-    for k in range(study.trajectories):
-        for (task, _), count in sampled(study, model, k).items():
-            once[k, task] += (count == 1) / known.programs.samples
+    for k, drawn in enumerate(pools):
+        for (task, _), count in generalising(drawn, programs.samples).items():
+            once[k, task] += (count == 1) / programs.samples
     return {
         "reach": keyed(
             study.analysis.reach_budgets,
@@ -159,7 +155,7 @@ def of_model(study: StudyResults, bootstrap: Bootstrap, known: Known, model: str
     }
 
 
-def reach_change(study: StudyResults, known: Known, before: str, after: str, budgets: Sequence[int]) -> Array:
+def reach_change(known: Known, before: str, after: str, budgets: Sequence[int]) -> Array:
     """[K, T, N] how much more `after` reaches than `before`."""
     return reach(known.log_mass[after], budgets) - reach(known.log_mass[before], budgets)
 
@@ -169,7 +165,7 @@ def expansion(study: StudyResults, bootstrap: Bootstrap, known: Known) -> dict[s
     choice, bank, last = study.analysis, known.programs.bank, study.rounds[-1]
     before = (study.base, study.start)
     values = np.concatenate(
-        [reach_change(study, known, model, last, [choice.reach_at]) for model in before], axis=2
+        [reach_change(known, model, last, [choice.reach_at]) for model in before], axis=2
     )  # [K, T, 2]
     estimate = bootstrap(bank, values)
     p = float(estimate.p_above.max())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from constellation.evaluation.drawing import (
     INK,
@@ -10,7 +13,6 @@ from constellation.evaluation.drawing import (
     Results,
     band,
     colour,
-    k_axis,
     legend_above,
     names_axis,
     panels,
@@ -45,7 +47,8 @@ def reach_curves(results: Results) -> Figure | None:
         ax.set_ylabel("points")
     for ax in axes:
         ax.axvline(found["at"], color=RULE, linewidth=1.2, linestyle=(0, (2, 2)))
-        k_axis(ax, found["curve"][results["models"][0]], step=4)
+        ax.set_xscale("log")
+        ax.xaxis.set_minor_locator(NullLocator())
         ax.set_xlabel("samples B")
     legend_above(figure, axes[0])
     return figure
@@ -65,7 +68,7 @@ def mass_ledger(results: Results) -> Figure | None:
             ax.plot([x, x], percent(mass["interval"]), color=paint, linewidth=2, alpha=0.55)
             ax.plot(x, 100 * mass["estimate"], "o", color=paint, markersize=4)
         ax.plot([], [], "o", color=paint, markersize=4, label=model)
-    names_axis(ax, [name.replace(": ", ":\n").replace(" ", "\n").replace("_", "\n") for name in ledger])
+    names_axis(ax, [fill(name.replace("withheld: ", ""), 10, break_long_words=False) for name in ledger])
     ax.set_ylim(bottom=0)
     ax.set_ylabel("probability of an answer, %")
     legend_above(figure, ax)

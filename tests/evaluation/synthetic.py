@@ -162,7 +162,7 @@ def study(
         null_pools=doubles,
         known=KnownPrograms(
             bank="hard",
-            samples=n // 2,
+            samples=n // 4,
             task=np.repeat(np.arange(tasks), 2),
             text=np.array([KINDS[0], KINDS[5]] * tasks, np.object_),
             atoms=np.array([3, 3] * tasks),

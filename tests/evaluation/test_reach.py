@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from constellation.evaluation.analysis import analyse, resamples
 from constellation.evaluation.known import KnownPrograms, generalising
-from constellation.evaluation.reach import expansion, known_of, log_mass, reach
+from constellation.evaluation.reach import expansion, known_of, log_mass, of_model, reach
 from constellation.evaluation.study import SetKey, StudyResults
 from tests.evaluation.synthetic import KINDS, study
 
@@ -90,18 +90,34 @@ def test_known_programs_are_the_secret_one_and_those_of_the_trajectorys_first_sa
     assert not known.own.all() and (known.own[0] != known.own[1]).any()
 
 
-def test_reach_agrees_with_pass_at_k_where_little_is_missing(drawn: StudyResults) -> None:
-    found = analyse(drawn)
-    for model, entry in found["reach"]["models"].items():
-        missing, (low, high) = entry["missing"]["estimate"], entry["missing"]["interval"]
-        assert low - 0.005 <= 0.0 <= high + 0.005, (
-            "all right programs of these models are known but rare ones"
-        )
-        assert abs(missing) < 0.03
-        assert entry["good_turing"]["estimate"] < 0.05
-        for k in ("1", "8", "32"):
-            passed = found["pass_at_k"]["hard"][model][k]
-            assert found["reach"]["curve"][model][k]["estimate"] == pytest.approx(passed, abs=0.04)
+def test_right_samples_and_good_turing_tell_what_m_misses(drawn: StudyResults) -> None:
+    """Here all right programs there are have a row, so that the chance to be right is known exactly."""
+    known, tasks = known_of(drawn), len(drawn.tasks["hard"])
+    assert known is not None and drawn.known is not None
+    everything = np.ones_like(known.own)
+    for model in drawn.models:
+        chance = np.exp(log_mass(drawn.known, everything, model, tasks))  # [K, T]
+        mass = np.exp(known.log_mass[model])
+        assert (mass <= chance + 1e-12).all() and (mass < chance).any()
+        found = of_model(drawn, resamples(drawn), known, model)
+        assert 0 < (chance - mass).mean() < found["good_turing"]["estimate"]
+        pools = 1 if model == "theta0" else 2
+        error = np.sqrt((chance * (1 - chance))[:pools].sum() / 64) / (pools * tasks)
+        assert abs(found["right"]["estimate"] - chance.mean()) < 3 * error
+        assert abs(found["missing"]["estimate"] - (chance - mass).mean()) < 3 * error
+
+
+def test_good_turing_by_hand(drawn: StudyResults) -> None:
+    known = known_of(drawn)
+    assert known is not None and drawn.known is not None
+    once = 0
+    for k in range(2):
+        samples = drawn.samples[SetKey("hard", "v1", 1234, k)]
+        for row in samples.program[:, : drawn.known.samples]:
+            right = [program for program in row.tolist() if samples.generalises[program]]
+            once += sum(right.count(program) == 1 for program in right)
+    found = of_model(drawn, resamples(drawn), known, "v1")["good_turing"]["estimate"]
+    assert found == pytest.approx(once / drawn.known.samples / 60 / 2, rel=1e-12)
 
 
 def test_what_is_missing_is_what_was_left_out(drawn: StudyResults) -> None:

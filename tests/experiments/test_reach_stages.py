@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -81,7 +82,7 @@ def test_log_probs_by_hand(model_dir: Path) -> None:
     noise = np.random.default_rng(0)  # B begins at zero
     adapters = jax.tree.map(lambda leaf: leaf + noise.normal(0, 0.3, leaf.shape), stack([one, other]))
     splits = [split(task, 1234, 2) for task in tasks]
-    table = {
+    table: dict[str, list[Any]] = {
         "task": [0, 2, 2],
         "spellings": [[[5, 6]], [model.tokenizer.encode(tasks[2].program), [7, 8, 9]], [[30]]],
     }

@@ -23,8 +23,10 @@ from constellation.evaluation.entries import as_json, keyed, plain
 from constellation.evaluation.exploratory import exploratory
 from constellation.evaluation.findings import findings, overall, primary_claims
 from constellation.evaluation.ledger import ledger
+from constellation.evaluation.mass_ledger import mass_ledger
 from constellation.evaluation.methods import methods
 from constellation.evaluation.null import nulls
+from constellation.evaluation.reach import known_of, reach_results
 from constellation.evaluation.statistics import Bootstrap, minimum_detectable_effect, resample
 from constellation.evaluation.study import StageSummary, StudyResults, TaskInfo
 from constellation.keys import host_rng
@@ -58,6 +60,7 @@ def analyse(study: StudyResults) -> dict[str, Any]:
             "ledger": ledger(study),
             "null": nulls(study, bootstrap),
             "controls": controls(study, bootstrap),
+            "reach": reaches(study, bootstrap),
             "subsets": subsets(study, bootstrap),
             "selection": selection(bootstrap, picked),
             "divergence": divergences(study, bootstrap),
@@ -149,6 +152,14 @@ def gains(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
                 entries[k] |= {"minimum_detectable_effect": effect, "by_trajectory": each}
             result[bank].append({"from": before, "to": after, "ks": entries})
     return result
+
+
+def reaches(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
+    """Reach and the mass ledger of the known programs; empty where the study has none."""
+    known = known_of(study)
+    if known is None:
+        return {}
+    return reach_results(study, bootstrap, known) | {"mass_ledger": mass_ledger(study, bootstrap, known)}
 
 
 def subset_masks(tasks: list[TaskInfo]) -> dict[str, NDArray[np.bool_]]:

@@ -11,6 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+Results = dict[str, Any]  # of `analysis.analyse`
+
+BASE, START = "#8b929c", "#3f7fce"
+ROUNDS = ("#e39a2d", "#cf4a35", "#9c2f6f", "#6a3d9a", "#3d3d8f")
 INK, RULE = "#24292f", "#d9dce0"  # replaced in SVG by the page's own colours
 STYLE: Any = {  # matplotlib types its parameters key by key
     "font.family": "DejaVu Sans",
@@ -39,6 +43,12 @@ STYLE: Any = {  # matplotlib types its parameters key by key
     "figure.constrained_layout.use": True,
     "svg.fonttype": "none",
 }
+
+
+def colour(results: Results, model: str) -> str:
+    """Grey for the base, blue for the starting generator, warm and darkening for the rounds."""
+    index = results["models"].index(model)
+    return (BASE, START)[index] if index < 2 else ROUNDS[(index - 2) % len(ROUNDS)]
 
 
 def svg(figure: Figure) -> str:

@@ -17,8 +17,11 @@ from constellation.evaluation.control_changes import control_changes
 from constellation.evaluation.drawing import (
     INK,
     RULE,
+    START,
     STYLE,
+    Results,
     band,
+    colour,
     k_axis,
     legend_above,
     names_axis,
@@ -27,11 +30,8 @@ from constellation.evaluation.drawing import (
     svg,
     thin_lines,
 )
+from constellation.evaluation.reach_plots import mass_ledger, reach_curves
 
-Results = dict[str, Any]
-
-BASE, START = "#8b929c", "#3f7fce"
-ROUNDS = ("#e39a2d", "#cf4a35", "#9c2f6f", "#6a3d9a", "#3d3d8f")
 SELECTORS = {
     "critic": "#cf4a35",
     "majority": "#3f7fce",
@@ -40,12 +40,6 @@ SELECTORS = {
     "naive": "#8b929c",
     "oracle": INK,
 }
-
-
-def colour(results: Results, model: str) -> str:
-    """Grey for the base, blue for the starting generator, warm and darkening for the rounds."""
-    index = results["models"].index(model)
-    return (BASE, START)[index] if index < 2 else ROUNDS[(index - 2) % len(ROUNDS)]
 
 
 def pass_at_k(results: Results) -> Figure | None:
@@ -300,6 +294,8 @@ FIGURES: dict[str, Callable[[Results], Figure | None]] = {
     "control_changes": control_changes,
     "round_gains": round_gains,
     "headroom": headroom,
+    "reach_curves": reach_curves,
+    "mass_ledger": mass_ledger,
     "selectors": selectors,
     "divergence": divergence,
     "visible_fit": visible_fit,

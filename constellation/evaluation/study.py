@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from constellation.errors import UserError
+from constellation.evaluation.known import KnownPrograms
 from constellation.samples import SampleSet
 
 Array = NDArray[np.float64]
@@ -102,6 +103,8 @@ class AnalysisConfig:
         power: of the minimum detectable effects.
         resamples: bootstrap resamples.
         halvings: pseudo-studies that the null draws from a doubled pool.
+        reach_budgets: sample budgets B that reach is tabulated for.
+        reach_at: the B at which expansion of reach is decided.
         shown_tasks: tasks the report shows with their candidates.
     """
 
@@ -117,6 +120,8 @@ class AnalysisConfig:
     power: float = 0.8
     resamples: int = 10_000
     halvings: int = 200
+    reach_budgets: tuple[int, ...] = (64, 1024, 16384)
+    reach_at: int = 1024
     shown_tasks: int = 4
 
 
@@ -136,6 +141,7 @@ class StudyResults:
             split, of every trajectory or of the first ones, the same for all of them.
         control_scores: for sets in `samples` that carry critic scores, those of a critic trained on permuted
             labels; of the same trajectories as the controls.
+        known: programs that every model was asked the probability of, for reach; None to leave it out.
         tasks: bank -> its tasks, in the order of the bank's `SampleSet.task_ids`.
         samples: the sample sets, of every trajectory for each (bank, model, split seed) that occurs, of the
             base under trajectory 0 alone. pass@k of a bank averages, within each task, over the split seeds
@@ -169,6 +175,7 @@ class StudyResults:
     null_pools: Mapping[SetKey, SampleSet] = field(default_factory=dict)
     controls: Mapping[SetKey, SampleSet] = field(default_factory=dict)
     control_scores: Mapping[SetKey, Array] = field(default_factory=dict)
+    known: KnownPrograms | None = None
     stages: Sequence[StageSummary] = ()
     roles: Mapping[str, int] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)

@@ -25,6 +25,7 @@ AT_LEAST_ONE = (
     "warm_start.tasks", "warm_start.max_atoms", "warm_start.passes",
     "star.tasks", "star.samples", "star.max_atoms", "star.keep", "star.passes",
     "critic.tasks", "critic.samples", "critic.max_atoms", "critic.passes", "evaluation.resamples",
+    "evaluation.reach_at",
 )  # fmt: skip
 
 
@@ -123,8 +124,20 @@ def check(config: ConfigDict) -> None:
             or (controls.trajectories and evaluation.null_samples >= 4 * evaluation.large_k),
             "0, or at least four times evaluation.large_k with controls.trajectories above 0",
         ),
+        (
+            "evaluation.reach_samples",
+            0 <= evaluation.reach_samples <= evaluation.samples,
+            "from 0 (no reach) to evaluation.samples",
+        ),
+        ("evaluation.reach_budgets", min(evaluation.reach_budgets, default=0) >= 1, "one or more, each >= 1"),
         *((field, value_of(config, field) >= 1, "at least 1") for field in AT_LEAST_ONE),
     ]
+    if evaluation.reach_samples:  # whose check is that of right samples there are as many as m says
+        plain = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
+        rules += [
+            (f"sampling.{name}", config.sampling[name] == value, f"{value} for evaluation.reach_samples")
+            for name, value in plain.items()
+        ]
     for field, valid, wanted in rules:
         if not valid:
             raise UserError(f"config.{field} = {value_of(config, field)!r} must be {wanted}")

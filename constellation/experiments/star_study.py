@@ -29,6 +29,7 @@ from constellation.errors import UserError
 from constellation.evaluation.report import write_report
 from constellation.evaluation.study import AnalysisConfig, SetKey, StageSummary, StudyResults, TaskInfo
 from constellation.experiments.control_stages import ControlStages
+from constellation.experiments.reach_stages import known_programs
 from constellation.experiments.star_config import BASE, CRITIC, START, check, sample_count
 from constellation.experiments.star_stages import SCORES, SUMMARY, TASKS, StarStages, numbered, samples_of
 from constellation.progress import read_metrics
@@ -156,6 +157,8 @@ def results(study: StarStages, made_by: Mapping[str, str]) -> tuple[StudyResults
     inputs += [*pools, study.critic_samples()]
     inputs += [study.bank(bank) for bank in config.tasks.banks]
     inputs += _task_stages(study)
+    known, stages = known_programs(study)
+    inputs += stages
     return StudyResults(
         base=BASE,
         start=START,
@@ -168,6 +171,7 @@ def results(study: StarStages, made_by: Mapping[str, str]) -> tuple[StudyResults
         primary_split=primary,
         arms=tuple(arms),
         **of_controls,
+        known=known,
         stages=[*_summaries(study), *controls.summaries()],
         roles=_role_counts(study, controls),
         config=json.loads(canonical_json(config)),
@@ -180,6 +184,8 @@ def results(study: StarStages, made_by: Mapping[str, str]) -> tuple[StudyResults
             max_k=evaluation.large_k,
             resamples=evaluation.resamples,
             margin=evaluation.margin,
+            reach_budgets=tuple(evaluation.reach_budgets),
+            reach_at=evaluation.reach_at,
         ),
     ), inputs
 

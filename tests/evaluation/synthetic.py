@@ -6,6 +6,7 @@ from itertools import product
 
 import numpy as np
 
+from constellation.evaluation.known import KnownPrograms
 from constellation.evaluation.study import AnalysisConfig, SetKey, StageSummary, StudyResults, TaskInfo
 from constellation.keys import host_rng
 from constellation.samples import SampleSet, collect
@@ -109,7 +110,7 @@ def study(
     """
     models = ("theta0", "gen_v0", *[f"v{i + 1}" for i in range(rounds)])
     banks = {"easy": 2.6, "hard": 3.6, "withheld": 4.4}
-    infos, samples, scores, doubles, controls, permuted = {}, {}, {}, {}, {}, {}
+    infos, samples, scores, doubles, controls, permuted, log_probs = {}, {}, {}, {}, {}, {}, {}
     for bank, depth in banks.items():
         rng = host_rng(seed, "study", bank)
         infos[bank] = [task_info(bank, t, rng) for t in range(tasks)]
@@ -128,6 +129,8 @@ def study(
                 pool = SetKey(bank, model, 1234, k)
                 draw = host_rng(seed, "doubled", k)
                 doubles[pool] = draw_set(logits, sharpness, 2 * n, draw, ids)
+            if bank == "hard":
+                log_probs[model, k] = np.log(shares(logits, sharpness)[:, [0, 5]]).ravel()
             for split_seed in range(
                 1234, 1234 + (split_seeds if bank == "hard" and model == "gen_v0" else 1)
             ):
@@ -167,6 +170,16 @@ def study(
         null_pools=doubles,
         controls=controls,
         control_scores=permuted,
+        known=KnownPrograms(
+            bank="hard",
+            samples=n // 4,
+            task=np.repeat(np.arange(tasks), 2),
+            text=np.array([KINDS[0], KINDS[5]] * tasks, np.object_),
+            atoms=np.array([3, 3] * tasks),
+            structures=((), ("outer_constants",)) * tasks,
+            secret=np.array([True, False] * tasks),
+            log_prob=log_probs,
+        ),
         stages=stages,
         roles={
             "pretraining": 400_000,
@@ -194,14 +207,18 @@ def task_info(bank: str, t: int, rng: np.random.Generator) -> TaskInfo:
     )
 
 
-def draw_set(
-    logits: np.ndarray, sharpness: float, n: int, rng: np.random.Generator, ids: list[str]
-) -> SampleSet:
+def shares(logits: np.ndarray, sharpness: float) -> np.ndarray:
+    """[T, kinds] how probable a model finds each of the programs."""
     logits = sharpness * logits
     logits[:, 0] += 4 * (sharpness - 1) * np.sign(logits[:, 0] - logits.mean(1))  # its own right programs
     share = np.exp(logits - logits.max(1, keepdims=True))
-    share /= share.sum(1, keepdims=True)
-    texts = [[KINDS[i] for i in rng.choice(len(KINDS), size=n, p=row)] for row in share]
+    return share / share.sum(1, keepdims=True)
+
+
+def draw_set(
+    logits: np.ndarray, sharpness: float, n: int, rng: np.random.Generator, ids: list[str]
+) -> SampleSet:
+    texts = [[KINDS[i] for i in rng.choice(len(KINDS), size=n, p=row)] for row in shares(logits, sharpness)]
     answers = [[np.zeros(len(text) // 4, np.int32) for text in row] for row in texts]
     table = dict(zip(KINDS, VERDICTS, strict=True))
     return collect(ids, answers, [[True] * n] * len(ids), texts, lambda t, text: table[text], {})

@@ -17,9 +17,11 @@ from constellation import checkpoints
 from constellation.conductor import Conductor
 from constellation.errors import UserError
 from constellation.experiments import draw_samples, star_stages, star_study
+from constellation.experiments.reach_stages import KNOWN, LOG_PROBS
 from constellation.experiments.star_stages import SAMPLES, SCORES, SUMMARY, TASKS, StarStages, numbered
 from constellation.generator import Sample
 from constellation.model.model import check_model, load_model
+from constellation.model.score import log_prob
 from constellation.samples import SampleSet
 from constellation.selftraining import finetune
 from constellation.selftraining.finetune import load_adapter
@@ -173,6 +175,28 @@ def test_more_rounds_extend_a_workdir(model_dir, workdir):
     assert before == {name: after[name] for name in before}
     assert {"v2", "v2_samples", "tasks_v2"} <= {name.split("/")[0] for name in after}
     assert set(findings["pass_at_k"]["hard"]) == {"theta0", "gen_v0", "v1", "v2"}
+
+
+def test_reach_extends_a_workdir_and_knows_more_with_more_rounds(model_dir, workdir):
+    before = but_report(untouched(workdir))
+    found = run_study(model_dir, workdir, evaluation__reach_samples=4)["reach"]
+    after = untouched(workdir)
+    assert before == {name: after[name] for name in before}
+    assert found["expansion"]["model"] == "v1"
+    tasks = read_tasks(workdir / "stages/bank_hard" / TASKS)
+    table = json.loads((workdir / "stages/known_programs_hard" / KNOWN).read_text())
+    assert table["text"] == [task.program for task in tasks]  # all that the oracle gets right
+    model = load_model(model_dir, "int4:32")
+    prompts = [model.chat(star_stages.trapdoor.messages(split(task, 1234))) for task in tasks]
+    texts = [[[*model.tokenizer.encode(task.program), *model.stop_ids]] for task in tasks]
+    for name in ("theta0", "gen_v0", "v1"):
+        adapter = load_adapter(workdir / "stages" / name)[0] if name != "theta0" else None
+        by_hand = np.concatenate(log_prob(model, adapter, prompts, texts))
+        stored = np.load(workdir / f"stages/log_probs_{name}_hard" / numbered(LOG_PROBS, 0))
+        np.testing.assert_allclose(stored, by_hand, rtol=1e-4)
+    longer = run_study(model_dir, workdir, evaluation__reach_samples=4, star__rounds=2)["reach"]
+    assert longer["expansion"]["model"] == "v2"
+    assert longer["models"]["v1"] == found["models"]["v1"]
 
 
 def test_an_arm_extends_a_workdir(model_dir, workdir):

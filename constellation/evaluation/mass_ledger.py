@@ -1,0 +1,65 @@
+"""The mass ledger: where training moves probability, program by program.
+
+One fixed set of programs, a trajectory's known generalising ones (`reach`), is looked up under every model.
+Sampling plays no part: the same programs, exact probabilities. What a class of programs gains from one model
+to the next, another or the wrong answers have lost.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from constellation.evaluation.entries import as_json
+from constellation.evaluation.known import generalising
+from constellation.evaluation.reach import Known, log_mass, pool
+from constellation.evaluation.statistics import Bootstrap
+from constellation.evaluation.study import StudyResults
+
+
+def mass_ledger(study: StudyResults, bootstrap: Bootstrap, known: Known) -> dict[str, Any]:
+    """{class: {programs a task, mass: {model: estimate}, change from the start: {model: estimate}}}.
+
+    Masses are means over tasks of the probability that an answer is a known program of the class.
+    """
+    programs, tasks = known.programs, len(study.tasks[known.programs.bank])
+    result: dict[str, Any] = {}
+    for name, own in classes(study, known).items():
+        mass = {model: np.exp(log_mass(programs, own, model, tasks)) for model in programs.models}  # [K, T]
+        later = [model for model in programs.models if model not in (study.base, study.start)]
+        result[name] = {
+            "programs": own.sum(1).mean() / tasks,
+            "mass": {model: as_json(bootstrap(programs.bank, mass[model])) for model in mass},
+            "change": {
+                model: as_json(bootstrap(programs.bank, mass[model] - mass[study.start])) for model in later
+            },
+        }
+    return result
+
+
+def classes(study: StudyResults, known: Known) -> dict[str, NDArray[np.bool_]]:
+    """All of the known programs and their named parts, [K, D] bool each, without empty parts.
+
+    By the parts a program concatenates, by withheld class, the secret program against others, and by whether
+    the start's samples show it. Of the last two kinds, "not in the samples" are by selection programs that
+    the start finds improbable: that a round finds them likelier is no surprise, that the *mass* does tells.
+    """
+    programs, own = known.programs, known.own
+    masks = {"all": np.ones_like(programs.secret)}
+    for atoms in np.unique(programs.atoms):
+        masks[f"{atoms} atom{'s' if atoms > 1 else ''}"] = programs.atoms == atoms
+    for name in sorted({name for names in programs.structures for name in names}):
+        masks[f"withheld: {name}"] = np.array([name in names for names in programs.structures])
+    masks["no withheld class"] = np.array([not names for names in programs.structures])
+    masks["secret program"] = programs.secret
+    masks["other programs"] = ~programs.secret
+    parts = {name: own & mask for name, mask in masks.items()}
+    keys = list(zip(programs.task.tolist(), programs.text.tolist(), strict=True))
+    pools = [pool(study, programs, study.start, k) for k in range(study.trajectories)]
+    seen = [generalising(drawn, programs.samples) for drawn in pools]
+    inside = np.array([[key in own_samples for key in keys] for own_samples in seen])
+    parts[f"in {study.start}'s samples"] = own & inside
+    parts[f"not in {study.start}'s samples"] = own & ~inside
+    return {name: part for name, part in parts.items() if name == "all" or part.any()}

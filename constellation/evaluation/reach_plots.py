@@ -1,0 +1,75 @@
+"""The figures of reach and of the mass ledger."""
+
+from __future__ import annotations
+
+from textwrap import fill
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from constellation.evaluation.drawing import (
+    INK,
+    RULE,
+    Results,
+    band,
+    colour,
+    legend_above,
+    names_axis,
+    panels,
+    percent,
+)
+
+
+def reach_curves(results: Results) -> Figure | None:
+    """Reach over B with pass@k as dots, and each round's against the base and against the start."""
+    found = results["reach"]
+    if not found:
+        return None
+    bank, before = found["bank"], results["models"][:2]
+    figure, axes = panels(3, height=3.2, sharey=False)
+    for model in results["models"]:
+        paint, curve = colour(results, model), found["curve"][model]
+        value = {b: entry["estimate"] for b, entry in curve.items()}
+        band(axes[0], value, {b: entry["interval"] for b, entry in curve.items()}, paint, model)
+        passed = {k: share for k, share in results["pass_at_k"][bank][model].items() if k in curve}
+        axes[0].plot(list(map(int, passed)), percent(passed.values()), "o", color=paint, markersize=3)
+    axes[0].set_title("reach, and pass@k as dots")
+    axes[0].set_ylabel("% of tasks")
+    axes[0].set_ylim(0, 100)
+    for ax, other in zip(axes[1:], before, strict=True):
+        ax.axhline(0, color=INK, linewidth=0.9)
+        for model in results["models"][2:]:
+            curve = found["change"][model][other]
+            value = {b: entry["estimate"] for b, entry in curve.items()}
+            interval = {b: entry["interval"] for b, entry in curve.items()}
+            band(ax, value, interval, colour(results, model), model)
+        ax.set_title(f"a round's reach minus {other}'s")
+        ax.set_ylabel("points")
+    for ax in axes:
+        ax.axvline(found["at"], color=RULE, linewidth=1.2, linestyle=(0, (2, 2)))
+        ax.set_xscale("log")
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.set_xlabel("samples B")
+    legend_above(figure, axes[0])
+    return figure
+
+
+def mass_ledger(results: Results) -> Figure | None:
+    """The probability of each class of the known programs under every model."""
+    if not results["reach"]:
+        return None
+    ledger = {name: entry for name, entry in results["reach"]["mass_ledger"].items() if name != "all"}
+    figure, (ax,) = panels(1, height=3.4, sharey=False)
+    models = results["models"]
+    for i, model in enumerate(models):
+        paint, offset = colour(results, model), 0.6 * ((i + 0.5) / len(models) - 0.5)
+        for position, entry in enumerate(ledger.values()):
+            x, mass = position + offset, entry["mass"][model]
+            ax.plot([x, x], percent(mass["interval"]), color=paint, linewidth=2, alpha=0.55)
+            ax.plot(x, 100 * mass["estimate"], "o", color=paint, markersize=4)
+        ax.plot([], [], "o", color=paint, markersize=4, label=model)
+    names_axis(ax, [fill(name.replace("withheld: ", ""), 10, break_long_words=False) for name in ledger])
+    ax.set_ylim(bottom=0)
+    ax.set_ylabel("probability of an answer, %")
+    legend_above(figure, ax)
+    return figure

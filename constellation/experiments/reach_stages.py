@@ -1,0 +1,190 @@
+"""The stages behind reach: which generalising programs are known, and each model's exact probability of them.
+
+A model answers with a program if it writes one of its spellings, a sequence of token ids, and then a stop id.
+Counted are the tokenizer's own spelling of the text and every spelling that some model was seen to use. These
+are distinct answers, so probabilities add up; any other spelling is missed. Probabilities are taken at
+temperature 1 over the whole vocabulary. Sampling leaves out ids that the tokenizer does not know, which makes
+every other token likelier by 1 / (1 - their probability): here, too, what is computed is a lower bound.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from constellation.conductor import Stage
+from constellation.evaluation.known import KnownPrograms, generalising
+from constellation.experiments.star_config import BASE
+from constellation.experiments.star_stages import TASKS, StarStages, numbered, samples_of
+from constellation.language import parse
+from constellation.language.syntax import parts_of
+from constellation.samples import SampleSet
+from constellation.tasks import trapdoor
+from constellation.tasks.structure import withheld_classes
+from constellation.tasks.task import Split, Task, read_tasks
+
+if TYPE_CHECKING:
+    from constellation.model.lora import Adapter
+    from constellation.model.model import Model
+
+BANK = "hard"
+KNOWN, LOG_PROBS = "known.json", "log_probs.npy"
+
+
+def known_programs(study: StarStages) -> tuple[KnownPrograms | None, list[Stage]]:
+    """The known programs with every model's probabilities, and the stages they were read from.
+
+    None, and no stages, where evaluation.reach_samples is 0.
+    """
+    if not study.config.evaluation.reach_samples:
+        return None, []
+    known = known_stage(study)
+    table = json.loads((known.path / KNOWN).read_text(encoding="utf-8"))
+    stages = {name: log_prob_stage(study, known, name, stage) for name, stage in study.models().items()}
+    log_prob = {
+        (name, trajectory): np.load(stage.path / numbered(LOG_PROBS, trajectory))
+        for name, stage in stages.items()
+        for trajectory in range(1 if name == BASE else study.trajectories)
+    }
+    return KnownPrograms(
+        bank=BANK,
+        samples=study.config.evaluation.reach_samples,
+        task=np.array(table["task"], np.int32),
+        text=np.array(table["text"], np.object_),
+        atoms=np.array(table["atoms"], np.int32),
+        structures=tuple(map(tuple, table["structures"])),
+        secret=np.array(table["secret"], np.bool_),
+        log_prob=log_prob,
+    ), [known, *stages.values()]
+
+
+def known_stage(study: StarStages) -> Stage:
+    """The known programs of the hard bank and their spellings."""
+    bank, first = study.bank(BANK), study.config.evaluation.reach_samples
+    primary = study.config.tasks.split_seed
+    drawn = [study.bank_samples(BANK, name, stage, primary) for name, stage in study.models().items()]
+
+    def write(path: Path) -> None:
+        sets = [own for stage in drawn for own in samples_of(stage)]
+        table = collect_known(study.model, read_tasks(bank.path / TASKS), sets, first)
+        (path / KNOWN).write_text(json.dumps(table) + "\n", encoding="utf-8")
+
+    return study.conductor.stage(
+        f"known_programs_{BANK}",
+        fields={"model": study.model_fields(), "evaluation.reach_samples": first},
+        inputs=[bank, *drawn],
+        version=1,
+        run=write,
+        derived=True,  # another round knows more
+    )
+
+
+def log_prob_stage(study: StarStages, known: Stage, name: str, generator: Stage | None) -> Stage:
+    """A model's ln p of every known program, in each of its trajectories.
+
+    Args:
+        known: of `known_stage`.
+        name: of the model.
+        generator: the stage that holds its adapters; None for the base.
+    """
+    bank = study.bank(BANK)
+
+    def score(path: Path) -> None:
+        from constellation.selftraining.finetune import load_adapters
+
+        table = json.loads((known.path / KNOWN).read_text(encoding="utf-8"))
+        splits = [study.split(task) for task in read_tasks(bank.path / TASKS)]
+        adapters = load_adapters(generator.path)[0] if generator else None
+        each = 1 if generator is None else study.trajectories
+        for trajectory, own in enumerate(log_probs(study.model, adapters, each, splits, table)):
+            np.save(path / numbered(LOG_PROBS, trajectory), own)
+
+    config = study.config
+    return study.conductor.stage(
+        f"log_probs_{name}_{BANK}",
+        fields={
+            "model": study.model_fields(),
+            "domain": trapdoor.VERSION,
+            "prompt": config.prompt.to_dict(),
+            "tasks": {"visible": config.tasks.visible, "split_seed": config.tasks.split_seed},
+        },
+        inputs=[bank, known, *([generator] if generator else [])],
+        version=1,
+        run=score,
+        derived=True,
+    )
+
+
+def collect_known(
+    model: Model, tasks: Sequence[Task], sets: Sequence[SampleSet], first: int
+) -> dict[str, list[Any]]:
+    """The columns of a table of known programs, grouped by task.
+
+    Args:
+        sets: samples of these tasks.
+        first: how many of a task's samples, of each set, are looked at.
+
+    Returns:
+        task, text, atoms, structures, secret as in `KnownPrograms`; spellings: lists of token ids without a
+        stop id, the tokenizer's own first.
+    """
+    keys = [(t, task.program) for t, task in enumerate(tasks)]
+    keys += [key for own in sets for key in generalising(own, first)]
+    spellings = {  # dictionaries for sets that keep their order
+        (t, text): {tuple(model.tokenizer.encode(text)): None}
+        for t, text in sorted(dict.fromkeys(keys), key=lambda key: key[0])
+    }
+    for own in sets:
+        right = own.per_sample(own.generalises)[:, :first]
+        for t, i in np.argwhere(right):
+            key = int(t), str(own.text[own.program[t, i]])
+            spellings[key][tuple(own.sample_tokens(t, i).tolist())] = None
+    programs = [parse(trapdoor.extract(text)) for _, text in spellings]
+    secrets = [parse(task.program) for task in tasks]
+    return {
+        "task": [t for t, _ in spellings],
+        "text": [text for _, text in spellings],
+        "atoms": [len(parts_of(program)) for program in programs],
+        "structures": [withheld_classes(program) for program in programs],
+        "secret": [p == secrets[t] for p, (t, _) in zip(programs, spellings, strict=True)],
+        "spellings": [list(ways) for ways in spellings.values()],
+    }
+
+
+def log_probs(
+    model: Model,
+    adapters: Adapter | None,
+    trajectories: int,
+    splits: Sequence[Split],
+    table: dict[str, list[Any]],
+) -> list[np.ndarray]:
+    """ln p(the answer is this program | the task's prompt) of every known program.
+
+    Args:
+        adapters: [R, ...]; None for the base itself, R = 1.
+        trajectories: R.
+        splits: of each task.
+        table: of `collect_known`, D programs.
+
+    Returns:
+        R arrays [D] float64.
+    """
+    from constellation.model.score import log_prob_each
+
+    prompts = [model.chat(trapdoor.messages(split)) for split in splits]
+    texts: list[list[list[int]]] = [[] for _ in splits]
+    program: list[list[int]] = [[] for _ in splits]
+    for d, (t, ways) in enumerate(zip(table["task"], table["spellings"], strict=True)):
+        answers = [[*ids, stop] for ids in ways for stop in model.stop_ids]
+        texts[t] += answers
+        program[t] += [d] * len(answers)
+    scored = log_prob_each(model, adapters, [prompts] * trajectories, [texts] * trajectories)
+    result = [np.full(len(table["task"]), -np.inf) for _ in scored]
+    for total, own in zip(result, scored, strict=True):
+        for rows, values in zip(program, own, strict=True):
+            np.logaddexp.at(total, rows, values)
+    return result

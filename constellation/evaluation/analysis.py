@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
+from constellation.evaluation.beyond_filtering import beyond_filtering
 from constellation.evaluation.critic_gain import divergences, picks, selection
 from constellation.evaluation.crossover import crossings
 from constellation.evaluation.curves import change, curve_ks, task_curves
@@ -23,6 +24,7 @@ from constellation.evaluation.exploratory import exploratory
 from constellation.evaluation.findings import findings, overall, primary_claims
 from constellation.evaluation.ledger import ledger
 from constellation.evaluation.null import nulls
+from constellation.evaluation.selector_gains import selector_gains
 from constellation.evaluation.statistics import Bootstrap, minimum_detectable_effect, resample
 from constellation.evaluation.study import StageSummary, StudyResults, TaskInfo
 from constellation.keys import host_rng
@@ -57,7 +59,9 @@ def analyse(study: StudyResults) -> dict[str, Any]:
             "null": nulls(study, bootstrap),
             "subsets": subsets(study, bootstrap),
             "selection": selection(bootstrap, picked),
+            "selectors": selector_gains(study, bootstrap, picked),
             "divergence": divergences(study, bootstrap),
+            "beyond_filtering": beyond_filtering(study, bootstrap),
             "diversity": {"data": data_diversity(study), "banks": bank_diversity(study, bootstrap)},
             "false_generalising": false_generalising(study, bootstrap),
             "stages": stages(study),

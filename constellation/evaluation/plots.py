@@ -13,11 +13,16 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from constellation.evaluation import forecast_plots, selector_plots
 from constellation.evaluation.drawing import (
     INK,
     RULE,
+    SELECTORS,
+    START,
     STYLE,
+    Results,
     band,
+    colour,
     k_axis,
     legend_above,
     names_axis,
@@ -26,25 +31,6 @@ from constellation.evaluation.drawing import (
     svg,
     thin_lines,
 )
-
-Results = dict[str, Any]
-
-BASE, START = "#8b929c", "#3f7fce"
-ROUNDS = ("#e39a2d", "#cf4a35", "#9c2f6f", "#6a3d9a", "#3d3d8f")
-SELECTORS = {
-    "critic": "#cf4a35",
-    "majority": "#3f7fce",
-    "shortest": "#3a9a7c",
-    "uniform": "#a07cc5",
-    "naive": "#8b929c",
-    "oracle": INK,
-}
-
-
-def colour(results: Results, model: str) -> str:
-    """Grey for the base, blue for the starting generator, warm and darkening for the rounds."""
-    index = results["models"].index(model)
-    return (BASE, START)[index] if index < 2 else ROUNDS[(index - 2) % len(ROUNDS)]
 
 
 def pass_at_k(results: Results) -> Figure | None:
@@ -191,7 +177,7 @@ def selectors(results: Results) -> Figure | None:
     for name in names:
         paint = SELECTORS.get(name, INK)
         value = {k: entry["selectors"][name]["overall"]["estimate"] for k, entry in by_k.items()}
-        style = (0, (4, 2)) if name == "oracle" else "-"
+        style = (0, (4, 2)) if name in ("oracle", "ideal_critic") else "-"
         axes[2].plot(list(map(int, value)), percent(value.values()), color=paint, linestyle=style, label=name)
     axes[2].set_title("by number of candidates")
     axes[2].set_ylabel("pick generalises, %")
@@ -299,7 +285,11 @@ FIGURES: dict[str, Callable[[Results], Figure | None]] = {
     "round_gains": round_gains,
     "headroom": headroom,
     "selectors": selectors,
+    "rivals": selector_plots.rivals,
+    "reliability": selector_plots.reliability,
     "divergence": divergence,
+    "forecast": forecast_plots.forecast,
+    "residual": forecast_plots.residual,
     "visible_fit": visible_fit,
     "diversity": diversity,
     "learning_curves": learning_curves,

@@ -33,6 +33,7 @@ SECTIONS = {  # anchor -> its name in the page's navigation
     "null": "Null",
     "exploratory": "Exploratory",
     "selection": "Selection",
+    "filtering": "Beyond filtering",
     "trust": "What counts as right",
     "variety": "Diversity",
     "tasks": "Tasks",
@@ -80,6 +81,7 @@ def render(study: StudyResults, results: dict[str, Any], figures: Mapping[str, s
         "percent": percent,
         "points": difference,
         "number": number,
+        "fraction": lambda entry: number(entry, digits=3),
         "count": count,
         "strip": strip,
         "signed": signed,
@@ -126,11 +128,12 @@ def difference(entry: Mapping[str, Any] | None) -> str:
     return points(entry["estimate"], *entry["interval"])
 
 
-def number(entry: Mapping[str, Any]) -> str:
+def number(entry: Mapping[str, Any], digits: int = 2) -> str:
     """A mean with its interval: "2.41 [2.20, 2.63]"."""
     if entry["estimate"] is None:
         return "\N{EM DASH}"
-    text = f"{entry['estimate']:.2f} [{', '.join(f'{end:.2f}' for end in entry['interval'])}]"
+    ends = ", ".join(f"{end:.{digits}f}" for end in entry["interval"])
+    text = f"{entry['estimate']:.{digits}f} [{ends}]"
     return text.replace("-", "\N{MINUS SIGN}")
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from constellation.experiments.star_config import CRITIC, START, check, load_base, memory_of
+from constellation.experiments.star_config import CRITIC, PRIOR_CRITIC, START, check, load_base, memory_of
 from constellation.experiments.star_stages import BANKS
 from constellation.generator import padded_prompt
 from constellation.memory import GIB, Footprint, Memory
@@ -144,8 +144,9 @@ def stage_plans(
     def question(count: float) -> float:
         return count * (work.answer + 10)
 
+    selectors = config.critic.selectors  # scores of a second critic, and likelihoods
     scored = models - 1 - len(arms)
-    critic_rows = (2 * scored + seeds) * tasks.bank_size
+    critic_rows = (2 * scored + seeds) * tasks.bank_size * (3 if selectors else 1)
     scoring = critic_rows * (work.prompt + question(evaluation.samples / 4))
     asked = question(config.critic.samples / 4) - work.answer
     stages = [trained(START, config.warm_start.passes * config.warm_start.tasks)]
@@ -156,9 +157,12 @@ def stage_plans(
     return [
         *stages,
         sampled("critic samples", config.critic.tasks, config.critic.samples),
-        trained(CRITIC, config.critic.passes * config.critic.tasks, asked),
+        *(
+            trained(name, config.critic.passes * config.critic.tasks, asked)
+            for name in (CRITIC, *([PRIOR_CRITIC] if selectors else []))
+        ),
         sampled("evaluation samples", models * len(BANKS) * tasks.bank_size, evaluation.samples),
-        sampled("selection samples", seeds * tasks.bank_size, evaluation.selection_samples),
+        sampled("selection samples", (seeds + selectors) * tasks.bank_size, evaluation.selection_samples),
         StagePlan(
             "critic scores",
             f"{critic_rows:,} tasks, a quarter of the samples",

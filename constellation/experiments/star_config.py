@@ -14,7 +14,7 @@ from constellation.tasks import trapdoor
 from constellation.tasks.task import EXAMPLES
 
 BASE, START = "theta0", "gen_v0"  # the pretrained model, and the generator after the warm start
-CRITIC = "critic"
+CRITIC, PRIOR_CRITIC = "critic", "prior_critic"  # the latter is shown no examples
 RESTARTS = (BASE, START, "continue")
 AT_LEAST_ONE = (
     "trajectories", "mesh.data", "mesh.model", "tasks.bank_size", "lora.rank", "training.batch_size",

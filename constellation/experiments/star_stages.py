@@ -27,9 +27,9 @@ from ml_collections import ConfigDict
 
 from constellation import keys
 from constellation.conductor import Conductor, Stage
-from constellation.critic import critic_examples, critic_scores_each
+from constellation.critic import critic_examples, critic_scores_each, no_examples
 from constellation.experiments.draw_samples import draw_samples_each
-from constellation.experiments.star_config import BASE, CRITIC, START, load_base, memory_of
+from constellation.experiments.star_config import BASE, CRITIC, PRIOR_CRITIC, START, load_base, memory_of
 from constellation.memory import Memory
 from constellation.model.lora import Adapter, init_adapter, stack
 from constellation.model.model import Model
@@ -192,30 +192,37 @@ class StarStages:
             "critic_samples", self.critic_tasks(), self.warm_start(), "critic.samples", "critic", START
         )
 
-    def critic(self) -> Stage:
-        """The second adapter: does this candidate generalise?"""
-        section = self.config.critic
+    def critic(self, blind: bool = False) -> Stage:
+        """The second adapter: does this candidate generalise?
+
+        Args:
+            blind: it is never shown the examples, neither in training nor later; the labels are the same.
+        """
+        section, name = self.config.critic, PRIOR_CRITIC if blind else CRITIC
+        shown = no_examples if blind else self.split
         tasks, samples = self.critic_tasks(), self.critic_samples()
 
         def train(path: Path) -> None:
             pools = [
-                critic_examples(self.model, own, drawn, self.split)
+                critic_examples(self.model, own, drawn, shown)
                 for own, drawn in zip(self.tasks_of(tasks), samples_of(samples), strict=True)
             ]
-            self._train(path, CRITIC, None, pools, section.passes * section.tasks)
+            self._train(path, name, None, pools, section.passes * section.tasks)
 
         fields = {"passes": section.passes, "tasks": section.tasks}
         return self.conductor.stage(
-            "critic",
+            name,
             fields=self._training_fields({"critic": fields}),
             inputs=[tasks, samples],
             version=1,
             run=train,
         )
 
-    def critic_scores(self, bank: str, name: str, split_seed: int, samples: Stage) -> Stage:
-        """The critic's score of every surviving candidate of a sample set."""
-        critic, tasks = self.critic(), self.bank(bank)
+    def critic_scores(
+        self, bank: str, name: str, split_seed: int, samples: Stage, blind: bool = False
+    ) -> Stage:
+        """The critic's score of every surviving candidate of a sample set; `blind` as for `critic`."""
+        critic, tasks = self.critic(blind), self.bank(bank)
 
         def score(path: Path) -> None:
             scores = critic_scores_each(
@@ -223,13 +230,13 @@ class StarStages:
                 load_adapters(critic.path)[0],
                 read_tasks(tasks.path / TASKS),
                 samples_of(samples),
-                lambda task: split(task, split_seed, self.config.tasks.visible),
+                no_examples if blind else lambda task: split(task, split_seed, self.config.tasks.visible),
             )
             for trajectory, own in enumerate(scores):
                 np.save(path / numbered(SCORES, trajectory), own)
 
         return self.conductor.stage(
-            f"scores_{name}_{bank}_{split_seed}",
+            f"{'prior_' if blind else ''}scores_{name}_{bank}_{split_seed}",
             fields={"model": self.model_fields()},
             inputs=[critic, tasks, samples],
             version=1,

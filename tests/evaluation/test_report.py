@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("report")
-    write_report(study(), directory)
+    write_report(study(selectors=True, exact=True), directory)
     return directory
 
 
@@ -38,7 +38,8 @@ def test_writes_page_findings_and_figures(written: Path) -> None:
 def test_the_same_inputs_give_the_same_bytes(written: Path, tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from tests.evaluation.synthetic import study\n"
-        "from constellation.evaluation.report import write_report; write_report(study(), Path(sys.argv[1]))"
+        "from constellation.evaluation.report import write_report\n"
+        "write_report(study(selectors=True, exact=True), Path(sys.argv[1]))"
     )
     environment = {"PYTHONHASHSEED": "7", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "TZ": "Asia/Tokyo"}
     out = tmp_path / "again"

@@ -58,13 +58,15 @@ def forecasts(study: StudyResults, exact: Exact, bootstrap: Bootstrap, bank: str
     """Each round's forecast beside what was measured.
 
     Returns:
-        {round: {"measured": {k: estimate}, "full adoption" | "unfit stays": {"pass_at_k": {k: estimate},
-        "residual": {k: estimate}, "lower_bound": {k: share of tasks whose forecast is only a lower bound}}}}.
+        {round: {"measured": {k: estimate}, "full adoption" | "unfit stays": {"pass_at_k", "change" from the
+        start, "residual": {k: estimate}, "lower_bound": {k: share of tasks}}}}. These tasks' forecast is
+        pass@n of the start's n samples, on average too low: see `bayes`.
     """
     ks = powers(study, bank, *study.sequence[1:])
     predicted = {
         name: predictions(study, exact, bank, ks, unfit_stays) for name, unfit_stays in FORECASTS.items()
     }
+    before = measured(study, bank, study.start, ks)
     result: dict[str, Any] = {}
     for number, model in enumerate(study.rounds, 1):
         curve = measured(study, bank, model, ks)
@@ -74,6 +76,7 @@ def forecasts(study: StudyResults, exact: Exact, bootstrap: Bootstrap, bank: str
             beyond = np.array([one.draws[number] for one in of_each]) > study.pool_size(bank, study.start)
             result[model][name] = {
                 "pass_at_k": keyed(ks, bootstrap(bank, expected)),
+                "change": keyed(ks, bootstrap(bank, expected - before)),
                 "residual": keyed(ks, bootstrap(bank, curve - expected)),
                 "lower_bound": dict(zip(ks, beyond.mean((0, 1)), strict=True)),
             }

@@ -50,7 +50,7 @@ def forecast(results: Results) -> Figure | None:
 
 
 def residual(results: Results) -> Figure | None:
-    """What every round did beyond both forecasts, over k."""
+    """What every round did beyond both forecasts, over k; bands are the last round's."""
     by_bank = results["beyond_filtering"]["forecast"]
     if not by_bank:
         return None
@@ -61,9 +61,9 @@ def residual(results: Results) -> Figure | None:
             for name, style in STYLES.items():
                 by_k, paint = entry[name]["residual"], colour(results, model)
                 low, high = zip(*(point["interval"] for point in by_k.values()), strict=True)
-                ax.fill_between(
-                    list(map(int, by_k)), percent(low), percent(high), color=paint, alpha=0.1, linewidth=0
-                )
+                if model == results["sequence"][-1]:
+                    ks = list(map(int, by_k))
+                    ax.fill_between(ks, percent(low), percent(high), color=paint, alpha=0.12, linewidth=0)
                 line(ax, by_k, paint, f"{model}, {name}", style)
         for k in (results["analysis"]["small_k"], results["analysis"]["large_k"]):
             ax.axvline(k, color=RULE, linewidth=1.2, linestyle=(0, (2, 2)))

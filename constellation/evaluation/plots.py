@@ -178,10 +178,9 @@ def selectors(results: Results) -> Figure | None:
         paint = SELECTORS.get(name, INK)
         value = {k: entry["selectors"][name]["overall"]["estimate"] for k, entry in by_k.items()}
         style = (0, (4, 2)) if name in ("oracle", "ideal_critic") else "-"
-        axes[2].plot(list(map(int, value)), percent(value.values()), color=paint, linestyle=style, label=name)
-    axes[2].set_title("by number of candidates")
+        axes[2].plot(list(map(int, value)), percent(value.values()), color=paint, linestyle=style)
+    axes[2].set_title("by number of candidates, same colours")
     axes[2].set_ylabel("pick generalises, %")
-    axes[2].legend(loc="upper left", fontsize=8, handlelength=1.4, labelspacing=0.25)
     k_axis(axes[2], by_k)
     return figure
 

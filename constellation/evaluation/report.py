@@ -118,7 +118,8 @@ def percent(entry: Mapping[str, Any] | None) -> str:
     """A share of tasks with its interval: "46.1 [40.0, 52.3]"."""
     if entry is None or entry["estimate"] is None:
         return "\N{EM DASH}"
-    return f"{100 * entry['estimate']:.1f} [{', '.join(f'{100 * end:.1f}' for end in entry['interval'])}]"
+    text = f"{100 * entry['estimate']:.1f} [{', '.join(f'{100 * end:.1f}' for end in entry['interval'])}]"
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def difference(entry: Mapping[str, Any] | None) -> str:

@@ -25,11 +25,11 @@ def found(results: StudyResults) -> dict[str, Any]:
     return selector_gains(results, resamples(results), picks(results))
 
 
-def hits(results: StudyResults, model: str, k: int, name: str) -> np.ndarray:
+def hits(results: StudyResults, model: str, k: int, name: str) -> float:
     """Mean over split seeds and trajectories on the hard bank."""
     keys = [key for key in results.critic_scores if key[:2] == ("hard", model)]
     groups = [cut(results.samples[key], k, results.columns(key)) for key in keys]
-    return np.mean([SELECTORS[name].hits(group) for group in groups])
+    return float(np.mean([SELECTORS[name].hits(group) for group in groups]))
 
 
 def test_the_extension_is_the_critic_minus_the_rival_of_the_tuning_tasks(

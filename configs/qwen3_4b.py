@@ -85,7 +85,9 @@ def get_config() -> ConfigDict:
     config.critic.selectors = True  # (ours) beside likelihood, votes and a critic shown no examples
 
     config.evaluation = ConfigDict()
-    config.evaluation.samples = 128  # (ours) twice the largest k
+    config.evaluation.samples = 128  # (ours) a task of the hard bank, twice the largest k
+    config.evaluation.other_samples = 128  # (ours) of the other banks
+    config.evaluation.middle_samples = 128  # (ours) of every bank, by the rounds before the last
     config.evaluation.small_k = 8  # (A)
     config.evaluation.large_k = 64  # (A)
     config.evaluation.selection_split_seeds = (1234, 1, 2, 3, 4, 5)  # (A) six; (ours) which

@@ -40,6 +40,8 @@ FIELDS = {
     "critic.samples": 4,
     "critic.passes": 1,
     "evaluation.samples": 8,
+    "evaluation.other_samples": 8,
+    "evaluation.middle_samples": 8,
     "evaluation.small_k": 2,
     "evaluation.large_k": 4,
     "evaluation.selection_split_seeds": "1234",

@@ -26,7 +26,7 @@ from constellation.conductor import Conductor, Stage
 from constellation.errors import UserError
 from constellation.evaluation.pass_at_k import pass_curve
 from constellation.experiments.star_config import BASE, START, check
-from constellation.experiments.star_stages import SAMPLES, TASKS, StarStages
+from constellation.experiments.star_stages import SAMPLES, StarStages
 from constellation.files import write_atomically
 from constellation.model.model import check_model
 from constellation.model.peft_format import save_peft
@@ -36,7 +36,6 @@ from constellation.sampling import SamplingConfig
 from constellation.selftraining.finetune import load_adapter
 from constellation.selftraining.star import star_examples
 from constellation.tasks import trapdoor
-from constellation.tasks.task import read_tasks
 
 BANK = "tuning_hard"  # the evaluation banks are for the findings
 ROUND = "v1"
@@ -149,7 +148,7 @@ class _Protocol:
         def run(path: Path) -> None:
             adapter = generator.path / PEFT if generator else None
             drawn = self.side.draw(
-                adapter, read_tasks(tasks.path / TASKS), sampling, self._address(name, replicate)
+                adapter, self.stages.tasks_of(tasks)[0], sampling, self._address(name, replicate)
             )
             drawn.save(path / SAMPLES)
 
@@ -166,7 +165,7 @@ class _Protocol:
         def train(path: Path) -> None:
             drawn = SampleSet.load(samples.path / SAMPLES)
             pool = star_examples(
-                self.stages.model, read_tasks(tasks.path / TASKS), drawn, self.stages.split, star.keep
+                self.stages.model, self.stages.tasks_of(tasks)[0], drawn, self.stages.split, star.keep
             )
             updates = -(-star.passes * star.tasks // config.training.batch_size)
             self.side.train(

@@ -62,23 +62,24 @@ def forecasts(study: StudyResults, exact: Exact, bootstrap: Bootstrap, bank: str
         start, "residual": {k: estimate}, "lower_bound": {k: share of tasks}}}}. These tasks' forecast is
         pass@n of the start's n samples, on average too low: see `bayes`.
     """
-    ks = powers(study, bank, *study.sequence[1:])
+    ks = powers(study, bank, study.start)
     predicted = {
         name: predictions(study, exact, bank, ks, unfit_stays) for name, unfit_stays in FORECASTS.items()
     }
-    before = measured(study, bank, study.start, ks)
+    before, pool = measured(study, bank, study.start, ks), study.pool_size(bank, study.start)
     result: dict[str, Any] = {}
     for number, model in enumerate(study.rounds, 1):
-        curve = measured(study, bank, model, ks)
-        result[model] = {"measured": keyed(ks, bootstrap(bank, curve))}
+        own = powers(study, bank, study.start, model)  # those of ks that the round's pool answers
+        curve = measured(study, bank, model, own)
+        result[model] = {"measured": keyed(own, bootstrap(bank, curve))}
         for name, of_each in predicted.items():
-            expected = np.array([one.pass_at_k[number] for one in of_each])  # [K, T, len(ks)]
-            beyond = np.array([one.draws[number] for one in of_each]) > study.pool_size(bank, study.start)
+            expected = np.array([one.pass_at_k[number, :, : len(own)] for one in of_each])  # [K, T, len(own)]
+            draws = np.array([one.draws[number, :, : len(own)] for one in of_each])
             result[model][name] = {
-                "pass_at_k": keyed(ks, bootstrap(bank, expected)),
-                "change": keyed(ks, bootstrap(bank, expected - before)),
-                "residual": keyed(ks, bootstrap(bank, curve - expected)),
-                "lower_bound": dict(zip(ks, beyond.mean((0, 1)), strict=True)),
+                "pass_at_k": keyed(own, bootstrap(bank, expected)),
+                "change": keyed(own, bootstrap(bank, expected - before[..., : len(own)])),
+                "residual": keyed(own, bootstrap(bank, curve - expected)),
+                "lower_bound": dict(zip(own, (draws > pool).mean((0, 1)), strict=True)),
             }
     return result
 

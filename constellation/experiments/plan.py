@@ -8,7 +8,17 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from constellation.experiments.star_config import CRITIC, PRIOR_CRITIC, START, check, load_base, memory_of
+from constellation.experiments.star_config import (
+    BASE,
+    CRITIC,
+    PRIOR_CRITIC,
+    START,
+    check,
+    load_base,
+    memory_of,
+    sample_count,
+    value_of,
+)
 from constellation.experiments.star_stages import BANKS
 from constellation.generator import padded_prompt
 from constellation.memory import GIB, Footprint, Memory
@@ -128,25 +138,31 @@ def stage_plans(
     star, evaluation, tasks = config.star, config.evaluation, config.tasks
     with_arm = star.rounds > 0 and star.arm_max_atoms not in (0, star.max_atoms)
     arms = [f"_{star.arm_max_atoms}_atoms"] if with_arm else []
-    models = 2 + star.rounds + len(arms)
+    names = [START, *(f"v{number}" for number in range(1, star.rounds + 1)), *arms]
     seeds = sum(seed != tasks.split_seed for seed in evaluation.selection_split_seeds)
     slices = config.mesh.data
 
-    def sampled(name: str, count: int, n: int) -> StagePlan:
+    def sampled(name: str, count: int, n: int, each: int = config.trajectories) -> StagePlan:
+        count *= each
         seconds = sampling_seconds(memory, work, count, n, rows, speed, config.sampling.int8_kv) / slices
         return StagePlan(name, f"{count:,} tasks x {n} samples", seconds)
 
     def trained(name: str, visits: int, extra: float = 0.0) -> StagePlan:
         length = work.prefix + work.prompt + work.answer + extra
+        visits *= config.trajectories
         seconds = training_seconds(memory, visits * length, speed, config.training.remat) / slices
         return StagePlan(name, f"{visits:,} documents of {length:.0f} tokens", seconds)
+
+    def answers(name: str) -> int:
+        """To one task of every bank."""
+        return sum(value_of(config, sample_count(config, bank, name)) for bank in BANKS)
 
     def question(count: float) -> float:
         return count * (work.answer + 10)
 
     selectors = config.critic.selectors  # scores of a second critic, and likelihoods
-    scored = models - 1 - len(arms)
-    critic_rows = (2 * scored + seeds) * tasks.bank_size * (3 if selectors else 1)
+    scored = 1 + star.rounds
+    critic_rows = (2 * scored + seeds) * tasks.bank_size * config.trajectories * (3 if selectors else 1)
     scoring = critic_rows * (work.prompt + question(evaluation.samples / 4))
     asked = question(config.critic.samples / 4) - work.answer
     stages = [trained(START, config.warm_start.passes * config.warm_start.tasks)]
@@ -161,7 +177,8 @@ def stage_plans(
             trained(name, config.critic.passes * config.critic.tasks, asked)
             for name in (CRITIC, *([PRIOR_CRITIC] if selectors else []))
         ),
-        sampled("evaluation samples", models * len(BANKS) * tasks.bank_size, evaluation.samples),
+        sampled(f"{BASE} samples", tasks.bank_size, answers(BASE), 1),
+        sampled("evaluation samples", tasks.bank_size, sum(map(answers, names))),
         sampled("selection samples", (seeds + selectors) * tasks.bank_size, evaluation.selection_samples),
         StagePlan(
             "critic scores",

@@ -54,6 +54,13 @@ def memory_of(config: ConfigDict, model: ModelConfig, platform: str) -> Memory:
     )
 
 
+def sample_count(config: ConfigDict, bank: str, name: str) -> str:
+    """The field of how many samples a task a model answers a bank with: most where the findings are read."""
+    if name in {f"v{number}" for number in range(1, config.star.rounds)}:
+        return "evaluation.middle_samples"
+    return "evaluation.samples" if bank == "hard" else "evaluation.other_samples"
+
+
 def check(config: ConfigDict) -> None:
     """Refuses a value that a stage could not work with.
 
@@ -75,20 +82,25 @@ def check(config: ConfigDict) -> None:
             evaluation.samples >= 2 * evaluation.large_k,
             "at least twice evaluation.large_k",
         ),
+        *(
+            (field, value_of(config, field) >= 2 * evaluation.small_k, "at least twice evaluation.small_k")
+            for field in ("evaluation.other_samples", "evaluation.middle_samples")
+        ),
         (
             "evaluation.selection_samples",
             evaluation.selection_samples >= evaluation.small_k,
             "at least evaluation.small_k",
         ),
-        *((field, _value(config, field) >= 1, "at least 1") for field in AT_LEAST_ONE),
+        *((field, value_of(config, field) >= 1, "at least 1") for field in AT_LEAST_ONE),
     ]
     for field, valid, wanted in rules:
         if not valid:
-            raise UserError(f"config.{field} = {_value(config, field)!r} must be {wanted}")
+            raise UserError(f"config.{field} = {value_of(config, field)!r} must be {wanted}")
     SamplingConfig(n=evaluation.samples, **config.sampling)
 
 
-def _value(config: ConfigDict, field: str) -> int:
+def value_of(config: ConfigDict, field: str) -> int:
+    """The value of a field with dots in its name."""
     for name in field.split("."):
         config = config[name]
     return config

@@ -16,7 +16,7 @@ import itertools
 import json
 import multiprocessing
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -396,24 +396,20 @@ def samples_of(stage: Stage) -> list[SampleSet]:
 def write_training_tasks(
     path: Path, trajectories: int, role: str, max_atoms: int, seed: int, batch: int, count: int
 ) -> None:
-    """Each trajectory's tasks, drawn side by side in processes of their own."""
+    """Each trajectory's tasks; those of several are drawn side by side, in processes of their own."""
+    label = path.name.removesuffix(".partial")
+    if trajectories == 1:
+        stream = trapdoor.training_stream(role, max_atoms, seed, batch)
+        return _write_tasks(path / numbered(TASKS, 0), stream, count, label)
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        label = path.name.removesuffix(".partial")
         jobs = [
-            pool.submit(_write_stream, path / numbered(TASKS, r), role, max_atoms, seed, batch, r, count)
-            for r in range(trajectories)
+            pool.submit(trapdoor.training_tasks, role, count, max_atoms, seed, batch, trajectory)
+            for trajectory in range(trajectories)
         ]
         with Progress(label, trajectories, "trajectories") as progress:
-            for job in as_completed(jobs):
-                job.result()
+            for trajectory, job in enumerate(jobs):
+                write_tasks(path / numbered(TASKS, trajectory), job.result())
                 progress.update()
-
-
-def _write_stream(
-    file: Path, role: str, max_atoms: int, seed: int, batch: int, trajectory: int, count: int
-) -> None:
-    stream = trapdoor.training_stream(role, max_atoms, seed, batch, trajectory)
-    write_tasks(file, itertools.islice(stream, count))
 
 
 def _write_tasks(file: Path, stream: Iterator[Task], count: int, label: str) -> None:

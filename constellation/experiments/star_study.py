@@ -18,7 +18,7 @@ from constellation.evaluation.report import write_report
 from constellation.evaluation.study import AnalysisConfig, SetKey, StageSummary, StudyResults, TaskInfo
 from constellation.experiments import bayes_stages, selection_stages
 from constellation.experiments.plan import check_plan
-from constellation.experiments.star_config import BASE, CRITIC, PRIOR_CRITIC, START, check
+from constellation.experiments.star_config import BASE, CRITIC, PRIOR_CRITIC, START, check, sample_count
 from constellation.experiments.star_stages import BANKS, SUMMARY, TASKS, StarStages, samples_of
 from constellation.model.mesh import make_mesh
 from constellation.model.model import check_model
@@ -91,7 +91,7 @@ def results(study: StarStages) -> tuple[StudyResults, list[Stage]]:
     models, arms = study.models(), study.arm()
     for name, generator in models.items():
         for bank in BANKS:
-            stage = study.bank_samples(bank, name, generator, primary)
+            stage = study.bank_samples(bank, name, generator, primary, sample_count(config, bank, name))
             scored = name not in (BASE, *arms) and bank != "withheld"
             keep(bank, name, primary, stage, generator if scored else None)
             if name == START:

@@ -50,9 +50,11 @@ def bank_stream(name: str, seed: int = 0) -> Iterator[Task]:
     return _distinct(_accepted(name, BANKS[name], seed))
 
 
-def training_tasks(role: str, count: int, max_atoms: int, seed: int = 0, batch: int = 0) -> list[Task]:
+def training_tasks(
+    role: str, count: int, max_atoms: int, seed: int = 0, batch: int = 0, trajectory: int = 0
+) -> list[Task]:
     """The first `count` tasks of a training role; see `training_stream`."""
-    return list(itertools.islice(training_stream(role, max_atoms, seed, batch), count))
+    return list(itertools.islice(training_stream(role, max_atoms, seed, batch, trajectory), count))
 
 
 def training_stream(

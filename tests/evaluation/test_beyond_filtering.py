@@ -82,6 +82,15 @@ def test_a_round_that_only_filters_leaves_no_residual() -> None:
         assert entry["residual"][k]["interval"] == pytest.approx([0, 0], abs=1e-9)
 
 
+def test_every_round_is_read_as_far_as_its_samples_go(results: StudyResults) -> None:
+    few = study(tasks=12, n=4, trajectories=2)
+    less = {key: few.samples[key] for key in few.samples if key.model == "v1"}
+    mixed = replace(results, samples={**results.samples, **less})
+    found = beyond_filtering(mixed, resamples(mixed))["forecast"]["hard"]
+    assert list(found["v1"]["measured"]) == list(found["v1"]["full adoption"]["residual"]) == [1, 2, 4]
+    assert list(found["v2"]["measured"]) == list(found["v2"]["unfit stays"]["change"]) == [1, 2, 4, 8, 16]
+
+
 def test_nothing_without_the_exact_posterior_and_no_forecast_without_rounds(results: StudyResults) -> None:
     bare = replace(results, exact=None)
     assert beyond_filtering(bare, resamples(bare)) == {"ceiling": {}, "forecast": {}}

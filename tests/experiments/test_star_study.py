@@ -280,6 +280,20 @@ def test_a_value_that_cannot_work_is_found_before_the_workdir_is_made(model_dir,
     assert not (tmp_path / "study").exists()
 
 
+def test_several_trajectories(model_dir, finished, tmp_path):
+    findings = run_study(model_dir, tmp_path, trajectories=2)
+    assert findings["findings"]["crossover"]["scope"] == "trajectories from this base"
+    one, other = (read_tasks(tmp_path / "stages/tasks_v1" / numbered(TASKS, r)) for r in (0, 1))
+    assert not {task.id for task in one} & {task.id for task in other}
+    stage = "stages/gen_v0"
+    alone, first = (load_adapter(workdir / stage)[0] for workdir in (finished, tmp_path))
+    for a, b in zip(
+        *map(jax.tree.leaves, (alone, first)), strict=True
+    ):  # the first is that of a study of one
+        np.testing.assert_allclose(a, b, atol=1e-4)
+    assert not same(first, load_adapter(tmp_path / stage, 1)[0])
+
+
 def test_no_rounds_at_all(model_dir, workdir):
     """gen_v0 alone: the rounds' findings are said not to be measured."""
     findings = run_study(model_dir, workdir, star__rounds=0)["findings"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import torch
@@ -11,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from constellation.errors import UserError
 from constellation.model import prefix, score
+from constellation.model.lora import stack
 from constellation.model.model import Model, load_model
 from tests.model.tiny import params_and_adapter
 
@@ -81,6 +83,25 @@ def test_the_adapter_counts_and_batching_does_not(model: Model, monkeypatch: pyt
     monkeypatch.setattr(score, "TOKENS_A_BATCH", 1)  # a row at a time
     for one, other in zip(together, score.log_prob(model, adapter, PROMPTS, TEXTS), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("worthwhile", [1, 1000])
+def test_trajectories_together_score_what_each_scores_alone(
+    model: Model, monkeypatch: pytest.MonkeyPatch, worthwhile: int
+) -> None:
+    monkeypatch.setattr(prefix, "WORTHWHILE", worthwhile)
+    _, adapter = params_and_adapter()
+    adapters = [adapter, jax.tree.map(lambda x: 0.5 * x, adapter)]
+    beginning = RNG.integers(0, 262, 20).tolist()
+    prompts = [[beginning + prompt for prompt in PROMPTS], [beginning + PROMPTS[-1]]]
+    texts = [TEXTS, [TEXTS[-1]]]
+    scores = score.log_prob_each(model, stack(adapters), prompts, texts)
+    answers = score.next_token_logits_each(model, stack(adapters), prompts, texts, [7, 9])
+    for index, adapter in enumerate(adapters):
+        alone = score.log_prob(model, adapter, prompts[index], texts[index])
+        alone += score.next_token_logits(model, adapter, prompts[index], texts[index], [7, 9])
+        for one, other in zip(alone, [*scores[index], *answers[index]], strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-4)
 
 
 def test_nothing_to_score(model: Model) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from constellation.keys import host_rng
 from constellation.selftraining import batches
-from constellation.selftraining.batches import Batch, TrainingExample, collate, draw_batches
+from constellation.selftraining.batches import Batch, TrainingExample, collate, collate_each, draw_batches
 from constellation.selftraining.update import visible
 
 
@@ -110,3 +110,28 @@ def test_nothing_to_draw(lengths, updates) -> None:
 def test_a_pool_smaller_than_a_batch_repeats() -> None:
     drawn = draw_batches([4, 5, 6], 2, 4, host_rng(0), host_rng(0, "order"))
     assert sorted(np.bincount(np.concatenate(drawn))) == [2, 3, 3]
+
+
+def test_one_order_of_long_and_short_for_all_trajectories() -> None:
+    rng = np.random.default_rng(5)
+    widest = []
+    for trajectory in (0, 1):
+        lengths = rng.integers(10, 100, 640)
+        drawn = draw_batches(lengths.tolist(), 20, 32, host_rng(trajectory), host_rng(0, "order"))
+        widest.append([lengths[batch].max() for batch in drawn])
+    assert np.corrcoef(widest)[0, 1] > 0.9  # padded to the longer one, little is lost
+
+
+def test_trajectories_are_padded_to_one_shape() -> None:
+    rng = np.random.default_rng(6)
+    groups = [[example(rng, 5, 4), example(rng, 9, 3)], [], [example(rng, 30, 40)]]
+    together = collate_each(groups)
+    assert together.tokens.shape[1] == together.target.shape[1] == 3
+    assert (together.document[:, 1] == -1).all() and not together.weight[:, 1].any()
+    for index in (0, 2):
+        alone = collate(groups[index])
+        shape = alone.tokens.shape
+        np.testing.assert_array_equal(together.tokens[: shape[0], index, : shape[1]], alone.tokens)
+        np.testing.assert_array_equal(together.document[: shape[0], index, : shape[1]], alone.document)
+        assert (together.branch[:, index, shape[1] :] == -1).all()
+        assert together.weight[:, index].sum() == alone.weight.sum()

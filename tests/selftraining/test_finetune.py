@@ -12,11 +12,11 @@ from ml_collections import ConfigDict
 from constellation import checkpoints
 from constellation.errors import UserError
 from constellation.keys import fold
-from constellation.model.lora import Adapter, init_adapter
+from constellation.model.lora import Adapter, init_adapter, stack
 from constellation.model.model import Model, load_model
 from constellation.progress import read_metrics
 from constellation.selftraining import finetune as module
-from constellation.selftraining.finetune import finetune, load_adapter
+from constellation.selftraining.finetune import finetune, finetune_each, load_adapter
 from constellation.selftraining.warm_start import generator_example
 from constellation.tasks.task import Example, Split
 from tests.tiny_study import write_tiny_model
@@ -66,6 +66,25 @@ def trained(model, pool, tmp_path_factory) -> Path:
 def same(one, other) -> bool:
     leaves = jax.tree.leaves(one), jax.tree.leaves(other)
     return len(leaves[0]) == len(leaves[1]) and all(map(np.array_equal, *leaves))
+
+
+def test_trajectories_train_as_each_would_alone(model, pool, trained, tmp_path):
+    pools, addresses = [pool, pool[1:], []], [(*ADDRESS[:3], replicate) for replicate in range(3)]
+    together = stack([fresh(model)] * 3)
+    metadata = {"name": "test"}
+    each = finetune_each(model, together, pools, UPDATES, TRAINING, addresses, tmp_path / "all", metadata)
+    assert [one["updates"] for one in each] == [UPDATES, UPDATES, 0]
+    train(model, pools[1], tmp_path / "alone", address=addresses[1])
+    for trajectory, alone in enumerate((trained, tmp_path / "alone")):
+        found, wanted = load_adapter(tmp_path / "all", trajectory)[0], load_adapter(alone)[0]
+        for one, other in zip(*map(jax.tree.leaves, (found, wanted)), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-4)
+    assert same(load_adapter(tmp_path / "all", 2)[0].weights, fresh(model).weights)
+    rows = read_metrics(tmp_path / "all" / "metrics")
+    losses = [row["loss"] for row in read_metrics(trained / "metrics")]
+    np.testing.assert_allclose([row["loss_0"] for row in rows], losses, rtol=1e-4)
+    with pytest.raises(UserError, match="0 to 2"):
+        load_adapter(tmp_path / "all", 3)
 
 
 def test_the_pool_is_learnt(model, pool, trained):

@@ -14,11 +14,11 @@ import optax
 import pytest
 
 from constellation.comparison.errors import relative_norm
-from constellation.model.lora import init_adapter
+from constellation.model.lora import init_adapter, stack, unstack
 from constellation.model.quantize import dequantize, quantize
 from constellation.model.weights import load_params
-from constellation.selftraining.batches import Batch, TrainingExample, collate
-from constellation.selftraining.update import make_optimizer, make_update
+from constellation.selftraining.batches import Batch, TrainingExample, collate, collate_each
+from constellation.selftraining.update import make_optimizer, make_update, make_updates
 from tests.model.tiny import CONFIG, params_and_adapter, reference
 from third_party import training_reference
 
@@ -163,6 +163,30 @@ def test_loss_is_the_mean_over_targets_by_weight() -> None:
     (loss_one, gradient_one), (loss_two, gradient_two) = loss_and_gradient(one), loss_and_gradient(two)
     mean = jax.tree.map(lambda a, b: (a + 3.0 * b) / 4.0, gradient_one, gradient_two)
     assert_same(loss_and_gradient(both), ((loss_one + 3.0 * loss_two) / 4.0, mean))
+
+
+def test_trajectories_together_learn_what_each_learns_alone() -> None:
+    params, adapter = params_and_adapter()
+    adapters = [jax.tree.map(lambda x, c=c: c * x, adapter) for c in (1.0, 0.5, 2.0)]
+    groups = [examples(0, *SHARED), [], examples(1, (6, (4,)), (7, (2, 3)))]
+    optimizer = make_optimizer(1e-2, 0.1, 0.5)
+    together = stack(adapters)
+    opt_states = jax.vmap(optimizer.init)(together.weights)
+    updates = make_updates(CONFIG, optimizer)
+    for _ in range(2):
+        together, opt_states, metrics = updates(together, opt_states, params, collate_each(groups))
+    assert metrics["loss"].shape == (3,)
+    after = unstack(together)
+    assert all(map(np.array_equal, *map(jax.tree.leaves, (after[1], adapters[1]))))  # nothing to learn from
+    update = make_update(CONFIG, optimizer)
+    for index in (0, 2):
+        alone = jax.tree.map(jnp.copy, adapters[index])
+        opt_state, batch = optimizer.init(alone.weights), collate(groups[index])
+        for _ in range(2):
+            alone, opt_state, own = update(alone, opt_state, params, batch)
+        assert relative_norm(after[index].weights, alone.weights) < 1e-5
+        np.testing.assert_allclose(metrics["loss"][index], own["loss"], rtol=1e-5)
+        np.testing.assert_allclose(metrics["grad_norm"][index], own["grad_norm"], rtol=1e-4)
 
 
 def test_int4_base_trains_as_its_dense_equal() -> None:

@@ -73,7 +73,7 @@ def test_roles_are_disjoint_in_behaviour(banks: dict[str, list[Task]], training:
 def test_training_tasks_are_a_prefix_with_a_stream_for_every_address(training: dict[str, list[Task]]):
     star = training["star"]
     assert training_tasks("star", 5, 4) == star[:5]
-    for other in ({"seed": 1}, {"batch": 1}):
+    for other in ({"seed": 1}, {"batch": 1}, {"trajectory": 1}):
         assert training_tasks("star", 3, 4, **other) != star[:3]
     assert max(task.atoms for task in training_tasks("star", 10, 2)) == 2
 

@@ -82,6 +82,7 @@ def get_config(mode: str = "") -> ConfigDict:
     config.critic.max_atoms = 4
     config.critic.samples = 16
     config.critic.passes = 2
+    config.critic.selectors = False  # compare it with likelihood, votes and a critic shown no examples, too
 
     config.evaluation = ConfigDict()
     config.evaluation.samples = 128  # a task of the hard bank, twice the largest k

@@ -22,10 +22,16 @@ def get_config(mode: str = "") -> ConfigDict:
     config.evaluation.other_samples = 128
     config.evaluation.middle_samples = 32
     config.evaluation.selection_samples = 32
+    config.evaluation.reach_samples = 32
+    config.evaluation.null_samples = 512
+    config.controls.trajectories = 2
     config.critic.samples = 8
+    config.critic.selectors = True
     if mode == "quick":
         config.trajectories = 2
         config.evaluation.samples = 32
         config.evaluation.other_samples = 32
         config.evaluation.selection_samples = 16
+        config.evaluation.null_samples = 64
+        config.controls.samples = 32
     return config

@@ -84,6 +84,7 @@ def get_config() -> ConfigDict:
     config.critic.max_atoms = 4  # (ours)
     config.critic.samples = 8  # (A) k candidates
     config.critic.passes = 1  # (ours)
+    config.critic.selectors = True  # (ours) beside likelihood, votes and a critic shown no examples
 
     config.evaluation = ConfigDict()
     config.evaluation.samples = 128  # (ours) a task of the hard bank, twice the largest k

@@ -90,6 +90,11 @@ def critic_scores_each(
     return scores
 
 
+def no_examples(task: Task) -> Split:
+    """The split of a critic that is shown the program alone, and can learn no more than its prior."""
+    return Split((), ())
+
+
 def _questions(
     model: Model, samples: SampleSet, t: int, split: Split
 ) -> tuple[np.ndarray, np.ndarray, list[list[int]]]:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from constellation.critic import critic_examples, critic_scores
+from constellation.critic import critic_examples, critic_scores, no_examples
 from constellation.model.lora import Adapter, init_adapter
 from constellation.model.model import Model, load_model
 from constellation.model.score import next_token_logits
@@ -143,6 +143,23 @@ def test_the_label_alone_is_learnt_and_follows_the_conversation(model, samples):
     ]
     assert [[*uppercase.prompt, *answer[:-1]] for answer in uppercase.answers] == conversations
     assert list(uppercase.loss_from) == [len(answer) - 1 for answer in uppercase.answers]
+
+
+def test_a_critic_that_is_shown_no_examples_judges_the_program_alone(model, critic, samples):
+    scores = critic_scores(model, critic, TASKS, samples, no_examples)
+    by_text = {}
+    for text, fits, score in zip(samples.text, samples.fits, scores, strict=True):
+        if fits:
+            assert by_text.setdefault(text, score) == pytest.approx(score, abs=1e-4)
+    shown = critic_scores(model, critic, TASKS, samples, first_two)
+    assert np.nanmax(np.abs(scores - shown)) > 100 * 1e-4
+    pool = critic_examples(model, TASKS, samples, no_examples)
+    assert len({tuple(example.prompt) for example in pool}) == 1  # of every task the same
+    labels = [int(answer[-1]) for example in pool for answer in example.answers]
+    with_examples = critic_examples(model, TASKS, samples, first_two)
+    assert labels == [int(answer[-1]) for example in with_examples for answer in example.answers]
+    text = model.tokenizer.decode([*pool[0].prompt, *pool[0].answers[0]])
+    assert "Upper(x)" in text and '"BC"' not in text
 
 
 def test_a_bank_without_survivors(model, critic, samples):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
+from constellation.evaluation.beyond_filtering import beyond_filtering
 from constellation.evaluation.controls import controls
 from constellation.evaluation.critic_gain import divergences, picks, selection
 from constellation.evaluation.crossover import crossings
@@ -27,6 +28,7 @@ from constellation.evaluation.mass_ledger import mass_ledger
 from constellation.evaluation.methods import methods
 from constellation.evaluation.null import nulls
 from constellation.evaluation.reach import known_of, reach_results
+from constellation.evaluation.selector_gains import selector_gains
 from constellation.evaluation.statistics import Bootstrap, minimum_detectable_effect, resample
 from constellation.evaluation.study import StageSummary, StudyResults, TaskInfo
 from constellation.keys import host_rng
@@ -63,7 +65,9 @@ def analyse(study: StudyResults) -> dict[str, Any]:
             "reach": reaches(study, bootstrap),
             "subsets": subsets(study, bootstrap),
             "selection": selection(bootstrap, picked),
+            "selectors": selector_gains(study, bootstrap, picked),
             "divergence": divergences(study, bootstrap),
+            "beyond_filtering": beyond_filtering(study, bootstrap),
             "diversity": {"data": data_diversity(study), "banks": bank_diversity(study, bootstrap)},
             "false_generalising": false_generalising(study, bootstrap),
             "methods": methods(study),

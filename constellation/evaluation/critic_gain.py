@@ -55,7 +55,7 @@ def picked(study: StudyResults, bank: str, model: str, k: int) -> Picked:
     """Every selector on every group of k."""
     found = [
         [
-            select(study.samples[key], k, study.critic_scores[key])
+            select(study.samples[key], k, study.columns(key))
             for trajectory in study.trajectories_of(model)
             for key in [SetKey(bank, model, seed, trajectory)]
         ]

@@ -13,9 +13,23 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 Results = dict[str, Any]  # of `analysis.analyse`
 
+INK, RULE = "#24292f", "#d9dce0"  # replaced in SVG by the page's own colours
 BASE, START = "#8b929c", "#3f7fce"
 ROUNDS = ("#e39a2d", "#cf4a35", "#9c2f6f", "#6a3d9a", "#3d3d8f")
-INK, RULE = "#24292f", "#d9dce0"  # replaced in SVG by the page's own colours
+SELECTORS = {
+    "critic": "#cf4a35",
+    "critic_mass": "#e39a2d",
+    "probe_critic_mass": "#b8862b",
+    "prior_critic": "#9c2f6f",
+    "majority": "#3f7fce",
+    "probe_majority": "#7fb2e5",
+    "likeliest": "#2f7d86",
+    "shortest": "#3a9a7c",
+    "uniform": "#a07cc5",
+    "naive": "#8b929c",
+    "ideal_critic": "#6d5b3f",
+    "oracle": INK,
+}
 STYLE: Any = {  # matplotlib types its parameters key by key
     "font.family": "DejaVu Sans",
     "font.size": 9,

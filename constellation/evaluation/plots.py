@@ -13,10 +13,12 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from constellation.evaluation import forecast_plots, selector_plots
 from constellation.evaluation.control_changes import control_changes
 from constellation.evaluation.drawing import (
     INK,
     RULE,
+    SELECTORS,
     START,
     STYLE,
     Results,
@@ -31,15 +33,6 @@ from constellation.evaluation.drawing import (
     thin_lines,
 )
 from constellation.evaluation.reach_plots import mass_ledger, reach_curves
-
-SELECTORS = {
-    "critic": "#cf4a35",
-    "majority": "#3f7fce",
-    "shortest": "#3a9a7c",
-    "uniform": "#a07cc5",
-    "naive": "#8b929c",
-    "oracle": INK,
-}
 
 
 def pass_at_k(results: Results) -> Figure | None:
@@ -186,11 +179,10 @@ def selectors(results: Results) -> Figure | None:
     for name in names:
         paint = SELECTORS.get(name, INK)
         value = {k: entry["selectors"][name]["overall"]["estimate"] for k, entry in by_k.items()}
-        style = (0, (4, 2)) if name == "oracle" else "-"
-        axes[2].plot(list(map(int, value)), percent(value.values()), color=paint, linestyle=style, label=name)
-    axes[2].set_title("by number of candidates")
+        style = (0, (4, 2)) if name in ("oracle", "ideal_critic") else "-"
+        axes[2].plot(list(map(int, value)), percent(value.values()), color=paint, linestyle=style)
+    axes[2].set_title("by number of candidates, same colours")
     axes[2].set_ylabel("pick generalises, %")
-    axes[2].legend(loc="upper left", fontsize=8, handlelength=1.4, labelspacing=0.25)
     k_axis(axes[2], by_k)
     return figure
 
@@ -297,7 +289,11 @@ FIGURES: dict[str, Callable[[Results], Figure | None]] = {
     "reach_curves": reach_curves,
     "mass_ledger": mass_ledger,
     "selectors": selectors,
+    "rivals": selector_plots.rivals,
+    "reliability": selector_plots.reliability,
     "divergence": divergence,
+    "forecast": forecast_plots.forecast,
+    "residual": forecast_plots.residual,
     "visible_fit": visible_fit,
     "diversity": diversity,
     "learning_curves": learning_curves,

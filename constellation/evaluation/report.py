@@ -36,6 +36,7 @@ SECTIONS = {  # anchor -> its name in the page's navigation
     "controls": "Controls",
     "exploratory": "Exploratory",
     "selection": "Selection",
+    "filtering": "Beyond filtering",
     "trust": "What counts as right",
     "variety": "Diversity",
     "tasks": "Tasks",
@@ -84,6 +85,7 @@ def render(study: StudyResults, results: dict[str, Any], figures: Mapping[str, s
         "percent": percent,
         "points": difference,
         "number": number,
+        "fraction": lambda entry: number(entry, digits=3),
         "count": count,
         "strip": strip,
         "signed": signed,
@@ -122,7 +124,8 @@ def percent(entry: Mapping[str, Any] | None) -> str:
     """A share of tasks with its interval: "46.1 [40.0, 52.3]"."""
     if entry is None or entry["estimate"] is None:
         return "\N{EM DASH}"
-    return f"{100 * entry['estimate']:.1f} [{', '.join(f'{100 * end:.1f}' for end in entry['interval'])}]"
+    text = f"{100 * entry['estimate']:.1f} [{', '.join(f'{100 * end:.1f}' for end in entry['interval'])}]"
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def difference(entry: Mapping[str, Any] | None) -> str:
@@ -132,11 +135,12 @@ def difference(entry: Mapping[str, Any] | None) -> str:
     return points(entry["estimate"], *entry["interval"])
 
 
-def number(entry: Mapping[str, Any]) -> str:
+def number(entry: Mapping[str, Any], digits: int = 2) -> str:
     """A mean with its interval: "2.41 [2.20, 2.63]"."""
     if entry["estimate"] is None:
         return "\N{EM DASH}"
-    text = f"{entry['estimate']:.2f} [{', '.join(f'{end:.2f}' for end in entry['interval'])}]"
+    ends = ", ".join(f"{end:.{digits}f}" for end in entry["interval"])
+    text = f"{entry['estimate']:.{digits}f} [{ends}]"
     return text.replace("-", "\N{MINUS SIGN}")
 
 

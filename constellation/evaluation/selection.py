@@ -30,6 +30,7 @@ COLUMNS = {
     "prior_critic": "prior-only critic score",
     "log_likelihood": "log-likelihood",
     "probe_cluster": "probe cluster",
+    "posterior": "posterior",
 }
 
 
@@ -47,7 +48,8 @@ class Groups:
             critic: float64, the critic's logit(yes) - logit(no);
             prior_critic: float64, the same of a critic that was shown the program without the examples;
             log_likelihood: float64, log p(program | visible examples) under the generator, in nats;
-            probe_cluster: int, candidates of a task with the same behaviour on its generated probes share it.
+            probe_cluster: int, candidates of a task with the same behaviour on its generated probes share it;
+            posterior: float64, the exact probability that the candidate generalises (`tasks.posterior`).
     """
 
     survives: NDArray[np.bool_]
@@ -202,6 +204,14 @@ def critic_mass(groups: Groups) -> Array:
     return pick(groups, votes(groups, groups.cluster, expit(groups.score)))
 
 
+def ideal_critic(groups: Groups) -> Array:
+    """The survivor whose held-out outputs are most probable under the law that the tasks are drawn from.
+
+    The best choice there is, on average over tasks of that law, for who knows the held-out inputs.
+    """
+    return pick(groups, groups.columns["posterior"])
+
+
 def oracle(groups: Groups) -> Array:
     """A correct survivor wherever there is one: the ceiling of every selector."""
     return pick(groups, groups.correct)
@@ -212,7 +222,8 @@ class Information(IntEnum):
 
     VISIBLE = 0  # the visible examples, and inputs made up from theirs
     HELD_OUT_INPUTS = 1  # the inputs on which the pick will be judged
-    HELD_OUT_OUTPUTS = 2  # their right outputs
+    LAW = 2  # the law that the tasks are drawn from
+    HELD_OUT_OUTPUTS = 3  # the right outputs on the held-out inputs
 
 
 class Selector(NamedTuple):
@@ -242,6 +253,7 @@ SELECTORS: Mapping[str, Selector] = {
     "critic": Selector(critic, learned=True, needs=("critic",)),
     "probe_critic_mass": Selector(probe_critic_mass, learned=True, needs=("critic", "probe_cluster")),
     "critic_mass": Selector(critic_mass, Information.HELD_OUT_INPUTS, learned=True, needs=("critic",)),
+    "ideal_critic": Selector(ideal_critic, Information.LAW, needs=("posterior",)),
     "oracle": Selector(oracle, Information.HELD_OUT_OUTPUTS),
 }
 

@@ -65,7 +65,7 @@ def room(
     """What a selector wins over another, and what the oracle would: [T] each.
 
     The share of the room is the ratio of their means; a task's own ratio is undefined where there is nothing
-    to win. `statistics.bootstrap_mean` gives it, with its interval, for (values, within) = these two.
+    to win. `statistics.Bootstrap` gives it, with its interval, for (values, within) = these two.
 
     Args:
         within: [T] a weight of each task, for the share within a fixed set of tasks. The set on which gen_v0

@@ -161,8 +161,8 @@ def student_t(value: Array, each: Array, level: float) -> Estimate:
         level: coverage.
     """
     freedom = len(each) - 1
-    error = each.std(axis=0, ddof=1) / np.sqrt(len(each))
     with np.errstate(invalid="ignore", divide="ignore"):
+        error = each.std(axis=0, ddof=1) / np.sqrt(len(each))  # NaN where a trajectory has no finite value
         ratio = value / error  # NaN where all trajectories are at 0: the bootstrap decides
     reach, bound = (student.ppf(q, freedom) * error for q in ((1 + level) / 2, level))
     return Estimate(

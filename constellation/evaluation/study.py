@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from constellation.errors import UserError
 from constellation.evaluation.known import KnownPrograms
+from constellation.evaluation.selection import Columns
 from constellation.samples import SampleSet
 
 Array = NDArray[np.float64]
@@ -88,6 +89,28 @@ class StageSummary:
 
 
 @dataclass(frozen=True)
+class Exact:
+    """What `tasks.posterior` and `tasks.prior_mass` say of the banks, under the primary split.
+
+    Attributes:
+        ceiling: bank -> "sampler" and "secret", [T] each, as `tasks.posterior.bayes_ceiling`, under the law
+            that the *bank's* tasks are drawn from.
+        bank_atoms: bank -> the most atoms of that law.
+        filter: sets of the start on those banks -> [D] the probability that a distinct program generalises,
+            under the law that the *STaR* tasks are drawn from: it is on these that a round filters.
+        star_atoms: the most atoms of that law.
+        star_samples, star_keep: samples a task of a round, and programs of a task that it trains on at most.
+    """
+
+    ceiling: Mapping[str, Mapping[str, Array]]
+    bank_atoms: Mapping[str, int]
+    filter: Mapping[SetKey, Array]
+    star_atoms: int
+    star_samples: int
+    star_keep: int
+
+
+@dataclass(frozen=True)
 class AnalysisConfig:
     """The choices of the analysis, fixed before any result is seen.
 
@@ -149,6 +172,11 @@ class StudyResults:
         critic_scores: for some of those sets, [D] float, logit(yes) - logit(no) of each distinct program; NaN
             where a program does not fit. Selectors are reported for exactly these (bank, model) pairs,
             averaged over their split seeds.
+        selector_columns: for sets with critic scores, the further columns that selectors read, [D] each by
+            their names in `selection.COLUMNS`; of one model on one bank the same ones in all its sets.
+        tuning: the selection model's samples of *tuning* tasks, a set a trajectory, with the columns that the
+            unlearned selectors read: on them the critic's rival is chosen. Empty where none were drawn.
+        exact: the Bayes ceiling of the banks and the filter of the forecast, if they were computed.
         selection_model: the model whose candidates the critic_gain finding is read on, as a rule `start`.
         primary_split: the split seed of the tasks shown in the report.
         stages: training stages in order.
@@ -176,6 +204,9 @@ class StudyResults:
     controls: Mapping[SetKey, SampleSet] = field(default_factory=dict)
     control_scores: Mapping[SetKey, Array] = field(default_factory=dict)
     known: KnownPrograms | None = None
+    selector_columns: Mapping[SetKey, Columns] = field(default_factory=dict)
+    tuning: Sequence[tuple[SampleSet, Columns]] = ()
+    exact: Exact | None = None
     stages: Sequence[StageSummary] = ()
     roles: Mapping[str, int] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -197,6 +228,7 @@ class StudyResults:
         self._check_trajectories(self.null_pools, "null pools", first(self.null_pools))
         controls = [*self.controls, *self.control_scores]
         self._check_trajectories(controls, "controls", first(controls))
+        self._check_columns()
         for bank, model, split_seed, _ in self.null_pools:
             if (model, split_seed) != (self.start, self.primary_split):
                 raise UserError(
@@ -223,6 +255,18 @@ class StudyResults:
                     f"{sorted(numbers)}, not of {list(wanted)}: every trajectory needs them"
                 )
 
+    def _check_columns(self) -> None:
+        """Refuses columns without critic scores, and sets of one model on one bank with unlike columns."""
+        for key in self.selector_columns.keys() - self.critic_scores.keys():
+            raise UserError(f"{key} has selector columns and no critic scores: score it, or leave both out")
+        kinds: dict[tuple[str, str], set[str]] = {}
+        for key in self.critic_scores:
+            names = set(self.columns(key))
+            if kinds.setdefault(key[:2], names) != names:
+                raise UserError(
+                    f"sets of {key.model} on {key.bank} differ in their selector columns: each needs all"
+                )
+
     def of_first(self, trajectories: int) -> StudyResults:
         """The study of the first trajectories alone; training stages and controls are left out."""
 
@@ -237,8 +281,16 @@ class StudyResults:
             null_pools=kept(self.null_pools),
             controls={},
             control_scores={},
+            known=None,
+            selector_columns={},
+            tuning=(),
+            exact=None,
             stages=(),
         )
+
+    def columns(self, key: SetKey) -> dict[str, NDArray[Any]]:
+        """Everything that selectors read of a set with critic scores."""
+        return {"critic": self.critic_scores[key], **self.selector_columns.get(key, {})}
 
     @property
     def models(self) -> tuple[str, ...]:

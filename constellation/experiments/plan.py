@@ -12,6 +12,7 @@ from constellation.experiments.control_stages import BANKS as CONTROL_BANKS
 from constellation.experiments.star_config import (
     BASE,
     CRITIC,
+    PRIOR_CRITIC,
     START,
     check,
     load_base,
@@ -159,10 +160,10 @@ def stage_plans(
     def question(count: float) -> float:
         return count * (work.answer + 10)
 
+    selectors = config.critic.selectors  # scores of a second critic, and likelihoods
     scored = 1 + star.rounds
-    critic_rows = (
-        (len(set(tasks.banks) - {"withheld"}) * scored + seeds) * tasks.bank_size * config.trajectories
-    )
+    critic_rows = (len(set(tasks.banks) - {"withheld"}) * scored + seeds) * tasks.bank_size
+    critic_rows *= config.trajectories * (3 if selectors else 1)
     scoring = critic_rows * (work.prompt + question(evaluation.samples / 4))
     asked = question(config.critic.samples / 4) - work.answer
     stages = [trained(START, config.warm_start.passes * config.warm_start.tasks)]
@@ -184,10 +185,13 @@ def stage_plans(
     return [
         *stages,
         sampled("critic samples", config.critic.tasks, config.critic.samples),
-        trained(CRITIC, config.critic.passes * config.critic.tasks, asked),
+        *(
+            trained(name, config.critic.passes * config.critic.tasks, asked)
+            for name in (CRITIC, *([PRIOR_CRITIC] if selectors else []))
+        ),
         sampled(f"{BASE} samples", tasks.bank_size, answers(BASE), 1),
         sampled("evaluation samples", tasks.bank_size, sum(map(answers, names))),
-        sampled("selection samples", seeds * tasks.bank_size, evaluation.selection_samples),
+        sampled("selection samples", (seeds + selectors) * tasks.bank_size, evaluation.selection_samples),
         StagePlan(
             "critic scores",
             f"{critic_rows:,} tasks, a quarter of the samples",

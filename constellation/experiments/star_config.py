@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # programs that only read a finished study need no JAX
 
 BANKS = ("easy", "hard", "withheld")
 BASE, START = "theta0", "gen_v0"  # the pretrained model, and the generator after the warm start
-CRITIC = "critic"
+CRITIC, PRIOR_CRITIC = "critic", "prior_critic"  # the latter is shown no examples
 RESTARTS = (BASE, START, "continue")
 AT_LEAST_ONE = (
     "trajectories", "mesh.data", "mesh.model", "tasks.bank_size", "lora.rank", "training.batch_size",

@@ -27,7 +27,7 @@ from ml_collections import ConfigDict
 
 from constellation import keys
 from constellation.conductor import Conductor, Stage
-from constellation.experiments.star_config import BASE, CRITIC, START, load_base, memory_of
+from constellation.experiments.star_config import BASE, CRITIC, PRIOR_CRITIC, START, load_base, memory_of
 from constellation.progress import Progress
 from constellation.samples import SampleSet
 from constellation.tasks import trapdoor
@@ -195,39 +195,54 @@ class StarStages:
             "critic_samples", self.critic_tasks(), self.warm_start(), "critic.samples", "critic", START
         )
 
-    def critic(self) -> Stage:
-        """The second adapter: does this candidate generalise?"""
-        section = self.config.critic
+    def critic(self, blind: bool = False) -> Stage:
+        """The second adapter: does this candidate generalise?
+
+        Args:
+            blind: it is never shown the examples, neither in training nor later; the labels are the same.
+        """
+        section, name = self.config.critic, PRIOR_CRITIC if blind else CRITIC
         tasks, samples = self.critic_tasks(), self.critic_samples()
 
         def train(path: Path) -> None:
-            from constellation.critic import critic_examples
+            from constellation.critic import critic_examples, no_examples
 
             pools = [
-                critic_examples(self.model, own, drawn, self.split)
+                critic_examples(self.model, own, drawn, no_examples if blind else self.split)
                 for own, drawn in zip(self.tasks_of(tasks), samples_of(samples), strict=True)
             ]
-            self.train(path, CRITIC, None, pools, section.passes * section.tasks)
+            self.train(path, name, None, pools, section.passes * section.tasks)
 
         fields = {"passes": section.passes, "tasks": section.tasks}
         return self.conductor.stage(
-            "critic",
+            name,
             fields=self.training_fields({"critic": fields}),
             inputs=[tasks, samples],
             version=1,
             run=train,
         )
 
-    def critic_scores(self, bank: str, name: str, split_seed: int, samples: Stage) -> Stage:
-        """The critic's score of every surviving candidate of a sample set."""
-        return self.scores(f"scores_{name}_{bank}_{split_seed}", self.critic(), bank, split_seed, samples)
+    def critic_scores(
+        self, bank: str, name: str, split_seed: int, samples: Stage, blind: bool = False
+    ) -> Stage:
+        """The critic's score of every surviving candidate of a sample set; `blind` as for `critic`."""
+        stage_name = f"{'prior_' if blind else ''}scores_{name}_{bank}_{split_seed}"
+        return self.scores(stage_name, self.critic(blind), bank, split_seed, samples, blind)
 
-    def scores(self, stage_name: str, critic: Stage, bank: str, split_seed: int, samples: Stage) -> Stage:
+    def scores(
+        self,
+        stage_name: str,
+        critic: Stage,
+        bank: str,
+        split_seed: int,
+        samples: Stage,
+        blind: bool = False,
+    ) -> Stage:
         """Any critic's scores of a bank's samples, in the trajectories that it was trained in."""
         tasks = self.bank(bank)
 
         def score(path: Path) -> None:
-            from constellation.critic import critic_scores_each
+            from constellation.critic import critic_scores_each, no_examples
             from constellation.selftraining.finetune import load_adapters
 
             critics, metadata = load_adapters(critic.path)
@@ -236,7 +251,7 @@ class StarStages:
                 critics,
                 read_tasks(tasks.path / TASKS),
                 samples_of(samples)[: len(metadata["addresses"])],
-                lambda task: split(task, split_seed, self.config.tasks.visible),
+                no_examples if blind else lambda task: split(task, split_seed, self.config.tasks.visible),
             )
             for trajectory, own in enumerate(scores):
                 np.save(path / numbered(SCORES, trajectory), own)

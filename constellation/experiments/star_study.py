@@ -28,10 +28,11 @@ from constellation.conductor import (
 from constellation.errors import UserError
 from constellation.evaluation.report import write_report
 from constellation.evaluation.study import AnalysisConfig, SetKey, StageSummary, StudyResults, TaskInfo
+from constellation.experiments import bayes_stages, selection_stages
 from constellation.experiments.control_stages import ControlStages
 from constellation.experiments.reach_stages import known_programs
-from constellation.experiments.star_config import BASE, CRITIC, START, check, sample_count
-from constellation.experiments.star_stages import SCORES, SUMMARY, TASKS, StarStages, numbered, samples_of
+from constellation.experiments.star_config import BASE, CRITIC, PRIOR_CRITIC, START, check, sample_count
+from constellation.experiments.star_stages import SUMMARY, TASKS, StarStages, samples_of
 from constellation.progress import read_metrics
 from constellation.samples import SampleSet
 from constellation.tasks.task import read_tasks
@@ -124,30 +125,34 @@ def results(study: StarStages, made_by: Mapping[str, str]) -> tuple[StudyResults
     evaluation, primary = config.evaluation, config.tasks.split_seed
     inputs: list[Stage] = []
     samples: dict[SetKey, SampleSet] = {}
-    scores: dict[SetKey, np.ndarray] = {}
+    columns: dict[SetKey, dict[str, np.ndarray]] = {}
+    start_samples: dict[str, Stage] = {}
 
-    def keep(bank: str, name: str, split_seed: int, stage: Stage, score: bool) -> None:
+    def keep(bank: str, name: str, split_seed: int, stage: Stage, generator: Stage | None) -> None:
         own = {SetKey(bank, name, split_seed, r): drawn for r, drawn in enumerate(samples_of(stage))}
         samples.update(own)
         inputs.append(stage)
-        if score:
-            scored = study.critic_scores(bank, name, split_seed, stage)
-            for key in own:
-                scores[key] = np.load(scored.path / numbered(SCORES, key.trajectory))
-            inputs.append(scored)
+        if generator is not None:
+            found, stages = selection_stages.columns(study, bank, name, split_seed, stage, generator)
+            columns.update(zip(own, found, strict=True))
+            inputs.extend(stages)
 
     models, arms = study.models(), study.arm()
     for name, generator in models.items():
         for bank in config.tasks.banks:
-            trained_here = name not in (BASE, *arms) and bank != "withheld"
-            count = sample_count(config, bank, name)
-            drawn = study.bank_samples(bank, name, generator, primary, count)
-            keep(bank, name, primary, drawn, trained_here)
+            stage = study.bank_samples(bank, name, generator, primary, sample_count(config, bank, name))
+            scored = name not in (BASE, *arms) and bank != "withheld"
+            keep(bank, name, primary, stage, generator if scored else None)
+            if name == START:
+                start_samples[bank] = stage
     for seed in evaluation.selection_split_seeds:
         if seed != primary:
             count = "evaluation.selection_samples"
             stage = study.bank_samples("hard", START, models[START], seed, count)
-            keep("hard", START, seed, stage, score=True)
+            keep("hard", START, seed, stage, models[START])
+    exact, exact_stages = bayes_stages.exact(study, start_samples)
+    tuning, tuning_stages = selection_stages.tuning(study)
+    inputs += [*exact_stages, *tuning_stages]
     controls = ControlStages(study)
     of_controls, stages = controls.results()
     inputs += stages
@@ -165,7 +170,13 @@ def results(study: StarStages, made_by: Mapping[str, str]) -> tuple[StudyResults
         rounds=tuple(name for name in models if name not in (BASE, START, *arms)),
         tasks=_task_infos(study),
         samples=samples,
-        critic_scores=scores,
+        critic_scores={key: own["critic"] for key, own in columns.items()},
+        selector_columns={
+            key: {name: column for name, column in own.items() if name != "critic"}
+            for key, own in columns.items()
+        },
+        tuning=tuning,
+        exact=exact,
         selection_model=START,
         trajectories=study.trajectories,
         primary_split=primary,
@@ -198,8 +209,11 @@ def _summaries(study: StarStages) -> list[StageSummary]:
         name, stage = study.round_name(number, max_atoms), study.round(number, max_atoms)
         pool = study.round_samples(number, max_atoms)
         summaries += _summary(name, "star", config.star.tasks, stage, pool)
-    critic = _summary(CRITIC, "critic", config.critic.tasks, study.critic(), study.critic_samples())
-    return [*summaries, *critic]
+    critics = {CRITIC: False} | ({PRIOR_CRITIC: True} if config.critic.selectors else {})
+    for name, blind in critics.items():
+        stage, pool = study.critic(blind), study.critic_samples()
+        summaries += _summary(name, "critic", config.critic.tasks, stage, pool)
+    return summaries
 
 
 def _summary(name: str, role: str, tasks: int, stage: Stage, pool: Stage | None = None) -> list[StageSummary]:
@@ -269,6 +283,7 @@ def _role_counts(study: StarStages, controls: ControlStages) -> dict[str, int]:
     """Role -> tasks drawn, counted from the tasks themselves."""
     drawn = [own for stage in _task_stages(study) for own in study.tasks_of(stage)]
     drawn += controls.own_tasks()
-    drawn += [read_tasks(study.bank(bank).path / TASKS) for bank in study.config.tasks.banks]
+    tuning = [selection_stages.TUNING] if study.config.critic.selectors else []
+    drawn += [read_tasks(study.bank(bank).path / TASKS) for bank in (*study.config.tasks.banks, *tuning)]
     counts = Counter(task.role for own in drawn for task in own)
     return dict(sorted(counts.items()))

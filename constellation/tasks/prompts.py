@@ -29,7 +29,8 @@ def generator_messages(visible: Sequence[Example]) -> list[Message]:
 def critic_messages(visible: Sequence[Example], program: str) -> list[Message]:
     """The critic's prompt: the generator's conversation, then a question about its answer.
 
-    It begins with the generator's prompt, so all candidates of a task share that prefix.
+    It begins with the generator's prompt, so all candidates of a task share that prefix. Without any visible
+    example it is about the program alone.
     """
     return [
         *generator_messages(visible),

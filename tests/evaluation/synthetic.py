@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 
 from constellation.evaluation.known import KnownPrograms
-from constellation.evaluation.study import AnalysisConfig, SetKey, StageSummary, StudyResults, TaskInfo
+from constellation.evaluation.study import AnalysisConfig, Exact, SetKey, StageSummary, StudyResults, TaskInfo
 from constellation.keys import host_rng
 from constellation.samples import SampleSet, collect
 from constellation.verifier import Verdict
@@ -100,17 +100,22 @@ def study(
     trajectories: int = 1,
     doubled: bool = False,
     controlled: int = 0,
+    selectors: bool = False,
+    exact: bool = False,
 ) -> StudyResults:
     """A study of sharpening: a round raises what is already likely and loses what is not.
 
     Args:
         trajectories: K; each sharpens a little differently.
+        selectors: with every column that selectors read, and with samples of tuning tasks.
+        exact: with a posterior, as wrong as the critic but for being the same within a cluster of outputs.
         doubled: with doubled pools of gen_v0 on the hard bank, for the null.
         controlled: the first trajectories that have controls, on two banks, and a critic of permuted labels.
     """
     models = ("theta0", "gen_v0", *[f"v{i + 1}" for i in range(rounds)])
     banks = {"easy": 2.6, "hard": 3.6, "withheld": 4.4}
     infos, samples, scores, doubles, controls, permuted, log_probs = {}, {}, {}, {}, {}, {}, {}
+    columns, filters = {}, {}
     for bank, depth in banks.items():
         rng = host_rng(seed, "study", bank)
         infos[bank] = [task_info(bank, t, rng) for t in range(tasks)]
@@ -143,6 +148,10 @@ def study(
                     scores[key] = np.where(samples[key].fits, score, np.nan)
                     if k < controlled and (bank, model, split_seed) == ("hard", "gen_v0", 1234):
                         permuted[key] = np.where(samples[key].fits, noise, np.nan)
+                    if selectors:
+                        columns[key] = selector_columns(samples[key], host_rng(seed, "columns", *key))
+                if exact and (model, split_seed) == ("gen_v0", 1234):
+                    filters[key] = cluster_posterior(samples[key])
     pools = {f"v{i + 1}": next(iter(samples.values())) for i in range(rounds)}
     losses = tuple(1.4 * 0.93**i + 0.2 for i in range(40))
     stages = [
@@ -180,6 +189,9 @@ def study(
             secret=np.array([True, False] * tasks),
             log_prob=log_probs,
         ),
+        selector_columns=columns,
+        tuning=tuning_sets(seed, n, trajectories) if selectors else (),
+        exact=exact_of(seed, infos, filters) if exact else None,
         stages=stages,
         roles={
             "pretraining": 400_000,
@@ -195,6 +207,45 @@ def study(
         provenance={"base model": "3f1c9a", "jax": "0.10.2"},
         analysis=AnalysisConfig(resamples=resamples, large_k=min(64, n // 2), halvings=40),
     )
+
+
+def selector_columns(samples: SampleSet, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Every further column, each a noisy sign of what is right."""
+    right, fits = samples.generalises, samples.fits
+    noisy = {
+        name: np.where(fits, weight * right + rng.normal(0, 1, len(right)), np.nan)
+        for name, weight in (("log_likelihood", 0.5), ("prior_critic", 0.4))
+    }
+    probes = np.where(fits, samples.output_cluster, -1)
+    return noisy | {"probe_cluster": probes, "posterior": cluster_posterior(samples)}
+
+
+def cluster_posterior(samples: SampleSet) -> np.ndarray:
+    """0.6 for the right outputs, 0.3 and 0.1 for the others that fit; NaN where a program does not."""
+    table = {KINDS[0]: 0.6, KINDS[5]: 0.6, KINDS[1]: 0.3, KINDS[2]: 0.1}
+    return np.array([table.get(str(text), np.nan) for text in samples.text])
+
+
+def tuning_sets(
+    seed: int, n: int, trajectories: int, tasks: int = 20
+) -> list[tuple[SampleSet, dict[str, np.ndarray]]]:
+    """A set a trajectory, with the columns of the unlearned selectors."""
+    result = []
+    for k in range(trajectories):
+        rng = host_rng(seed, "tuning", k)
+        pool = draw_set(rng.normal(0, 2.4, (tasks, len(KINDS))), 1.0, n, rng, [f"t{t}" for t in range(tasks)])
+        found = selector_columns(pool, rng)
+        result.append((pool, {name: found[name] for name in ("log_likelihood", "probe_cluster")}))
+    return result
+
+
+def exact_of(seed: int, infos: dict, filters: dict) -> Exact:
+    """A ceiling of its own for each task."""
+    ceilings = {}
+    for bank, tasks in infos.items():
+        sampler, secret = host_rng(seed, "ceiling", bank).random((2, len(tasks)))
+        ceilings[bank] = {"sampler": sampler, "secret": secret}
+    return Exact(ceilings, {"easy": 3, "hard": 4, "withheld": 4}, filters, 3, 8, 1)
 
 
 def task_info(bank: str, t: int, rng: np.random.Generator) -> TaskInfo:

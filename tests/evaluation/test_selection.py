@@ -28,7 +28,7 @@ def random_columns(samples: SampleSet, seed: int) -> dict[str, np.ndarray]:
     size = len(samples.text)
     columns: dict[str, np.ndarray] = {
         name: np.where(samples.fits, rng.integers(-2, 3, size), np.nan)
-        for name in ("critic", "prior_critic", "log_likelihood")
+        for name in ("critic", "prior_critic", "log_likelihood", "posterior")
     }
     return columns | {"probe_cluster": np.where(samples.fits, rng.integers(0, 3, size), -1).astype(np.int32)}
 
@@ -73,6 +73,7 @@ def enumerated(
         "likeliest": lambda p: columns["log_likelihood"][p],
         "prior_critic": lambda p: columns["prior_critic"][p],
         "critic": lambda p: columns["critic"][p],
+        "ideal_critic": lambda p: columns["posterior"][p],
         "oracle": lambda p: right[p],
     }
     return right[max(alive, key=worth.get(name, lambda p: mass[label[p]]))]  # the first of several

@@ -17,7 +17,9 @@ from constellation import checkpoints
 from constellation.conductor import Conductor
 from constellation.errors import UserError
 from constellation.experiments import draw_samples, star_stages, star_study
+from constellation.experiments.bayes_stages import POSTERIOR
 from constellation.experiments.reach_stages import KNOWN, LOG_PROBS
+from constellation.experiments.selection_stages import COLUMNS
 from constellation.experiments.star_stages import SAMPLES, SCORES, SUMMARY, TASKS, StarStages, numbered
 from constellation.generator import Sample
 from constellation.model.model import check_model, load_model
@@ -25,6 +27,7 @@ from constellation.model.score import log_prob
 from constellation.samples import SampleSet
 from constellation.selftraining import finetune
 from constellation.selftraining.finetune import load_adapter
+from constellation.tasks.posterior import candidate_posterior
 from constellation.tasks.task import read_tasks, split
 from tests.tiny_study import ROOT, oracle, tiny_config, write_tiny_model
 
@@ -197,6 +200,35 @@ def test_reach_extends_a_workdir_and_knows_more_with_more_rounds(model_dir, work
     longer = run_study(model_dir, workdir, evaluation__reach_samples=4, star__rounds=2)["reach"]
     assert longer["expansion"]["model"] == "v2"
     assert longer["models"]["v1"] == found["models"]["v1"]
+
+
+def test_selectors_extend_a_workdir(model_dir, workdir):
+    before = but_report(untouched(workdir))
+    findings = run_study(model_dir, workdir, critic__selectors=True)
+    after = untouched(workdir)
+    assert before == {name: after[name] for name in before}
+    scored = findings["selection"]["hard"]["gen_v0"]["2"]["selectors"]
+    assert {"likeliest", "probe_majority", "prior_critic", "ideal_critic"} <= set(scored)
+    assert findings["selectors"]["tuning_tasks"] == 4
+    assert findings["selectors"]["extension"]["estimate"] is not None
+    stages = workdir / "stages"
+    assert json.loads((stages / "prior_critic" / SUMMARY).read_text())[0]["updates"] == 2
+    samples = SampleSet.load(stages / "samples_gen_v0_hard_1234" / numbered(SAMPLES, 0))
+    with np.load(stages / "columns_gen_v0_hard_1234" / numbered(COLUMNS, 0)) as columns:
+        assert np.array_equal(np.isfinite(columns["log_likelihood"]), samples.fits)
+        assert np.array_equal(columns["probe_cluster"] >= 0, samples.fits)
+
+
+def test_the_forecast_filters_by_the_law_of_the_star_tasks(model_dir, finished):
+    findings = json.loads((finished / "findings.json").read_text())["beyond_filtering"]
+    assert findings["bank_atoms"] == {"easy": 3, "hard": 4, "withheld": 4} and findings["star_atoms"] == 3
+    tasks = read_tasks(finished / "stages/bank_hard" / TASKS)
+    samples = SampleSet.load(finished / "stages/samples_gen_v0_hard_1234" / numbered(SAMPLES, 0))
+    for atoms in (3, 4):  # the bank's law is the ideal critic's
+        stage = finished / f"stages/posterior_{atoms}_atoms_gen_v0_hard_1234"
+        expected = candidate_posterior(tasks, lambda task: split(task, 1234), samples, atoms)
+        np.testing.assert_array_equal(np.load(stage / numbered(POSTERIOR, 0)), expected)
+    assert set(findings["forecast"]["withheld"]) == {"v1"}
 
 
 def test_an_arm_extends_a_workdir(model_dir, workdir):

@@ -1,0 +1,80 @@
+"""Figures of the Bayes ceiling and of the rounds beside their forecasts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from constellation.evaluation.drawing import (
+    INK,
+    RULE,
+    Results,
+    band,
+    colour,
+    k_axis,
+    legend_above,
+    panels,
+    percent,
+)
+
+STYLES = {"full adoption": (0, (4, 2)), "unfit stays": (0, (1, 1.5))}
+
+
+def forecast(results: Results) -> Figure | None:
+    """The last round's pass@k beside its two forecasts, the start, and the ideal sampler."""
+    found = results["beyond_filtering"]
+    if not found["ceiling"]:
+        return None
+    figure, axes = panels(len(found["ceiling"]), height=3.3, sharey=True)
+    start, last = results["sequence"][1], results["sequence"][-1]
+    for ax, (bank, ceiling) in zip(axes, found["ceiling"].items(), strict=True):
+        ks = list(ceiling["pass_at_k"])
+        line(ax, ceiling["pass_at_k"], INK, "ideal sampler", "-")
+        own = results["pass_at_k"][bank][start]
+        ax.plot(list(map(int, ks)), percent(own[k] for k in ks), color=colour(results, start), label=start)
+        if bank in found["forecast"]:
+            entry, paint = found["forecast"][bank][last], colour(results, last)
+            intervals = {k: point["interval"] for k, point in entry["measured"].items()}
+            values = {k: point["estimate"] for k, point in entry["measured"].items()}
+            band(ax, values, intervals, paint, last)
+            for name, style in STYLES.items():
+                line(ax, entry[name]["pass_at_k"], paint, f"{last} forecast, {name}", style)
+        ax.set_title(bank)
+        ax.set_ylim(0, 100)
+        k_axis(ax, ceiling["pass_at_k"])
+    axes[0].set_ylabel("pass@k, % of tasks")
+    legend_above(figure, axes[0])
+    return figure
+
+
+def residual(results: Results) -> Figure | None:
+    """What every round did beyond both forecasts, over k; bands are the last round's."""
+    by_bank = results["beyond_filtering"]["forecast"]
+    if not by_bank:
+        return None
+    figure, axes = panels(len(by_bank), height=3.0, sharey=True)
+    for ax, (bank, by_round) in zip(axes, by_bank.items(), strict=True):
+        ax.axhline(0, color=INK, linewidth=0.9)
+        for model, entry in by_round.items():
+            for name, style in STYLES.items():
+                by_k, paint = entry[name]["residual"], colour(results, model)
+                low, high = zip(*(point["interval"] for point in by_k.values()), strict=True)
+                if model == results["sequence"][-1]:
+                    ks = list(map(int, by_k))
+                    ax.fill_between(ks, percent(low), percent(high), color=paint, alpha=0.12, linewidth=0)
+                line(ax, by_k, paint, f"{model}, {name}", style)
+        for k in (results["analysis"]["small_k"], results["analysis"]["large_k"]):
+            ax.axvline(k, color=RULE, linewidth=1.2, linestyle=(0, (2, 2)))
+        ax.set_title(bank)
+        k_axis(ax, by_k)
+    axes[0].set_ylabel("measured minus forecast, points")
+    legend_above(figure, axes[0])
+    return figure
+
+
+def line(ax: Axes, by_k: dict[str, Any], paint: str, label: str, style: Any) -> None:
+    """A curve over k without its interval."""
+    values = percent(point["estimate"] for point in by_k.values())
+    ax.plot(list(map(int, by_k)), values, color=paint, label=label, linestyle=style, linewidth=1.3)

@@ -26,10 +26,14 @@ PAPER = {  # field -> the value of paper A, from its abstract or a summary of it
 
 def methods(study: StudyResults) -> dict[str, Any]:
     """What findings.json holds of the methods: the stages read, and samples drawn by purpose and model."""
-    drawn: dict[str, Counter[str]] = {"training": Counter(), "evaluation": Counter(), "null": Counter()}
+    purposes = ("training", "evaluation", "tuning", "controls", "null")
+    drawn: dict[str, Counter[str]] = {purpose: Counter() for purpose in purposes}
     for stage in study.stages:
         drawn["training"][stage.name] += stage.samples or 0
-    for purpose, sets in (("evaluation", study.samples), ("null", study.null_pools)):
+    for tuned, _ in study.tuning:
+        drawn["tuning"][study.start] += tuned.program.size
+    evaluated = {"evaluation": study.samples, "controls": study.controls, "null": study.null_pools}
+    for purpose, sets in evaluated.items():
         for key, samples in sets.items():
             drawn[purpose][key.model] += samples.program.size
     counts = {purpose: dict(+counter) for purpose, counter in drawn.items() if counter.total()}

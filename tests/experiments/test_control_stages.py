@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from constellation import checkpoints
+from constellation import checkpoints, critic
 from constellation.errors import UserError
 from constellation.experiments import draw_samples, star_stages, star_study
 from constellation.experiments.star_stages import SAMPLES, TASKS, numbered
@@ -23,6 +23,7 @@ from constellation.model.lora import Adapter
 from constellation.model.model import Model, load_model
 from constellation.progress import Metrics
 from constellation.samples import SampleSet
+from constellation.selftraining import finetune
 from constellation.selftraining.batches import TrainingExample
 from constellation.selftraining.finetune import load_adapters
 from constellation.tasks import trapdoor
@@ -90,8 +91,8 @@ def ran(tmp_path_factory) -> Ran:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(draw_samples, "sample_each", oracle(workdir))
-        patch.setattr(star_stages, "finetune_each", noted)
-        patch.setattr(star_stages, "critic_scores_each", scored)
+        patch.setattr(finetune, "finetune_each", noted)
+        patch.setattr(critic, "critic_scores_each", scored)
         patch.setattr(star_stages, "ProcessPoolExecutor", lambda mp_context: ThreadPoolExecutor())
         star_study.run(tiny_config(model_dir, **FIELDS), str(workdir))
     findings = json.loads((workdir / "findings.json").read_text())

@@ -310,7 +310,7 @@ class StarStages:
             "domain": trapdoor.VERSION,
             "prompt": config.prompt.to_dict(),
             "tasks": {"visible": config.tasks.visible, "split_seed": split_seed},
-            "samples": n,
+            f"{section}.samples": n,
             "sampling": config.sampling.to_dict(),
             "purpose": purpose,
             "arm": arm,

@@ -258,7 +258,7 @@ def test_an_arm_extends_a_workdir(model_dir, workdir):
         ("star__samples", 5, "star.samples: 4 -> 5"),
         ("star__max_atoms", 2, "star.max_atoms: 3 -> 2"),
         ("critic__passes", 3, "critic.passes: 1 -> 3"),
-        ("evaluation__samples", 9, "samples: 8 -> 9"),
+        ("evaluation__samples", 9, "evaluation.samples: 8 -> 9"),
     ],
 )
 def test_a_change_to_what_a_stage_read_is_refused(model_dir, workdir, field, value, named):

@@ -64,7 +64,7 @@ def test_prints_the_curve(evaluated, name, bank, ks):
         ("no bank", "unknown bank 'harder'; did you mean 'hard'?"),
         ("no checkpoint", "no checkpoint in nowhere: give a directory that training wrote"),
         ("no flag", "--checkpoint is missing: give the adapter's directory, or 'none' for the base model"),
-        ("critic", "is the critic's, which answers no task: give a generator's"),
+        ("critic", "is a critic's, which answers no task: give a generator's"),
         ("k is large", "--k=1,9: give whole numbers from 1 to --samples=8"),
         ("k is zero", "--k=0: give whole numbers from 1 to --samples=8"),
         ("k is no number", "--k=1,many: give whole numbers from 1 to --samples=8"),

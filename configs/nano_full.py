@@ -24,6 +24,7 @@ def get_config(mode: str = "") -> ConfigDict:
     config.evaluation.selection_samples = 32
     config.evaluation.reach_samples = 32
     config.evaluation.null_samples = 512
+    config.star.rounds = 3  # (A) 2
     config.controls.trajectories = 2
     config.critic.samples = 8
     config.critic.selectors = True

@@ -103,6 +103,8 @@ class Memory:
     def micro_batch(self, pool: Sequence[TrainingExample], batch_size: int, remat: bool) -> int:
         """How many rows of each trajectory's batch to differentiate at a time; 0 for all.
 
+        On a CPU as many in all as one trajectory alone has: more only leave its caches.
+
         Raises:
             UserError: not even one fits.
         """
@@ -110,9 +112,10 @@ class Memory:
             return 0
         longest = collate([max(pool, key=lambda example: example.length)])
         width, targets = longest.tokens.shape[1], longest.target.shape[1]
+        most = -(-batch_size // self.trajectories) if self.platform == "cpu" else batch_size
         rows = self._largest(
             lambda rows: self.training(rows * self.trajectories, width, targets, remat),
-            batch_size,
+            most,
             f"row of {width} tokens",
         )
         return 0 if rows == batch_size else rows

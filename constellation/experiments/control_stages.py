@@ -240,7 +240,7 @@ class ControlStages:
                 "max_atoms": max_atoms,
                 "trajectories": self.trajectories,
             },
-            version=1,
+            version=2,
             run=lambda path: write_training_tasks(
                 path, self.trajectories, role, max_atoms, seed, batch, count, withheld
             ),

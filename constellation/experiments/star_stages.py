@@ -69,7 +69,7 @@ class StarStages:
         return self.conductor.stage(
             f"bank_{name}",
             fields={"tasks": {"seed": tasks.seed, "bank_size": tasks.bank_size}},
-            version=1,
+            version=2,
             run=lambda path: _write_tasks(
                 path / TASKS, trapdoor.bank_stream(name, tasks.seed), tasks.bank_size, f"bank_{name}"
             ),
@@ -82,7 +82,7 @@ class StarStages:
         return self.conductor.stage(
             f"tasks_{name}",
             fields=fields | {"trajectories": self.trajectories},
-            version=1,
+            version=2,
             run=lambda path: write_training_tasks(
                 path, self.trajectories, role, max_atoms, seed, batch, count
             ),

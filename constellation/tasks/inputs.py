@@ -6,9 +6,10 @@ from the right and in characters disagree and a program is identified by more th
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from constellation.language.syntax import TokenClass
 from constellation.language.tokens import matches
@@ -156,15 +157,25 @@ def draw_inputs(
     alike: float = 0.0,
     model: str | None = None,
 ) -> list[str]:
-    """`count` distinct inputs of a family, none of them in `exclude`.
+    """The first `count` of `stream_inputs`."""
+    return list(itertools.islice(stream_inputs(rng, family, exclude, alike, model), count))
+
+
+def stream_inputs(
+    rng: random.Random,
+    family: str,
+    exclude: frozenset[str] = frozenset(),
+    alike: float = 0.0,
+    model: str | None = None,
+) -> Iterator[str]:
+    """Distinct inputs of a family without end, none of them in `exclude`.
 
     Args:
         alike: the share of inputs that are to have the shape of `model`, by default the first input drawn.
             People's inputs mostly look alike, and two examples of one shape leave more programs in question.
     """
     seen = set(exclude)
-    inputs: list[str] = []
-    while len(inputs) < count:
+    while True:
         text = FAMILIES[family](rng)
         model = model or text
         if alike and rng.random() < alike:
@@ -174,8 +185,7 @@ def draw_inputs(
                 text = FAMILIES[family](rng)
         if text not in seen:
             seen.add(text)
-            inputs.append(text)
-    return inputs
+            yield text
 
 
 def shape(text: str) -> str:

@@ -9,11 +9,11 @@ import hashlib
 import itertools
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from constellation.language import Node, evaluate, to_text
 from constellation.language.syntax import SIGNATURES, Kind, concat, parts_of, skeleton
-from constellation.tasks.inputs import FAMILIES, draw_inputs, token_counts_vary
+from constellation.tasks.inputs import FAMILIES, draw_inputs, stream_inputs, token_counts_vary
 from constellation.tasks.rivals import has_rival
 from constellation.tasks.signature import role_of, signature
 from constellation.tasks.structure import withheld_classes
@@ -69,18 +69,24 @@ def _attempt(
     if _adjacent_constants(program):
         return "constants"
     family = rng.choice(_FAMILY_NAMES)
-    examples = _run(program, draw_inputs(rng, family, EXAMPLES, frozenset(), alike))
-    if examples is None:
+    # The cheapest rule first: most programs fault soon, most others are another role's.
+    inputs = stream_inputs(rng, family, frozenset(), alike)
+    first = _run(program, itertools.islice(inputs, 1))
+    if first is None:
         return "fault"
-    rule = rejection(program, examples)
-    if rule:
-        return rule
     behaviour = signature(program)
     if behaviour is None:
         return "signature"
     role = role_of(behaviour)
     if role not in roles:
         return "role"
+    others = _run(program, itertools.islice(inputs, EXAMPLES - 1))
+    if others is None:
+        return "fault"
+    examples = first + others
+    rule = rejection(program, examples)
+    if rule:
+        return rule
     probe_examples = _draw_probes(rng, program, family, examples, alike) if probes else ()
     if probe_examples is None:
         return "probes"
@@ -103,7 +109,7 @@ def _adjacent_constants(program: Node) -> bool:
     return any(a.op == b.op == "Const" for a, b in itertools.pairwise(parts))
 
 
-def _run(program: Node, inputs: list[str]) -> tuple[Example, ...] | None:
+def _run(program: Node, inputs: Iterable[str]) -> tuple[Example, ...] | None:
     """The program's examples on the inputs, or None at the first fault or overlong output."""
     examples = []
     for text in inputs:

@@ -96,7 +96,7 @@ def test_a_rival_may_add_a_constant_to_tasks_of_three_parts():
     [
         ("fault", "GetToken(x, Number, 9)", {}),
         ("fault", "Concat(x, x, x, x, x, x, x, x)", {}),  # too long
-        ("constant", 'Const("ab")', {}),
+        ("signature", 'Const("ab")', {}),
         ("identity", "SubStr(x, 1, -1)", {}),
         ("piece", "Concat(SubStr(x, 1, 1), SubStr(x, 2, 2))", {}),
         ("ablation", "Upper(Upper(x))", {}),
@@ -116,7 +116,7 @@ def test_the_stream_rejects(rule: str, text: str, kwargs: dict):
 def test_a_fault_on_the_last_example_rejects(monkeypatch: pytest.MonkeyPatch):
     text = "Upper(GetToken(x, Word, 1))"
     inputs = [*(f"{i} {w}" for i, w in enumerate(WORDS)), "yak"]
-    monkeypatch.setattr(synthesis, "draw_inputs", lambda *_: inputs)
+    monkeypatch.setattr(synthesis, "stream_inputs", lambda *_: iter(inputs))
     assert len(attempts(text)[0]) == 1
     inputs[-1] = "7"
     assert attempts(text) == ([], Counter(fault=1))
@@ -187,7 +187,7 @@ def test_accepted_tasks_are_what_they_say(draw):
         assert task.signature == signature(program) and task.role == role_of(task.signature)
         assert task.structures == withheld_classes(program) == () and task.probes == ()
     assert len({task.id for task in tasks}) == len(tasks)
-    assert {"fault", "structure", "constant", "ablation"} <= set(rejected)
+    assert {"fault", "structure", "signature", "ablation"} <= set(rejected)
 
 
 def test_a_stream_is_a_function_of_its_generator():

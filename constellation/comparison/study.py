@@ -25,8 +25,9 @@ from constellation.comparison.table import HEAD, Row, line
 from constellation.conductor import Conductor, Stage
 from constellation.errors import UserError
 from constellation.evaluation.pass_at_k import pass_curve
+from constellation.experiments.stage_files import SAMPLES
 from constellation.experiments.star_config import BASE, START, check
-from constellation.experiments.star_stages import SAMPLES, StarStages
+from constellation.experiments.star_stages import StarStages
 from constellation.files import write_atomically
 from constellation.model.model import check_model
 from constellation.model.peft_format import save_peft

@@ -13,8 +13,9 @@ import numpy as np
 
 from constellation.conductor import Stage
 from constellation.evaluation.study import Exact, SetKey
+from constellation.experiments.stage_files import TASKS, numbered, numbered_files, samples_of
 from constellation.experiments.star_config import START
-from constellation.experiments.star_stages import TASKS, StarStages, numbered, samples_of
+from constellation.experiments.star_stages import StarStages
 from constellation.progress import Progress
 from constellation.tasks import banks
 from constellation.tasks.posterior import bayes_ceiling, candidate_posterior
@@ -118,5 +119,4 @@ def candidate_posteriors(
 
 def posteriors_of(stage: Stage) -> list[np.ndarray]:
     """A stage's posteriors, of each trajectory."""
-    count = len(list(stage.path.glob(numbered(POSTERIOR, 0).replace("0", "*"))))
-    return [np.load(stage.path / numbered(POSTERIOR, trajectory)) for trajectory in range(count)]
+    return [np.load(file) for file in numbered_files(stage, POSTERIOR)]

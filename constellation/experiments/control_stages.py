@@ -29,15 +29,9 @@ import numpy as np
 
 from constellation.conductor import Stage
 from constellation.evaluation.study import SetKey, StageSummary
+from constellation.experiments.stage_files import SCORES, SUMMARY, numbered, samples_of, write_training_tasks
 from constellation.experiments.star_config import BASE, CRITIC, START
-from constellation.experiments.star_stages import (
-    SCORES,
-    SUMMARY,
-    StarStages,
-    numbered,
-    samples_of,
-    write_training_tasks,
-)
+from constellation.experiments.star_stages import StarStages
 from constellation.keys import host_rng
 from constellation.samples import SampleSet
 from constellation.selftraining.batches import TrainingExample
@@ -283,12 +277,17 @@ class ControlStages:
         role: str = "star",
     ) -> Stage:
         """As many updates as a round has, or as the critic has."""
-        study, section = self.study, self.config[role]
+        study, section, training = self.study, self.config[role], self.config.training
         fields = fields | {"passes": section.passes, "tasks": section.tasks}
+        if role == "star":
+            training = study.round_training()
+            fields |= {"learning_rate": training.learning_rate}
         return study.conductor.stage(
             name,
             fields=study.training_fields({role: fields}) | {"trajectories": self.trajectories},
             inputs=[*inputs, *([start] if start else [])],
             version=1,
-            run=lambda path: study.train(path, name, start, pools(), section.passes * section.tasks),
+            run=lambda path: study.train(
+                path, name, start, pools(), section.passes * section.tasks, training
+            ),
         )

@@ -9,8 +9,8 @@ import numpy as np
 
 from constellation.conductor import finished_stage
 from constellation.errors import UserError
+from constellation.experiments.stage_files import SCORES, TASKS, numbered, samples_of
 from constellation.experiments.star_config import BANKS, BASE, START
-from constellation.experiments.star_stages import SCORES, TASKS, numbered, samples_of
 from constellation.samples import SampleSet
 from constellation.tasks.prompts import examples_text
 from constellation.tasks.task import Task, read_tasks, split

@@ -18,8 +18,9 @@ import numpy as np
 
 from constellation.conductor import Stage
 from constellation.evaluation.known import KnownPrograms, generalising
+from constellation.experiments.stage_files import TASKS, numbered, samples_of
 from constellation.experiments.star_config import BASE
-from constellation.experiments.star_stages import TASKS, StarStages, numbered, samples_of
+from constellation.experiments.star_stages import StarStages
 from constellation.language import parse
 from constellation.language.syntax import parts_of
 from constellation.samples import SampleSet

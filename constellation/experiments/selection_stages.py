@@ -10,8 +10,9 @@ import numpy as np
 
 from constellation.conductor import Stage
 from constellation.experiments import bayes_stages
+from constellation.experiments.stage_files import SCORES, TASKS, numbered, numbered_files, samples_of
 from constellation.experiments.star_config import START
-from constellation.experiments.star_stages import SCORES, TASKS, StarStages, numbered, samples_of
+from constellation.experiments.star_stages import StarStages
 from constellation.samples import SampleSet
 from constellation.tasks import trapdoor
 from constellation.tasks.generated_probes import probe_clusters
@@ -95,8 +96,8 @@ def unlearned_columns(
 def columns_of(stage: Stage) -> list[Columns]:
     """A stage's columns, of each trajectory."""
     found = []
-    for trajectory in range(len(list(stage.path.glob(numbered(COLUMNS, 0).replace("0", "*"))))):
-        with np.load(stage.path / numbered(COLUMNS, trajectory)) as file:
+    for own in numbered_files(stage, COLUMNS):
+        with np.load(own) as file:
             found.append(dict(file))
     return found
 

@@ -14,11 +14,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import json
-import multiprocessing
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,19 +24,26 @@ from ml_collections import ConfigDict
 
 from constellation import keys
 from constellation.conductor import Conductor, Stage
+from constellation.experiments.stage_files import (
+    SAMPLES,
+    SCORES,
+    SUMMARY,
+    TASKS,
+    first_adapters,
+    numbered,
+    samples_of,
+    write_tasks,
+    write_training_tasks,
+)
 from constellation.experiments.star_config import BASE, CRITIC, PRIOR_CRITIC, START, load_base, memory_of
-from constellation.progress import Progress
-from constellation.samples import SampleSet
 from constellation.tasks import trapdoor
-from constellation.tasks.task import Split, Task, read_tasks, split, write_tasks
+from constellation.tasks.task import Split, Task, read_tasks, split
 
 if TYPE_CHECKING:
     from constellation.memory import Memory
     from constellation.model.lora import Adapter
     from constellation.model.model import Model
     from constellation.selftraining.batches import TrainingExample
-
-TASKS, SAMPLES, SCORES, SUMMARY = "tasks.jsonl", "samples.npz", "scores.npy", "summary.json"
 
 
 class StarStages:
@@ -70,7 +74,7 @@ class StarStages:
             f"bank_{name}",
             fields={"tasks": {"seed": tasks.seed, "bank_size": tasks.bank_size}},
             version=2,
-            run=lambda path: _write_tasks(
+            run=lambda path: write_tasks(
                 path / TASKS, trapdoor.bank_stream(name, tasks.seed), tasks.bank_size, f"bank_{name}"
             ),
         )
@@ -128,7 +132,6 @@ class StarStages:
         tasks = self.round_tasks(number, max_atoms)
         start = {BASE: None, START: self.warm_start(), "continue": before}[section.restart]
         fields = {field: section[field] for field in ("restart", "keep", "passes", "tasks", "learning_rate")}
-        training = ConfigDict(self.config.training.to_dict() | {"learning_rate": section.learning_rate})
 
         def train(path: Path) -> None:
             from constellation.selftraining.star import star_examples
@@ -137,7 +140,7 @@ class StarStages:
                 star_examples(self.model, own, drawn, self.split, section.keep)
                 for own, drawn in zip(self.tasks_of(tasks), samples_of(samples), strict=True)
             ]
-            self.train(path, name, start, pools, section.passes * section.tasks, training)
+            self.train(path, name, start, pools, section.passes * section.tasks, self.round_training())
 
         return self.conductor.stage(
             name,
@@ -146,6 +149,10 @@ class StarStages:
             version=1,
             run=train,
         )
+
+    def round_training(self) -> ConfigDict:
+        """The config's training section at the rounds' own learning rate."""
+        return ConfigDict(self.config.training.to_dict() | {"learning_rate": self.config.star.learning_rate})
 
     def round_tasks(self, number: int, max_atoms: int) -> Stage:
         """A round's fresh tasks."""
@@ -424,62 +431,3 @@ class StarStages:
         lora = self.config.lora
         key = keys.fold(self.config.seed, "adapter", arm, trajectory)
         return init_adapter(self.model.config, key, lora.rank, lora.alpha)
-
-
-def numbered(file: str, trajectory: int) -> str:
-    """A trajectory's own: ("samples.npz", 3) -> "samples_3.npz"."""
-    stem, suffix = file.split(".")
-    return f"{stem}_{trajectory}.{suffix}"
-
-
-def first_adapters(stage: Stage, trajectories: int) -> Adapter:
-    """A stage's adapters in its first trajectories, [R, ...]."""
-    import jax
-
-    from constellation.selftraining.finetune import load_adapters
-
-    return jax.tree.map(lambda x: x[:trajectories], load_adapters(stage.path)[0])
-
-
-def samples_of(stage: Stage) -> list[SampleSet]:
-    """A stage's samples, of each trajectory."""
-    count = len(list(stage.path.glob(numbered(SAMPLES, 0).replace("0", "*"))))
-    return [SampleSet.load(stage.path / numbered(SAMPLES, r)) for r in range(count)]
-
-
-def write_training_tasks(
-    path: Path,
-    trajectories: int,
-    role: str,
-    max_atoms: int,
-    seed: int,
-    batch: int,
-    count: int,
-    withheld: bool = False,
-) -> None:
-    """Each trajectory's tasks; those of several are drawn side by side, in processes of their own."""
-    label = path.name.removesuffix(".partial")
-    if trajectories == 1:
-        stream = trapdoor.training_stream(role, max_atoms, seed, batch, withheld=withheld)
-        return _write_tasks(path / numbered(TASKS, 0), stream, count, label)
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        jobs = [
-            pool.submit(trapdoor.training_tasks, role, count, max_atoms, seed, batch, trajectory, withheld)
-            for trajectory in range(trajectories)
-        ]
-        with Progress(label, trajectories, "trajectories") as progress:
-            for trajectory, job in enumerate(jobs):
-                write_tasks(path / numbered(TASKS, trajectory), job.result())
-                progress.update()
-
-
-def _write_tasks(file: Path, stream: Iterator[Task], count: int, label: str) -> None:
-    """The first tasks of a stream, as JSON lines."""
-    with Progress(label, count, "tasks") as progress:
-
-        def counted() -> Iterator[Task]:
-            for task in itertools.islice(stream, count):
-                progress.update()
-                yield task
-
-        write_tasks(file, counted())

@@ -31,8 +31,9 @@ from constellation.evaluation.study import AnalysisConfig, SetKey, StageSummary,
 from constellation.experiments import bayes_stages, selection_stages
 from constellation.experiments.control_stages import ControlStages
 from constellation.experiments.reach_stages import known_programs
+from constellation.experiments.stage_files import SUMMARY, TASKS, samples_of
 from constellation.experiments.star_config import BASE, CRITIC, PRIOR_CRITIC, START, check, sample_count
-from constellation.experiments.star_stages import SUMMARY, TASKS, StarStages, samples_of
+from constellation.experiments.star_stages import StarStages
 from constellation.progress import read_metrics
 from constellation.samples import SampleSet
 from constellation.tasks.task import read_tasks

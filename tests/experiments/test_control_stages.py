@@ -18,7 +18,7 @@ import pytest
 from constellation import checkpoints, critic
 from constellation.errors import UserError
 from constellation.experiments import draw_samples, star_stages, star_study
-from constellation.experiments.star_stages import SAMPLES, TASKS, numbered
+from constellation.experiments.stage_files import SAMPLES, TASKS, numbered
 from constellation.model.lora import Adapter
 from constellation.model.model import Model, load_model
 from constellation.progress import Metrics

@@ -13,7 +13,8 @@ from constellation.conductor import Conductor, Stage
 from constellation.evaluation.pass_at_k import pass_at_k
 from constellation.experiments import draw_samples, evaluate
 from constellation.experiments.evaluate import evaluate_checkpoint
-from constellation.experiments.star_stages import StarStages, samples_of
+from constellation.experiments.stage_files import samples_of
+from constellation.experiments.star_stages import StarStages
 from constellation.model.model import check_model
 from constellation.samples import SampleSet
 from constellation.verifier import Verdict

@@ -20,7 +20,8 @@ from constellation.experiments import draw_samples, star_stages, star_study
 from constellation.experiments.bayes_stages import POSTERIOR
 from constellation.experiments.reach_stages import KNOWN, LOG_PROBS
 from constellation.experiments.selection_stages import COLUMNS
-from constellation.experiments.star_stages import SAMPLES, SCORES, SUMMARY, TASKS, StarStages, numbered
+from constellation.experiments.stage_files import SAMPLES, SCORES, SUMMARY, TASKS, numbered
+from constellation.experiments.star_stages import StarStages
 from constellation.generator import Sample
 from constellation.model.model import check_model, load_model
 from constellation.model.score import log_prob

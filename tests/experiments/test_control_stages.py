@@ -17,7 +17,7 @@ import pytest
 
 from constellation import checkpoints, critic
 from constellation.errors import UserError
-from constellation.experiments import draw_samples, star_stages, star_study
+from constellation.experiments import draw_samples, stage_files, star_study
 from constellation.experiments.stage_files import SAMPLES, TASKS, numbered
 from constellation.model.lora import Adapter
 from constellation.model.model import Model, load_model
@@ -93,7 +93,7 @@ def ran(tmp_path_factory) -> Ran:
         patch.setattr(draw_samples, "sample_each", oracle(workdir))
         patch.setattr(finetune, "finetune_each", noted)
         patch.setattr(critic, "critic_scores_each", scored)
-        patch.setattr(star_stages, "ProcessPoolExecutor", lambda mp_context: ThreadPoolExecutor())
+        patch.setattr(stage_files, "ProcessPoolExecutor", lambda mp_context: ThreadPoolExecutor())
         star_study.run(tiny_config(model_dir, **FIELDS), str(workdir))
     findings = json.loads((workdir / "findings.json").read_text())
     return Ran(workdir, load_model(model_dir), trainings, findings)

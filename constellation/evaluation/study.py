@@ -164,6 +164,8 @@ class StudyResults:
             split, of every trajectory or of the first ones, the same for all of them.
         control_scores: for sets in `samples` that carry critic scores, those of a critic trained on permuted
             labels; of the same trajectories as the controls.
+        control_known: programs that the controls on withheld classes and every model were asked the
+            probability of, on that bank; of the controls' trajectories.
         known: programs that every model was asked the probability of, for reach; None to leave it out.
         tasks: bank -> its tasks, in the order of the bank's `SampleSet.task_ids`.
         samples: the sample sets, of every trajectory for each (bank, model, split seed) that occurs, of the
@@ -203,6 +205,7 @@ class StudyResults:
     null_pools: Mapping[SetKey, SampleSet] = field(default_factory=dict)
     controls: Mapping[SetKey, SampleSet] = field(default_factory=dict)
     control_scores: Mapping[SetKey, Array] = field(default_factory=dict)
+    control_known: KnownPrograms | None = None
     known: KnownPrograms | None = None
     selector_columns: Mapping[SetKey, Columns] = field(default_factory=dict)
     tuning: Sequence[tuple[SampleSet, Columns]] = ()
@@ -281,6 +284,7 @@ class StudyResults:
             null_pools=kept(self.null_pools),
             controls={},
             control_scores={},
+            control_known=None,
             known=None,
             selector_columns={},
             tuning=(),

@@ -79,13 +79,16 @@ def check(config: ConfigDict) -> None:
     from constellation.sampling import SamplingConfig
 
     star, evaluation, controls = config.star, config.evaluation, config.controls
+    pools = [evaluation.samples, evaluation.other_samples, evaluation.middle_samples, controls.samples]
     rules = [
         ("seed", 0 <= config.seed < 2**32, "in [0, 2^32)"),
         ("tasks.visible", 1 <= config.tasks.visible < EXAMPLES, f"from 1 to {EXAMPLES - 1}"),
         (
             "tasks.banks",
-            "hard" in config.tasks.banks and set(config.tasks.banks) <= set(BANKS),
-            f"hard, which the findings are read on, and others of {', '.join(BANKS)}",
+            {"hard", *(["withheld"] if controls.trajectories else [])}
+            <= set(config.tasks.banks)
+            <= set(BANKS),
+            f"hard, which the findings are read on, and others of {', '.join(BANKS)}; with controls withheld",
         ),
         ("star.learning_rate", star.learning_rate > 0, "above 0"),
         ("training.learning_rate", config.training.learning_rate > 0, "above 0"),
@@ -126,8 +129,8 @@ def check(config: ConfigDict) -> None:
         ),
         (
             "evaluation.reach_samples",
-            0 <= evaluation.reach_samples <= evaluation.samples,
-            "from 0 (no reach) to evaluation.samples",
+            0 <= evaluation.reach_samples <= min(pools),
+            f"from 0 (no reach) to {min(pools)}, the fewest samples that a model answers a task with",
         ),
         ("evaluation.reach_budgets", min(evaluation.reach_budgets, default=0) >= 1, "one or more, each >= 1"),
         *((field, value_of(config, field) >= 1, "at least 1") for field in AT_LEAST_ONE),

@@ -105,4 +105,10 @@ def get_config() -> ConfigDict:
     config.controls = ConfigDict()  # (ours) beside the first round
     config.controls.trajectories = 0  # (ours) the first so many have them; 0 leaves them out
     config.controls.samples = 128  # (ours)
+
+    config.temperatures = ConfigDict()  # (ours) in the trajectories of the controls
+    config.temperatures.values = ()  # (ours) three, as in configs/nano_full.py; () leaves them out
+    config.temperatures.matching = (0.35, 0.5)  # (ours) further ones at which gen_v0 answers tuning tasks
+    config.temperatures.samples = 128  # (ours) a task of the hard bank
+    config.temperatures.tuning_samples = 32  # (ours) a task
     return config

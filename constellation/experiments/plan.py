@@ -182,6 +182,14 @@ def stage_plans(
         ]
         if evaluation.null_samples:
             stages.append(sampled("null pool", tasks.bank_size, evaluation.null_samples, few))
+    heat = config.temperatures
+    if heat.values:  # two models at all values but the study's own, and gen_v0 at the matched one
+        tuned = 2 * len(heat.values) + len(heat.matching)
+        hard = 2 * len(heat.values) - 1
+        stages += [
+            sampled("temperature tuning", tuned * tasks.bank_size, heat.tuning_samples, few),
+            sampled("temperature samples", hard * tasks.bank_size, heat.samples, few),
+        ]
     return [
         *stages,
         sampled("critic samples", config.critic.tasks, config.critic.samples),

@@ -26,8 +26,7 @@ def get_config(mode: str = "") -> ConfigDict:
     config.evaluation.null_samples = 512
     config.star.rounds = 3  # (A) 2
     config.controls.trajectories = 2
-    # 1.4 about undoes a sharpening by 0.7: 256,000 samples of the hard bank, 102,400 of tuning tasks
-    config.temperatures.values = (0.7, 1.0, 1.4)
+    config.temperatures.samples = 128  # 256,000 in all, and 102,400 of tuning tasks
     config.critic.samples = 8
     config.critic.selectors = True
     if mode == "quick":

@@ -83,7 +83,7 @@ def match(passed: Mapping[float, float], target: float) -> Match:
     for i in reversed(range(len(above))):
         if above[i] == 0:
             return Match(temperatures[i], False)
-        if i and above[i - 1] * above[i] < 0:
-            share = above[i] / (above[i] - above[i - 1])
+        if i and (above[i - 1] < 0) != (above[i] < 0):
+            share = float(above[i] / (above[i] - above[i - 1]))
             return Match(temperatures[i] - share * (temperatures[i] - temperatures[i - 1]), False)
     return Match(temperatures[int(np.abs(above).argmin())], True)

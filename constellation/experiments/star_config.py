@@ -135,26 +135,26 @@ def check(config: ConfigDict) -> None:
         ("evaluation.reach_budgets", min(evaluation.reach_budgets, default=0) >= 1, "one or more, each >= 1"),
         *((field, value_of(config, field) >= 1, "at least 1") for field in AT_LEAST_ONE),
     ]
-    if temperatures.values:
-        values, further = list(temperatures.values), list(temperatures.matching)
+    if temperatures.samples:
+        values, further = list(temperatures.compared), list(temperatures.matching)
         rules += [
             (
-                "temperatures.values",
+                "temperatures.compared",
                 len(values) == 3 and increasing(values) and config.sampling.temperature in values[:2],
-                "() or three temperatures above 0, increasing, sampling.temperature the first or second",
+                "three temperatures above 0, increasing, sampling.temperature the first or second",
             ),
             (
                 "temperatures.matching",
                 increasing([*further, values[0]]),
-                "temperatures above 0, increasing, below those of temperatures.values",
+                "temperatures above 0, increasing, below those of temperatures.compared",
             ),
             (
                 "temperatures.samples",
                 2 * evaluation.large_k <= temperatures.samples <= evaluation.samples,
-                "from twice evaluation.large_k to evaluation.samples",
+                "0 (for one temperature), or from twice evaluation.large_k to evaluation.samples",
             ),
             ("temperatures.tuning_samples", temperatures.tuning_samples >= 2, "at least 2"),
-            ("controls.trajectories", controls.trajectories >= 1, "at least 1 for temperatures.values"),
+            ("controls.trajectories", controls.trajectories >= 1, "at least 1 for temperatures.samples"),
         ]
     if evaluation.reach_samples:  # whose check is that of right samples there are as many as m says
         plain = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}

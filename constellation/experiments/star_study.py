@@ -288,7 +288,7 @@ def _role_counts(study: StarStages, controls: ControlStages) -> dict[str, int]:
     """Role -> tasks drawn, counted from the tasks themselves."""
     drawn = [own for stage in _task_stages(study) for own in study.tasks_of(stage)]
     drawn += controls.own_tasks()
-    tuned = study.config.critic.selectors or study.config.temperatures.values
+    tuned = study.config.critic.selectors or study.config.temperatures.samples
     tuning = [selection_stages.TUNING] if tuned else []
     drawn += [read_tasks(study.bank(bank).path / TASKS) for bank in (*study.config.tasks.banks, *tuning)]
     counts = Counter(task.role for own in drawn for task in own)

@@ -27,21 +27,21 @@ SampleStages = dict[tuple[str, float], Stage]  # (model, temperature) -> its sam
 
 
 def tempered(study: StarStages) -> tuple[Tempered | None, list[Stage]]:
-    """What the evaluation reads, and the stages that hold it; None unless the config gives temperatures."""
+    """What the evaluation reads, and the stages that hold it; None where temperatures.samples is 0."""
     section, own = study.config.temperatures, study.config.sampling.temperature
-    if not section.values:
+    if not section.samples:
         return None, []
     tuned = tuning_samples(study)
     matched = matched_temperature(study, tuned)
     found = match_of(matched)
-    wanted = [*itertools.product(models(study), section.values), (START, found.temperature)]
+    wanted = [*itertools.product(models(study), section.compared), (START, found.temperature)]
     evaluated = {
         (name, value): samples_at(study, BANK, name, value, "temperatures.samples")
         for name, value in dict.fromkeys(wanted)
         if value != own
     }
     return Tempered(
-        values=tuple(section.values),
+        values=tuple(section.compared),
         own=own,
         samples=section.samples,
         evaluated=_loaded(evaluated),
@@ -60,7 +60,7 @@ def models(study: StarStages) -> dict[str, Stage]:
 def tuning_samples(study: StarStages) -> SampleStages:
     """Of the tuning tasks: both models at every value, gen_v0 at the further, lower ones too."""
     section = study.config.temperatures
-    wanted = [*itertools.product(models(study), section.values), *((START, t) for t in section.matching)]
+    wanted = [*itertools.product(models(study), section.compared), *((START, t) for t in section.matching)]
     return {
         (name, value): samples_at(study, TUNING, name, value, "temperatures.tuning_samples")
         for name, value in wanted

@@ -8,6 +8,7 @@ import numpy as np
 
 from constellation.evaluation.known import KnownPrograms
 from constellation.evaluation.study import AnalysisConfig, Exact, SetKey, StageSummary, StudyResults, TaskInfo
+from constellation.evaluation.tempered import Match, Tempered
 from constellation.keys import host_rng
 from constellation.samples import SampleSet, collect
 from constellation.verifier import Verdict
@@ -102,6 +103,7 @@ def study(
     controlled: int = 0,
     selectors: bool = False,
     exact: bool = False,
+    tempered: bool = False,
 ) -> StudyResults:
     """A study of sharpening: a round raises what is already likely and loses what is not.
 
@@ -109,6 +111,7 @@ def study(
         trajectories: K; each sharpens a little differently.
         selectors: with every column that selectors read, and with samples of tuning tasks.
         exact: with a posterior, as wrong as the critic but for being the same within a cluster of outputs.
+        tempered: with the start and the last round at other temperatures.
         doubled: with doubled pools of gen_v0 on the hard bank, for the null.
         controlled: the first trajectories that have controls, on two banks, and a critic of permuted labels.
     """
@@ -192,6 +195,7 @@ def study(
         selector_columns=columns,
         tuning=tuning_sets(seed, n, trajectories) if selectors else (),
         exact=exact_of(seed, infos, filters) if exact else None,
+        tempered=tempered_sets(seed, infos["hard"], models, n, trajectories) if tempered else None,
         stages=stages,
         roles={
             "pretraining": 400_000,
@@ -237,6 +241,33 @@ def tuning_sets(
         found = selector_columns(pool, rng)
         result.append((pool, {name: found[name] for name in ("log_likelihood", "probe_cluster")}))
     return result
+
+
+def tempered_sets(seed: int, tasks: list, models: tuple[str, ...], n: int, trajectories: int) -> Tempered:
+    """At a temperature t a model is as sharp as SHARPNESS / t; the start matches the last round at 0.6."""
+    ids = {"hard": [task.id for task in tasks], "tuning": [f"t{t}" for t in range(20)]}
+    logits = {
+        bank: host_rng(seed, "tempered", bank).normal(0, 2.4, (len(own), len(KINDS)))
+        for bank, own in ids.items()
+    }
+
+    def drawn(bank: str, model: str, value: float) -> list[SampleSet]:
+        rng = host_rng(seed, "tempered", bank, model, str(value))
+        sharpness = SHARPNESS.get(model, 1.6) / value
+        return [draw_set(logits[bank], sharpness, n, rng, ids[bank]) for _ in range(trajectories)]
+
+    pair, values = (models[1], models[-1]), (0.7, 1.0, 1.4)
+    return Tempered(
+        values=values,
+        own=1.0,
+        samples=n,
+        evaluated={
+            (model, value): drawn("hard", model, value)
+            for model, value in [*product(pair, (0.7, 1.4)), (models[1], 0.6)]
+        },
+        tuning={(model, value): drawn("tuning", model, value) for model, value in product(pair, values)},
+        match=Match(0.6, False),
+    )
 
 
 def exact_of(seed: int, infos: dict, filters: dict) -> Exact:

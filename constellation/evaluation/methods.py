@@ -60,7 +60,7 @@ def figure_stages(study: StudyResults) -> dict[str, list[str]]:
     return dict.fromkeys(of_curves, curves) | {
         "diversity": curves + [f"{stage.name}_samples" for stage in study.stages if stage.pool is not None],
         "selectors": [f"samples_{selected}", f"scores_{selected}"],
-        "temperature": ["temperature_*", "matched_temperature"]
+        "temperature_curves": ["temperature_*", "matched_temperature"]
         + [
             f"samples_{model}_{study.analysis.primary_bank}_{study.primary_split}"
             for model in (study.start, study.sequence[-1])

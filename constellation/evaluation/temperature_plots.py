@@ -13,7 +13,7 @@ COLD_TO_HOT = ("#3f7fce", INK, "#cf4a35")
 BEST, HOTTER = "#3a9a7c", ("#cf4a35", "#e39a2d")
 
 
-def temperature(results: Results) -> Figure | None:
+def temperature_curves(results: Results) -> Figure | None:
     """Left: both models at one temperature, or each at its best. Right: all against gen_v0 at the study's."""
     found = results["temperature"]
     if not found:

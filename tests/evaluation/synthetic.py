@@ -118,7 +118,7 @@ def study(
     models = ("theta0", "gen_v0", *[f"v{i + 1}" for i in range(rounds)])
     banks = {"easy": 2.6, "hard": 3.6, "withheld": 4.4}
     infos, samples, scores, doubles, controls, permuted, log_probs = {}, {}, {}, {}, {}, {}, {}
-    columns, filters = {}, {}
+    columns, filters, heated = {}, {}, None
     for bank, depth in banks.items():
         rng = host_rng(seed, "study", bank)
         infos[bank] = [task_info(bank, t, rng) for t in range(tasks)]
@@ -126,6 +126,8 @@ def study(
         logits[:, 0] -= depth * rng.random(tasks) * 1.6
         logits[:, 5] -= depth
         ids = [info.id for info in infos[bank]]
+        if tempered and bank == "hard":
+            heated = tempered_sets(seed, logits, (models[1], models[-1]), n, trajectories, ids)
         for model, k in product(CONTROLS if bank != "easy" else (), range(controlled)):
             key = SetKey(bank, model, 1234, k)
             controls[key] = draw_set(logits, CONTROLS[model], n, host_rng(seed, "controls", *key), ids)
@@ -195,7 +197,7 @@ def study(
         selector_columns=columns,
         tuning=tuning_sets(seed, n, trajectories) if selectors else (),
         exact=exact_of(seed, infos, filters) if exact else None,
-        tempered=tempered_sets(seed, infos["hard"], models, n, trajectories) if tempered else None,
+        tempered=heated,
         stages=stages,
         roles={
             "pretraining": 400_000,
@@ -243,30 +245,25 @@ def tuning_sets(
     return result
 
 
-def tempered_sets(seed: int, tasks: list, models: tuple[str, ...], n: int, trajectories: int) -> Tempered:
-    """At a temperature t a model is as sharp as SHARPNESS / t; the start matches the last round at 0.6."""
-    ids = {"hard": [task.id for task in tasks], "tuning": [f"t{t}" for t in range(20)]}
-    logits = {
-        bank: host_rng(seed, "tempered", bank).normal(0, 2.4, (len(own), len(KINDS)))
-        for bank, own in ids.items()
-    }
+def tempered_sets(
+    seed: int, logits: np.ndarray, models: tuple[str, str], n: int, trajectories: int, ids: list[str]
+) -> Tempered:
+    """At a temperature t a model is as sharp as SHARPNESS / t; tuning tasks are like those of the bank."""
 
-    def drawn(bank: str, model: str, value: float) -> list[SampleSet]:
-        rng = host_rng(seed, "tempered", bank, model, str(value))
+    def drawn(tasks: list[str], model: str, value: float) -> list[SampleSet]:
+        rng = host_rng(seed, "tempered", tasks[0], model, str(value))
         sharpness = SHARPNESS.get(model, 1.6) / value
-        return [draw_set(logits[bank], sharpness, n, rng, ids[bank]) for _ in range(trajectories)]
+        return [draw_set(logits, sharpness, n, rng, tasks) for _ in range(trajectories)]
 
-    pair, values = (models[1], models[-1]), (0.7, 1.0, 1.4)
+    values, matched = (0.7, 1.0, 1.4), round(1 / SHARPNESS.get(models[1], 1.6), 3)
+    read = [*product(models, (0.7, 1.4)), (models[0], matched)]
     return Tempered(
         values=values,
         own=1.0,
         samples=n,
-        evaluated={
-            (model, value): drawn("hard", model, value)
-            for model, value in [*product(pair, (0.7, 1.4)), (models[1], 0.6)]
-        },
-        tuning={(model, value): drawn("tuning", model, value) for model, value in product(pair, values)},
-        match=Match(0.6, False),
+        evaluated={at: drawn(ids, *at) for at in read},
+        tuning={at: drawn([f"tuning {name}" for name in ids], *at) for at in product(models, values)},
+        match=Match(matched, False),
     )
 
 

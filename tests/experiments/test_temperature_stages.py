@@ -27,6 +27,7 @@ from tests.tiny_study import NANO, tiny_config, write_tiny_model
 
 FIELDS = {
     "trajectories": 2,
+    "tasks__banks": "hard,withheld",
     "controls__trajectories": 1,
     "temperatures__matching": "0.5",
     "temperatures__samples": 8,

@@ -39,7 +39,7 @@ def temperature(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
 
     Returns:
         {"bank", "models": (start, last round), "own", "trajectories", "samples", "tasks" (of tuning),
-        "crossover": {temperature: {"verdict", "change_at_k": {k: D(k)}}},
+        "crossover": {temperature: {"verdict", "p" (one-sided), "change_at_k": {k: D(k)}}},
         "best": {k: {"temperature": {model: ...}, "pass_at_k": {model: ...}, "change": D(k)}},
         "sharpening": {"verdict", "sentence", "from_start": {temperature: {k: the last round there minus the
         start at its own}}}, "matched": {"temperature", "clipped", "pass_at_1" (on tuning tasks): {model:

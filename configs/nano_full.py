@@ -19,18 +19,18 @@ def get_config(mode: str = "") -> ConfigDict:
     config.trajectories = 8  # (A) 4
     config.star.arm_max_atoms = 0
     config.evaluation.samples = 256
-    config.evaluation.other_samples = 128
+    config.evaluation.other_samples = 64
     config.evaluation.middle_samples = 32
     config.evaluation.selection_samples = 32
     config.evaluation.reach_samples = 32
-    config.evaluation.null_samples = 512
+    config.evaluation.null_samples = 256
     config.star.rounds = 3  # (A) 2
-    config.controls.trajectories = 2
-    config.temperatures.samples = 128  # 256,000 in all, and 102,400 of tuning tasks
+    config.controls.trajectories = 4
+    config.temperatures.trajectories = 2  # 256,000 samples of the hard bank, and 102,400 of tuning tasks
     config.critic.samples = 8
     config.critic.selectors = True
     if mode == "quick":
-        config.trajectories = 2
+        config.trajectories = config.controls.trajectories = 2
         config.evaluation.samples = 32
         config.evaluation.other_samples = 32
         config.evaluation.selection_samples = 16

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from constellation.model.lora import Adapter, stack
+from constellation.model.lora import Adapter, stack_of_one
 from constellation.model.model import Model
 from constellation.model.prefix import common_prefix
 from constellation.model.score import next_token_logits_each
@@ -59,8 +59,7 @@ def critic_scores(
     split: Callable[[Task], Split],
 ) -> np.ndarray:
     """logit(yes) - logit(no) of every distinct program: [D] float64, NaN where it does not fit."""
-    one = None if critic is None else stack([critic])
-    return critic_scores_each(model, one, tasks, [samples], split)[0]
+    return critic_scores_each(model, stack_of_one(critic), tasks, [samples], split)[0]
 
 
 def critic_scores_each(

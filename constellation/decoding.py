@@ -92,20 +92,20 @@ def begin(
 ) -> tuple[KV, jax.Array]:
     """A trajectory's prompts [P, T] of lengths [P] -> their KV, and the first token [P, n] of samples [n]."""
     adapter, layers, prefix = jax.tree.map(lambda leaf: leaf[:, trajectory], own[:3])
-    key = own.key[trajectory]
-    params = params | {"layers": params["layers"] | layers}
+    own = Own(adapter, layers, prefix, own.key[trajectory])
+    params = _with(params, own)
     positions = jnp.broadcast_to(jnp.arange(prompts.shape[1]), prompts.shape)
     causal = positions[:, :, None] >= positions[:, None]
     mask = causal & (positions < lengths[:, None])[:, None]  # [P, T, T]
-    positions += prefix_length(prefix)
+    positions += prefix_length(own.prefix)
     with dividing(static.devices):
-        hidden, kv = prefill(static.config, params, adapter, prompts, positions, mask, prefix)
+        hidden, kv = prefill(static.config, params, own.adapter, prompts, positions, mask, own.prefix)
     last = jnp.take_along_axis(hidden, lengths[:, None, None] - 1, axis=1)[:, 0]  # [P, D]
     after = logits(static.config, params, last)[:, : static.vocabulary]
     over_samples = jax.vmap(draw, (None, None, None, 0, None, None))
     # A prompt at a time: the noise of all, [P, n, V], can be larger than the model.
     first = jax.lax.map(
-        lambda of: over_samples(of[0], key, of[1], samples, jnp.int32(0), static.sampling), (after, words)
+        lambda of: over_samples(of[0], own.key, of[1], samples, jnp.int32(0), static.sampling), (after, words)
     )
     return int8_kv(kv) if static.sampling.int8_kv else kv, first
 

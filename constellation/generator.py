@@ -28,7 +28,7 @@ from jax.experimental import multihost_utils
 from constellation.decoding import CHUNK, Fixed, begin, empty, extend, fix, is_merged, place
 from constellation.keys import word
 from constellation.model.decoder import KV
-from constellation.model.lora import Adapter, stack
+from constellation.model.lora import Adapter, stack_of_one
 from constellation.model.mesh import DATA, MODEL, local_slices, on_slice, replicate
 from constellation.model.model import Model
 from constellation.model.prefix import shared_length
@@ -41,8 +41,14 @@ STREAMS = 4  # batches in flight on a slice: one computes where another waits fo
 WIDTH = 8  # most samples of a task side by side: few end evenly, many share each read of the prompt's KV
 WAVES = 2  # samples that a row decodes in turn, at least: one long answer holds up few others
 PREFILL = 8  # prompts in one prefill, at most
-ROWS = 256  # samples decoded at a time on a slice, where memory allows
+ROWS = 256  # samples decoded at a time on a slice, where memory allows ...
+MOST_TOGETHER = 4  # ... by one trajectory; more than so many of them gain nothing by more rows on a CPU
 SHORTEST = 64  # the least padded length of a prompt; longer ones are powers of two
+
+
+def rows_of(trajectories: int) -> int:
+    """Samples to decode at a time on a slice, in all trajectories, where memory allows."""
+    return ROWS * min(trajectories, MOST_TOGETHER)
 
 
 class Sample(NamedTuple):
@@ -74,8 +80,8 @@ def sample(
     Returns:
         n samples for each task, in the order of the tasks.
     """
-    one = None if adapter is None else stack([adapter])
-    return sample_each(model, one, [prompts], [task_ids], key[None], config, first_sample, rows, progress)[0]
+    each = stack_of_one(adapter), [prompts], [task_ids], key[None]
+    return sample_each(model, *each, config, first_sample, rows, progress)[0]
 
 
 def sample_each(

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from constellation.errors import UserError
-from constellation.generator import PREFILL, ROWS, padded_prompt, width_of
+from constellation.generator import PREFILL, padded_prompt, rows_of, width_of
 from constellation.model.config import ModelConfig
 from constellation.model.lora import projection_shapes
 from constellation.model.prefix import shared_length
@@ -25,7 +25,6 @@ from constellation.selftraining.batches import TrainingExample, collate
 
 GIB = 2**30
 FLOAT32 = 4
-MOST_TOGETHER = 4  # trajectories that add rows of their own; more gain nothing on a CPU
 
 
 def layer_bytes(config: ModelConfig, how: Quantization, itemsize: int, int4: float = 0.5) -> float:
@@ -87,7 +86,7 @@ class Memory:
     def sampling_rows(self, prompts: Sequence[Sequence[int]], sampling: SamplingConfig) -> int:
         """How many samples of these prompts, in all trajectories, to decode at a time on a slice.
 
-        ROWS, more of them for several trajectories, or what fits the budget.
+        `rows_of` the trajectories, or what fits the budget.
 
         Raises:
             UserError: none fits.
@@ -96,7 +95,7 @@ class Memory:
         prompt = padded_prompt(longest - prefix)
         return self._largest(
             lambda rows: self.sampling(rows, prefix, prompt, sampling),
-            ROWS * min(self.trajectories, MOST_TOGETHER),
+            rows_of(self.trajectories),
             "sample at a time",
         )
 

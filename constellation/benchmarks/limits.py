@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,17 +37,17 @@ def memory_bandwidth(size: int = 2**28) -> float:
     return 2 * size / seconds
 
 
-def least_seconds(*runs: Callable[[], jax.Array], repeats: int = 10) -> list[float]:
+def least_seconds(*runs: Callable[[], Any], repeats: int = 10) -> list[float]:
     """Seconds of the fastest of several calls of each, after one that compiles.
 
     They are called in turn, so that a busy machine slows them alike.
     """
     for run in runs:
-        run().block_until_ready()
+        jax.block_until_ready(run())
     best = [float("inf")] * len(runs)
     for _ in range(repeats):
         for index, run in enumerate(runs):
             start = time.perf_counter()
-            run().block_until_ready()
+            jax.block_until_ready(run())
             best[index] = min(best[index], time.perf_counter() - start)
     return best

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from constellation import keys
-from constellation.generator import ROWS, sample_each
-from constellation.memory import MOST_TOGETHER
+from constellation.benchmarks.limits import least_seconds
+from constellation.generator import rows_of, sample_each
+from constellation.memory import Memory
 from constellation.model.lora import Adapter, init_adapter, stack
 from constellation.model.model import load_model
 from constellation.model.score import log_prob_each
@@ -26,6 +25,7 @@ from constellation.tasks.task import split
 
 TASKS, POOL, SAMPLES, UPDATES = 48, 256, 32, 8
 BATCH, RANK, ALPHA = 32, 16, 32.0
+QUANTIZATION = "int4:32"
 
 
 class TrajectoriesRow(NamedTuple):
@@ -46,7 +46,7 @@ def trajectories_benchmark(
     model_dir: str | Path, trajectories: int = 8, repeats: int = 3
 ) -> list[TrajectoriesRow]:
     """The fastest of several runs of each, one and all in turn, so that a busy machine slows them alike."""
-    model = load_model(model_dir, "int4:32")
+    model = load_model(model_dir, QUANTIZATION)
     tasks = trapdoor.make_bank("tuning_hard", TASKS)
     splits = [split(task, 0) for task in tasks]
     prompts, ids = [model.chat(trapdoor.messages(of)) for of in splits], [task.id for task in tasks]
@@ -56,7 +56,6 @@ def trajectories_benchmark(
     adapters = [_trained(init_adapter(model.config, key, RANK, ALPHA), key) for key in of_each]
 
     def sampled(count: int) -> None:
-        rows = ROWS * min(count, MOST_TOGETHER)
         sample_each(
             model,
             stack(adapters[:count]),
@@ -64,7 +63,7 @@ def trajectories_benchmark(
             [ids] * count,
             of_each[:count],
             sampling,
-            rows=rows,
+            rows=rows_of(count),
         )
 
     def scored(count: int) -> None:
@@ -83,33 +82,28 @@ def trajectories_benchmark(
         for r, pool in enumerate(pools)
     ]
     optimizer = make_optimizer(1e-3, 0.0, 1.0)
-    updates = make_updates(model.config, optimizer)
+    whole = [example for pool in pools for example in pool]
+    updates = {}
+    for count in (1, trajectories):
+        memory = Memory(model.config, QUANTIZATION, "float32", RANK, jax.default_backend(), count)
+        rows = memory.micro_batch(whole, BATCH, remat=False)
+        updates[count] = make_updates(model.config, optimizer, micro_batch=rows)
 
-    def updated(count: int) -> None:
+    def updated(count: int) -> Adapter:
         each = stack(adapters[:count])
         opt_states = jax.vmap(optimizer.init)(each.weights)
         for step in range(UPDATES):
             batch = collate_each([[pools[r][i] for i in drawn[r][step]] for r in range(count)])
-            each, opt_states, _ = updates(each, opt_states, model.params, batch)
-        jax.block_until_ready(each.weights)
+            each, opt_states, _ = updates[count](each, opt_states, model.params, batch)
+        return each
 
     work = {"sampling": sampled, "scoring": scored, "updates": updated}
-    return [_timed(name, run, trajectories, repeats) for name, run in work.items()]
+    return [
+        TrajectoriesRow(name, *least_seconds(partial(run, 1), partial(run, trajectories), repeats=repeats))
+        for name, run in work.items()
+    ]
 
 
 def _trained(adapter: Adapter, key: jax.Array) -> Adapter:
     """With B unlike zero, so that the trajectories differ."""
     return jax.tree.map(lambda x: x + 1e-3 * jax.random.normal(key, x.shape), adapter)
-
-
-def _timed(name: str, run: Callable[[int], None], trajectories: int, repeats: int) -> TrajectoriesRow:
-    seconds = np.full((repeats, 2), np.inf)
-    for count in (1, trajectories):
-        run(count)  # compiles
-    for repeat in range(repeats):
-        for column, count in enumerate((1, trajectories)):
-            begun = time.perf_counter()
-            run(count)
-            seconds[repeat, column] = time.perf_counter() - begun
-    alone, together = seconds.min(0)
-    return TrajectoriesRow(name, float(alone), float(together))

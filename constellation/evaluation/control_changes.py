@@ -23,10 +23,8 @@ def control_changes(results: dict[str, Any]) -> Figure | None:
         ax.axhline(0, color=RULE, linewidth=1.2)
         longest: dict[str, Any] = {}
         for model, by_k in curves.items():
-            value = {k: entry["estimate"] for k, entry in by_k.items()}
-            interval = {k: entry["interval"] for k, entry in by_k.items()}
-            band(ax, value, interval, paint.get(model, INK), model)
-            longest |= value
+            band(ax, by_k, paint.get(model, INK), model)
+            longest |= by_k
         ax.set_title(bank)
         k_axis(ax, longest)
     axes[0].set_ylabel(f"change of pass@k from {results['models'][1]}, points")

@@ -4,8 +4,9 @@ A finding about the first round says something about what the control lacks only
 from it. Beside the crossover stand each control's own D(k) = pass@k(control) - pass@k(start), and the first
 round's D(k) minus it; beside the critic's gain that of a critic trained on permuted labels, and the
 difference. The controls have one round each, hence no second difference: deceleration has its control in the
-`null`. Trajectories and tasks are paired. All of it is exploratory, with false discoveries controlled over
-these numbers together (`exploratory.adjust`).
+`null`. Beside expansion of reach stand those trained on tasks of the withheld classes, on that bank: where
+not even the secret programs expand reach, an expansion is not measurable. Trajectories and tasks are paired.
+All of it is exploratory, with false discoveries controlled over the differences (`exploratory.adjust`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from constellation.evaluation.critic_gain import picked
 from constellation.evaluation.curves import change, curve_ks, task_curves, verdict_ks
 from constellation.evaluation.entries import keyed
 from constellation.evaluation.exploratory import adjust, entry
+from constellation.evaluation.reach import expansion, known_of
 from constellation.evaluation.statistics import Bootstrap
 from constellation.evaluation.study import StudyResults, first
 from constellation.keys import host_rng
@@ -31,14 +33,16 @@ def controls(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
     """What the report says of the controls, of the first trajectories that have them.
 
     Returns:
-        {"trajectories", "changes": [entries], "critic": [entries], "change_at_k": {bank: {model: {k: ...}}}},
-        the first round among the models of the last; no entries where the study has no controls. An entry's
-        models are those whose difference it is, the later one last.
+        {"trajectories", "changes": [entries], "critic": [entries], "change_at_k": {bank: {model: {k: ...}}},
+        "expansion": {control: as of `reach.expansion`}}, the first round among the models of change_at_k; no
+        entries where the study has no controls. An entry's models are those whose difference it is, the
+        later one last.
     """
     count = first([*study.controls, *study.control_scores])
     changes: list[dict[str, Any]] = []
     critic: list[dict[str, Any]] = []
     curves: dict[str, Any] = {}
+    expansions: dict[str, Any] = {}
     if count:
         rng = host_rng(study.analysis.seed, "bootstrap", "control trajectories")
         drawn = bootstrap.of_first(count, rng)
@@ -50,7 +54,14 @@ def controls(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
         if study.control_scores:
             critic = critic_gains(study, count, drawn)
         adjust([*changes, *critic])
-    return {"trajectories": count, "changes": changes, "critic": critic, "change_at_k": curves}
+        expansions = expansions_of(study, count, drawn)
+    return {
+        "trajectories": count,
+        "changes": changes,
+        "critic": critic,
+        "change_at_k": curves,
+        "expansion": expansions,
+    }
 
 
 def beside(study: StudyResults, trajectories: int, bank: str) -> StudyResults:
@@ -102,6 +113,16 @@ def curves_of(study: StudyResults, bootstrap: Bootstrap, bank: str) -> dict[str,
         ks = curve_ks(study, bank, study.start, model)
         result[model] = keyed(ks, bootstrap(bank, change(study, bank, model, ks)))
     return result
+
+
+def expansions_of(study: StudyResults, trajectories: int, bootstrap: Bootstrap) -> dict[str, Any]:
+    """Of each control whose reach was measured, whether it lies above the base's and the start's."""
+    if study.control_known is None:
+        return {}
+    own = replace(beside(study, trajectories, study.control_known.bank), known=study.control_known)
+    known = known_of(own)
+    assert known is not None
+    return {control: expansion(own, bootstrap, known, control) for control in own.arms}
 
 
 def critic_gains(study: StudyResults, trajectories: int, bootstrap: Bootstrap) -> list[dict[str, Any]]:

@@ -82,19 +82,19 @@ def panels(count: int, height: float, sharey: bool) -> tuple[Figure, Sequence[Ax
     return figure, figure.subplots(1, count, sharey=sharey, squeeze=False)[0]
 
 
-def band(
-    ax: Axes,
-    value: dict[str, float],
-    interval: dict[str, list[float]],
-    paint: str,
-    label: str,
-    marker: str = "",
-) -> None:
-    """A curve over k with its interval."""
-    ks = list(map(int, value))
-    low, high = zip(*interval.values(), strict=True)
+def band(ax: Axes, by_k: dict[str, Any], paint: str, label: str, marker: str = "") -> None:
+    """A curve over k, an estimate with its interval each."""
+    ks, entries = list(map(int, by_k)), by_k.values()
+    low, high = zip(*(entry["interval"] for entry in entries), strict=True)
     ax.fill_between(ks, percent(low), percent(high), color=paint, alpha=0.14, linewidth=0)
-    ax.plot(ks, percent(value.values()), color=paint, label=label, marker=marker, markersize=3.5)
+    values = percent(entry["estimate"] for entry in entries)
+    ax.plot(ks, values, color=paint, label=label, marker=marker, markersize=3.5)
+
+
+def mark(ax: Axes, *at: int) -> None:
+    """Dashes down at the k that a finding is read at."""
+    for x in at:
+        ax.axvline(x, color=RULE, linewidth=1.2, linestyle=(0, (2, 2)))
 
 
 def thin_lines(ax: Axes, by_k: dict[str, Any], curves: Sequence[Sequence[float]], paint: str) -> None:

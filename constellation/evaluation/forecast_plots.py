@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 
 from constellation.evaluation.drawing import (
     INK,
-    RULE,
     Results,
     band,
     colour,
     k_axis,
     legend_above,
+    mark,
     panels,
     percent,
 )
@@ -36,9 +36,7 @@ def forecast(results: Results) -> Figure | None:
         ax.plot(list(map(int, ks)), percent(own[k] for k in ks), color=colour(results, start), label=start)
         if bank in found["forecast"]:
             entry, paint = found["forecast"][bank][last], colour(results, last)
-            intervals = {k: point["interval"] for k, point in entry["measured"].items()}
-            values = {k: point["estimate"] for k, point in entry["measured"].items()}
-            band(ax, values, intervals, paint, last)
+            band(ax, entry["measured"], paint, last)
             for name, style in STYLES.items():
                 line(ax, entry[name]["pass_at_k"], paint, f"{last} forecast, {name}", style)
         ax.set_title(bank)
@@ -65,8 +63,7 @@ def residual(results: Results) -> Figure | None:
                     ks = list(map(int, by_k))
                     ax.fill_between(ks, percent(low), percent(high), color=paint, alpha=0.12, linewidth=0)
                 line(ax, by_k, paint, f"{model}, {name}", style)
-        for k in (results["analysis"]["small_k"], results["analysis"]["large_k"]):
-            ax.axvline(k, color=RULE, linewidth=1.2, linestyle=(0, (2, 2)))
+        mark(ax, results["analysis"]["small_k"], results["analysis"]["large_k"])
         ax.set_title(bank)
         k_axis(ax, by_k)
     axes[0].set_ylabel("measured minus forecast, points")

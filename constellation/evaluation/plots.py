@@ -17,7 +17,6 @@ from constellation.evaluation import forecast_plots, selector_plots
 from constellation.evaluation.control_changes import control_changes
 from constellation.evaluation.drawing import (
     INK,
-    RULE,
     SELECTORS,
     START,
     STYLE,
@@ -26,6 +25,7 @@ from constellation.evaluation.drawing import (
     colour,
     k_axis,
     legend_above,
+    mark,
     names_axis,
     panels,
     percent,
@@ -44,10 +44,11 @@ def pass_at_k(results: Results) -> Figure | None:
         curves = results["pass_at_k"][bank]
         longest: dict[str, Any] = {}
         for model in results["models"]:
-            paint, value = colour(results, model), curves[model]
-            band(ax, value, results["pass_at_k_interval"][bank][model], paint, model)
-            thin_lines(ax, value, results["pass_at_k_by_trajectory"][bank][model], paint)
-            longest |= value
+            paint, intervals = colour(results, model), results["pass_at_k_interval"][bank][model]
+            by_k = {k: {"estimate": share, "interval": intervals[k]} for k, share in curves[model].items()}
+            band(ax, by_k, paint, model)
+            thin_lines(ax, by_k, results["pass_at_k_by_trajectory"][bank][model], paint)
+            longest |= by_k
         ax.set_title(f"{bank}  \N{MIDDLE DOT}  {results['tasks'][bank]} tasks")
         ax.set_ylim(0, 100)
         k_axis(ax, longest)
@@ -68,21 +69,18 @@ def change_at_k(results: Results) -> Figure | None:
         longest: dict[str, Any] = {}
         for model in rounds:
             by_k = results["change_at_k"][bank][model]
-            value = {k: entry["estimate"] for k, entry in by_k.items()}
-            interval = {k: entry["interval"] for k, entry in by_k.items()}
             label = f"{model} \N{MINUS SIGN} {results['models'][1]}"
-            band(ax, value, interval, colour(results, model), label)
+            band(ax, by_k, colour(results, model), label)
             each = zip(*(entry["by_trajectory"] for entry in by_k.values()), strict=True)
-            thin_lines(ax, value, list(each), colour(results, model))
-            longest |= value
+            thin_lines(ax, by_k, list(each), colour(results, model))
+            longest |= by_k
         null = results["null"]["halvings"].get(bank)
         if null:
             low, high = zip(*null["change_at_k"].values(), strict=True)
             ks = list(map(int, null["change_at_k"]))
             for end in (low, high):
                 ax.plot(ks, percent(end), color=INK, linewidth=0.8, linestyle=(0, (1, 2)))
-        for k in (results["analysis"]["small_k"], results["analysis"]["large_k"]):
-            ax.axvline(k, color=RULE, linewidth=1.2, linestyle=(0, (2, 2)))
+        mark(ax, results["analysis"]["small_k"], results["analysis"]["large_k"])
         ax.set_title(bank)
         k_axis(ax, longest)
     axes[0].set_ylabel("change of pass@k, points")
@@ -199,10 +197,8 @@ def divergence(results: Results) -> Figure | None:
         for model, by_k in results["divergence"][bank].items():
             if not by_k:
                 continue
-            value = {k: entry["estimate"] for k, entry in by_k.items()}
-            interval = {k: entry["interval"] for k, entry in by_k.items()}
-            band(ax, value, interval, colour(results, model), model, marker="o")
-            longest |= value
+            band(ax, by_k, colour(results, model), model, marker="o")
+            longest |= by_k
         ax.set_title(bank)
         ax.set_ylim(bottom=0)
         k_axis(ax, longest)

@@ -129,7 +129,7 @@ def reach_results(study: StudyResults, bootstrap: Bootstrap, known: Known) -> di
             for model in known.log_mass
             if model not in (study.base, study.start)
         },
-        "expansion": expansion(study, bootstrap, known) if study.rounds else None,
+        "expansion": expansion(study, bootstrap, known, study.rounds[-1]) if study.rounds else None,
     }
 
 
@@ -160,12 +160,12 @@ def reach_change(known: Known, before: str, after: str, budgets: Sequence[int]) 
     return reach(known.log_mass[after], budgets) - reach(known.log_mass[before], budgets)
 
 
-def expansion(study: StudyResults, bootstrap: Bootstrap, known: Known) -> dict[str, Any]:
-    """Whether the last round's reach lies above the base's and the start's, at the config's B."""
-    choice, bank, last = study.analysis, known.programs.bank, study.rounds[-1]
+def expansion(study: StudyResults, bootstrap: Bootstrap, known: Known, model: str) -> dict[str, Any]:
+    """Whether a model's reach lies above the base's and the start's, at the config's B."""
+    choice, bank = study.analysis, known.programs.bank
     before = (study.base, study.start)
     values = np.concatenate(
-        [reach_change(known, model, last, [choice.reach_at]) for model in before], axis=2
+        [reach_change(known, name, model, [choice.reach_at]) for name in before], axis=2
     )  # [K, T, 2]
     estimate = bootstrap(bank, values)
     p = float(estimate.p_above.max())
@@ -173,7 +173,7 @@ def expansion(study: StudyResults, bootstrap: Bootstrap, known: Known) -> dict[s
     over = [f"{points(*estimate.at(i)[:3])} points from {name}" for i, name in enumerate(before)]
     return {
         "verdict": outcome,
-        "model": last,
+        "model": model,
         "before": before,
         "p": p,
         "estimate": estimate.value,
@@ -183,6 +183,6 @@ def expansion(study: StudyResults, bootstrap: Bootstrap, known: Known) -> dict[s
         "by_trajectory": values.mean(1).T,
         "sentence": (
             f"{OPENINGS[outcome]}: on the {bank} bank, reach in {choice.reach_at} samples changes by "
-            f"{' and '.join(over)} to {last}."
+            f"{' and '.join(over)} to {model}."
         ),
     }

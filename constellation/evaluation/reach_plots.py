@@ -9,11 +9,11 @@ from matplotlib.ticker import NullLocator
 
 from constellation.evaluation.drawing import (
     INK,
-    RULE,
     Results,
     band,
     colour,
     legend_above,
+    mark,
     names_axis,
     panels,
     percent,
@@ -29,8 +29,7 @@ def reach_curves(results: Results) -> Figure | None:
     figure, axes = panels(3, height=3.2, sharey=False)
     for model in results["models"]:
         paint, curve = colour(results, model), found["curve"][model]
-        value = {b: entry["estimate"] for b, entry in curve.items()}
-        band(axes[0], value, {b: entry["interval"] for b, entry in curve.items()}, paint, model)
+        band(axes[0], curve, paint, model)
         passed = {k: share for k, share in results["pass_at_k"][bank][model].items() if k in curve}
         axes[0].plot(list(map(int, passed)), percent(passed.values()), "o", color=paint, markersize=3)
     axes[0].set_title("reach, and pass@k as dots")
@@ -39,14 +38,11 @@ def reach_curves(results: Results) -> Figure | None:
     for ax, other in zip(axes[1:], before, strict=True):
         ax.axhline(0, color=INK, linewidth=0.9)
         for model in results["models"][2:]:
-            curve = found["change"][model][other]
-            value = {b: entry["estimate"] for b, entry in curve.items()}
-            interval = {b: entry["interval"] for b, entry in curve.items()}
-            band(ax, value, interval, colour(results, model), model)
+            band(ax, found["change"][model][other], colour(results, model), model)
         ax.set_title(f"a round's reach minus {other}'s")
         ax.set_ylabel("points")
     for ax in axes:
-        ax.axvline(found["at"], color=RULE, linewidth=1.2, linestyle=(0, (2, 2)))
+        mark(ax, found["at"])
         ax.set_xscale("log")
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set_xlabel("samples B")

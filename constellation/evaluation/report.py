@@ -6,16 +6,15 @@ All three are functions of the study alone and hold no time: the same inputs giv
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-import jinja2
 
 from constellation.evaluation.analysis import analyse
 from constellation.evaluation.cases import cases
 from constellation.evaluation.entries import points, signed, written_p
 from constellation.evaluation.methods import Choices, figure_sources, leaves
+from constellation.evaluation.page import environment
 from constellation.evaluation.paper import comparison
 from constellation.evaluation.plots import draw
 from constellation.evaluation.study import StudyResults
@@ -75,14 +74,7 @@ def render(study: StudyResults, results: dict[str, Any], figures: Mapping[str, s
         results: of `analyse`.
         figures: name -> SVG text.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {
+    filters: dict[str, Callable[..., Any]] = {
         "percent": percent,
         "points": difference,
         "number": number,
@@ -97,27 +89,31 @@ def render(study: StudyResults, results: dict[str, Any], figures: Mapping[str, s
         "listed": listed,
         "literal": lambda text: json.dumps(text, ensure_ascii=False),
     }
-    return environment.get_template("report.html.j2").render(
-        title=study.title,
-        results=results,
-        names=NAMES,
-        sections=SECTIONS,
-        figures=figures,
-        traces={name: figure_sources(study, name) for name in figures},
-        c=Choices(study.config),
-        rows=comparison(results),
-        cases=cases(study),
-        probes=study.probes,
-        config=study.config,
-        provenance=study.provenance,
-        base=study.base,
-        start=study.start,
-        rounds=study.rounds,
-        last=study.sequence[-1],
-        bank=study.analysis.primary_bank,
-        small=str(study.analysis.small_k),
-        large=str(study.analysis.large_k),
-        dash="\N{EM DASH}",
+    return (
+        environment(filters)
+        .get_template("report.html.j2")
+        .render(
+            title=study.title,
+            results=results,
+            names=NAMES,
+            sections=SECTIONS,
+            figures=figures,
+            traces={name: figure_sources(study, name) for name in figures},
+            c=Choices(study.config),
+            rows=comparison(results),
+            cases=cases(study),
+            probes=study.probes,
+            config=study.config,
+            provenance=study.provenance,
+            base=study.base,
+            start=study.start,
+            rounds=study.rounds,
+            last=study.sequence[-1],
+            bank=study.analysis.primary_bank,
+            small=str(study.analysis.small_k),
+            large=str(study.analysis.large_k),
+            dash="\N{EM DASH}",
+        )
     )
 
 

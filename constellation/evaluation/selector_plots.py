@@ -26,9 +26,8 @@ def rivals(results: Results) -> Figure | None:
     for ax, (model, by_k) in zip(axes, by_model.items(), strict=True):
         ax.axhline(0, color=INK, linewidth=0.9)
         for name in next(iter(by_k.values())):
-            value = {k: entry[name]["estimate"] for k, entry in by_k.items()}
-            interval = {k: entry[name]["interval"] for k, entry in by_k.items()}
-            band(ax, value, interval, SELECTORS[name], name, marker="o")
+            entries = {k: entry[name] for k, entry in by_k.items()}
+            band(ax, entries, SELECTORS[name], name, marker="o")
         ax.set_title(f"candidates of {model}")
         k_axis(ax, by_k)
     axes[0].set_ylabel("minus its unlearned rival, points")

@@ -165,6 +165,8 @@ class StudyResults:
             split, of every trajectory or of the first ones, the same for all of them.
         control_scores: for sets in `samples` that carry critic scores, those of a critic trained on permuted
             labels; of the same trajectories as the controls.
+        control_known: programs that the controls on withheld classes and every model were asked the
+            probability of, on that bank; of the controls' trajectories.
         known: programs that every model was asked the probability of, for reach; None to leave it out.
         tempered: samples of the start and the last round at other temperatures; None where there are none.
         tasks: bank -> its tasks, in the order of the bank's `SampleSet.task_ids`.
@@ -205,6 +207,7 @@ class StudyResults:
     null_pools: Mapping[SetKey, SampleSet] = field(default_factory=dict)
     controls: Mapping[SetKey, SampleSet] = field(default_factory=dict)
     control_scores: Mapping[SetKey, Array] = field(default_factory=dict)
+    control_known: KnownPrograms | None = None
     known: KnownPrograms | None = None
     tempered: Tempered | None = None
     selector_columns: Mapping[SetKey, Columns] = field(default_factory=dict)
@@ -294,6 +297,7 @@ class StudyResults:
             null_pools=kept(self.null_pools),
             controls={},
             control_scores={},
+            control_known=None,
             known=None,
             tempered=None,
             selector_columns={},

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jinja2
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
@@ -19,6 +18,7 @@ from matplotlib.figure import Figure
 from constellation.evaluation.claims import SUPPORTED
 from constellation.evaluation.drawing import STYLE, panels
 from constellation.evaluation.entries import points, signed
+from constellation.evaluation.page import environment
 
 FINDINGS = {"critic_gain": "critic gain", "crossover": "crossover", "deceleration": "deceleration"}
 
@@ -45,15 +45,10 @@ def write_sweep(cells: Sequence[Cell], directory: Path) -> dict[str, Any]:
     (directory / "sweep.json").write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", "utf-8")
     with matplotlib.rc_context(STYLE):
         heat_map(cells).savefig(directory / "sweep.png", dpi=180, metadata={"Software": None})
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    page = environment.get_template("sweep.html.j2").render(
-        **summary, fields=list(cells[0].fields), names=FINDINGS, numbers=numbers
+    page = (
+        environment()
+        .get_template("sweep.html.j2")
+        .render(**summary, fields=list(cells[0].fields), names=FINDINGS, numbers=numbers)
     )
     (directory / "sweep.html").write_text(page, encoding="utf-8")
     return summary

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from constellation.evaluation.drawing import INK, RULE, START, Results, band, k_axis, panels
@@ -21,13 +18,13 @@ def temperature_curves(results: Results) -> Figure | None:
     start, last = found["models"]
     figure, axes = panels(2, height=3.6, sharey=True)
     for (value, at), paint in zip(found["crossover"].items(), COLD_TO_HOT, strict=True):
-        _curve(axes[0], at["change_at_k"], paint, f"both at {value}")
-    _curve(axes[0], {k: at["change"] for k, at in found["best"].items()}, BEST, "each at its best", "o")
+        band(axes[0], at["change_at_k"], paint, f"both at {value}")
+    band(axes[0], {k: at["change"] for k, at in found["best"].items()}, BEST, "each at its best", "o")
     raised = iter(HOTTER)
     for value, curve in found["sharpening"]["from_start"].items():
-        _curve(axes[1], curve, INK if value == found["own"] else next(raised), f"{last} at {value}")
+        band(axes[1], curve, INK if value == found["own"] else next(raised), f"{last} at {value}")
     matched = found["matched"]
-    _curve(axes[1], matched["sharpening"], START, f"{start} at {matched['temperature']:.2f}")
+    band(axes[1], matched["sharpening"], START, f"{start} at {matched['temperature']:.2f}")
     axes[0].set_title(f"{last} minus {start}")
     axes[1].set_title(f"minus {start} at {found['own']}")
     axes[0].set_ylabel("difference of pass@k, points")
@@ -37,8 +34,3 @@ def temperature_curves(results: Results) -> Figure | None:
         k_axis(ax, ks)
         ax.legend(loc="best")
     return figure
-
-
-def _curve(ax: Axes, by_k: dict[str, Any], paint: str, label: str, marker: str = "") -> None:
-    value = {k: entry["estimate"] for k, entry in by_k.items()}
-    band(ax, value, {k: entry["interval"] for k, entry in by_k.items()}, paint, label, marker)

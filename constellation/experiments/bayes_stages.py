@@ -6,6 +6,7 @@ A round trains on tasks of the *STaR* tasks' law, so the forecast filters by tha
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,10 +14,9 @@ import numpy as np
 
 from constellation.conductor import Stage
 from constellation.evaluation.study import Exact, SetKey
-from constellation.experiments.stage_files import TASKS, numbered, numbered_files, samples_of
+from constellation.experiments.stage_files import TASKS, numbered, numbered_files, of_each, samples_of
 from constellation.experiments.star_config import START
 from constellation.experiments.star_stages import StarStages
-from constellation.progress import Progress
 from constellation.tasks import banks
 from constellation.tasks.posterior import bayes_ceiling, candidate_posterior
 from constellation.tasks.task import read_tasks, split
@@ -101,12 +101,10 @@ def candidate_posteriors(
     stage_name = f"posterior_{law.name}_{name}_{bank}_{split_seed}"
 
     def compute(path: Path) -> None:
-        own, drawn = read_tasks(tasks.path / TASKS), samples_of(samples)
-        with Progress(stage_name, len(drawn), "trajectories") as progress:
-            for trajectory, pool in enumerate(drawn):
-                found = candidate_posterior(own, lambda task: split(task, split_seed, visible), pool, *law)
-                np.save(path / numbered(POSTERIOR, trajectory), found)
-                progress.update()
+        own, divided = read_tasks(tasks.path / TASKS), partial(split, split_seed=split_seed, visible=visible)
+        jobs = [(own, divided, drawn, *law) for drawn in samples_of(samples)]
+        for trajectory, found in enumerate(of_each(candidate_posterior, jobs, stage_name)):
+            np.save(path / numbered(POSTERIOR, trajectory), found)
 
     return study.conductor.stage(
         stage_name,

@@ -28,7 +28,9 @@ from typing import Any
 import numpy as np
 
 from constellation.conductor import Stage
+from constellation.evaluation.known import KnownPrograms
 from constellation.evaluation.study import SetKey, StageSummary
+from constellation.experiments import reach_stages
 from constellation.experiments.stage_files import SCORES, SUMMARY, numbered, samples_of, write_training_tasks
 from constellation.experiments.star_config import BASE, CRITIC, START
 from constellation.experiments.star_stages import StarStages
@@ -48,8 +50,8 @@ BANKS = {
     PERMUTED: ("hard",),
     FITS_ONLY: ("hard",),
     CONTINUED: ("hard",),
-    OWN_WITHHELD: ("hard", "withheld"),
-    SECRET: ("hard", "withheld"),
+    OWN_WITHHELD: ("withheld",),
+    SECRET: ("withheld",),
 }
 Pools = Callable[[], list[list[TrainingExample]]]
 
@@ -179,21 +181,33 @@ class ControlStages:
             return {SetKey(bank, name, split_seed, r): own for r, own in enumerate(samples_of(stage))}
 
         controls: dict[SetKey, SampleSet] = {}
+        known: KnownPrograms | None = None
         scores: dict[SetKey, np.ndarray] = {}
         null_pools: dict[SetKey, SampleSet] = {}
         if self.trajectories:
+            asked = reach_stages.models(study, "withheld")
             for name, generator in self.generators().items():
                 for bank in BANKS[name]:
-                    controls |= sets(bank, name, self.bank_samples(name, generator, bank))
-            asked = study.bank_samples("hard", START, study.warm_start(), split_seed)
+                    drawn = self.bank_samples(name, generator, bank)
+                    controls |= sets(bank, name, drawn)
+                    if bank == "withheld":
+                        asked[name] = reach_stages.Asked(generator, drawn)
+            known, stages = reach_stages.known_programs(study, "withheld", asked, self.trajectories)
+            inputs += stages
+            judged = study.bank_samples("hard", START, study.warm_start(), split_seed)
             name = f"scores_{PERMUTED_CRITIC}_hard_{split_seed}"
-            scored = study.scores(name, self.permuted_critic(), "hard", split_seed, asked)
+            scored = study.scores(name, self.permuted_critic(), "hard", split_seed, judged)
             inputs.append(scored)
             for r in range(self.trajectories):
                 scores[SetKey("hard", START, split_seed, r)] = np.load(scored.path / numbered(SCORES, r))
         if self.config.evaluation.null_samples:
             null_pools = sets("hard", START, self.null_pool("hard"))
-        return {"controls": controls, "control_scores": scores, "null_pools": null_pools}, inputs
+        return {
+            "controls": controls,
+            "control_scores": scores,
+            "control_known": known,
+            "null_pools": null_pools,
+        }, inputs
 
     def summaries(self) -> list[StageSummary]:
         """Their training in figures."""

@@ -9,7 +9,7 @@ import jax
 
 from constellation.generator import Sample, sample_each
 from constellation.memory import Memory
-from constellation.model.lora import Adapter, stack
+from constellation.model.lora import Adapter, stack_of_one
 from constellation.model.model import Model
 from constellation.progress import Progress
 from constellation.samples import SampleSet, collect
@@ -42,7 +42,7 @@ def draw_samples(
     Raises:
         UserError: not even one sample fits the memory.
     """
-    one = None if adapter is None else stack([adapter])
+    one = stack_of_one(adapter)
     return draw_samples_each(
         model, one, [tasks], split_seed, visible, sampling, key[None], label, [meta], memory
     )[0]

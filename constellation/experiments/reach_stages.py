@@ -10,16 +10,22 @@ every other token likelier by 1 / (1 - their probability): here, too, what is co
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from constellation.conductor import Stage
 from constellation.evaluation.known import KnownPrograms, generalising
-from constellation.experiments.stage_files import TASKS, numbered, samples_of
-from constellation.experiments.star_config import BASE
+from constellation.experiments.stage_files import (
+    TASKS,
+    first_adapters,
+    numbered,
+    numbered_files,
+    samples_of,
+)
+from constellation.experiments.star_config import sample_count
 from constellation.experiments.star_stages import StarStages
 from constellation.language import parse
 from constellation.language.syntax import parts_of
@@ -32,27 +38,53 @@ if TYPE_CHECKING:
     from constellation.model.lora import Adapter
     from constellation.model.model import Model
 
-BANK = "hard"
 KNOWN, LOG_PROBS = "known.json", "log_probs.npy"
 
 
-def known_programs(study: StarStages) -> tuple[KnownPrograms | None, list[Stage]]:
+class Asked(NamedTuple):
+    """A model that is asked: the stage of its adapters, None for the base, and of its samples of the bank."""
+
+    generator: Stage | None
+    samples: Stage
+
+
+def models(study: StarStages, bank: str) -> dict[str, Asked]:
+    """Every model of the study, with its samples under the primary split."""
+    config = study.config
+
+    def asked(name: str, generator: Stage | None) -> Asked:
+        count = sample_count(config, bank, name)
+        return Asked(generator, study.bank_samples(bank, name, generator, config.tasks.split_seed, count))
+
+    return {name: asked(name, generator) for name, generator in study.models().items()}
+
+
+def known_programs(
+    study: StarStages, bank: str, asked: Mapping[str, Asked], trajectories: int
+) -> tuple[KnownPrograms | None, list[Stage]]:
     """The known programs with every model's probabilities, and the stages they were read from.
 
     None, and no stages, where evaluation.reach_samples is 0.
+
+    Args:
+        asked: the models, by name.
+        trajectories: the first so many.
     """
     if not study.config.evaluation.reach_samples:
         return None, []
-    known = known_stage(study)
+    known = known_stage(study, bank, asked, trajectories)
     table = json.loads((known.path / KNOWN).read_text(encoding="utf-8"))
-    stages = {name: log_prob_stage(study, known, name, stage) for name, stage in study.models().items()}
+    stages = {
+        name: log_prob_stage(study, bank, known, name, model.generator, trajectories)
+        for name, model in asked.items()
+    }
     log_prob = {
-        (name, trajectory): np.load(stage.path / numbered(LOG_PROBS, trajectory))
+        (name, trajectory): np.load(file)
         for name, stage in stages.items()
-        for trajectory in range(1 if name == BASE else study.trajectories)
+        for trajectory, file in enumerate(numbered_files(stage, LOG_PROBS))
     }
     return KnownPrograms(
-        bank=BANK,
+        bank=bank,
         samples=study.config.evaluation.reach_samples,
         task=np.array(table["task"], np.int32),
         text=np.array(table["text"], np.object_),
@@ -63,28 +95,32 @@ def known_programs(study: StarStages) -> tuple[KnownPrograms | None, list[Stage]
     ), [known, *stages.values()]
 
 
-def known_stage(study: StarStages) -> Stage:
-    """The known programs of the hard bank and their spellings."""
-    bank, first = study.bank(BANK), study.config.evaluation.reach_samples
-    primary = study.config.tasks.split_seed
-    drawn = [study.bank_samples(BANK, name, stage, primary) for name, stage in study.models().items()]
+def known_stage(study: StarStages, bank: str, asked: Mapping[str, Asked], trajectories: int) -> Stage:
+    """The known programs of a bank and their spellings."""
+    tasks, first = study.bank(bank), study.config.evaluation.reach_samples
 
     def write(path: Path) -> None:
-        sets = [own for stage in drawn for own in samples_of(stage)]
-        table = collect_known(study.model, read_tasks(bank.path / TASKS), sets, first)
+        sets = [own for model in asked.values() for own in samples_of(model.samples)[:trajectories]]
+        table = collect_known(study.model, read_tasks(tasks.path / TASKS), sets, first)
         (path / KNOWN).write_text(json.dumps(table) + "\n", encoding="utf-8")
 
     return study.conductor.stage(
-        f"known_programs_{BANK}",
-        fields={"model": study.model_fields(), "evaluation.reach_samples": first},
-        inputs=[bank, *drawn],
+        f"known_programs_{bank}",
+        fields={
+            "model": study.model_fields(),
+            "evaluation.reach_samples": first,
+            "trajectories": trajectories,
+        },
+        inputs=[tasks, *(model.samples for model in asked.values())],
         version=1,
         run=write,
         derived=True,  # another round knows more
     )
 
 
-def log_prob_stage(study: StarStages, known: Stage, name: str, generator: Stage | None) -> Stage:
+def log_prob_stage(
+    study: StarStages, bank: str, known: Stage, name: str, generator: Stage | None, trajectories: int
+) -> Stage:
     """A model's ln p of every known program, in each of its trajectories.
 
     Args:
@@ -92,28 +128,26 @@ def log_prob_stage(study: StarStages, known: Stage, name: str, generator: Stage 
         name: of the model.
         generator: the stage that holds its adapters; None for the base.
     """
-    bank = study.bank(BANK)
+    tasks, each = study.bank(bank), trajectories if generator else 1
 
     def score(path: Path) -> None:
-        from constellation.selftraining.finetune import load_adapters
-
         table = json.loads((known.path / KNOWN).read_text(encoding="utf-8"))
-        splits = [study.split(task) for task in read_tasks(bank.path / TASKS)]
-        adapters = load_adapters(generator.path)[0] if generator else None
-        each = 1 if generator is None else study.trajectories
+        splits = [study.split(task) for task in read_tasks(tasks.path / TASKS)]
+        adapters = first_adapters(generator, each) if generator else None
         for trajectory, own in enumerate(log_probs(study.model, adapters, each, splits, table)):
             np.save(path / numbered(LOG_PROBS, trajectory), own)
 
     config = study.config
     return study.conductor.stage(
-        f"log_probs_{name}_{BANK}",
+        f"log_probs_{name}_{bank}",
         fields={
             "model": study.model_fields(),
             "domain": trapdoor.VERSION,
             "prompt": config.prompt.to_dict(),
             "tasks": {"visible": config.tasks.visible, "split_seed": config.tasks.split_seed},
+            "trajectories": each,
         },
-        inputs=[bank, known, *([generator] if generator else [])],
+        inputs=[tasks, known, *([generator] if generator else [])],
         version=1,
         run=score,
         derived=True,

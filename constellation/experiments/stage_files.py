@@ -5,12 +5,13 @@ What computes is imported by what needs it: programs that only read finished sta
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from constellation.conductor import Stage
 from constellation.progress import Progress
@@ -21,6 +22,7 @@ from constellation.tasks.task import Task
 if TYPE_CHECKING:
     from constellation.model.lora import Adapter
 
+Result = TypeVar("Result")
 TASKS, SAMPLES, SCORES, SUMMARY = "tasks.jsonl", "samples.npz", "scores.npy", "summary.json"
 
 
@@ -50,6 +52,24 @@ def samples_of(stage: Stage) -> list[SampleSet]:
     return [SampleSet.load(file) for file in numbered_files(stage, SAMPLES)]
 
 
+def of_each(
+    function: Callable[..., Result], arguments: Sequence[tuple[Any, ...]], label: str
+) -> Iterator[Result]:
+    """What a function of picklable arguments gives for each trajectory's.
+
+    Several are computed side by side, in processes of their own.
+    """
+    with Progress(label, len(arguments), "trajectories") as progress, contextlib.ExitStack() as stack:
+        results: Iterator[Result] = itertools.starmap(function, arguments)
+        if len(arguments) > 1:
+            spawn = multiprocessing.get_context("spawn")
+            pool = stack.enter_context(ProcessPoolExecutor(mp_context=spawn))
+            results = pool.map(function, *zip(*arguments, strict=True))
+        for result in results:
+            progress.update()
+            yield result
+
+
 def write_training_tasks(
     path: Path,
     trajectories: int,
@@ -60,20 +80,14 @@ def write_training_tasks(
     count: int,
     withheld: bool = False,
 ) -> None:
-    """Each trajectory's tasks; those of several are drawn side by side, in processes of their own."""
+    """Each trajectory's tasks."""
     label = path.name.removesuffix(".partial")
     if trajectories == 1:
         stream = trapdoor.training_stream(role, max_atoms, seed, batch, withheld=withheld)
         return write_tasks(path / numbered(TASKS, 0), stream, count, label)
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        jobs = [
-            pool.submit(trapdoor.training_tasks, role, count, max_atoms, seed, batch, trajectory, withheld)
-            for trajectory in range(trajectories)
-        ]
-        with Progress(label, trajectories, "trajectories") as progress:
-            for trajectory, job in enumerate(jobs):
-                task.write_tasks(path / numbered(TASKS, trajectory), job.result())
-                progress.update()
+    jobs = [(role, count, max_atoms, seed, batch, trajectory, withheld) for trajectory in range(trajectories)]
+    for trajectory, drawn in enumerate(of_each(trapdoor.training_tasks, jobs, label)):
+        task.write_tasks(path / numbered(TASKS, trajectory), drawn)
 
 
 def write_tasks(file: Path, stream: Iterator[Task], count: int, label: str) -> None:

@@ -82,13 +82,16 @@ def check(config: ConfigDict) -> None:
 
     star, evaluation, controls = config.star, config.evaluation, config.controls
     temperatures = config.temperatures
+    pools = [evaluation.samples, evaluation.other_samples, evaluation.middle_samples, controls.samples]
     rules = [
         ("seed", 0 <= config.seed < 2**32, "in [0, 2^32)"),
         ("tasks.visible", 1 <= config.tasks.visible < EXAMPLES, f"from 1 to {EXAMPLES - 1}"),
         (
             "tasks.banks",
-            "hard" in config.tasks.banks and set(config.tasks.banks) <= set(BANKS),
-            f"hard, which the findings are read on, and others of {', '.join(BANKS)}",
+            {"hard", *(["withheld"] if controls.trajectories else [])}
+            <= set(config.tasks.banks)
+            <= set(BANKS),
+            f"hard, which the findings are read on, and others of {', '.join(BANKS)}; with controls withheld",
         ),
         ("star.learning_rate", star.learning_rate > 0, "above 0"),
         ("training.learning_rate", config.training.learning_rate > 0, "above 0"),
@@ -129,13 +132,13 @@ def check(config: ConfigDict) -> None:
         ),
         (
             "evaluation.reach_samples",
-            0 <= evaluation.reach_samples <= evaluation.samples,
-            "from 0 (no reach) to evaluation.samples",
+            0 <= evaluation.reach_samples <= min(pools),
+            f"from 0 (no reach) to {min(pools)}, the fewest samples that a model answers a task with",
         ),
         ("evaluation.reach_budgets", min(evaluation.reach_budgets, default=0) >= 1, "one or more, each >= 1"),
         *((field, value_of(config, field) >= 1, "at least 1") for field in AT_LEAST_ONE),
     ]
-    if temperatures.samples:
+    if temperatures.trajectories:
         values, further = list(temperatures.compared), list(temperatures.matching)
         rules += [
             (
@@ -151,10 +154,14 @@ def check(config: ConfigDict) -> None:
             (
                 "temperatures.samples",
                 2 * evaluation.large_k <= temperatures.samples <= evaluation.samples,
-                "0 (for one temperature), or from twice evaluation.large_k to evaluation.samples",
+                "from twice evaluation.large_k to evaluation.samples",
             ),
             ("temperatures.tuning_samples", temperatures.tuning_samples >= 2, "at least 2"),
-            ("controls.trajectories", controls.trajectories >= 1, "at least 1 for temperatures.samples"),
+            (
+                "temperatures.trajectories",
+                0 < temperatures.trajectories <= config.trajectories and star.rounds,
+                "from 0 (for one temperature) to config.trajectories, and 0 where star.rounds is",
+            ),
         ]
     if evaluation.reach_samples:  # whose check is that of right samples there are as many as m says
         plain = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}

@@ -28,9 +28,8 @@ from constellation.conductor import (
 from constellation.errors import UserError
 from constellation.evaluation.report import write_report
 from constellation.evaluation.study import AnalysisConfig, SetKey, StageSummary, StudyResults, TaskInfo
-from constellation.experiments import bayes_stages, selection_stages
+from constellation.experiments import bayes_stages, reach_stages, selection_stages
 from constellation.experiments.control_stages import ControlStages
-from constellation.experiments.reach_stages import known_programs
 from constellation.experiments.stage_files import SUMMARY, TASKS, samples_of
 from constellation.experiments.star_config import BASE, CRITIC, PRIOR_CRITIC, START, check, sample_count
 from constellation.experiments.star_stages import StarStages
@@ -164,7 +163,8 @@ def results(study: StarStages, made_by: Mapping[str, str]) -> tuple[StudyResults
     inputs += [*pools, study.critic_samples()]
     inputs += [study.bank(bank) for bank in config.tasks.banks]
     inputs += _task_stages(study)
-    known, stages = known_programs(study)
+    asked = reach_stages.models(study, "hard")
+    known, stages = reach_stages.known_programs(study, "hard", asked, study.trajectories)
     inputs += stages
     at_temperatures, stages = tempered(study)
     inputs += stages
@@ -288,7 +288,7 @@ def _role_counts(study: StarStages, controls: ControlStages) -> dict[str, int]:
     """Role -> tasks drawn, counted from the tasks themselves."""
     drawn = [own for stage in _task_stages(study) for own in study.tasks_of(stage)]
     drawn += controls.own_tasks()
-    tuned = study.config.critic.selectors or study.config.temperatures.samples
+    tuned = study.config.critic.selectors or study.config.temperatures.trajectories
     tuning = [selection_stages.TUNING] if tuned else []
     drawn += [read_tasks(study.bank(bank).path / TASKS) for bank in (*study.config.tasks.banks, *tuning)]
     counts = Counter(task.role for own in drawn for task in own)

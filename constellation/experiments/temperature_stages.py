@@ -1,8 +1,8 @@
 """The stages behind the temperatures: gen_v0 and the last round at several, and gen_v0 matched to it.
 
-In the first `controls.trajectories` trajectories, under the primary split. The hard bank is not sampled again
-at the config's own temperature: the study has those samples. Read off tuning tasks are each model's best
-temperatures and the one at which gen_v0's pass@1 is the last round's. A model's draws here share their Gumbel
+In the first `temperatures.trajectories` trajectories, under the primary split. The hard bank is not sampled
+again at the config's own temperature: the study has those samples. Tuning tasks say at which temperature a
+model is best, and at which gen_v0's pass@1 is that of the last round. A model's draws here share their Gumbel
 noise at all temperatures, so that its curve over them is smooth.
 """
 
@@ -27,9 +27,9 @@ SampleStages = dict[tuple[str, float], Stage]  # (model, temperature) -> its sam
 
 
 def tempered(study: StarStages) -> tuple[Tempered | None, list[Stage]]:
-    """What the evaluation reads, and the stages that hold it; None where temperatures.samples is 0."""
+    """What the evaluation reads, and the stages that hold it; None where temperatures.trajectories is 0."""
     section, own = study.config.temperatures, study.config.sampling.temperature
-    if not section.samples:
+    if not section.trajectories:
         return None, []
     tuned = tuning_samples(study)
     matched = matched_temperature(study, tuned)
@@ -105,7 +105,7 @@ def samples_at(study: StarStages, bank: str, name: str, temperature: float, coun
         count,
         "temperature",
         name,
-        trajectories=study.config.controls.trajectories,
+        trajectories=study.config.temperatures.trajectories,
         temperature=temperature,
     )
 

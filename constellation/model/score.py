@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding
 from constellation.errors import UserError
 from constellation.model import decoder
 from constellation.model.config import ModelConfig
-from constellation.model.lora import Adapter, stack
+from constellation.model.lora import Adapter, stack_of_one
 from constellation.model.mesh import DATA, REPLICATED, over_rows, replicate
 from constellation.model.model import Model
 from constellation.model.prefix import prefix_kv, prefix_length, shared_length
@@ -47,7 +47,7 @@ def log_prob(
     Raises:
         UserError: an empty prompt.
     """
-    return log_prob_each(model, _one(adapter), [prompts], [texts])[0]
+    return log_prob_each(model, stack_of_one(adapter), [prompts], [texts])[0]
 
 
 def log_prob_each(
@@ -95,7 +95,7 @@ def next_token_logits(
     Raises:
         UserError: an empty prompt.
     """
-    return next_token_logits_each(model, _one(adapter), [prompts], [texts], ids)[0]
+    return next_token_logits_each(model, stack_of_one(adapter), [prompts], [texts], ids)[0]
 
 
 def next_token_logits_each(
@@ -114,10 +114,6 @@ def next_token_logits_each(
         for (at, owner), row in batch.items():
             result[owner][row.prompt][row.texts] = chosen[at, owner, : len(row.texts)]
     return result
-
-
-def _one(adapter: Adapter | None) -> Adapter | None:
-    return None if adapter is None else stack([adapter])
 
 
 class _Static(NamedTuple):
@@ -303,8 +299,6 @@ def _hidden(
         hidden = decoder.forward(config, params, adapter, rows.tokens, positions, mask, prefix=prefix)
         return jnp.take_along_axis(hidden, source[..., None], axis=1)  # [B, A, D]
 
-    if own == (None, None):
-        return of_one(own, *jax.tree.map(lambda x: x[:, 0], (rows, source)))[:, None]
     return jax.vmap(of_one, (0, 1, 1), 1)(own, rows, source)
 
 

@@ -9,14 +9,15 @@ import pytest
 from scipy.stats import false_discovery_control
 
 from constellation.errors import UserError
-from constellation.evaluation.analysis import resamples
+from constellation.evaluation.analysis import analyse, resamples
 from constellation.evaluation.claims import Claim
 from constellation.evaluation.controls import controls
 from constellation.evaluation.critic_gain import critic_gain, picks
 from constellation.evaluation.null import nulls
+from constellation.evaluation.report import render
 from constellation.evaluation.study import SetKey, StudyResults
 from tests.evaluation.counted import chance, counted, counted_study
-from tests.evaluation.synthetic import study
+from tests.evaluation.synthetic import CONTROLS, study
 
 COUNTS = {
     "theta0": [[0, 0, 0, 0]],
@@ -113,6 +114,7 @@ def test_a_study_without_controls() -> None:
         "changes": [],
         "critic": [],
         "change_at_k": {},
+        "expansion": {},
     }
 
 
@@ -134,3 +136,27 @@ def test_the_null_of_fewer_trajectories_is_that_of_their_study() -> None:
     for name, statistic in found["statistics"].items():
         assert statistic == alone["statistics"][name]
     assert found["tasks_gained"] == alone["tasks_gained"]
+
+
+@pytest.mark.parametrize(("shift", "verdict"), [(2.0, "supported"), (0.0, "not supported")])
+def test_expansion_is_measurable_where_the_secret_programs_show_it(shift: float, verdict: str) -> None:
+    whole = study(trajectories=3, controlled=2)
+    assert whole.known is not None
+    level = np.full(len(whole.known.task), -8.0)
+    models = (*whole.models, *CONTROLS)
+    asked = {(model, k): level for model in models for k in range(1 if model == "theta0" else 2)}
+    asked |= {("secret", k): level + shift for k in range(2)}
+    controlled = replace(whole, control_known=replace(whole.known, bank="withheld", log_prob=asked))
+    results = analyse(controlled)
+    found = results["controls"]["expansion"]
+    assert {name: entry["verdict"] for name, entry in found.items()} == {
+        "permuted": "not supported",
+        "own_withheld": "not supported",
+        "secret": verdict,
+    }
+    # a trajectory knows one or two programs of a task
+    gains = [(1 - n * np.exp(-8.0)) ** 1024 - (1 - n * np.exp(-8.0 + shift)) ** 1024 for n in (1, 2)]
+    assert min(gains) - 1e-6 <= min(found["secret"]["estimate"])
+    assert max(found["secret"]["estimate"]) <= max(gains) + 1e-6
+    page = render(controlled, results, {})
+    assert ("Expansion is not measurable here" in page) == (shift == 0)

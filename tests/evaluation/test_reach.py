@@ -152,7 +152,7 @@ def test_expansion_is_over_base_and_start(drawn: StudyResults, shifts: dict, ver
     changed = moved(drawn, **shifts)
     known = known_of(changed)
     assert known is not None
-    found = expansion(changed, resamples(changed), known)
+    found = expansion(changed, resamples(changed), known, "v2")
     assert found["verdict"] == verdict
     signs = [np.sign(shifts.get("v2", 0) - shifts.get(before, 0)) for before in ("theta0", "gen_v0")]
     assert np.sign(found["estimate"]).tolist() == signs

@@ -31,7 +31,12 @@ from constellation.tasks.task import Task, read_tasks, split
 from tests.tiny_study import oracle, tiny_config, write_tiny_model
 
 CONTROLS = {"permuted", "fits_only", "continued", "own_withheld", "secret"}
-FIELDS = {"trajectories": 2, "controls__trajectories": 1, "evaluation__null_samples": 16}
+FIELDS = {
+    "trajectories": 2,
+    "controls__trajectories": 1,
+    "evaluation__null_samples": 16,
+    "evaluation__reach_samples": 2,
+}
 
 
 class Training(NamedTuple):
@@ -160,8 +165,10 @@ def test_labels_of_the_critic_are_as_many_of_each_task(ran: Ran) -> None:
 def test_the_report_has_them_and_the_null(ran: Ran) -> None:
     found = ran.findings["controls"]
     assert found["trajectories"] == 1
-    assert set(found["change_at_k"]["hard"]) == {"v1", *CONTROLS}
-    assert set(found["change_at_k"]["withheld"]) == {"v1", "own_withheld", "secret"}
+    withheld = {"own_withheld", "secret"}
+    assert set(found["change_at_k"]["hard"]) == {"v1", *CONTROLS} - withheld
+    assert set(found["change_at_k"]["withheld"]) == {"v1", *withheld}
+    assert set(found["expansion"]) == withheld
     assert len(found["critic"]) == 2
     assert ran.findings["null"]["halvings"]["hard"]["samples"] == 8
     assert {"permuted_critic", *CONTROLS} <= {stage["name"] for stage in ran.findings["stages"]}
@@ -174,10 +181,11 @@ def test_the_report_has_them_and_the_null(ran: Ran) -> None:
         {"controls__trajectories": -1},
         {"controls__trajectories": 1, "star__rounds": 0},
         {"controls__samples": 7},
+        {"controls__trajectories": 1, "tasks__banks": ("easy", "hard")},
         {"evaluation__null_samples": 16},
         {"evaluation__null_samples": 15, "controls__trajectories": 1},
     ],
 )
 def test_what_cannot_work_is_refused(tmp_path, fields: dict[str, int]) -> None:
-    with pytest.raises(UserError, match=r"config\.(controls|evaluation\.null_samples)"):
+    with pytest.raises(UserError, match=r"config\.(controls|evaluation\.null_samples|tasks\.banks)"):
         star_study.run(tiny_config(tmp_path, **fields), str(tmp_path / "study"))

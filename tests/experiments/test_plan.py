@@ -19,7 +19,7 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_table_names_every_part_and_stage(model_dir: Path, capsys: pytest.CaptureFixture) -> None:
-    more = {"controls__trajectories": 1, "temperatures__samples": 8}
+    more = {"temperatures__trajectories": 1, "temperatures__samples": 8}
     config = tiny_config(model_dir, memory__budget_gib=1.0, star__arm_max_atoms=4, **more)
     print_plan(config, "cpu", Speed(1e9, 1e9))
     printed = capsys.readouterr().out

@@ -27,8 +27,8 @@ from tests.tiny_study import NANO, tiny_config, write_tiny_model
 
 FIELDS = {
     "trajectories": 2,
-    "tasks__banks": "hard,withheld",
-    "controls__trajectories": 1,
+    "tasks__banks": "hard",
+    "temperatures__trajectories": 1,
     "temperatures__matching": "0.5",
     "temperatures__samples": 8,
     "temperatures__tuning_samples": 16,
@@ -156,6 +156,8 @@ def test_the_report_has_them(ran: Ran) -> None:
         ({"samples": 7}, "samples"),
         ({"samples": 9}, "samples"),
         ({"tuning_samples": 1}, "tuning_samples"),
+        ({"trajectories": 3}, "trajectories"),
+        ({"trajectories": -1}, "trajectories"),
     ],
 )
 def test_what_cannot_work_is_refused(tmp_path: Path, fields: dict[str, Any], wrong: str) -> None:
@@ -164,13 +166,8 @@ def test_what_cannot_work_is_refused(tmp_path: Path, fields: dict[str, Any], wro
         check(tiny_config(tmp_path, **changed))
 
 
-def test_needs_trajectories_of_the_controls(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"config\.controls\.trajectories = 0 must be at least 1"):
-        check(tiny_config(tmp_path, **FIELDS | {"controls__trajectories": 0}))
-
-
 @pytest.mark.parametrize("mode", ["", ":quick"])
 def test_the_full_study_has_them(mode: str) -> None:
     config = load_config(NANO.replace("nano.py", "nano_full.py") + mode, [])
     check(config)
-    assert config.temperatures.samples >= 2 * config.evaluation.large_k
+    assert config.temperatures.trajectories == 2

@@ -184,6 +184,14 @@ def stage_plans(
         ]
         if evaluation.null_samples:
             stages.append(sampled("null pool", tasks.bank_size, evaluation.null_samples, few))
+    heat = config.temperatures
+    if heat.trajectories:  # two models at all but the config's own temperature, and gen_v0 at the matched one
+        tuned = 2 * len(heat.compared) + len(heat.matching)
+        hard = 2 * len(heat.compared) - 1
+        stages += [
+            sampled("temperature tuning", tuned * tasks.bank_size, heat.tuning_samples, heat.trajectories),
+            sampled("temperature samples", hard * tasks.bank_size, heat.samples, heat.trajectories),
+        ]
     return [
         *stages,
         sampled("critic samples", config.critic.tasks, config.critic.samples),

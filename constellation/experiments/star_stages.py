@@ -295,6 +295,7 @@ class StarStages:
         arm: str,
         split_seed: int | None = None,
         trajectories: int | None = None,
+        temperature: float | None = None,
     ) -> Stage:
         """Judged samples of tasks; the stage's fields are everything that changes them.
 
@@ -306,11 +307,15 @@ class StarStages:
             purpose, arm: of the draws' address.
             split_seed: instead of the config's.
             trajectories: only the first ones.
+            temperature: instead of the config's.
         """
         config = self.config
         split_seed = config.tasks.split_seed if split_seed is None else split_seed
         section, name = count.split(".")
         n = config[section][name]
+        sampling = config.sampling.to_dict()
+        if temperature is not None:
+            sampling["temperature"] = temperature
         fields = {
             "seed": config.seed,
             "model": self.model_fields(),
@@ -318,7 +323,7 @@ class StarStages:
             "prompt": config.prompt.to_dict(),
             "tasks": {"visible": config.tasks.visible, "split_seed": split_seed},
             f"{section}.samples": n,
-            "sampling": config.sampling.to_dict(),
+            "sampling": sampling,
             "purpose": purpose,
             "arm": arm,
             "trajectories": (trajectories or self.trajectories) if generator else 1,
@@ -339,7 +344,7 @@ class StarStages:
                 self.tasks_of(tasks, len(each)),
                 split_seed,
                 config.tasks.visible,
-                SamplingConfig(n=n, **config.sampling),
+                SamplingConfig(n=n, **sampling),
                 jnp.stack([keys.fold(key, trajectory) for trajectory in each]),
                 stage_name,
                 [fields | digests | {"replicate": trajectory} for trajectory in each],

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("report")
-    write_report(study(controlled=1, selectors=True, exact=True), directory)
+    write_report(study(controlled=1, selectors=True, exact=True, tempered=True), directory)
     return directory
 
 
@@ -39,7 +39,7 @@ def test_the_same_inputs_give_the_same_bytes(written: Path, tmp_path: Path) -> N
     program = (
         "import sys; from pathlib import Path; from tests.evaluation.synthetic import study\n"
         "from constellation.evaluation.report import write_report\n"
-        "write_report(study(controlled=1, selectors=True, exact=True), Path(sys.argv[1]))"
+        "write_report(study(controlled=1, selectors=True, exact=True, tempered=True), Path(sys.argv[1]))"
     )
     environment = {"PYTHONHASHSEED": "7", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "TZ": "Asia/Tokyo"}
     out = tmp_path / "again"

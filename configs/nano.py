@@ -111,7 +111,7 @@ def get_config(mode: str = "") -> ConfigDict:
     config.temperatures.compared = (0.7, 1.0, 1.4)  # 1.4 about undoes a sharpening by 0.7
     config.temperatures.matching = (0.35, 0.5)  # further ones at which gen_v0 answers tuning tasks
     config.temperatures.samples = 128  # a task of the hard bank
-    config.temperatures.tuning_samples = 32  # a task; the best temperature is chosen for k up to half of them
+    config.temperatures.tuning_samples = 32  # a task; the best temperature is chosen for k up to as many
 
     if mode == "quick":
         config.tasks.bank_size = 24

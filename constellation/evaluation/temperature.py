@@ -7,7 +7,7 @@ on the primary bank, in the first trajectories, and exploratory:
 
 - the crossover at each temperature, both models at the same one;
 - D(k) with each model at its own best temperature for that k, which is chosen on tuning tasks, for k up to
-  half their samples;
+  their samples;
 - the *sharpening* reading at large_k (`reading`);
 - the *matched* start, sampled where its pass@1 is that of the last round. The temperature is found on tuning
   tasks and is one for all trajectories; intervals do not cover how well it was found. Of the round's change
@@ -119,10 +119,13 @@ def crossover(change: Estimate, ks: range, choice: AnalysisConfig) -> dict[str, 
 
 
 def choices(study: StudyResults, tempered: Tempered) -> dict[int, dict[str, float]]:
-    """k -> model -> the value at which k samples solve most tuning tasks; k = 1, 2, 4, ... up to n/2."""
+    """k -> model -> the value at which k samples solve most tuning tasks; k = 1, 2, 4, ... up to n.
+
+    To choose needs an unbiased estimate alone; what is then compared has other tasks, and twice k samples.
+    """
     models = (study.start, study.rounds[-1])
     n = min(own.n for sets in tempered.tuning.values() for own in sets)
-    most = min(n, tempered.samples) // 2
+    most = min(n, tempered.samples // 2)
     ks = [2**i for i in range(most.bit_length())]
     solved = {
         model: [pooled_curves(tempered.tuning[model, value], n, ks).mean((0, 1)) for value in tempered.values]

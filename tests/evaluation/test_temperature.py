@@ -164,8 +164,8 @@ def test_best_temperatures_are_those_of_the_tuning_tasks() -> None:
     arm = {0: sharpened(1)[0], 1: tuning}
     study = heated(arm, arm)
     best = temperature(study, resamples(study))["best"]
-    assert {k: at["temperature"]["v1"] for k, at in best.items()} == {1: 0.8, 2: 1.0, 4: 1.0}
-    assert {k: at["temperature"]["gen_v0"] for k, at in best.items()} == {1: 0.8, 2: 1.0, 4: 1.0}
+    assert {k: at["temperature"]["v1"] for k, at in best.items()} == {1: 0.8, 2: 1.0, 4: 1.0, 8: 1.0}
+    assert {k: at["temperature"]["gen_v0"] for k, at in best.items()} == {1: 0.8, 2: 1.0, 4: 1.0, 8: 1.0}
 
 
 def test_own_samples_are_cut_to_as_many_and_to_the_first_trajectories() -> None:

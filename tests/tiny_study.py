@@ -48,6 +48,7 @@ FIELDS = {
     "evaluation.selection_samples": 4,
     "evaluation.resamples": 100,
     "controls.samples": 8,
+    "variants.samples": 4,
 }
 
 

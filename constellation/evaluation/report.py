@@ -35,6 +35,7 @@ SECTIONS = {  # anchor -> its name in the page's navigation
     "controls": "Controls",
     "exploratory": "Exploratory",
     "selection": "Selection",
+    "variants": "The critic otherwise",
     "filtering": "Beyond filtering",
     "trust": "What counts as right",
     "variety": "Diversity",

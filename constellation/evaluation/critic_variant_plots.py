@@ -54,9 +54,8 @@ def by_number(ax: Axes, visible: dict[str, Any], small: str) -> None:
 def over_k(ax: Axes, visible: dict[str, Any]) -> None:
     """The critic's gain over k, a curve a number of visible examples."""
     for (number, by_k), paint in zip(visible.items(), (START, *ROUNDS) * 2, strict=False):
-        value = {k: entry["critic"]["estimate"] for k, entry in by_k.items()}
-        interval = {k: entry["critic"]["interval"] for k, entry in by_k.items()}
-        band(ax, value, interval, paint, f"{number} visible", marker="o")
+        entries = {k: entry["critic"] for k, entry in by_k.items()}
+        band(ax, entries, paint, f"{number} visible", marker="o")
         k_axis(ax, by_k)
     ax.set_title("critic")
     ax.legend()

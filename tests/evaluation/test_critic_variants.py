@@ -112,8 +112,8 @@ def test_either_part_alone_and_neither(results: StudyResults) -> None:
     nothing = critic_variants(bare, resamples(bare))
     assert (nothing["trajectories"], nothing["visible"], nothing["critics"]) == (0, {}, {})
     panels = []
-    for part in ({"visible": {}}, {"variant_scores": {}}, {}, {"visible": {}, "variant_scores": {}}):
-        one = replace(results, **part)
+    parts = [replace(results, visible={}), replace(results, variant_scores={}), results, bare]
+    for one in parts:
         drawn = figure(
             plain(
                 {

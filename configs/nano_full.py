@@ -26,7 +26,7 @@ def get_config(mode: str = "") -> ConfigDict:
     config.evaluation.null_samples = 256
     config.star.rounds = 3  # (A) 2
     config.controls.trajectories = 4
-    config.variants.trajectories = 4
+    config.variants.trajectories = 4  # no second base is at hand for critic.model_dir
     config.critic.samples = 8
     config.critic.selectors = True
     if mode == "quick":

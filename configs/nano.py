@@ -107,6 +107,13 @@ def get_config(mode: str = "") -> ConfigDict:
     config.controls.trajectories = 0  # the first so many have the controls and the null; 0 leaves them out
     config.controls.samples = 128  # a task
 
+    config.temperatures = ConfigDict()  # gen_v0 and the last round
+    config.temperatures.trajectories = 0  # the first so many are sampled at them; 0 leaves all of it out
+    config.temperatures.compared = (0.7, 1.0, 1.4)  # 1.4 about undoes a sharpening by 0.7
+    config.temperatures.matching = (0.35, 0.5)  # further ones at which gen_v0 answers tuning tasks
+    config.temperatures.samples = 128  # a task of the hard bank
+    config.temperatures.tuning_samples = 32  # a task; the best temperature is chosen for k up to half of them
+
     config.variants = ConfigDict()  # of prompt and critic, for the selectors
     config.variants.trajectories = 0  # the first so many have them; 0 leaves them out
     config.variants.visible = (1, 2, 3, 4)  # examples shown; tasks.visible's samples are the study's own

@@ -26,6 +26,7 @@ def get_config(mode: str = "") -> ConfigDict:
     config.evaluation.null_samples = 256
     config.star.rounds = 3  # (A) 2
     config.controls.trajectories = 4
+    config.temperatures.trajectories = 2  # 256,000 samples of the hard bank, and 102,400 of tuning tasks
     config.variants.trajectories = 4  # no second base is at hand for critic.model_dir
     config.critic.samples = 8
     config.critic.selectors = True
@@ -37,4 +38,6 @@ def get_config(mode: str = "") -> ConfigDict:
         config.evaluation.selection_samples = 16
         config.evaluation.null_samples = 64
         config.controls.samples = 32
+        config.temperatures.samples = 32
+        config.temperatures.tuning_samples = 8
     return config

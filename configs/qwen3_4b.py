@@ -107,6 +107,13 @@ def get_config() -> ConfigDict:
     config.controls.trajectories = 0  # (ours) the first so many have them; 0 leaves them out
     config.controls.samples = 128  # (ours)
 
+    config.temperatures = ConfigDict()  # (ours) gen_v0 and the last round
+    config.temperatures.trajectories = 0  # (ours) the first so many are sampled at them; 0 for none
+    config.temperatures.compared = (0.7, 1.0, 1.4)  # (ours) 1.4 about undoes a sharpening by 0.7
+    config.temperatures.matching = (0.35, 0.5)  # (ours) further ones at which gen_v0 answers tuning tasks
+    config.temperatures.samples = 128  # (ours) a task of the hard bank
+    config.temperatures.tuning_samples = 32  # (ours) a task
+
     config.variants = ConfigDict()  # (ours) of prompt and critic, for the selectors
     config.variants.trajectories = 0  # (ours) the first so many have them; 0 leaves them out
     config.variants.visible = (1, 2, 3, 4)  # (ours) examples shown, beside tasks.visible

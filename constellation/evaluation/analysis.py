@@ -32,6 +32,7 @@ from constellation.evaluation.reach import known_of, reach_results
 from constellation.evaluation.selector_gains import selector_gains
 from constellation.evaluation.statistics import Bootstrap, minimum_detectable_effect, resample
 from constellation.evaluation.study import StageSummary, StudyResults, TaskInfo
+from constellation.evaluation.temperature import temperature
 from constellation.keys import host_rng
 from constellation.samples import SampleSet
 
@@ -63,6 +64,7 @@ def analyse(study: StudyResults) -> dict[str, Any]:
             "ledger": ledger(study),
             "null": nulls(study, bootstrap),
             "controls": controls(study, bootstrap),
+            "temperature": temperature(study, bootstrap),
             "reach": reaches(study, bootstrap),
             "subsets": subsets(study, bootstrap),
             "selection": selection(bootstrap, picked),

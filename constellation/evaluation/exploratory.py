@@ -1,4 +1,4 @@
-"""Everything tested that is no primary finding: other banks, rounds, arms and k.
+"""Everything tested that is no primary finding: other banks, rounds, arms, temperatures and k.
 
 Nothing here was singled out beforehand. Two-sided p-values are adjusted together by Benjamini & Hochberg
 (1995), so that of the numbers called discoveries at q <= 0.05 at most 5 % are expected to be false; their
@@ -17,6 +17,7 @@ from constellation.evaluation.entries import as_json
 from constellation.evaluation.reach import known_of, reach_change
 from constellation.evaluation.statistics import Bootstrap, Estimate
 from constellation.evaluation.study import StudyResults
+from constellation.evaluation.temperature import few, tested
 
 
 def exploratory(study: StudyResults, bootstrap: Bootstrap, picks: Picks) -> list[dict[str, Any]]:
@@ -26,6 +27,7 @@ def exploratory(study: StudyResults, bootstrap: Bootstrap, picks: Picks) -> list
         *second_differences(study, bootstrap),
         *critic_gains(study, bootstrap, picks),
         *reach_changes(study, bootstrap),
+        *temperature_changes(study, bootstrap),
     ]
     adjust(entries)
     return entries
@@ -103,3 +105,16 @@ def reach_changes(study: StudyResults, bootstrap: Bootstrap) -> list[dict[str, A
                 entry("change of reach", bank, models, k, estimate.at(i)) for i, k in enumerate(budgets)
             ]
     return found
+
+
+def temperature_changes(study: StudyResults, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """What the last round changes at other temperatures, at the best ones and beyond sharpening."""
+    if study.tempered is None:
+        return []
+    bank, drawn = study.analysis.primary_bank, few(study, study.tempered, bootstrap)
+    return [
+        entry(quantity, bank, models, k, estimate.at(i))
+        for quantity, models, ks, values in tested(study, study.tempered)
+        for estimate in [drawn(bank, values)]
+        for i, k in enumerate(ks)
+    ]

@@ -26,7 +26,7 @@ PAPER = {  # field -> the value of paper A, from its abstract or a summary of it
 
 def methods(study: StudyResults) -> dict[str, Any]:
     """What findings.json holds of the methods: the stages read, and samples drawn by purpose and model."""
-    purposes = ("training", "evaluation", "tuning", "controls", "variants", "null")
+    purposes = ("training", "evaluation", "tuning", "controls", "variants", "null", "temperature")
     drawn: dict[str, Counter[str]] = {purpose: Counter() for purpose in purposes}
     for stage in study.stages:
         drawn["training"][stage.name] += stage.samples or 0
@@ -38,6 +38,11 @@ def methods(study: StudyResults) -> dict[str, Any]:
     for purpose, sets in evaluated.items():
         for key, samples in sets.items():
             drawn[purpose][key.model] += samples.program.size
+    if study.tempered:
+        tried = {"temperature": study.tempered.evaluated, "tuning": study.tempered.tuning}
+        for purpose, heated in tried.items():
+            for (model, _), each in heated.items():
+                drawn[purpose][model] += sum(samples.program.size for samples in each)
     counts = {purpose: dict(+counter) for purpose, counter in drawn.items() if counter.total()}
     return {"sources": study.sources, "samples": counts}
 
@@ -59,6 +64,11 @@ def figure_stages(study: StudyResults) -> dict[str, list[str]]:
     return dict.fromkeys(of_curves, curves) | {
         "diversity": curves + [f"{stage.name}_samples" for stage in study.stages if stage.pool is not None],
         "selectors": [f"samples_{selected}", f"scores_{selected}"],
+        "temperature_curves": ["temperature_*", "matched_temperature"]
+        + [
+            f"samples_{model}_{study.analysis.primary_bank}_{study.primary_split}"
+            for model in (study.start, study.sequence[-1])
+        ],
         "critic_variants": [
             "visible_*",
             *(f"samples_{model}_{bank}_{study.primary_split}" for model in judged),

@@ -34,6 +34,7 @@ from constellation.evaluation.drawing import (
     thin_lines,
 )
 from constellation.evaluation.reach_plots import mass_ledger, reach_curves
+from constellation.evaluation.temperature_plots import temperature_curves
 
 
 def pass_at_k(results: Results) -> Figure | None:
@@ -281,6 +282,7 @@ FIGURES: dict[str, Callable[[Results], Figure | None]] = {
     "pass_at_k": pass_at_k,
     "change_at_k": change_at_k,
     "control_changes": control_changes,
+    "temperature_curves": temperature_curves,
     "round_gains": round_gains,
     "headroom": headroom,
     "reach_curves": reach_curves,

@@ -33,6 +33,7 @@ SECTIONS = {  # anchor -> its name in the page's navigation
     "ledger": "Tasks solved and lost",
     "null": "Null",
     "controls": "Controls",
+    "temperature": "Temperature",
     "exploratory": "Exploratory",
     "selection": "Selection",
     "variants": "The critic otherwise",

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from constellation.errors import UserError
 from constellation.evaluation.known import KnownPrograms
 from constellation.evaluation.selection import Columns
+from constellation.evaluation.tempered import Tempered
 from constellation.samples import SampleSet
 
 Array = NDArray[np.float64]
@@ -167,6 +168,7 @@ class StudyResults:
         control_known: programs that the controls on withheld classes and every model were asked the
             probability of, on that bank; of the controls' trajectories.
         known: programs that every model was asked the probability of, for reach; None to leave it out.
+        tempered: samples of the start and the last round at other temperatures; None where there are none.
         tasks: bank -> its tasks, in the order of the bank's `SampleSet.task_ids`.
         samples: the sample sets, of every trajectory for each (bank, model, split seed) that occurs, of the
             base under trajectory 0 alone. pass@k of a bank averages, within each task, over the split seeds
@@ -211,6 +213,7 @@ class StudyResults:
     control_scores: Mapping[SetKey, Array] = field(default_factory=dict)
     control_known: KnownPrograms | None = None
     known: KnownPrograms | None = None
+    tempered: Tempered | None = None
     selector_columns: Mapping[SetKey, Columns] = field(default_factory=dict)
     tuning: Sequence[tuple[SampleSet, Columns]] = ()
     visible: Mapping[int, Sequence[tuple[SampleSet, Columns]]] = field(default_factory=dict)
@@ -226,7 +229,8 @@ class StudyResults:
     title: str = "Does a model that learns from its own verified programs gain capability?"
 
     def __post_init__(self) -> None:
-        for key, samples in [*self.samples.items(), *self.null_pools.items(), *self.controls.items()]:
+        sets = [*self.samples.items(), *self.null_pools.items(), *self.controls.items()]
+        for key, samples in [*sets, *self._tempered_sets()]:
             if list(map(str, samples.task_ids)) != [task.id for task in self.tasks[key.bank]]:
                 raise UserError(
                     f"the samples of {key.model} on {key.bank} (split {key.split_seed}) are of other tasks "
@@ -266,6 +270,15 @@ class StudyResults:
                     f"{sorted(numbers)}, not of {list(wanted)}: every trajectory needs them"
                 )
 
+    def _tempered_sets(self) -> list[tuple[SetKey, SampleSet]]:
+        """The sets of the primary bank at other temperatures."""
+        bank, split_seed = self.analysis.primary_bank, self.primary_split
+        return [
+            (SetKey(bank, model, split_seed, trajectory), samples)
+            for (model, _), sets in (self.tempered.evaluated if self.tempered else {}).items()
+            for trajectory, samples in enumerate(sets)
+        ]
+
     def _check_columns(self) -> None:
         """Refuses columns without critic scores, and sets of one model on one bank with unlike columns."""
         for key in self.selector_columns.keys() - self.critic_scores.keys():
@@ -294,6 +307,7 @@ class StudyResults:
             control_scores={},
             control_known=None,
             known=None,
+            tempered=None,
             selector_columns={},
             tuning=(),
             visible={},

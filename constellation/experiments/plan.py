@@ -109,7 +109,9 @@ def check_plan(config: ConfigDict, platform: str) -> tuple[Memory, Workload, int
     memory.check_scoring(work.prefix, scored)
     footprints = {
         f"sampling, {rows} at a time": memory.sampling(rows, work.prefix, prompt, sampling),
-        f"training, {trained} rows of {width}": memory.training(trained, width, targets, training.remat),
+        f"training, {trained} rows of {width}": memory.training(
+            trained * memory.trajectories, width, targets, training.remat
+        ),
         f"scoring, {rows_a_batch(scored, work.prefix)} rows of {scored}": memory.scoring(work.prefix, scored),
     }
     return memory, work, rows, footprints
@@ -187,6 +189,14 @@ def stage_plans(
         ]
         if evaluation.null_samples:
             stages.append(sampled("null pool", tasks.bank_size, evaluation.null_samples, few))
+    heat = config.temperatures
+    if heat.trajectories:  # two models at all but the config's own temperature, and gen_v0 at the matched one
+        tuned = 2 * len(heat.compared) + len(heat.matching)
+        hard = 2 * len(heat.compared) - 1
+        stages += [
+            sampled("temperature tuning", tuned * tasks.bank_size, heat.tuning_samples, heat.trajectories),
+            sampled("temperature samples", hard * tasks.bank_size, heat.samples, heat.trajectories),
+        ]
     if varied:
         stages += [
             sampled("other visible examples", prompted, variants.samples, varied),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
@@ -78,7 +80,8 @@ def check(config: ConfigDict) -> None:
     """
     from constellation.sampling import SamplingConfig
 
-    star, evaluation, controls, variants = config.star, config.evaluation, config.controls, config.variants
+    star, evaluation, controls = config.star, config.evaluation, config.controls
+    temperatures, variants = config.temperatures, config.variants
     pools = [evaluation.samples, evaluation.other_samples, evaluation.middle_samples, controls.samples]
     rules = [
         ("seed", 0 <= config.seed < 2**32, "in [0, 2^32)"),
@@ -152,6 +155,31 @@ def check(config: ConfigDict) -> None:
         ("evaluation.reach_budgets", min(evaluation.reach_budgets, default=0) >= 1, "one or more, each >= 1"),
         *((field, value_of(config, field) >= 1, "at least 1") for field in AT_LEAST_ONE),
     ]
+    if temperatures.trajectories:
+        values, further = list(temperatures.compared), list(temperatures.matching)
+        rules += [
+            (
+                "temperatures.compared",
+                len(values) == 3 and increasing(values) and config.sampling.temperature in values[:2],
+                "three temperatures above 0, increasing, sampling.temperature the first or second",
+            ),
+            (
+                "temperatures.matching",
+                increasing([*further, values[0]]),
+                "temperatures above 0, increasing, below those of temperatures.compared",
+            ),
+            (
+                "temperatures.samples",
+                2 * evaluation.large_k <= temperatures.samples <= evaluation.samples,
+                "from twice evaluation.large_k to evaluation.samples",
+            ),
+            ("temperatures.tuning_samples", temperatures.tuning_samples >= 2, "at least 2"),
+            (
+                "temperatures.trajectories",
+                0 < temperatures.trajectories <= config.trajectories and star.rounds,
+                "from 0 (for one temperature) to config.trajectories, and 0 where star.rounds is",
+            ),
+        ]
     if evaluation.reach_samples:  # whose check is that of right samples there are as many as m says
         plain = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
         rules += [
@@ -162,6 +190,11 @@ def check(config: ConfigDict) -> None:
         if not valid:
             raise UserError(f"config.{field} = {value_of(config, field)!r} must be {wanted}")
     SamplingConfig(n=evaluation.samples, **config.sampling)
+
+
+def increasing(temperatures: Sequence[float]) -> bool:
+    """Whether they are above 0 and each above the one before."""
+    return all(before < after for before, after in itertools.pairwise([0, *temperatures]))
 
 
 def value_of(config: ConfigDict, field: str) -> int:

@@ -315,6 +315,7 @@ class StarStages:
         arm: str,
         split_seed: int | None = None,
         trajectories: int | None = None,
+        temperature: float | None = None,
         visible: int | None = None,
     ) -> Stage:
         """Judged samples of tasks; the stage's fields are everything that changes them.
@@ -327,12 +328,16 @@ class StarStages:
             purpose, arm: of the draws' address.
             split_seed, visible: instead of the config's.
             trajectories: only the first ones.
+            temperature: instead of the config's.
         """
         config = self.config
         split_seed = config.tasks.split_seed if split_seed is None else split_seed
         visible = visible or config.tasks.visible
         section, name = count.split(".")
         n = config[section][name]
+        sampling = config.sampling.to_dict()
+        if temperature is not None:
+            sampling["temperature"] = temperature
         fields = {
             "seed": config.seed,
             "model": self.model_fields(),
@@ -340,7 +345,7 @@ class StarStages:
             "prompt": config.prompt.to_dict(),
             "tasks": {"visible": visible, "split_seed": split_seed},
             f"{section}.samples": n,
-            "sampling": config.sampling.to_dict(),
+            "sampling": sampling,
             "purpose": purpose,
             "arm": arm,
             "trajectories": (trajectories or self.trajectories) if generator else 1,
@@ -361,7 +366,7 @@ class StarStages:
                 self.tasks_of(tasks, len(each)),
                 split_seed,
                 visible,
-                SamplingConfig(n=n, **config.sampling),
+                SamplingConfig(n=n, **sampling),
                 jnp.stack([keys.fold(key, trajectory) for trajectory in each]),
                 stage_name,
                 [fields | digests | {"replicate": trajectory} for trajectory in each],

@@ -33,6 +33,7 @@ from constellation.experiments.control_stages import ControlStages
 from constellation.experiments.stage_files import SUMMARY, TASKS, samples_of
 from constellation.experiments.star_config import BASE, CRITIC, PRIOR_CRITIC, START, check, sample_count
 from constellation.experiments.star_stages import StarStages
+from constellation.experiments.temperature_stages import tempered
 from constellation.experiments.visible_stages import visible_sets
 from constellation.progress import read_metrics
 from constellation.samples import SampleSet
@@ -168,6 +169,8 @@ def results(study: StarStages, made_by: Mapping[str, str]) -> tuple[StudyResults
     asked = reach_stages.models(study, "hard")
     known, stages = reach_stages.known_programs(study, "hard", asked, study.trajectories)
     inputs += stages
+    at_temperatures, stages = tempered(study)
+    inputs += stages
     visible, stages = visible_sets(study)
     inputs += stages
     variant_scores, stages = critic_variant_stages.variant_scores(study)
@@ -191,6 +194,7 @@ def results(study: StarStages, made_by: Mapping[str, str]) -> tuple[StudyResults
         arms=tuple(arms),
         **of_controls,
         known=known,
+        tempered=at_temperatures,
         visible=visible,
         variant_scores=variant_scores,
         stages=[*_summaries(study), *controls.summaries(), *critic_variant_stages.summaries(study)],
@@ -298,7 +302,8 @@ def _role_counts(study: StarStages, controls: ControlStages) -> dict[str, int]:
     """Role -> tasks drawn, counted from the tasks themselves."""
     drawn = [own for stage in _task_stages(study) for own in study.tasks_of(stage)]
     drawn += controls.own_tasks()
-    tuning = [selection_stages.TUNING] if study.config.critic.selectors else []
+    tuned = study.config.critic.selectors or study.config.temperatures.trajectories
+    tuning = [selection_stages.TUNING] if tuned else []
     drawn += [read_tasks(study.bank(bank).path / TASKS) for bank in (*study.config.tasks.banks, *tuning)]
     counts = Counter(task.role for own in drawn for task in own)
     return dict(sorted(counts.items()))

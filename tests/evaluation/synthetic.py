@@ -9,6 +9,7 @@ import numpy as np
 
 from constellation.evaluation.known import KnownPrograms
 from constellation.evaluation.study import AnalysisConfig, Exact, SetKey, StageSummary, StudyResults, TaskInfo
+from constellation.evaluation.tempered import Match, Tempered
 from constellation.keys import host_rng
 from constellation.samples import SampleSet, collect
 from constellation.verifier import Verdict
@@ -103,6 +104,7 @@ def study(
     controlled: int = 0,
     selectors: bool = False,
     exact: bool = False,
+    tempered: bool = False,
 ) -> StudyResults:
     """A study of sharpening: a round raises what is already likely and loses what is not.
 
@@ -110,13 +112,14 @@ def study(
         trajectories: K; each sharpens a little differently.
         selectors: with every column that selectors read, and with samples of tuning tasks.
         exact: with a posterior, as wrong as the critic but for being the same within a cluster of outputs.
+        tempered: with the start and the last round at other temperatures.
         doubled: with doubled pools of gen_v0 on the hard bank, for the null.
         controlled: the first trajectories that have controls, on two banks, and a critic of permuted labels.
     """
     models = ("theta0", "gen_v0", *[f"v{i + 1}" for i in range(rounds)])
     banks = {"easy": 2.6, "hard": 3.6, "withheld": 4.4}
     infos, samples, scores, doubles, controls, permuted, log_probs = {}, {}, {}, {}, {}, {}, {}
-    columns, filters = {}, {}
+    columns, filters, heated = {}, {}, None
     for bank, depth in banks.items():
         rng = host_rng(seed, "study", bank)
         infos[bank] = [task_info(bank, t, rng) for t in range(tasks)]
@@ -124,6 +127,8 @@ def study(
         logits[:, 0] -= depth * rng.random(tasks) * 1.6
         logits[:, 5] -= depth
         ids = [info.id for info in infos[bank]]
+        if tempered and bank == "hard":
+            heated = tempered_sets(seed, logits, (models[1], models[-1]), n, trajectories, ids)
         for model, k in product(CONTROLS if bank != "easy" else (), range(controlled)):
             key = SetKey(bank, model, 1234, k)
             controls[key] = draw_set(logits, CONTROLS[model], n, host_rng(seed, "controls", *key), ids)
@@ -193,6 +198,7 @@ def study(
         selector_columns=columns,
         tuning=tuning_sets(seed, n, trajectories) if selectors else (),
         exact=exact_of(seed, infos, filters) if exact else None,
+        tempered=heated,
         stages=stages,
         roles={
             "pretraining": 400_000,
@@ -238,6 +244,28 @@ def tuning_sets(
         found = selector_columns(pool, rng)
         result.append((pool, {name: found[name] for name in ("log_likelihood", "probe_cluster")}))
     return result
+
+
+def tempered_sets(
+    seed: int, logits: np.ndarray, models: tuple[str, str], n: int, trajectories: int, ids: list[str]
+) -> Tempered:
+    """At a temperature t a model is as sharp as SHARPNESS / t; tuning tasks are like those of the bank."""
+
+    def drawn(tasks: list[str], model: str, value: float) -> list[SampleSet]:
+        rng = host_rng(seed, "tempered", tasks[0], model, str(value))
+        sharpness = SHARPNESS.get(model, 1.6) / value
+        return [draw_set(logits, sharpness, n, rng, tasks) for _ in range(trajectories)]
+
+    values, matched = (0.7, 1.0, 1.4), round(1 / SHARPNESS.get(models[1], 1.6), 3)
+    read = [*product(models, (0.7, 1.4)), (models[0], matched)]
+    return Tempered(
+        values=values,
+        own=1.0,
+        samples=n,
+        evaluated={at: drawn(ids, *at) for at in read},
+        tuning={at: drawn([f"tuning {name}" for name in ids], *at) for at in product(models, values)},
+        match=Match(matched, False),
+    )
 
 
 def exact_of(seed: int, infos: dict, filters: dict) -> Exact:

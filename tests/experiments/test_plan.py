@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,17 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_table_names_every_part_and_stage(model_dir: Path, capsys: pytest.CaptureFixture) -> None:
-    config = tiny_config(model_dir, memory__budget_gib=1.0, star__arm_max_atoms=4)
+    more = {"temperatures__trajectories": 1, "temperatures__samples": 8}
+    config = tiny_config(model_dir, memory__budget_gib=1.0, star__arm_max_atoms=4, **more)
     print_plan(config, "cpu", Speed(1e9, 1e9))
     printed = capsys.readouterr().out
     for word in ("weights", "adapter", "optimizer", "kv", "workspace", "budget: 1.0 GiB"):
         assert word in printed
     for name in ("gen_v0", "v1", "v1_4_atoms", "critic"):
         assert f"\n{name} " in printed
+    # of four tasks: both models at two further temperatures and gen_v0 at the matched one; at three and two
+    assert re.search(r"\ntemperature samples +20 tasks x 8 samples", printed)
+    assert re.search(r"\ntemperature tuning +32 tasks x 32 samples", printed)
 
 
 def test_hours_follow_the_work_and_the_speed(model_dir: Path) -> None:

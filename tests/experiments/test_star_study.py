@@ -141,10 +141,10 @@ print(json.dumps([killed, forked(root / "killed")]))
 """
 
 
-def test_killed_in_every_stage(model_dir, tmp_path, compilation_cache):
+def test_killed_in_every_stage(model_dir, tmp_path):
     finished = subprocess.run(
         [sys.executable, "-c", KILLS, str(model_dir), str(tmp_path)],
-        env=os.environ | {"PYTHONPATH": str(ROOT), **compilation_cache},
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )

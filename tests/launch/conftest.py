@@ -18,11 +18,10 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def run_all(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[Result]]:
-    """run_all(*commands): `python -m` of each, in a directory of their own, with one compilation cache."""
-    cache = tmp_path_factory.mktemp("xla")
+    """run_all(*commands): `python -m` of each, in a directory of their own."""
 
     def run(*commands: list[str]) -> list[Result]:
-        return launch(*commands, cwd=tmp_path_factory.mktemp("cwd"), cache=cache)
+        return launch(*commands, cwd=tmp_path_factory.mktemp("cwd"))
 
     return run
 

@@ -56,23 +56,17 @@ class Result(NamedTuple):
     stderr: str
 
 
-def launch(*commands: list[str], cwd: Path, cache: Path) -> list[Result]:
+def launch(*commands: list[str], cwd: Path) -> list[Result]:
     """Runs `python -m` for each command, [module, *arguments], one after the other.
 
     Args:
         commands: all of them.
         cwd: where they run.
-        cache: of compiled programs.
     """
-    environment = os.environ | {
-        "PYTHONPATH": str(ROOT),
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
     finished = subprocess.run(
         [sys.executable, "-c", SERVER, json.dumps(commands)],
         cwd=cwd,
-        env=environment,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
     )

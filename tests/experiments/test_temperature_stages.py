@@ -1,0 +1,173 @@
+"""What is sampled at which temperature, on a study whose trainings and samples are stand-ins."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pytest
+
+from constellation import checkpoints, critic
+from constellation.errors import UserError
+from constellation.evaluation.tempered import match, solved_by_one
+from constellation.experiments import draw_samples, stage_files, star_study
+from constellation.experiments.star_config import check
+from constellation.generator import Sample
+from constellation.progress import Metrics
+from constellation.samples import SampleSet
+from constellation.selftraining import finetune
+from constellation.tasks.task import read_tasks
+from launch.common import load_config
+from tests.tiny_study import NANO, tiny_config, write_tiny_model
+
+FIELDS = {
+    "trajectories": 2,
+    "tasks__banks": "hard",
+    "temperatures__trajectories": 1,
+    "temperatures__matching": "0.5",
+    "temperatures__samples": 8,
+    "temperatures__tuning_samples": 16,
+}
+MODELS = ("gen_v0", "v1")
+
+
+class Ran(NamedTuple):
+    """A study, with the temperature and the samples a task of every call of the sampler."""
+
+    workdir: Path
+    calls: list[tuple[float, int]]
+    findings: dict[str, Any]
+
+    def sets(self, stage: str) -> list[SampleSet]:
+        return [
+            SampleSet.load(file) for file in sorted((self.workdir / "stages" / stage).glob("samples_*.npz"))
+        ]
+
+    def recipe(self, stage: str) -> dict[str, Any]:
+        return json.loads((self.workdir / "stages" / stage / "stage.json").read_text())["recipe"]
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory) -> Ran:
+    model_dir = write_tiny_model(tmp_path_factory.mktemp("model"))
+    workdir = tmp_path_factory.mktemp("study")
+    calls: list[tuple[float, int]] = []
+
+    def trained(model, adapters, pools, updates, training, addresses, directory, metadata, micro_batch):
+        """Every training leaves the adapter a little larger."""
+        moved = dataclasses.replace(adapters, weights=jax.tree.map(lambda x: x + 1, adapters.weights))
+        metadata = metadata | {"scale": adapters.scale, "addresses": [list(one) for one in addresses]}
+        checkpoints.save(directory / "adapter", updates, (moved, {}), metadata)
+        with Metrics(directory / "metrics") as metrics:
+            metrics.write(1, loss=1.0)
+        return [{"kept": len(pool), "kept_tasks": len(pool), "updates": updates} for pool in pools]
+
+    def sampled(model, adapters, prompts, task_ids, keys, config, rows, progress):
+        """Right the more often the larger the adapter and the lower the temperature."""
+        calls.append((config.temperature, config.n))
+        files = workdir.rglob("stages/*/tasks*.jsonl")
+        programs = {task.id: task.program for file in files for task in read_tasks(file)}
+        large = 0.0 if adapters is None else float(np.mean(np.abs(jax.tree.leaves(adapters.weights)[0])))
+        correct = round(config.n * min(1, 0.25 * (1 + large) / config.temperature))
+
+        def answers(task_id: str) -> list[Sample]:
+            texts = [programs[task_id]] * correct + ["no program"] * (config.n - correct)
+            return [Sample(np.array(model.tokenizer.encode(text), np.int32), True) for text in texts]
+
+        progress.update(sum(map(len, task_ids)) * config.n)
+        return [[answers(task_id) for task_id in ids] for ids in task_ids]
+
+    def scored(model, critics, tasks, samples, split):
+        return [np.where(own.fits, 0.0, np.nan) for own in samples]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(draw_samples, "sample_each", sampled)
+        patch.setattr(finetune, "finetune_each", trained)
+        patch.setattr(critic, "critic_scores_each", scored)
+        patch.setattr(stage_files, "ProcessPoolExecutor", lambda mp_context: ThreadPoolExecutor())
+        star_study.run(tiny_config(model_dir, **FIELDS), str(workdir))
+    return Ran(workdir, calls, json.loads((workdir / "findings.json").read_text()))
+
+
+def stage_name(model: str, temperature: float, bank: str) -> str:
+    return f"temperature_{temperature:g}_{model}_{bank}".replace(".", "_")
+
+
+def test_each_stage_is_sampled_at_its_own_temperature_and_nothing_twice(ran: Ran) -> None:
+    stages = {
+        path.name for path in (ran.workdir / "stages").iterdir() if path.name.startswith("temperature_")
+    }
+    at = ran.findings["temperature"]["matched"]["temperature"]
+    hard = {(model, value) for model in MODELS for value in (0.7, 1.4)} | {("gen_v0", at)}
+    tuning = {(model, value) for model in MODELS for value in (0.7, 1.0, 1.4)} | {("gen_v0", 0.5)}
+    banks = {(*key, "hard", 8) for key in hard} | {(*key, "tuning_hard", 16) for key in tuning}
+    assert stages == {stage_name(model, value, bank) for model, value, bank, _ in banks}
+    for model, value, bank, n in banks:
+        fields = ran.recipe(stage_name(model, value, bank))["fields"]
+        assert (fields["sampling"]["temperature"], fields["arm"]) == (value, model)
+        (only,) = ran.sets(stage_name(model, value, bank))
+        assert only.n == n and only.meta["sampling"]["temperature"] == value
+        assert (value, n) in ran.calls
+    assert ran.calls.count((at, 8)) == 1
+
+
+def test_other_stages_keep_the_temperature_of_the_config(ran: Ran) -> None:
+    fields = ran.recipe("samples_v1_hard_1234")["fields"]
+    assert fields["sampling"]["temperature"] == 1.0
+    assert "temperatures.samples" not in fields and fields["purpose"] == "evaluation"
+
+
+def test_the_matched_temperature_is_where_the_tuning_tasks_say(ran: Ran) -> None:
+    stored = json.loads((ran.workdir / "stages/matched_temperature/matched_temperature.json").read_text())
+    tuning = {
+        (model, value): ran.sets(stage_name(model, value, "tuning_hard"))
+        for model, value in [*((model, t) for model in MODELS for t in (0.7, 1.0, 1.4)), ("gen_v0", 0.5)]
+    }
+    found = match(solved_by_one(tuning, "gen_v0"), solved_by_one(tuning, "v1")[1.0])
+    assert stored == {"temperature": round(found.temperature, 3), "clipped": found.clipped}
+    assert 0.5 < found.temperature < 1.0 and not found.clipped
+
+
+def test_the_report_has_them(ran: Ran) -> None:
+    found = ran.findings["temperature"]
+    assert list(found["crossover"]) == ["0.7", "1", "1.4"] and found["trajectories"] == 1
+    assert list(found["best"]) == ["1", "2", "4"]
+    assert {at["temperature"]["gen_v0"] for at in found["best"].values()} == {0.7}
+    assert found["tasks"] == 4 and ran.findings["roles"]["tuning"] == 4
+    page = (ran.workdir / "report.html").read_text()
+    assert '<h2 id="temperature">' in page and "temperature_1_4_v1_hard" in page
+
+
+@pytest.mark.parametrize(
+    ("fields", "wrong"),
+    [
+        ({"compared": "0.7,1.4"}, "compared"),
+        ({"compared": "0.7,0.8,1.4"}, "compared"),
+        ({"compared": "0.5,0.7,1.0"}, "compared"),
+        ({"compared": "1.4,1.0,0.7"}, "compared"),
+        ({"compared": "-1.0,1.0,1.4"}, "compared"),
+        ({"matching": "0.5,0.4"}, "matching"),
+        ({"matching": "0.7"}, "matching"),
+        ({"samples": 7}, "samples"),
+        ({"samples": 9}, "samples"),
+        ({"tuning_samples": 1}, "tuning_samples"),
+        ({"trajectories": 3}, "trajectories"),
+        ({"trajectories": -1}, "trajectories"),
+    ],
+)
+def test_what_cannot_work_is_refused(tmp_path: Path, fields: dict[str, Any], wrong: str) -> None:
+    changed = FIELDS | {f"temperatures__{name}": value for name, value in fields.items()}
+    with pytest.raises(UserError, match=rf"config\.temperatures\.{wrong} = "):
+        check(tiny_config(tmp_path, **changed))
+
+
+@pytest.mark.parametrize("mode", ["", ":quick"])
+def test_the_full_study_has_them(mode: str) -> None:
+    config = load_config(NANO.replace("nano.py", "nano_full.py") + mode, [])
+    check(config)
+    assert config.temperatures.trajectories == 2

@@ -84,6 +84,7 @@ def get_config(mode: str = "") -> ConfigDict:
     config.critic.samples = 16
     config.critic.passes = 2
     config.critic.selectors = False  # compare it with likelihood, votes and a critic shown no examples, too
+    config.critic.model_dir = ""  # another base, a critic on which joins the variants
 
     config.evaluation = ConfigDict()
     config.evaluation.samples = 128  # a task of the hard bank, twice the largest k
@@ -113,6 +114,11 @@ def get_config(mode: str = "") -> ConfigDict:
     config.temperatures.samples = 128  # a task of the hard bank
     config.temperatures.tuning_samples = 32  # a task; the best temperature is chosen for k up to as many
 
+    config.variants = ConfigDict()  # of prompt and critic, for the selectors
+    config.variants.trajectories = 0  # the first so many have them; 0 leaves them out
+    config.variants.visible = (1, 2, 3, 4)  # examples shown; tasks.visible's samples are the study's own
+    config.variants.samples = 32  # a task, at each other number of visible examples
+
     if mode == "quick":
         config.tasks.bank_size = 24
         config.warm_start.tasks = 128
@@ -127,5 +133,7 @@ def get_config(mode: str = "") -> ConfigDict:
         config.evaluation.large_k = 16
         config.evaluation.selection_split_seeds = (1234, 1)
         config.evaluation.selection_samples = 16
+        config.variants.visible = (1, 2)
+        config.variants.samples = 16
         config.evaluation.resamples = 1_000
     return config

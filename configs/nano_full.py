@@ -27,10 +27,12 @@ def get_config(mode: str = "") -> ConfigDict:
     config.star.rounds = 3  # (A) 2
     config.controls.trajectories = 4
     config.temperatures.trajectories = 4
+    config.variants.trajectories = 4  # no second base is at hand for critic.model_dir
     config.critic.samples = 8
     config.critic.selectors = True
     if mode == "quick":
         config.trajectories = config.controls.trajectories = config.temperatures.trajectories = 2
+        config.variants.trajectories = 1
         config.evaluation.samples = 32
         config.evaluation.other_samples = 32
         config.evaluation.selection_samples = 16

@@ -85,6 +85,7 @@ def get_config() -> ConfigDict:
     config.critic.samples = 8  # (A) k candidates
     config.critic.passes = 1  # (ours)
     config.critic.selectors = True  # (ours) beside likelihood, votes and a critic shown no examples
+    config.critic.model_dir = ""  # (ours) another base, a critic on which joins the variants
 
     config.evaluation = ConfigDict()
     config.evaluation.samples = 128  # (ours) a task of the hard bank, twice the largest k
@@ -112,4 +113,9 @@ def get_config() -> ConfigDict:
     config.temperatures.matching = (0.35, 0.5)  # (ours) further ones at which gen_v0 answers tuning tasks
     config.temperatures.samples = 128  # (ours) a task of the hard bank
     config.temperatures.tuning_samples = 32  # (ours) a task
+
+    config.variants = ConfigDict()  # (ours) of prompt and critic, for the selectors
+    config.variants.trajectories = 0  # (ours) the first so many have them; 0 leaves them out
+    config.variants.visible = (1, 2, 3, 4)  # (ours) examples shown, beside tasks.visible
+    config.variants.samples = 64  # (ours) at each other number of visible examples
     return config

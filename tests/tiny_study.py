@@ -48,6 +48,7 @@ FIELDS = {
     "evaluation.selection_samples": 4,
     "evaluation.resamples": 100,
     "controls.samples": 8,
+    "variants.samples": 4,
 }
 
 
@@ -64,11 +65,11 @@ def tiny_config(model_dir: Path, **fields: object) -> ConfigDict:
     return load_config(NANO, overrides(model_dir, **fields))
 
 
-def write_tiny_model(directory: Path, seed: int = 0) -> Path:
+def write_tiny_model(directory: Path, seed: int = 0, hidden_size: int = 32) -> Path:
     """A model directory with random weights and the nano's tokenizer."""
     config = ModelConfig(
         vocab_size=build_tokenizer().get_vocab_size(),
-        hidden_size=32,
+        hidden_size=hidden_size,
         intermediate_size=64,
         num_hidden_layers=1,
         num_attention_heads=2,

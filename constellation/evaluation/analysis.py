@@ -16,6 +16,7 @@ from scipy.stats import t as student
 from constellation.evaluation.beyond_filtering import beyond_filtering
 from constellation.evaluation.controls import controls
 from constellation.evaluation.critic_gain import divergences, picks, selection
+from constellation.evaluation.critic_variants import critic_variants
 from constellation.evaluation.crossover import crossings
 from constellation.evaluation.curves import change, curve_ks, task_curves
 from constellation.evaluation.deceleration import headroom
@@ -69,6 +70,7 @@ def analyse(study: StudyResults) -> dict[str, Any]:
             "selection": selection(bootstrap, picked),
             "selectors": selector_gains(study, bootstrap, picked),
             "divergence": divergences(study, bootstrap),
+            "critic_variants": critic_variants(study, bootstrap),
             "beyond_filtering": beyond_filtering(study, bootstrap),
             "diversity": {"data": data_diversity(study), "banks": bank_diversity(study, bootstrap)},
             "false_generalising": false_generalising(study, bootstrap),

@@ -26,12 +26,14 @@ PAPER = {  # field -> the value of paper A, from its abstract or a summary of it
 
 def methods(study: StudyResults) -> dict[str, Any]:
     """What findings.json holds of the methods: the stages read, and samples drawn by purpose and model."""
-    purposes = ("training", "evaluation", "tuning", "controls", "null", "temperature")
+    purposes = ("training", "evaluation", "tuning", "controls", "variants", "null", "temperature")
     drawn: dict[str, Counter[str]] = {purpose: Counter() for purpose in purposes}
     for stage in study.stages:
         drawn["training"][stage.name] += stage.samples or 0
     for tuned, _ in study.tuning:
         drawn["tuning"][study.start] += tuned.program.size
+    for so_prompted in study.visible.values():
+        drawn["variants"][study.selection_model] += sum(pool.program.size for pool, _ in so_prompted)
     evaluated = {"evaluation": study.samples, "controls": study.controls, "null": study.null_pools}
     for purpose, sets in evaluated.items():
         for key, samples in sets.items():
@@ -56,7 +58,9 @@ def figure_stages(study: StudyResults) -> dict[str, list[str]]:
     """Figure -> patterns of the names that the stages it shows have."""
     of_curves = ("pass_at_k", "round_gains", "headroom", "divergence", "visible_fit")
     curves = [f"samples_*_{study.primary_split}"]
-    selected = f"{study.selection_model}_{study.analysis.primary_bank}_*"
+    bank = study.analysis.primary_bank
+    selected = f"{study.selection_model}_{bank}_*"
+    judged = {study.selection_model, *(key.model for own in study.variant_scores.values() for key in own)}
     return dict.fromkeys(of_curves, curves) | {
         "diversity": curves + [f"{stage.name}_samples" for stage in study.stages if stage.pool is not None],
         "selectors": [f"samples_{selected}", f"scores_{selected}"],
@@ -64,6 +68,11 @@ def figure_stages(study: StudyResults) -> dict[str, list[str]]:
         + [
             f"samples_{model}_{study.analysis.primary_bank}_{study.primary_split}"
             for model in (study.start, study.sequence[-1])
+        ],
+        "critic_variants": [
+            "visible_*",
+            *(f"samples_{model}_{bank}_{study.primary_split}" for model in judged),
+            *(f"scores_*{model}_{bank}_{study.primary_split}" for model in judged),
         ],
         "learning_curves": [stage.name for stage in study.stages],
     }

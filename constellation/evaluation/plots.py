@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from constellation.evaluation import forecast_plots, selector_plots
 from constellation.evaluation.control_changes import control_changes
+from constellation.evaluation.critic_variant_plots import critic_variants
 from constellation.evaluation.drawing import (
     INK,
     SELECTORS,
@@ -290,6 +291,7 @@ FIGURES: dict[str, Callable[[Results], Figure | None]] = {
     "rivals": selector_plots.rivals,
     "reliability": selector_plots.reliability,
     "divergence": divergence,
+    "critic_variants": critic_variants,
     "forecast": forecast_plots.forecast,
     "residual": forecast_plots.residual,
     "visible_fit": visible_fit,

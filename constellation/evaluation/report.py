@@ -36,6 +36,7 @@ SECTIONS = {  # anchor -> its name in the page's navigation
     "temperature": "Temperature",
     "exploratory": "Exploratory",
     "selection": "Selection",
+    "variants": "The critic otherwise",
     "filtering": "Beyond filtering",
     "trust": "What counts as right",
     "variety": "Diversity",

@@ -180,6 +180,10 @@ class StudyResults:
             their names in `selection.COLUMNS`; of one model on one bank the same ones in all its sets.
         tuning: the selection model's samples of *tuning* tasks, a set a trajectory, with the columns that the
             unlearned selectors read: on them the critic's rival is chosen. Empty where none were drawn.
+        visible: other numbers of visible examples -> the selection model's samples of the primary bank so
+            prompted, with the critic's scores; a set a trajectory, of the first ones.
+        variant_scores: critic trained otherwise -> for sets in `samples` that carry critic scores, its own;
+            of one model on one bank, of the first trajectories.
         exact: the Bayes ceiling of the banks and the filter of the forecast, if they were computed.
         selection_model: the model whose candidates the critic_gain finding is read on, as a rule `start`.
         primary_split: the split seed of the tasks shown in the report.
@@ -212,6 +216,8 @@ class StudyResults:
     tempered: Tempered | None = None
     selector_columns: Mapping[SetKey, Columns] = field(default_factory=dict)
     tuning: Sequence[tuple[SampleSet, Columns]] = ()
+    visible: Mapping[int, Sequence[tuple[SampleSet, Columns]]] = field(default_factory=dict)
+    variant_scores: Mapping[str, Mapping[SetKey, Array]] = field(default_factory=dict)
     exact: Exact | None = None
     stages: Sequence[StageSummary] = ()
     roles: Mapping[str, int] = field(default_factory=dict)
@@ -235,6 +241,8 @@ class StudyResults:
         self._check_trajectories(self.null_pools, "null pools", first(self.null_pools))
         controls = [*self.controls, *self.control_scores]
         self._check_trajectories(controls, "controls", first(controls))
+        for name, scores in self.variant_scores.items():
+            self._check_trajectories(scores, name, first(scores))
         self._check_columns()
         for bank, model, split_seed, _ in self.null_pools:
             if (model, split_seed) != (self.start, self.primary_split):
@@ -302,6 +310,8 @@ class StudyResults:
             tempered=None,
             selector_columns={},
             tuning=(),
+            visible={},
+            variant_scores={},
             exact=None,
             stages=(),
         )

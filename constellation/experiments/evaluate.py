@@ -15,7 +15,7 @@ from constellation import keys
 from constellation.errors import UserError
 from constellation.evaluation.pass_at_k import pass_at_k
 from constellation.experiments.draw_samples import draw_samples
-from constellation.experiments.star_config import BASE, CRITIC, PRIOR_CRITIC, load_base, memory_of
+from constellation.experiments.star_config import BASE, CRITIC, load_base, memory_of
 from constellation.model.config import ModelConfig
 from constellation.model.model import model_hash
 from constellation.model.peft_format import is_peft, load_peft
@@ -52,7 +52,7 @@ def evaluate_checkpoint(
     elif checkpoint != "none":
         adapter, metadata = load_adapter(Path(checkpoint), trajectory)
         name, config = metadata["name"], own_config(metadata, config)
-        if name in (CRITIC, PRIOR_CRITIC):
+        if CRITIC in name:  # the study's own, or one trained otherwise
             raise UserError(f"{checkpoint} is a critic's, which answers no task: give a generator's")
     tasks = trapdoor.make_bank(bank, config.tasks.bank_size, config.tasks.seed)
     model = load_base(config)

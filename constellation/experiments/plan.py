@@ -166,7 +166,12 @@ def stage_plans(
     scored = 1 + star.rounds
     critic_rows = (len(set(tasks.banks) - {"withheld"}) * scored + seeds) * tasks.bank_size
     critic_rows *= config.trajectories * (3 if selectors else 1)
+    variants, varied, refreshed = config.variants, config.variants.trajectories, min(star.rounds, 1)
+    critics = refreshed + bool(config.critic.model_dir)  # on another base as if on this one
+    critic_rows += varied * critics * tasks.bank_size
     scoring = critic_rows * (work.prompt + question(evaluation.samples / 4))
+    prompted = len(set(variants.visible) - {tasks.visible}) * tasks.bank_size
+    scoring += varied * prompted * (work.prompt + question(variants.samples / 4))
     asked = question(config.critic.samples / 4) - work.answer
     stages = [trained(START, config.warm_start.passes * config.warm_start.tasks)]
     for arm in ("", *arms):
@@ -191,6 +196,12 @@ def stage_plans(
         stages += [
             sampled("temperature tuning", tuned * tasks.bank_size, heat.tuning_samples, heat.trajectories),
             sampled("temperature samples", hard * tasks.bank_size, heat.samples, heat.trajectories),
+        ]
+    if varied:
+        stages += [
+            sampled("other visible examples", prompted, variants.samples, varied),
+            sampled("refreshed candidates", refreshed * config.critic.tasks, config.critic.samples, varied),
+            trained("other critics", critics * config.critic.passes * config.critic.tasks, asked, varied),
         ]
     return [
         *stages,

@@ -10,7 +10,7 @@ import numpy as np
 
 from constellation.conductor import Stage
 from constellation.experiments import bayes_stages
-from constellation.experiments.stage_files import SCORES, TASKS, numbered, numbered_files, samples_of
+from constellation.experiments.stage_files import TASKS, numbered, numbered_files, samples_of, scores_of
 from constellation.experiments.star_config import START
 from constellation.experiments.star_stages import StarStages
 from constellation.samples import SampleSet
@@ -38,7 +38,7 @@ def columns(
         posterior's; if the config asks for them, all others. And the stages that hold them.
     """
     critic = study.critic_scores(bank, name, split_seed, samples)
-    found, stages = [{"critic": scores} for scores in _scores(critic, study)], [critic]
+    found, stages = [{"critic": scores} for scores in scores_of(critic)], [critic]
     if name == START:
         law = bayes_stages.bank_law(bank)
         exact = bayes_stages.candidate_posteriors(study, bank, name, split_seed, samples, law)
@@ -49,7 +49,7 @@ def columns(
         blind = study.critic_scores(bank, name, split_seed, samples, blind=True)
         unlearned = unlearned_columns(study, bank, name, split_seed, samples, generator)
         stages += [blind, unlearned]
-        for own, scores, more in zip(found, _scores(blind, study), columns_of(unlearned), strict=True):
+        for own, scores, more in zip(found, scores_of(blind), columns_of(unlearned), strict=True):
             own |= {"prior_critic": scores, **more}
     return found, stages
 
@@ -137,7 +137,3 @@ def log_likelihoods(
         for group, value in zip(of_task, values, strict=True):
             column[group] = value
     return result
-
-
-def _scores(stage: Stage, study: StarStages) -> list[np.ndarray]:
-    return [np.load(stage.path / numbered(SCORES, r)) for r in range(study.trajectories)]

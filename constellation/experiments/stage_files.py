@@ -13,6 +13,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 from constellation.conductor import Stage
 from constellation.progress import Progress
 from constellation.samples import SampleSet
@@ -50,6 +52,11 @@ def numbered_files(stage: Stage, file: str) -> list[Path]:
 def samples_of(stage: Stage) -> list[SampleSet]:
     """A stage's samples, of each trajectory."""
     return [SampleSet.load(file) for file in numbered_files(stage, SAMPLES)]
+
+
+def scores_of(stage: Stage) -> list[np.ndarray]:
+    """A stage's scores of a critic, [D] float64 of each trajectory."""
+    return [np.load(file) for file in numbered_files(stage, SCORES)]
 
 
 def of_each(

@@ -81,7 +81,7 @@ def check(config: ConfigDict) -> None:
     from constellation.sampling import SamplingConfig
 
     star, evaluation, controls = config.star, config.evaluation, config.controls
-    temperatures = config.temperatures
+    temperatures, variants = config.temperatures, config.variants
     pools = [evaluation.samples, evaluation.other_samples, evaluation.middle_samples, controls.samples]
     rules = [
         ("seed", 0 <= config.seed < 2**32, "in [0, 2^32)"),
@@ -129,6 +129,23 @@ def check(config: ConfigDict) -> None:
             evaluation.null_samples == 0
             or (controls.trajectories and evaluation.null_samples >= 4 * evaluation.large_k),
             "0, or at least four times evaluation.large_k with controls.trajectories above 0",
+        ),
+        (
+            "variants.trajectories",
+            0 <= variants.trajectories <= config.trajectories,
+            "from 0 (for no variants) to config.trajectories",
+        ),
+        (
+            "variants.visible",
+            all(1 <= shown < EXAMPLES for shown in variants.visible)
+            and len(set(variants.visible)) == len(variants.visible),
+            f"different numbers from 1 to {EXAMPLES - 1}",
+        ),
+        ("variants.samples", variants.samples >= evaluation.small_k, "at least evaluation.small_k"),
+        (
+            "critic.model_dir",
+            not config.critic.model_dir or variants.trajectories > 0,
+            "empty where variants.trajectories is 0",
         ),
         (
             "evaluation.reach_samples",

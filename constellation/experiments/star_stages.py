@@ -49,8 +49,9 @@ if TYPE_CHECKING:
 class StarStages:
     """The stages, each a method that returns it finished; a stage asks for its inputs itself."""
 
-    def __init__(self, config: ConfigDict, conductor: Conductor, model_hash: str):
+    def __init__(self, config: ConfigDict, conductor: Conductor, model_hash: str, other_hash: str = ""):
         self.config, self.conductor, self.model_hash = config, conductor, model_hash
+        self.other_hash = other_hash  # of the base in critic.model_dir
         self.trajectories: int = config.trajectories
 
     @functools.cached_property
@@ -208,22 +209,35 @@ class StarStages:
         Args:
             blind: it is never shown the examples, neither in training nor later; the labels are the same.
         """
-        section, name = self.config.critic, PRIOR_CRITIC if blind else CRITIC
-        tasks, samples = self.critic_tasks(), self.critic_samples()
+        return self.critic_of(PRIOR_CRITIC if blind else CRITIC, self.critic_samples(), blind)
+
+    def critic_of(
+        self, name: str, samples: Stage, blind: bool = False, trajectories: int | None = None
+    ) -> Stage:
+        """A critic trained on any candidates for the critic's tasks.
+
+        Args:
+            name: of the stage.
+            samples: the stage that holds the candidates.
+            blind: as for `critic`.
+            trajectories: only the first ones.
+        """
+        section, tasks = self.config.critic, self.critic_tasks()
+        each = trajectories or self.trajectories
 
         def train(path: Path) -> None:
             from constellation.critic import critic_examples, no_examples
 
             pools = [
                 critic_examples(self.model, own, drawn, no_examples if blind else self.split)
-                for own, drawn in zip(self.tasks_of(tasks), samples_of(samples), strict=True)
+                for own, drawn in zip(self.tasks_of(tasks, each), samples_of(samples)[:each], strict=True)
             ]
             self.train(path, name, None, pools, section.passes * section.tasks)
 
         fields = {"passes": section.passes, "tasks": section.tasks}
         return self.conductor.stage(
             name,
-            fields=self.training_fields({"critic": fields}),
+            fields=self.training_fields({"critic": fields}) | {"trajectories": each},
             inputs=[tasks, samples],
             version=1,
             run=train,
@@ -244,21 +258,27 @@ class StarStages:
         split_seed: int,
         samples: Stage,
         blind: bool = False,
+        visible: int | None = None,
     ) -> Stage:
-        """Any critic's scores of a bank's samples, in the trajectories that it was trained in."""
-        tasks = self.bank(bank)
+        """Any critic's scores of a bank's samples, in those of their trajectories that it was trained in.
+
+        Args:
+            visible: examples that samples and critic are shown, instead of the config's.
+        """
+        tasks, shown = self.bank(bank), visible or self.config.tasks.visible
 
         def score(path: Path) -> None:
             from constellation.critic import critic_scores_each, no_examples
             from constellation.selftraining.finetune import load_adapters
 
-            critics, metadata = load_adapters(critic.path)
+            _, metadata = load_adapters(critic.path)
+            drawn = samples_of(samples)[: len(metadata["addresses"])]
             scores = critic_scores_each(
                 self.model,
-                critics,
+                first_adapters(critic, len(drawn)),
                 read_tasks(tasks.path / TASKS),
-                samples_of(samples)[: len(metadata["addresses"])],
-                no_examples if blind else lambda task: split(task, split_seed, self.config.tasks.visible),
+                drawn,
+                no_examples if blind else lambda task: split(task, split_seed, shown),
             )
             for trajectory, own in enumerate(scores):
                 np.save(path / numbered(SCORES, trajectory), own)
@@ -296,6 +316,7 @@ class StarStages:
         split_seed: int | None = None,
         trajectories: int | None = None,
         temperature: float | None = None,
+        visible: int | None = None,
     ) -> Stage:
         """Judged samples of tasks; the stage's fields are everything that changes them.
 
@@ -305,12 +326,13 @@ class StarStages:
             generator: the stage whose adapter answers; None for the base.
             count: the config field that says how many samples a task.
             purpose, arm: of the draws' address.
-            split_seed: instead of the config's.
+            split_seed, visible: instead of the config's.
             trajectories: only the first ones.
             temperature: instead of the config's.
         """
         config = self.config
         split_seed = config.tasks.split_seed if split_seed is None else split_seed
+        visible = visible or config.tasks.visible
         section, name = count.split(".")
         n = config[section][name]
         sampling = config.sampling.to_dict()
@@ -321,7 +343,7 @@ class StarStages:
             "model": self.model_fields(),
             "domain": trapdoor.VERSION,
             "prompt": config.prompt.to_dict(),
-            "tasks": {"visible": config.tasks.visible, "split_seed": split_seed},
+            "tasks": {"visible": visible, "split_seed": split_seed},
             f"{section}.samples": n,
             "sampling": sampling,
             "purpose": purpose,
@@ -343,7 +365,7 @@ class StarStages:
                 first_adapters(generator, len(each)) if generator else None,
                 self.tasks_of(tasks, len(each)),
                 split_seed,
-                config.tasks.visible,
+                visible,
                 SamplingConfig(n=n, **sampling),
                 jnp.stack([keys.fold(key, trajectory) for trajectory in each]),
                 stage_name,

@@ -28,12 +28,13 @@ from constellation.conductor import (
 from constellation.errors import UserError
 from constellation.evaluation.report import write_report
 from constellation.evaluation.study import AnalysisConfig, SetKey, StageSummary, StudyResults, TaskInfo
-from constellation.experiments import bayes_stages, reach_stages, selection_stages
+from constellation.experiments import bayes_stages, critic_variant_stages, reach_stages, selection_stages
 from constellation.experiments.control_stages import ControlStages
 from constellation.experiments.stage_files import SUMMARY, TASKS, samples_of
 from constellation.experiments.star_config import BASE, CRITIC, PRIOR_CRITIC, START, check, sample_count
 from constellation.experiments.star_stages import StarStages
 from constellation.experiments.temperature_stages import tempered
+from constellation.experiments.visible_stages import visible_sets
 from constellation.progress import read_metrics
 from constellation.samples import SampleSet
 from constellation.tasks.task import read_tasks
@@ -64,11 +65,12 @@ def run(config: ConfigDict, workdir: str, siblings: Sequence[Path] = ()) -> Path
     mesh = make_mesh(config.mesh.data, config.mesh.model)
     if config.memory.budget_gib:
         check_plan(config, jax.default_backend())
-    model_hash = check_model(config.model.dir, config.model.quantization, config.model.dtype, mesh)
+    bases = [config.model.dir, *filter(None, [config.critic.model_dir])]
+    hashes = [check_model(base, config.model.quantization, config.model.dtype, mesh) for base in bases]
     own = own_workdir(Path(workdir))
     align(own)
     with Conductor(own, siblings) as conductor:
-        return report(StarStages(config, conductor, model_hash))
+        return report(StarStages(config, conductor, *hashes))
 
 
 def report(study: StarStages) -> Path:
@@ -80,7 +82,7 @@ def report(study: StarStages) -> Path:
 
     stage = study.conductor.stage(
         "report",
-        fields={"config": study.config, "model": study.model_fields()},
+        fields={"config": study.config, "model": study.model_fields(), "other_base": study.other_hash},
         inputs=inputs,
         version=1,
         run=write,
@@ -109,7 +111,8 @@ def redraw(workdir: str) -> Path:
         )
     record = read_record(finished_stage(workdir, "report").path)
     fields = record["recipe"]["fields"]
-    study = StarStages(ConfigDict(fields["config"]), FinishedStages(workdir), fields["model"]["hash"])
+    config, hashes = ConfigDict(fields["config"]), (fields["model"]["hash"], fields["other_base"])
+    study = StarStages(config, FinishedStages(workdir), *hashes)
     found, _ = results(study, record["provenance"])
     write_report(found, Path(workdir))
     return Path(workdir) / "report.html"
@@ -168,6 +171,10 @@ def results(study: StarStages, made_by: Mapping[str, str]) -> tuple[StudyResults
     inputs += stages
     at_temperatures, stages = tempered(study)
     inputs += stages
+    visible, stages = visible_sets(study)
+    inputs += stages
+    variant_scores, stages = critic_variant_stages.variant_scores(study)
+    inputs += stages
     return StudyResults(
         base=BASE,
         start=START,
@@ -188,10 +195,12 @@ def results(study: StarStages, made_by: Mapping[str, str]) -> tuple[StudyResults
         **of_controls,
         known=known,
         tempered=at_temperatures,
-        stages=[*_summaries(study), *controls.summaries()],
+        visible=visible,
+        variant_scores=variant_scores,
+        stages=[*_summaries(study), *controls.summaries(), *critic_variant_stages.summaries(study)],
         roles=_role_counts(study, controls),
         config=json.loads(canonical_json(config)),
-        provenance=dict(sorted({**made_by, "model": study.model_hash}.items())),
+        provenance=dict(sorted({**made_by, **_bases(study)}.items())),
         sources={stage.name: stage.digest for stage in inputs},
         analysis=AnalysisConfig(
             seed=evaluation.seed,
@@ -204,6 +213,11 @@ def results(study: StarStages, made_by: Mapping[str, str]) -> tuple[StudyResults
             reach_at=evaluation.reach_at,
         ),
     ), inputs
+
+
+def _bases(study: StarStages) -> dict[str, str]:
+    """The hash of the base, and of the other one if a critic has it."""
+    return {"model": study.model_hash} | ({"other base": study.other_hash} if study.other_hash else {})
 
 
 def _summaries(study: StarStages) -> list[StageSummary]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -301,3 +302,25 @@ def draw_set(
     answers = [[np.zeros(len(text) // 4, np.int32) for text in row] for row in texts]
     table = dict(zip(KINDS, VERDICTS, strict=True))
     return collect(ids, answers, [[True] * n] * len(ids), texts, lambda t, text: table[text], {})
+
+
+def variants(results: StudyResults, trajectories: int, n: int, seed: int = 0) -> StudyResults:
+    """The study with gen_v0 shown one and four examples, and with two more critics.
+
+    One of these knows what is right and judges the last round's candidates, the other says of gen_v0's what
+    the study's own critic does.
+    """
+    ids = [task.id for task in results.tasks["hard"]]
+    visible = {}
+    for number in (1, 4):
+        logits = host_rng(seed, "visible", number).normal(0, 2.4, (len(ids), len(KINDS)))
+        rngs = [host_rng(seed, "visible", number, k) for k in range(trajectories)]
+        pools = [draw_set(logits, 1.0, n, rng, ids) for rng in rngs]
+        scores = [rng.normal(0, 1, len(pool.text)) for rng, pool in zip(rngs, pools, strict=True)]
+        visible[number] = [(pool, {"critic": own}) for pool, own in zip(pools, scores, strict=True)]
+    last, start = (
+        [SetKey("hard", model, 1234, k) for k in range(trajectories)] for model in ("v2", "gen_v0")
+    )
+    sharp = {key: results.samples[key].generalises.astype(np.float64) for key in last}
+    same = {key: results.critic_scores[key] for key in start}
+    return replace(results, visible=visible, variant_scores={"sharp": sharp, "same": same})

@@ -13,7 +13,7 @@ from constellation.evaluation.analysis import analyse
 from constellation.evaluation.paper import comparison
 from constellation.evaluation.plots import FIGURES
 from constellation.evaluation.report import listed, pools, render, spread, write_report
-from tests.evaluation.synthetic import study
+from tests.evaluation.synthetic import study, variants
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,7 +21,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("report")
-    write_report(study(controlled=1, selectors=True, exact=True, tempered=True), directory)
+    whole = study(controlled=1, selectors=True, exact=True, tempered=True)
+    write_report(variants(whole, 1, n=8), directory)
     return directory
 
 
@@ -37,9 +38,10 @@ def test_writes_page_findings_and_figures(written: Path) -> None:
 
 def test_the_same_inputs_give_the_same_bytes(written: Path, tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from tests.evaluation.synthetic import study\n"
+        "import sys; from pathlib import Path; from tests.evaluation.synthetic import study, variants\n"
         "from constellation.evaluation.report import write_report\n"
-        "write_report(study(controlled=1, selectors=True, exact=True, tempered=True), Path(sys.argv[1]))"
+        "whole = study(controlled=1, selectors=True, exact=True, tempered=True)\n"
+        "write_report(variants(whole, 1, n=8), Path(sys.argv[1]))"
     )
     environment = {"PYTHONHASHSEED": "7", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "TZ": "Asia/Tokyo"}
     out = tmp_path / "again"

@@ -1,0 +1,128 @@
+"""What other numbers of visible examples change: prompts, what fits, and not what is right."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from constellation import checkpoints, critic
+from constellation.conductor import Conductor, Stage
+from constellation.errors import UserError
+from constellation.evaluation.selection import Columns
+from constellation.experiments import draw_samples, stage_files
+from constellation.experiments.stage_files import TASKS
+from constellation.experiments.star_config import check
+from constellation.experiments.star_stages import StarStages
+from constellation.experiments.visible_stages import visible_sets
+from constellation.model.model import Model, check_model, load_model
+from constellation.samples import SampleSet
+from constellation.selftraining import finetune
+from constellation.tasks import trapdoor
+from constellation.tasks.task import Task, read_tasks, split
+from tests.tiny_study import oracle, tiny_config, write_tiny_model
+
+
+class Ran(NamedTuple):
+    """Of two trajectories the first has variants; trainings change nothing."""
+
+    sets: dict[int, list[tuple[SampleSet, Columns]]]
+    stages: list[Stage]
+    prompts: list[list[list[int]]]  # that the generator was given, in each call
+    critic_saw: list[int]  # visible examples, in each call
+    tasks: list[Task]
+    model: Model
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    model_dir, workdir = write_tiny_model(tmp_path_factory.mktemp("model")), tmp_path_factory.mktemp("study")
+    answer = oracle(workdir)
+    prompts: list[list[list[int]]] = []
+    critic_saw: list[int] = []
+
+    def sample_each(model, adapters, asked, *rest, **named):
+        prompts.append(asked[0])
+        return answer(model, adapters, asked, *rest, **named)
+
+    def untrained(model, adapters, pools, updates, training, addresses, directory, metadata, micro_batch):
+        metadata = metadata | {"scale": adapters.scale, "addresses": [list(one) for one in addresses]}
+        checkpoints.save(directory / "adapter", updates, (adapters, {}), metadata)
+        return [{} for _ in pools]
+
+    def scores(model, critics, tasks, samples, split):
+        critic_saw.append(len(split(tasks[0]).visible))
+        assert {len(pair["b"]) for pair in critics.weights.values()} == {len(samples)}
+        return [np.where(own.fits, 0.5, np.nan) for own in samples]
+
+    config = tiny_config(
+        model_dir, trajectories=2, variants__trajectories=1, variants__visible="4,1,2", variants__samples=12
+    )
+    check(config)
+    with pytest.MonkeyPatch.context() as patch, Conductor(workdir) as conductor:
+        patch.setattr(draw_samples, "sample_each", sample_each)
+        patch.setattr(finetune, "finetune_each", untrained)
+        patch.setattr(critic, "critic_scores_each", scores)
+        patch.setattr(stage_files, "ProcessPoolExecutor", lambda mp_context: ThreadPoolExecutor())
+        study = StarStages(config, conductor, check_model(model_dir, "int4:32"))
+        found, stages = visible_sets(study)
+        tasks = read_tasks(study.bank("hard").path / TASKS)
+    return Ran(found, stages, prompts, critic_saw, tasks, load_model(model_dir))
+
+
+def test_all_numbers_but_the_studys_own_in_the_first_trajectory(ran: Ran) -> None:
+    assert [(number, len(sets)) for number, sets in ran.sets.items()] == [(1, 1), (4, 1)]
+    assert [stage.name for stage in ran.stages] == [
+        f"visible_{number}_{kind}_gen_v0_hard_1234" for number in (1, 4) for kind in ("samples", "scores")
+    ]
+    for number, ((samples, columns),) in ran.sets.items():
+        assert samples.n == 12 and samples.meta["tasks"] == {"visible": number, "split_seed": 1234}
+        np.testing.assert_array_equal(np.isfinite(columns["critic"]), samples.fits)
+
+
+def test_generator_and_critic_are_shown_as_many(ran: Ran) -> None:
+    for number in (1, 4):
+        expected = [ran.model.chat(trapdoor.messages(split(task, 1234, number))) for task in ran.tasks]
+        assert expected in ran.prompts
+    assert ran.critic_saw == [1, 4]
+
+
+def test_more_visible_examples_fit_less_and_the_same_programs_are_right(ran: Ran) -> None:
+    (few, _), (many, _) = (sets[0] for sets in ran.sets.values())
+    verdicts = [
+        {(t, str(text)): (fits, right) for t, text, fits, right in columns}
+        for own in (few, many)
+        for columns in [zip(own.task.tolist(), own.text, own.fits, own.generalises, strict=True)]
+    ]
+    shared = verdicts[0].keys() & verdicts[1].keys()
+    assert any(verdicts[0][program][1] for program in shared)
+    for program in shared:
+        (fits_one, right_one), (fits_four, right_four) = (own[program] for own in verdicts)
+        assert right_one == right_four and fits_one >= fits_four
+    for task in ran.tasks:
+        shown = [split(task, 1234, number).visible for number in (1, 2, 4)]
+        assert shown[0] == shown[2][:1] and shown[1] == shown[2][:2]
+
+
+def test_draws_are_not_those_of_the_study(ran: Ran) -> None:
+    (one,), (four,) = ran.sets.values()
+    assert (one[0].per_sample(one[0].text) != four[0].per_sample(four[0].text)).any()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"variants__trajectories": 2},
+        {"variants__trajectories": -1},
+        {"variants__visible": "0,2"},
+        {"variants__visible": "2,12"},
+        {"variants__visible": "1,1"},
+        {"variants__samples": 1},
+        {"critic__model_dir": "elsewhere"},
+    ],
+)
+def test_what_cannot_work_is_refused(tmp_path, fields: dict[str, object]) -> None:
+    with pytest.raises(UserError, match=r"config\.(variants|critic)\.\w+ = .* must be"):
+        check(tiny_config(tmp_path, **fields))

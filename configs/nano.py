@@ -79,10 +79,10 @@ def get_config(mode: str = "") -> ConfigDict:
     config.star.arm_max_atoms = 4  # a second arm, self-trained on up to so many atoms; 0 leaves it out
 
     config.critic = ConfigDict()
-    config.critic.tasks = 2048
+    config.critic.tasks = 4096
     config.critic.max_atoms = 4
-    config.critic.samples = 16
-    config.critic.passes = 2
+    config.critic.samples = 8
+    config.critic.passes = 1  # a second learns candidates by heart; fresh tasks cost no more
     config.critic.selectors = False  # compare it with likelihood, votes and a critic shown no examples, too
     config.critic.model_dir = ""  # another base, a critic on which joins the variants
 

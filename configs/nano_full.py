@@ -28,7 +28,6 @@ def get_config(mode: str = "") -> ConfigDict:
     config.controls.trajectories = 4
     config.temperatures.trajectories = 4
     config.variants.trajectories = 4  # no second base is at hand for critic.model_dir
-    config.critic.samples = 8
     config.critic.selectors = True
     if mode == "quick":
         config.trajectories = config.controls.trajectories = config.temperatures.trajectories = 2

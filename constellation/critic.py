@@ -1,7 +1,9 @@
 """The critic: a second adapter on the same base, asked "does this candidate generalise?", answers yes or no.
 
 Trained on the generator's own surviving candidates, labelled by the verifier; score = logit(yes) - logit(no)
-at the first answer token. It is used to choose among candidates, never to choose training data.
+at the first answer token. The loss is that of yes against no, the same two logits: a base that has never
+answered either word would otherwise learn no more than to say them. It is used to choose among candidates,
+never to choose training data.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ def critic_examples(
         right: [D] bool, which programs are labelled yes; those that generalise by default.
     """
     right = samples.generalises if right is None else right
-    yes_no = _answer_ids(model)
+    yes_no = answer_ids(model)
     pool = []
     for t, task in enumerate(tasks):
         prompt, rows, questions = _questions(model, samples, t, split(task))
@@ -81,7 +83,7 @@ def critic_scores_each(
         asked.append([one for one in of_task if one[2]])
     prompts = [[prompt for prompt, _, _ in own] for own in asked]
     questions = [[texts for _, _, texts in own] for own in asked]
-    logits = next_token_logits_each(model, critics, prompts, questions, _answer_ids(model))
+    logits = next_token_logits_each(model, critics, prompts, questions, answer_ids(model))
     scores = [np.full(len(own.task), np.nan) for own in samples]
     for total, questioned, found in zip(scores, asked, logits, strict=True):
         for (_, rows, _), yes_no in zip(questioned, found, strict=True):
@@ -110,6 +112,6 @@ def _questions(
     return np.array(prompt[:shared], np.int32), rows, [ids[shared:] for ids in conversations]
 
 
-def _answer_ids(model: Model) -> tuple[int, ...]:
+def answer_ids(model: Model) -> tuple[int, ...]:
     """The first token of "yes" and of "no"."""
     return tuple(model.tokenizer.encode(word)[0] for word in CRITIC_ANSWERS)

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -296,12 +297,17 @@ class ControlStages:
         if role == "star":
             training = study.round_training()
             fields |= {"learning_rate": training.learning_rate}
+
+        def train(path: Path) -> None:
+            from constellation.critic import answer_ids
+
+            choices = answer_ids(study.model) if role == CRITIC else ()
+            study.train(path, name, start, pools(), section.passes * section.tasks, training, choices)
+
         return study.conductor.stage(
             name,
             fields=study.training_fields({role: fields}) | {"trajectories": self.trajectories},
             inputs=[*inputs, *([start] if start else [])],
-            version=1,
-            run=lambda path: study.train(
-                path, name, start, pools(), section.passes * section.tasks, training
-            ),
+            version=2,
+            run=train,
         )

@@ -226,20 +226,21 @@ class StarStages:
         each = trajectories or self.trajectories
 
         def train(path: Path) -> None:
-            from constellation.critic import critic_examples, no_examples
+            from constellation.critic import answer_ids, critic_examples, no_examples
 
             pools = [
                 critic_examples(self.model, own, drawn, no_examples if blind else self.split)
                 for own, drawn in zip(self.tasks_of(tasks, each), samples_of(samples)[:each], strict=True)
             ]
-            self.train(path, name, None, pools, section.passes * section.tasks)
+            choices = answer_ids(self.model)
+            self.train(path, name, None, pools, section.passes * section.tasks, choices=choices)
 
         fields = {"passes": section.passes, "tasks": section.tasks}
         return self.conductor.stage(
             name,
             fields=self.training_fields({"critic": fields}) | {"trajectories": each},
             inputs=[tasks, samples],
-            version=1,
+            version=2,
             run=train,
         )
 
@@ -416,6 +417,7 @@ class StarStages:
         pools: Sequence[Sequence[TrainingExample]],
         visits: int,
         training: ConfigDict | None = None,
+        choices: Sequence[int] = (),
     ) -> None:
         """Fine-tunes adapters for visits / batch_size updates, fixed by the config and not by the pools.
 
@@ -426,6 +428,7 @@ class StarStages:
             pools: of all trajectories, or of the first ones.
             visits: examples that are visited, counting one again that recurs.
             training: instead of the config's section.
+            choices: as for `cross_entropy`.
         """
         from constellation.model.lora import stack
         from constellation.selftraining.finetune import finetune_each
@@ -449,6 +452,7 @@ class StarStages:
             path,
             metadata,
             self.memory.micro_batch(whole, training.batch_size, training.remat),
+            choices,
         )
         (path / SUMMARY).write_text(json.dumps(trained) + "\n")
 

@@ -32,6 +32,7 @@ def finetune(
     directory: Path,
     metadata: dict[str, Any],
     micro_batch: int = 0,
+    choices: Sequence[int] = (),
 ) -> dict[str, int]:
     """Trains an adapter and leaves it, with its optimizer's state, in directory/adapter.
 
@@ -43,7 +44,7 @@ def finetune(
         address: of the batches' draws: (seed, purpose, arm, replicate).
         directory: of the stage; a checkpoint found in it is continued.
         metadata: saved beside every checkpoint.
-        micro_batch: as for `make_update`.
+        micro_batch, choices: as for `make_update`.
 
     Returns:
         kept (answers in the pool), kept_tasks, updates, answer_tokens (tokens that carried loss).
@@ -51,10 +52,8 @@ def finetune(
     Raises:
         UserError: the loss is not finite.
     """
-    each = finetune_each(
-        model, stack([adapter]), [pool], updates, training, [address], directory, metadata, micro_batch
-    )
-    return each[0]
+    one = stack([adapter]), [pool], updates, training, [address]
+    return finetune_each(model, *one, directory, metadata, micro_batch, choices)[0]
 
 
 def finetune_each(
@@ -67,6 +66,7 @@ def finetune_each(
     directory: Path,
     metadata: dict[str, Any],
     micro_batch: int = 0,
+    choices: Sequence[int] = (),
 ) -> list[dict[str, int]]:
     """`finetune` for each of R trajectories as one program; their adapters lie in one checkpoint.
 
@@ -86,7 +86,7 @@ def finetune_each(
     ]
     steps = updates if any(drawn) else 0
     adapters, opt_states = replicate((adapters, opt_states), model.mesh)
-    update = make_updates(model.config, optimizer, model.mesh, micro_batch, training.remat)
+    update = make_updates(model.config, optimizer, model.mesh, micro_batch, training.remat, choices)
     metadata = metadata | {"scale": adapters.scale, "addresses": [list(address) for address in addresses]}
     with (
         Metrics(directory / "metrics", resumed_from=done or None) as metrics,

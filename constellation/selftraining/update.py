@@ -8,7 +8,7 @@ trajectories are one program vmapped over their adapters.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -38,16 +38,29 @@ def make_optimizer(
 
 
 def cross_entropy(
-    config: ModelConfig, params: Params, adapter: Adapter | None, batch: Batch, remat: bool = False
+    config: ModelConfig,
+    params: Params,
+    adapter: Adapter | None,
+    batch: Batch,
+    remat: bool = False,
+    choices: Sequence[int] = (),
 ) -> jax.Array:
-    """Weighted sum of the cross entropies of the batch's targets, in nats: []; `remat` as for `forward`."""
+    """Weighted sum of the cross entropies of the batch's targets, in nats: [].
+
+    Args:
+        remat: as for `forward`.
+        choices: the token ids that a target is one of; the whole vocabulary by default.
+    """
     width = batch.tokens.shape[1]
     mask = visible(batch)
     hidden = forward(config, params, adapter, batch.tokens, batch.positions, mask, remat)  # [B, T, D]
     # A product, because the gradient of indexing is a scatter, which a CPU does one row after the other.
     picked = jnp.einsum("bat,btd->bad", jax.nn.one_hot(batch.source, width, dtype=hidden.dtype), hidden)
-    scores = logits(config, params, picked)  # [B, A, V]
-    return (optax.softmax_cross_entropy_with_integer_labels(scores, batch.target) * batch.weight).sum()
+    scores, target = logits(config, params, picked), batch.target  # [B, A, V], [B, A]
+    if choices:
+        ids = jnp.array(choices)
+        scores, target = scores[..., ids], (target[..., None] == ids).argmax(-1)
+    return (optax.softmax_cross_entropy_with_integer_labels(scores, target) * batch.weight).sum()
 
 
 def visible(batch: Batch) -> jax.Array:
@@ -61,6 +74,7 @@ def make_update(
     mesh: Mesh | None = None,
     micro_batch: int = 0,
     remat: bool = False,
+    choices: Sequence[int] = (),
 ) -> Update:
     """A jitted (adapter, opt_state, params, batch) -> (adapter, opt_state, metrics); donates the first two.
 
@@ -70,9 +84,9 @@ def make_update(
     Args:
         mesh: the devices, which hold the rest replicated along `data`; one by default.
         micro_batch: rows that a slice differentiates at a time; 0 for all of its rows.
-        remat: as for `forward`.
+        remat, choices: as for `cross_entropy`.
     """
-    of_each = _updates(config, optimizer, mesh or make_mesh(), micro_batch, remat)
+    of_each = _updates(config, optimizer, mesh or make_mesh(), micro_batch, remat, choices)
 
     @partial(jax.jit, donate_argnums=(0, 1))
     def update(
@@ -91,6 +105,7 @@ def make_updates(
     mesh: Mesh | None = None,
     micro_batch: int = 0,
     remat: bool = False,
+    choices: Sequence[int] = (),
 ) -> Update:
     """`make_update` for R trajectories, as one program: the base's weights are read once for all.
 
@@ -100,12 +115,17 @@ def make_updates(
     Args:
         micro_batch: rows of each trajectory.
     """
-    of_each = _updates(config, optimizer, mesh or make_mesh(), micro_batch, remat)
+    of_each = _updates(config, optimizer, mesh or make_mesh(), micro_batch, remat, choices)
     return jax.jit(of_each, donate_argnums=(0, 1))
 
 
 def _updates(
-    config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh, micro_batch: int, remat: bool
+    config: ModelConfig,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    micro_batch: int,
+    remat: bool,
+    choices: Sequence[int],
 ) -> Update:
     slices = mesh.shape[DATA]
 
@@ -116,7 +136,7 @@ def _updates(
             def loss_of(weights: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
                 def of_one(weights: dict[str, Any], batch: Batch) -> jax.Array:
                     adapted = dataclasses.replace(adapters, weights=weights)
-                    return cross_entropy(config, params, adapted, batch, remat)
+                    return cross_entropy(config, params, adapted, batch, remat, choices)
 
                 losses = jax.vmap(of_one, (0, 1))(weights, batch)  # [R]
                 return losses.sum(), losses  # whose gradient is each trajectory's own

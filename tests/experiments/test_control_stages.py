@@ -80,7 +80,9 @@ def ran(tmp_path_factory) -> Ran:
     workdir = tmp_path_factory.mktemp("study")
     trainings: dict[str, Training] = {}
 
-    def noted(model, adapters, pools, updates, training, addresses, directory, metadata, micro_batch):
+    def noted(
+        model, adapters, pools, updates, training, addresses, directory, metadata, micro_batch, choices
+    ):
         trainings[metadata["name"]] = Training(adapters, pools, updates, addresses)
         moved = dataclasses.replace(
             adapters, weights=jax.tree.map(lambda x: x + len(trainings), adapters.weights)

@@ -70,7 +70,9 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     trainings: dict[str, Training] = {}
     trained, asked = finetune.finetune_each, critic.critic_scores_each
 
-    def noted(model, adapters, pools, updates, training, addresses, directory, metadata, micro_batch):
+    def noted(
+        model, adapters, pools, updates, training, addresses, directory, metadata, micro_batch, choices
+    ):
         trainings[metadata["name"]] = Training(model.dir, len(addresses), pools, updates)
         if metadata["name"] == OTHER:
             return trained(

@@ -58,7 +58,9 @@ def ran(tmp_path_factory) -> Ran:
     workdir = tmp_path_factory.mktemp("study")
     calls: list[tuple[float, int]] = []
 
-    def trained(model, adapters, pools, updates, training, addresses, directory, metadata, micro_batch):
+    def trained(
+        model, adapters, pools, updates, training, addresses, directory, metadata, micro_batch, choices
+    ):
         """Every training leaves the adapter a little larger."""
         moved = dataclasses.replace(adapters, weights=jax.tree.map(lambda x: x + 1, adapters.weights))
         metadata = metadata | {"scale": adapters.scale, "addresses": [list(one) for one in addresses]}

@@ -47,7 +47,9 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
         prompts.append(asked[0])
         return answer(model, adapters, asked, *rest, **named)
 
-    def untrained(model, adapters, pools, updates, training, addresses, directory, metadata, micro_batch):
+    def untrained(
+        model, adapters, pools, updates, training, addresses, directory, metadata, micro_batch, choices
+    ):
         metadata = metadata | {"scale": adapters.scale, "addresses": [list(one) for one in addresses]}
         checkpoints.save(directory / "adapter", updates, (adapters, {}), metadata)
         return [{} for _ in pools]

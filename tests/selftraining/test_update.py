@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import torch
 
 from constellation.comparison.errors import relative_norm
 from constellation.model.lora import init_adapter, stack, unstack
@@ -99,6 +100,27 @@ def test_gradients_equal_pefts(tmp_path: Path) -> None:
     loss, gradient = loss_and_gradient(batch, params)
     expected = training_reference.loss_of(model, batch)
     expected.backward()
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+    assert relative_norm(gradient, training_reference.read_adapter(model, gradient=True)) < 1e-4
+
+
+def test_a_target_competes_with_the_choices_alone(tmp_path: Path) -> None:
+    reference().save_pretrained(tmp_path)
+    params = load_params(tmp_path, CONFIG, jnp.float32)
+    _, adapter = params_and_adapter()
+    model = training_reference.load_peft(tmp_path, RANK, int(adapter.scale * RANK))
+    training_reference.write_adapter(model, jax.tree.map(np.asarray, adapter.weights))
+    choices, drawn, losses = (9, 7), [], []
+    for right, (prompt, (answer,), _) in enumerate(examples(0, (9, (6,)), (14, (2,)))):
+        answer[-1] = choices[right]
+        drawn.append(TrainingExample(prompt, (answer,), (len(answer) - 1,)))
+        ids = torch.tensor([[*prompt, *answer[:-1]]])
+        scores = model(input_ids=ids).logits[0, -1, list(choices)]
+        losses.append(torch.nn.functional.cross_entropy(scores, torch.tensor(right)))
+    expected = sum(losses) / len(losses)
+    expected.backward()
+    update = make_update(CONFIG, optax.sgd(1.0), choices=choices)
+    loss, gradient = loss_and_gradient(collate(drawn), params, update)
     assert loss == pytest.approx(expected.item(), rel=1e-5)
     assert relative_norm(gradient, training_reference.read_adapter(model, gradient=True)) < 1e-4
 

@@ -116,7 +116,7 @@ def test_probabilities_are_what_is_sampled() -> None:
         int((found.text[found.program[t]] == text).sum())
         for t, text in zip(table["task"], table["text"], strict=True)
     ]
-    assert sum(counts) > n / 2 and len(counts) > 2 * len(TASKS)
+    assert sum(counts) > n / 2 and len(counts) > len(TASKS)
     for count, log_p in zip(counts, log_prob, strict=True):
         assert binomtest(count, n, min(np.exp(log_p), 1)).pvalue > 1e-4
     right, mass = found.per_sample(found.generalises).sum(), np.exp(log_prob).sum()

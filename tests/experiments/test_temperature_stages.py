@@ -172,4 +172,4 @@ def test_what_cannot_work_is_refused(tmp_path: Path, fields: dict[str, Any], wro
 def test_the_full_study_has_them(mode: str) -> None:
     config = load_config(NANO.replace("nano.py", "nano_full.py") + mode, [])
     check(config)
-    assert config.temperatures.trajectories == 2
+    assert config.temperatures.trajectories > 1  # an interval over one says nothing

@@ -32,6 +32,7 @@ from constellation.conductor import Stage
 from constellation.evaluation.known import KnownPrograms
 from constellation.evaluation.study import SetKey, StageSummary
 from constellation.experiments import reach_stages
+from constellation.experiments.critic_stages import critic_samples, critic_tasks, scores_by
 from constellation.experiments.stage_files import SCORES, SUMMARY, numbered, samples_of, write_training_tasks
 from constellation.experiments.star_config import BASE, CRITIC, START
 from constellation.experiments.star_stages import StarStages
@@ -125,7 +126,7 @@ class ControlStages:
     def permuted_critic(self) -> Stage:
         """A critic trained on gen_v0's candidates, their labels permuted within a task."""
         study = self.study
-        tasks, samples = study.critic_tasks(), study.critic_samples()
+        tasks, samples = critic_tasks(study), critic_samples(study)
 
         def pools() -> list[list[TrainingExample]]:
             from constellation.critic import critic_examples
@@ -197,7 +198,7 @@ class ControlStages:
             inputs += stages
             judged = study.bank_samples("hard", START, study.warm_start(), split_seed)
             name = f"scores_{PERMUTED_CRITIC}_hard_{split_seed}"
-            scored = study.scores(name, self.permuted_critic(), "hard", split_seed, judged)
+            scored = scores_by(study, name, self.permuted_critic(), "hard", split_seed, judged)
             inputs.append(scored)
             for r in range(self.trajectories):
                 scores[SetKey("hard", START, split_seed, r)] = np.load(scored.path / numbered(SCORES, r))

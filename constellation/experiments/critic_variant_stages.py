@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 
 from constellation.conductor import Stage
 from constellation.evaluation.study import SetKey, StageSummary
+from constellation.experiments.critic_stages import critic_of, critic_samples, critic_tasks, scores_by
 from constellation.experiments.stage_files import SUMMARY, samples_of, scores_of
 from constellation.experiments.star_config import CRITIC, START
 from constellation.experiments.star_stages import StarStages
@@ -66,14 +67,14 @@ def refreshed(study: StarStages) -> dict[str, Variant]:
     name = f"{REFRESHED}_{last}"
     pool = study.samples(
         f"{name}_samples",
-        study.critic_tasks(),
+        critic_tasks(study),
         generator,
         "critic.samples",
         "critic",
         last,
         trajectories=few,
     )
-    critic = study.critic_of(name, pool, trajectories=few)
+    critic = critic_of(study, name, pool, trajectories=few)
     return {name: Variant(critic, pool, last, scored(study, name, critic, last, generator))}
 
 
@@ -82,7 +83,7 @@ def other_base(study: StarStages) -> dict[str, Variant]:
     config = ConfigDict(study.config.to_dict())
     config.model.dir = config.critic.model_dir
     other = StarStages(config, study.conductor, study.other_hash)
-    critic = other.critic_of(OTHER_BASE, study.critic_samples(), trajectories=config.variants.trajectories)
+    critic = critic_of(other, OTHER_BASE, critic_samples(study), trajectories=config.variants.trajectories)
     scores = scored(study, OTHER_BASE, critic, START, study.warm_start(), other)
     return {OTHER_BASE: Variant(critic, None, START, scores)}
 
@@ -102,7 +103,7 @@ def scored(
     """
     seed = study.config.tasks.split_seed
     samples = study.bank_samples(BANK, model, generator, seed)
-    return (scorer or study).scores(f"scores_{name}_{model}_{BANK}_{seed}", critic, BANK, seed, samples)
+    return scores_by(scorer or study, f"scores_{name}_{model}_{BANK}_{seed}", critic, BANK, seed, samples)
 
 
 def variant_scores(study: StarStages) -> tuple[dict[str, dict[SetKey, np.ndarray]], list[Stage]]:

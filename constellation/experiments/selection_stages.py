@@ -10,6 +10,7 @@ import numpy as np
 
 from constellation.conductor import Stage
 from constellation.experiments import bayes_stages
+from constellation.experiments.critic_stages import critic_scores
 from constellation.experiments.stage_files import TASKS, numbered, numbered_files, samples_of, scores_of
 from constellation.experiments.star_config import START
 from constellation.experiments.star_stages import StarStages
@@ -37,7 +38,7 @@ def columns(
         of each trajectory, columns of `evaluation.selection.COLUMNS`: the critic's; of gen_v0 the exact
         posterior's; if the config asks for them, all others. And the stages that hold them.
     """
-    critic = study.critic_scores(bank, name, split_seed, samples)
+    critic = critic_scores(study, bank, name, split_seed, samples)
     found, stages = [{"critic": scores} for scores in scores_of(critic)], [critic]
     if name == START:
         law = bayes_stages.bank_law(bank)
@@ -46,7 +47,7 @@ def columns(
         for own, posterior in zip(found, bayes_stages.posteriors_of(exact), strict=True):
             own["posterior"] = posterior
     if study.config.critic.selectors:
-        blind = study.critic_scores(bank, name, split_seed, samples, blind=True)
+        blind = critic_scores(study, bank, name, split_seed, samples, blind=True)
         unlearned = unlearned_columns(study, bank, name, split_seed, samples, generator)
         stages += [blind, unlearned]
         for own, scores, more in zip(found, scores_of(blind), columns_of(unlearned), strict=True):

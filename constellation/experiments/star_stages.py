@@ -1,4 +1,4 @@
-"""The stages of the STaR study: tasks, warm start, rounds, critic, samples and the critic's scores of them.
+"""The stages of the STaR study: tasks, warm start, rounds and samples; the critic has `critic_stages`.
 
 tasks -> gen_v0 (supervised warm start) -> v1 -> v2 ... (own generalising programs)
                     |                        |
@@ -19,14 +19,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from constellation import keys
 from constellation.conductor import Conductor, Stage
 from constellation.experiments.stage_files import (
     SAMPLES,
-    SCORES,
     SUMMARY,
     TASKS,
     first_adapters,
@@ -35,7 +33,7 @@ from constellation.experiments.stage_files import (
     write_tasks,
     write_training_tasks,
 )
-from constellation.experiments.star_config import BASE, CRITIC, PRIOR_CRITIC, START, load_base, memory_of
+from constellation.experiments.star_config import BASE, START, load_base, memory_of
 from constellation.tasks import trapdoor
 from constellation.tasks.task import Split, Task, read_tasks, split
 
@@ -190,107 +188,6 @@ class StarStages:
         star = self.config.star
         atoms = [star.max_atoms, *([star.arm_max_atoms] if self.arm() else [])]
         return [(number, most) for most in atoms for number in range(1, star.rounds + 1)]
-
-    # Critic
-
-    def critic_tasks(self) -> Stage:
-        """The critic's tasks."""
-        return self.training_tasks("critic", "critic", self.config.critic.max_atoms)
-
-    def critic_samples(self) -> Stage:
-        """gen_v0's candidates for the critic's tasks."""
-        return self.samples(
-            "critic_samples", self.critic_tasks(), self.warm_start(), "critic.samples", "critic", START
-        )
-
-    def critic(self, blind: bool = False) -> Stage:
-        """The second adapter: does this candidate generalise?
-
-        Args:
-            blind: it is never shown the examples, neither in training nor later; the labels are the same.
-        """
-        return self.critic_of(PRIOR_CRITIC if blind else CRITIC, self.critic_samples(), blind)
-
-    def critic_of(
-        self, name: str, samples: Stage, blind: bool = False, trajectories: int | None = None
-    ) -> Stage:
-        """A critic trained on any candidates for the critic's tasks.
-
-        Args:
-            name: of the stage.
-            samples: the stage that holds the candidates.
-            blind: as for `critic`.
-            trajectories: only the first ones.
-        """
-        section, tasks = self.config.critic, self.critic_tasks()
-        each = trajectories or self.trajectories
-
-        def train(path: Path) -> None:
-            from constellation.critic import answer_ids, critic_examples, no_examples
-
-            pools = [
-                critic_examples(self.model, own, drawn, no_examples if blind else self.split)
-                for own, drawn in zip(self.tasks_of(tasks, each), samples_of(samples)[:each], strict=True)
-            ]
-            choices = answer_ids(self.model)
-            self.train(path, name, None, pools, section.passes * section.tasks, choices=choices)
-
-        fields = {"passes": section.passes, "tasks": section.tasks}
-        return self.conductor.stage(
-            name,
-            fields=self.training_fields({"critic": fields}) | {"trajectories": each},
-            inputs=[tasks, samples],
-            version=2,
-            run=train,
-        )
-
-    def critic_scores(
-        self, bank: str, name: str, split_seed: int, samples: Stage, blind: bool = False
-    ) -> Stage:
-        """The critic's score of every surviving candidate of a sample set; `blind` as for `critic`."""
-        stage_name = f"{'prior_' if blind else ''}scores_{name}_{bank}_{split_seed}"
-        return self.scores(stage_name, self.critic(blind), bank, split_seed, samples, blind)
-
-    def scores(
-        self,
-        stage_name: str,
-        critic: Stage,
-        bank: str,
-        split_seed: int,
-        samples: Stage,
-        blind: bool = False,
-        visible: int | None = None,
-    ) -> Stage:
-        """Any critic's scores of a bank's samples, in those of their trajectories that it was trained in.
-
-        Args:
-            visible: examples that samples and critic are shown, instead of the config's.
-        """
-        tasks, shown = self.bank(bank), visible or self.config.tasks.visible
-
-        def score(path: Path) -> None:
-            from constellation.critic import critic_scores_each, no_examples
-            from constellation.selftraining.finetune import load_adapters
-
-            _, metadata = load_adapters(critic.path)
-            drawn = samples_of(samples)[: len(metadata["addresses"])]
-            scores = critic_scores_each(
-                self.model,
-                first_adapters(critic, len(drawn)),
-                read_tasks(tasks.path / TASKS),
-                drawn,
-                no_examples if blind else lambda task: split(task, split_seed, shown),
-            )
-            for trajectory, own in enumerate(scores):
-                np.save(path / numbered(SCORES, trajectory), own)
-
-        return self.conductor.stage(
-            stage_name,
-            fields={"model": self.model_fields()},
-            inputs=[critic, tasks, samples],
-            version=1,
-            run=score,
-        )
 
     # Evaluation
 

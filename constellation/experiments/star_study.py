@@ -28,7 +28,13 @@ from constellation.conductor import (
 from constellation.errors import UserError
 from constellation.evaluation.report import write_report
 from constellation.evaluation.study import AnalysisConfig, SetKey, StageSummary, StudyResults, TaskInfo
-from constellation.experiments import bayes_stages, critic_variant_stages, reach_stages, selection_stages
+from constellation.experiments import (
+    bayes_stages,
+    critic_stages,
+    critic_variant_stages,
+    reach_stages,
+    selection_stages,
+)
 from constellation.experiments.control_stages import ControlStages
 from constellation.experiments.stage_files import SUMMARY, TASKS, samples_of
 from constellation.experiments.star_config import BASE, CRITIC, PRIOR_CRITIC, START, check, sample_count
@@ -161,9 +167,9 @@ def results(study: StarStages, made_by: Mapping[str, str]) -> tuple[StudyResults
     of_controls, stages = controls.results()
     inputs += stages
     trainings = [study.round(*trained) for trained in study.trained_rounds()]
-    inputs += [pretraining_skeletons(study), study.warm_start(), *trainings, study.critic()]
+    inputs += [pretraining_skeletons(study), study.warm_start(), *trainings, critic_stages.critic(study)]
     pools = [study.round_samples(*trained) for trained in study.trained_rounds()]
-    inputs += [*pools, study.critic_samples()]
+    inputs += [*pools, critic_stages.critic_samples(study)]
     inputs += [study.bank(bank) for bank in config.tasks.banks]
     inputs += _task_stages(study)
     asked = reach_stages.models(study, "hard")
@@ -230,7 +236,7 @@ def _summaries(study: StarStages) -> list[StageSummary]:
         summaries += _summary(name, "star", config.star.tasks, stage, pool)
     critics = {CRITIC: False} | ({PRIOR_CRITIC: True} if config.critic.selectors else {})
     for name, blind in critics.items():
-        stage, pool = study.critic(blind), study.critic_samples()
+        stage, pool = critic_stages.critic(study, blind), critic_stages.critic_samples(study)
         summaries += _summary(name, "critic", config.critic.tasks, stage, pool)
     return summaries
 
@@ -295,7 +301,7 @@ def pretraining_skeletons(study: StarStages) -> Stage:
 def _task_stages(study: StarStages) -> list[Stage]:
     """Every stage of training tasks."""
     rounds = [study.round_tasks(number, max_atoms) for number, max_atoms in study.trained_rounds()]
-    return [study.warm_start_tasks(), *rounds, study.critic_tasks()]
+    return [study.warm_start_tasks(), *rounds, critic_stages.critic_tasks(study)]
 
 
 def _role_counts(study: StarStages, controls: ControlStages) -> dict[str, int]:

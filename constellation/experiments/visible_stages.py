@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from constellation.conductor import Stage
 from constellation.evaluation.selection import Columns
+from constellation.experiments.critic_stages import critic, scores_by
 from constellation.experiments.stage_files import samples_of, scores_of
 from constellation.experiments.star_config import START
 from constellation.experiments.star_stages import StarStages
@@ -46,7 +47,7 @@ def visible_sets(study: StarStages) -> tuple[dict[int, list[tuple[SampleSet, Col
             visible=shown,
         )
         name = f"visible_{shown}_scores_{START}_{BANK}_{seed}"
-        scores = study.scores(name, study.critic(), BANK, seed, samples, visible=shown)
+        scores = scores_by(study, name, critic(study), BANK, seed, samples, visible=shown)
         each = zip(samples_of(samples), scores_of(scores), strict=True)
         found[shown] = [(own, {"critic": column}) for own, column in each]
         stages += [samples, scores]

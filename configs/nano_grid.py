@@ -6,7 +6,7 @@ The grid was written down before it was run: tasks a round x passes over them x 
 rounds' learning rate, two values each, the default among them. Cells share what does not depend on them
 (bank, base, warm start, critic). It ends with runs/nano_grid/sweep.html.
 
-Expected: about an hour on two cores, reckoned from configs/nano.py's 17 minutes and not measured.
+Expected: about an hour on two cores, reckoned from configs/nano.py's 20 minutes and not measured.
 `configs/nano_grid.py:quick` walks the same way over four cells, too small to find anything.
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -155,6 +156,13 @@ def test_batches_shrink_with_the_budget() -> None:
         assert limited.training(micro_batch, 768, 64, True).total <= budget
         seen.append((rows, micro_batch))
     assert seen == sorted(set(seen), reverse=True) and seen[-1][0] < 256
+
+
+def test_trajectories_share_the_rows_of_one_on_a_cpu_alone() -> None:
+    pool = [example(70, 60)]
+    together = memory(BF16, trajectories=8)
+    assert together.micro_batch(pool, 32, remat=False) == 4
+    assert dataclasses.replace(together, platform="gpu").micro_batch(pool, 32, remat=False) == 0
 
 
 def test_what_cannot_fit_is_refused_with_its_parts() -> None:

@@ -3,7 +3,8 @@
     python -m launch.experiment --config=configs/nano_full.py --workdir=runs/nano_full
 
 Eight trajectories, each with its own warm start, tasks and draws, as one program vmapped over their adapters.
-`configs/nano_full.py:quick` is the same graph in miniature. What is not set here is as in configs/nano.py;
+It has not been run to its end yet and has no figures; reckoned from its first stages it takes somewhat over
+two hours on two cores. `configs/nano_full.py:quick` is the same graph in miniature, in eight minutes. What is not set here is as in configs/nano.py;
 none of it was chosen by the sign of a claimed effect.
 """
 

@@ -4,8 +4,8 @@
 
 Eight trajectories, each with its own warm start, tasks and draws, as one program vmapped over their adapters.
 It has not been run to its end yet and has no figures; reckoned from its first stages it takes somewhat over
-two hours on two cores. `configs/nano_full.py:quick` is the same graph in miniature, in eight minutes. What is not set here is as in configs/nano.py;
-none of it was chosen by the sign of a claimed effect.
+two hours on two cores. `configs/nano_full.py:quick` is the same graph in miniature, in eight minutes. What is
+not set here is as in configs/nano.py; none of it was chosen by the sign of a claimed effect.
 """
 
 from ml_collections import ConfigDict

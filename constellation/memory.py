@@ -113,7 +113,7 @@ class Memory:
         width, targets = longest.tokens.shape[1], longest.target.shape[1]
         most = -(-batch_size // self.trajectories) if self.platform == "cpu" else batch_size
         rows = self._largest(
-            lambda rows: self.training(rows * self.trajectories, width, targets, remat),
+            lambda rows: self.training(rows, width, targets, remat),
             most,
             f"row of {width} tokens",
         )
@@ -154,8 +154,12 @@ class Memory:
         return self._footprint(kv=prefix * self.kv_token(False), workspace=attention + mlp + logits)
 
     def training(self, rows: int, width: int, targets: int, remat: bool) -> Footprint:
-        """Of an update by micro-batches of `rows` x `width` tokens, of which `targets` a row carry loss."""
-        c = self.config
+        """Of an update by micro-batches of `rows` x `width` tokens, of which `targets` a row carry loss.
+
+        Args:
+            rows: of each trajectory.
+        """
+        c, rows = self.config, rows * self.trajectories
         tokens, pairs = rows * width, rows * c.num_attention_heads * width**2
         kept = c.num_hidden_layers * tokens * c.hidden_size * jnp.dtype(self.dtype).itemsize
         if not remat:

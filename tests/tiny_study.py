@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
+import pytest
 from ml_collections import ConfigDict
 
+from constellation import checkpoints, critic
+from constellation.experiments import draw_samples, stage_files
 from constellation.experiments.nano_base import write_model
 from constellation.generator import Sample
 from constellation.keys import fold
@@ -17,8 +22,10 @@ from constellation.model.config import ModelConfig
 from constellation.model.decoder import init_params
 from constellation.model.lora import Adapter, unstack
 from constellation.model.model import Model
-from constellation.progress import Progress
+from constellation.progress import Metrics, Progress
 from constellation.sampling import SamplingConfig
+from constellation.selftraining import finetune
+from constellation.selftraining.batches import TrainingExample
 from constellation.tasks.nano_tokenizer import build_tokenizer
 from constellation.tasks.task import read_tasks
 from launch.common import load_config
@@ -128,3 +135,34 @@ def oracle(workdir: Path) -> Callable[..., list[list[list[Sample]]]]:
         return result
 
     return sample_each
+
+
+def stand_in(
+    patch: pytest.MonkeyPatch, sample_each: Any, finetune_each: Any, critic_scores_each: Any
+) -> None:
+    """Puts other functions in the place of what a study computes; its processes become threads."""
+    patch.setattr(draw_samples, "sample_each", sample_each)
+    patch.setattr(finetune, "finetune_each", finetune_each)
+    patch.setattr(critic, "critic_scores_each", critic_scores_each)
+    patch.setattr(stage_files, "ProcessPoolExecutor", lambda mp_context: ThreadPoolExecutor())
+
+
+def leave_trained(
+    adapters: Adapter,
+    pools: Sequence[Sequence[TrainingExample]],
+    updates: int,
+    addresses: Sequence[tuple[int | str, ...]],
+    directory: Path,
+    metadata: dict[str, Any],
+) -> list[dict[str, int]]:
+    """Leaves these adapters as `finetune_each` leaves what it has trained; returns what it returns."""
+    metadata = metadata | {"scale": adapters.scale, "addresses": [list(one) for one in addresses]}
+    checkpoints.save(directory / "adapter", updates, (adapters, {}), metadata)
+    with Metrics(directory / "metrics") as metrics:
+        metrics.write(1, loss=1.0)
+    return [{"kept": len(pool), "kept_tasks": len(pool), "updates": updates} for pool in pools]
+
+
+def indifferent(model: Model, critics: Adapter, tasks: Any, samples: Any, split: Any) -> list[np.ndarray]:
+    """A stand-in for `critic_scores_each`: 0 for every surviving program."""
+    return [np.where(own.fits, 0.0, np.nan) for own in samples]

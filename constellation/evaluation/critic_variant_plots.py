@@ -15,10 +15,10 @@ from constellation.evaluation.drawing import (
     Results,
     band,
     colour,
+    interval_mark,
     k_axis,
     names_axis,
     panels,
-    percent,
 )
 
 
@@ -45,7 +45,7 @@ def by_number(ax: Axes, visible: dict[str, Any], small: str) -> None:
     for i, name in enumerate(("critic", "majority", "oracle")):
         for position, by_k in enumerate(visible.values()):
             label = name if position == 0 else ""
-            interval_mark(ax, position + 0.2 * (i - 1), by_k[small][name], SELECTORS[name], label)
+            interval_mark(ax, position + 0.2 * (i - 1), by_k[small][name], SELECTORS[name], label=label)
     names_axis(ax, list(visible))
     ax.set(title=f"k = {small}", xlabel="visible examples")
     ax.legend()
@@ -70,13 +70,3 @@ def by_critic(ax: Axes, results: Results, small: str) -> None:
         interval_mark(ax, position + 0.12, both["variant"]["gain"], paint)
     names_axis(ax, [name.replace("_", "\n") for name in critics])
     ax.set_title(f"critics at k = {small}")
-
-
-def interval_mark(
-    ax: Axes, x: float, entry: dict[str, Any], paint: str, label: str = "", face: str | None = None
-) -> None:
-    """An estimate on its interval; `face` is the mark's filling."""
-    ax.plot([x, x], percent(entry["interval"]), color=paint, linewidth=2, alpha=0.55)
-    ax.plot(
-        x, 100 * entry["estimate"], "o", color=paint, markerfacecolor=face or paint, markersize=6, label=label
-    )

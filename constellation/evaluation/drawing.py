@@ -91,6 +91,25 @@ def band(ax: Axes, by_k: dict[str, Any], paint: str, label: str, marker: str = "
     ax.plot(ks, values, color=paint, label=label, marker=marker, markersize=3.5)
 
 
+def interval_mark(
+    ax: Axes,
+    x: float,
+    entry: dict[str, Any],
+    paint: str,
+    *,
+    marker: str = "o",
+    face: str | None = None,
+    size: float = 6,
+    label: str = "",
+    scale: float = 100,
+) -> None:
+    """An estimate on its interval; `face` fills the mark, by default its own colour."""
+    ends = [scale * end for end in entry["interval"]]
+    ax.plot([x, x], ends, color=paint, linewidth=2, alpha=0.55)
+    at, face = scale * entry["estimate"], face or paint
+    ax.plot(x, at, marker, color=paint, markerfacecolor=face, markersize=size, label=label)
+
+
 def mark(ax: Axes, *at: int) -> None:
     """Dashes down at the k that a finding is read at."""
     for x in at:

@@ -64,10 +64,10 @@ def figure_stages(study: StudyResults) -> dict[str, list[str]]:
     return dict.fromkeys(of_curves, curves) | {
         "diversity": curves + [f"{stage.name}_samples" for stage in study.stages if stage.pool is not None],
         "selectors": [f"samples_{selected}", f"scores_{selected}"],
-        "temperature_curves": ["temperature_*", "matched_temperature"]
-        + [
-            f"samples_{model}_{study.analysis.primary_bank}_{study.primary_split}"
-            for model in (study.start, study.sequence[-1])
+        "temperature_curves": [
+            "temperature_*",
+            "matched_temperature",
+            *(f"samples_{model}_{bank}_{study.primary_split}" for model in (study.start, study.sequence[-1])),
         ],
         "critic_variants": [
             "visible_*",

@@ -24,6 +24,7 @@ from constellation.evaluation.drawing import (
     Results,
     band,
     colour,
+    interval_mark,
     k_axis,
     legend_above,
     mark,
@@ -104,12 +105,10 @@ def round_gains(results: Results) -> Figure | None:
                     continue
                 entry, x = gain["ks"][str(k)], position + offset
                 paint = colour(results, gain["to"])
-                ax.plot([x, x], percent(entry["interval"]), color=paint, linewidth=2, alpha=0.55)
                 if results["trajectories"] > 1:
                     each = percent(entry["by_trajectory"])
                     ax.plot([x + 0.08] * len(each), each, marker, color=paint, markersize=2, alpha=0.6)
-                face = paint if marker == "o" else "none"
-                ax.plot(x, 100 * entry["estimate"], marker, color=paint, markerfacecolor=face, markersize=6)
+                interval_mark(ax, x, entry, paint, marker=marker, face=paint if marker == "o" else "none")
         names_axis(ax, [f"{gain['from']} to {gain['to']}" for gain in results["gains"][bank]])
         ax.set_title(bank)
     for k, marker, face in zip(ks, "os", (INK, "none"), strict=True):
@@ -138,9 +137,7 @@ def headroom(results: Results) -> Figure | None:
                     continue
                 x = position + 0.16 * (i - (len(banks) - 1) / 2)
                 paint, marker = colour(results, entry["to"]), "osD^v"[i % 5]
-                ends = [factor * end for end in entry[scale]["interval"]]
-                ax.plot([x, x], ends, color=paint, linewidth=2, alpha=0.55)
-                ax.plot(x, factor * entry[scale]["estimate"], marker, color=paint, markersize=5)
+                interval_mark(ax, x, entry[scale], paint, marker=marker, size=5, scale=factor)
         rounds = results["headroom"][banks[0]]["rounds"]
         names_axis(ax, [f"{entry['from']} to {entry['to']}" for entry in rounds])
         ax.set_title(scale.replace("_", " "))

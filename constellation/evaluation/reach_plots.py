@@ -12,6 +12,7 @@ from constellation.evaluation.drawing import (
     Results,
     band,
     colour,
+    interval_mark,
     legend_above,
     mark,
     names_axis,
@@ -61,8 +62,7 @@ def mass_ledger(results: Results) -> Figure | None:
         paint, offset = colour(results, model), 0.6 * ((i + 0.5) / len(models) - 0.5)
         for position, entry in enumerate(ledger.values()):
             x, mass = position + offset, entry["mass"][model]
-            ax.plot([x, x], percent(mass["interval"]), color=paint, linewidth=2, alpha=0.55)
-            ax.plot(x, 100 * mass["estimate"], "o", color=paint, markersize=4)
+            interval_mark(ax, x, mass, paint, size=4)
         ax.plot([], [], "o", color=paint, markersize=4, label=model)
     names_axis(ax, [fill(name.replace("withheld: ", ""), 10, break_long_words=False) for name in ledger])
     ax.set_ylim(bottom=0)

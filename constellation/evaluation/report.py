@@ -90,31 +90,28 @@ def render(study: StudyResults, results: dict[str, Any], figures: Mapping[str, s
         "listed": listed,
         "literal": lambda text: json.dumps(text, ensure_ascii=False),
     }
-    return (
-        environment(filters)
-        .get_template("report.html.j2")
-        .render(
-            title=study.title,
-            results=results,
-            names=NAMES,
-            sections=SECTIONS,
-            figures=figures,
-            traces={name: figure_sources(study, name) for name in figures},
-            c=Choices(study.config),
-            rows=comparison(results),
-            cases=cases(study),
-            probes=study.probes,
-            config=study.config,
-            provenance=study.provenance,
-            base=study.base,
-            start=study.start,
-            rounds=study.rounds,
-            last=study.sequence[-1],
-            bank=study.analysis.primary_bank,
-            small=str(study.analysis.small_k),
-            large=str(study.analysis.large_k),
-            dash="\N{EM DASH}",
-        )
+    template = environment(filters).get_template("report.html.j2")
+    return template.render(
+        title=study.title,
+        results=results,
+        names=NAMES,
+        sections=SECTIONS,
+        figures=figures,
+        traces={name: figure_sources(study, name) for name in figures},
+        c=Choices(study.config),
+        rows=comparison(results),
+        cases=cases(study),
+        probes=study.probes,
+        config=study.config,
+        provenance=study.provenance,
+        base=study.base,
+        start=study.start,
+        rounds=study.rounds,
+        last=study.sequence[-1],
+        bank=study.analysis.primary_bank,
+        small=str(study.analysis.small_k),
+        large=str(study.analysis.large_k),
+        dash="\N{EM DASH}",
     )
 
 

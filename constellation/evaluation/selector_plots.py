@@ -10,10 +10,10 @@ from constellation.evaluation.drawing import (
     Results,
     band,
     colour,
+    interval_mark,
     k_axis,
     legend_above,
     panels,
-    percent,
 )
 
 
@@ -46,8 +46,7 @@ def reliability(results: Results) -> Figure | None:
         for cell in found["bins"]:
             x, observed, paint = 100 * cell["forecast"], cell["observed"], colour(results, model)
             ax.bar(x, 100 * cell["share"], width=4, color=paint, alpha=0.18)
-            ax.plot([x, x], percent(observed["interval"]), color=paint, linewidth=2, alpha=0.55)
-            ax.plot(x, 100 * observed["estimate"], "o", color=paint, markersize=5)
+            interval_mark(ax, x, observed, paint, size=5)
         ax.set(title=f"candidates of {model}", xlabel="the critic says, %", xlim=(0, 100), ylim=(0, 100))
     axes[0].set_ylabel("generalises, %")
     return figure

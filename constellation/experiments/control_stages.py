@@ -21,9 +21,7 @@ learned nothing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,8 +30,8 @@ from constellation.conductor import Stage
 from constellation.evaluation.known import KnownPrograms
 from constellation.evaluation.study import SetKey, StageSummary
 from constellation.experiments import reach_stages
-from constellation.experiments.critic_stages import critic_samples, critic_tasks, scores_by
-from constellation.experiments.stage_files import SCORES, SUMMARY, numbered, samples_of, write_training_tasks
+from constellation.experiments.critic_stages import critic_of, critic_samples, scores_by
+from constellation.experiments.stage_files import samples_of, scores_of, summaries_of, write_training_tasks
 from constellation.experiments.star_config import BASE, CRITIC, START
 from constellation.experiments.star_stages import StarStages
 from constellation.keys import host_rng
@@ -125,25 +123,13 @@ class ControlStages:
 
     def permuted_critic(self) -> Stage:
         """A critic trained on gen_v0's candidates, their labels permuted within a task."""
-        study = self.study
-        tasks, samples = critic_tasks(study), critic_samples(study)
-
-        def pools() -> list[list[TrainingExample]]:
-            from constellation.critic import critic_examples
-
-            each = zip(study.tasks_of(tasks, self.trajectories), samples_of(samples), strict=False)
-            return [
-                critic_examples(
-                    study.model,
-                    own,
-                    drawn,
-                    study.split,
-                    permuted_labels(drawn, self._rng(PERMUTED_CRITIC, r)),
-                )
-                for r, (own, drawn) in enumerate(each)
-            ]
-
-        return self._trained(PERMUTED_CRITIC, [tasks, samples], {}, pools, None, role=CRITIC)
+        return critic_of(
+            self.study,
+            PERMUTED_CRITIC,
+            critic_samples(self.study),
+            trajectories=self.trajectories,
+            labels=lambda r, drawn: permuted_labels(drawn, self._rng(PERMUTED_CRITIC, r)),
+        )
 
     # Evaluation
 
@@ -187,21 +173,20 @@ class ControlStages:
         scores: dict[SetKey, np.ndarray] = {}
         null_pools: dict[SetKey, SampleSet] = {}
         if self.trajectories:
-            asked = reach_stages.models(study, "withheld")
+            asked: dict[str, reach_stages.Asked] = {}
             for name, generator in self.generators().items():
                 for bank in BANKS[name]:
                     drawn = self.bank_samples(name, generator, bank)
                     controls |= sets(bank, name, drawn)
                     if bank == "withheld":
                         asked[name] = reach_stages.Asked(generator, drawn)
-            known, stages = reach_stages.known_programs(study, "withheld", asked, self.trajectories)
+            known, stages = reach_stages.known_programs(study, "withheld", self.trajectories, asked)
             inputs += stages
             judged = study.bank_samples("hard", START, study.warm_start(), split_seed)
             name = f"scores_{PERMUTED_CRITIC}_hard_{split_seed}"
             scored = scores_by(study, name, self.permuted_critic(), "hard", split_seed, judged)
             inputs.append(scored)
-            for r in range(self.trajectories):
-                scores[SetKey("hard", START, split_seed, r)] = np.load(scored.path / numbered(SCORES, r))
+            scores = {SetKey("hard", START, split_seed, r): own for r, own in enumerate(scores_of(scored))}
         if self.config.evaluation.null_samples:
             null_pools = sets("hard", START, self.null_pool("hard"))
         return {
@@ -219,15 +204,11 @@ class ControlStages:
         roles = {CONTINUED: "warm_start", PERMUTED_CRITIC: CRITIC}
         tasks = {PERMUTED_CRITIC: self.config.critic.tasks}
         return [
-            StageSummary(
-                name=name,
-                role=roles.get(name, "star"),
-                tasks=tasks.get(name, self.config.star.tasks),
-                trajectory=trajectory,
-                **trained,
-            )
+            summary
             for name, stage in stages.items()
-            for trajectory, trained in enumerate(json.loads((stage.path / SUMMARY).read_text()))
+            for summary in summaries_of(
+                stage, name, roles.get(name, "star"), tasks.get(name, self.config.star.tasks)
+            )
         ]
 
     def own_tasks(self) -> list[list[Task]]:
@@ -290,25 +271,20 @@ class ControlStages:
         fields: dict[str, Any],
         pools: Pools,
         start: Stage | None,
-        role: str = "star",
     ) -> Stage:
-        """As many updates as a round has, or as the critic has."""
-        study, section, training = self.study, self.config[role], self.config.training
-        fields = fields | {"passes": section.passes, "tasks": section.tasks}
-        if role == "star":
-            training = study.round_training()
-            fields |= {"learning_rate": training.learning_rate}
-
-        def train(path: Path) -> None:
-            from constellation.critic import answer_ids
-
-            choices = answer_ids(study.model) if role == CRITIC else ()
-            study.train(path, name, start, pools(), section.passes * section.tasks, training, choices)
-
+        """As many updates as a round has."""
+        study, section, training = self.study, self.config.star, self.study.round_training()
+        fields = fields | {
+            "passes": section.passes,
+            "tasks": section.tasks,
+            "learning_rate": training.learning_rate,
+        }
         return study.conductor.stage(
             name,
-            fields=study.training_fields({role: fields}) | {"trajectories": self.trajectories},
+            fields=study.training_fields({"star": fields}) | {"trajectories": self.trajectories},
             inputs=[*inputs, *([start] if start else [])],
             version=2,
-            run=train,
+            run=lambda path: study.train(
+                path, name, start, pools(), section.passes * section.tasks, training
+            ),
         )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from constellation.conductor import Stage
-from constellation.experiments.stage_files import SCORES, TASKS, first_adapters, numbered, samples_of
+from constellation.experiments.stage_files import SCORES, TASKS, numbered, samples_of
 from constellation.experiments.star_config import CRITIC, PRIOR_CRITIC, START
 from constellation.experiments.star_stages import StarStages
+from constellation.samples import SampleSet
 from constellation.tasks.task import read_tasks, split
 
 
@@ -35,7 +38,12 @@ def critic(study: StarStages, blind: bool = False) -> Stage:
 
 
 def critic_of(
-    study: StarStages, name: str, samples: Stage, blind: bool = False, trajectories: int | None = None
+    study: StarStages,
+    name: str,
+    samples: Stage,
+    blind: bool = False,
+    trajectories: int | None = None,
+    labels: Callable[[int, SampleSet], NDArray[np.bool_]] | None = None,
 ) -> Stage:
     """A critic trained on any candidates for the critic's tasks.
 
@@ -44,6 +52,7 @@ def critic_of(
         samples: the stage that holds the candidates.
         blind: as for `critic`.
         trajectories: only the first ones.
+        labels: (trajectory, its candidates) to which are labelled yes; those that generalise by default.
     """
     section, tasks = study.config.critic, critic_tasks(study)
     each = trajectories or study.trajectories
@@ -51,9 +60,10 @@ def critic_of(
     def train(path: Path) -> None:
         from constellation.critic import answer_ids, critic_examples, no_examples
 
+        shown, found = no_examples if blind else study.split, samples_of(samples)[:each]
         pools = [
-            critic_examples(study.model, own, drawn, no_examples if blind else study.split)
-            for own, drawn in zip(study.tasks_of(tasks, each), samples_of(samples)[:each], strict=True)
+            critic_examples(study.model, own, drawn, shown, labels(r, drawn) if labels else None)
+            for r, (own, drawn) in enumerate(zip(study.tasks_of(tasks, each), found, strict=True))
         ]
         choices = answer_ids(study.model)
         study.train(path, name, None, pools, section.passes * section.tasks, choices=choices)
@@ -95,13 +105,14 @@ def scores_by(
 
     def score(path: Path) -> None:
         from constellation.critic import critic_scores_each, no_examples
+        from constellation.model.lora import first
         from constellation.selftraining.finetune import load_adapters
 
-        _, metadata = load_adapters(critic.path)
+        critics, metadata = load_adapters(critic.path)
         drawn = samples_of(samples)[: len(metadata["addresses"])]
         found = critic_scores_each(
             study.model,
-            first_adapters(critic, len(drawn)),
+            first(critics, len(drawn)),
             read_tasks(tasks.path / TASKS),
             drawn,
             no_examples if blind else lambda task: split(task, split_seed, shown),

@@ -14,7 +14,6 @@ Each also has a first adapter and an order of batches of its own, so a differenc
 
 from __future__ import annotations
 
-import json
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +22,7 @@ from ml_collections import ConfigDict
 from constellation.conductor import Stage
 from constellation.evaluation.study import SetKey, StageSummary
 from constellation.experiments.critic_stages import critic_of, critic_samples, critic_tasks, scores_by
-from constellation.experiments.stage_files import SUMMARY, samples_of, scores_of
+from constellation.experiments.stage_files import samples_of, scores_of, summaries_of
 from constellation.experiments.star_config import CRITIC, START
 from constellation.experiments.star_stages import StarStages
 
@@ -118,19 +117,9 @@ def variant_scores(study: StarStages) -> tuple[dict[str, dict[SetKey, np.ndarray
 
 def summaries(study: StarStages) -> list[StageSummary]:
     """Their training in figures."""
-    found = []
-    for name, (critic, pool, *_) in variants(study).items():
-        drawn = [own.program.size for own in samples_of(pool)] if pool else []
-        trained = enumerate(json.loads((critic.path / SUMMARY).read_text()))
-        found += [
-            StageSummary(
-                name=name,
-                role=CRITIC,
-                tasks=study.config.critic.tasks,
-                samples=drawn[r] if drawn else None,
-                trajectory=r,
-                **own,
-            )
-            for r, own in trained
-        ]
-    return found
+    tasks = study.config.critic.tasks
+    return [
+        summary
+        for name, (critic, pool, *_) in variants(study).items()
+        for summary in summaries_of(critic, name, CRITIC, tasks, samples_of(pool) if pool else ())
+    ]

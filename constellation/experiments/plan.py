@@ -109,9 +109,7 @@ def check_plan(config: ConfigDict, platform: str) -> tuple[Memory, Workload, int
     memory.check_scoring(work.prefix, scored)
     footprints = {
         f"sampling, {rows} at a time": memory.sampling(rows, work.prefix, prompt, sampling),
-        f"training, {trained} rows of {width}": memory.training(
-            trained * memory.trajectories, width, targets, training.remat
-        ),
+        f"training, {trained} rows of {width}": memory.training(trained, width, targets, training.remat),
         f"scoring, {rows_a_batch(scored, work.prefix)} rows of {scored}": memory.scoring(work.prefix, scored),
     }
     return memory, work, rows, footprints

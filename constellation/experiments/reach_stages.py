@@ -60,18 +60,19 @@ def models(study: StarStages, bank: str) -> dict[str, Asked]:
 
 
 def known_programs(
-    study: StarStages, bank: str, asked: Mapping[str, Asked], trajectories: int
+    study: StarStages, bank: str, trajectories: int, others: Mapping[str, Asked] | None = None
 ) -> tuple[KnownPrograms | None, list[Stage]]:
     """The known programs with every model's probabilities, and the stages they were read from.
 
     None, and no stages, where evaluation.reach_samples is 0.
 
     Args:
-        asked: the models, by name.
         trajectories: the first so many.
+        others: models that are asked beside the study's, by name.
     """
     if not study.config.evaluation.reach_samples:
         return None, []
+    asked = models(study, bank) | dict(others or {})
     known = known_stage(study, bank, asked, trajectories)
     table = json.loads((known.path / KNOWN).read_text(encoding="utf-8"))
     stages = {

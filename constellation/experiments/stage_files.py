@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from constellation.conductor import Stage
+from constellation.evaluation.study import StageSummary
 from constellation.progress import Progress
 from constellation.samples import SampleSet
 from constellation.tasks import task, trapdoor
@@ -36,11 +38,10 @@ def numbered(file: str, trajectory: int) -> str:
 
 def first_adapters(stage: Stage, trajectories: int) -> Adapter:
     """A stage's adapters in its first trajectories, [R, ...]."""
-    import jax
-
+    from constellation.model.lora import first
     from constellation.selftraining.finetune import load_adapters
 
-    return jax.tree.map(lambda x: x[:trajectories], load_adapters(stage.path)[0])
+    return first(load_adapters(stage.path)[0], trajectories)
 
 
 def numbered_files(stage: Stage, file: str) -> list[Path]:
@@ -57,6 +58,28 @@ def samples_of(stage: Stage) -> list[SampleSet]:
 def scores_of(stage: Stage) -> list[np.ndarray]:
     """A stage's scores of a critic, [D] float64 of each trajectory."""
     return [np.load(file) for file in numbered_files(stage, SCORES)]
+
+
+def summaries_of(
+    stage: Stage, name: str, role: str, tasks: int, drawn: Sequence[SampleSet] = ()
+) -> list[StageSummary]:
+    """A training stage in figures, of each trajectory.
+
+    Args:
+        drawn: the samples behind what it was trained on, of each trajectory; none where none were drawn.
+    """
+    trained = json.loads((stage.path / SUMMARY).read_text())
+    return [
+        StageSummary(
+            name=name,
+            role=role,
+            tasks=tasks,
+            samples=drawn[trajectory].program.size if drawn else None,
+            trajectory=trajectory,
+            **own,
+        )
+        for trajectory, own in enumerate(trained)
+    ]
 
 
 def of_each(

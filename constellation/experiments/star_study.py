@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -36,7 +36,7 @@ from constellation.experiments import (
     selection_stages,
 )
 from constellation.experiments.control_stages import ControlStages
-from constellation.experiments.stage_files import SUMMARY, TASKS, samples_of
+from constellation.experiments.stage_files import TASKS, samples_of, summaries_of
 from constellation.experiments.star_config import BASE, CRITIC, PRIOR_CRITIC, START, check, sample_count
 from constellation.experiments.star_stages import StarStages
 from constellation.experiments.temperature_stages import tempered
@@ -172,8 +172,7 @@ def results(study: StarStages, made_by: Mapping[str, str]) -> tuple[StudyResults
     inputs += [*pools, critic_stages.critic_samples(study)]
     inputs += [study.bank(bank) for bank in config.tasks.banks]
     inputs += _task_stages(study)
-    asked = reach_stages.models(study, "hard")
-    known, stages = reach_stages.known_programs(study, "hard", asked, study.trajectories)
+    known, stages = reach_stages.known_programs(study, "hard", study.trajectories)
     inputs += stages
     at_temperatures, stages = tempered(study)
     inputs += stages
@@ -243,21 +242,15 @@ def _summaries(study: StarStages) -> list[StageSummary]:
 
 def _summary(name: str, role: str, tasks: int, stage: Stage, pool: Stage | None = None) -> list[StageSummary]:
     """Of each trajectory."""
-    each: list[dict[str, Any]] = json.loads((stage.path / SUMMARY).read_text())
     rows = read_metrics(stage.path / "metrics")
-    samples = samples_of(pool) if pool else [None] * len(each)
+    drawn = samples_of(pool) if pool else []
     return [
-        StageSummary(
-            name=name,
-            role=role,
-            tasks=tasks,
-            samples=drawn.program.size if drawn else None,
+        dataclasses.replace(
+            summary,
             losses=[row.get(f"loss_{trajectory}", row["loss"]) for row in rows],
-            pool=drawn if role == "star" else None,
-            trajectory=trajectory,
-            **trained,
+            pool=drawn[trajectory] if role == "star" else None,
         )
-        for trajectory, (trained, drawn) in enumerate(zip(each, samples, strict=True))
+        for trajectory, summary in enumerate(summaries_of(stage, name, role, tasks, drawn))
     ]
 
 

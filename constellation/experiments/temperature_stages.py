@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from constellation.conductor import Stage
@@ -31,12 +32,13 @@ def tempered(study: StarStages) -> tuple[Tempered | None, list[Stage]]:
     section, own = study.config.temperatures, study.config.sampling.temperature
     if not section.trajectories:
         return None, []
-    tuned = tuning_samples(study)
+    generators = models(study)
+    tuned = tuning_samples(study, generators)
     matched = matched_temperature(study, tuned)
     found = match_of(matched)
-    wanted = [*itertools.product(models(study), section.compared), (START, found.temperature)]
+    wanted = [*itertools.product(generators, section.compared), (START, found.temperature)]
     evaluated = {
-        (name, value): samples_at(study, BANK, name, value, "temperatures.samples")
+        (name, value): samples_at(study, BANK, name, generators[name], value, "temperatures.samples")
         for name, value in dict.fromkeys(wanted)
         if value != own
     }
@@ -57,12 +59,12 @@ def models(study: StarStages) -> dict[str, Stage]:
     return {START: study.warm_start(), last: study.round(star.rounds, star.max_atoms)}
 
 
-def tuning_samples(study: StarStages) -> SampleStages:
+def tuning_samples(study: StarStages, generators: Mapping[str, Stage]) -> SampleStages:
     """Of the tuning tasks: both models at every value, gen_v0 at the further, lower ones too."""
     section = study.config.temperatures
-    wanted = [*itertools.product(models(study), section.compared), *((START, t) for t in section.matching)]
+    wanted = [*itertools.product(generators, section.compared), *((START, t) for t in section.matching)]
     return {
-        (name, value): samples_at(study, TUNING, name, value, "temperatures.tuning_samples")
+        (name, value): samples_at(study, TUNING, name, generators[name], value, "temperatures.tuning_samples")
         for name, value in wanted
     }
 
@@ -73,7 +75,7 @@ def matched_temperature(study: StarStages, tuned: SampleStages) -> Stage:
     To three decimals, as a stage's name spells it.
     """
     own = study.config.sampling.temperature
-    (last,) = models(study).keys() - {START}
+    (last,) = {name for name, _ in tuned} - {START}
     read = {key: stage for key, stage in tuned.items() if key[0] == START or key == (last, own)}
 
     def write(path: Path) -> None:
@@ -96,12 +98,14 @@ def match_of(stage: Stage) -> Match:
     return Match(**json.loads((stage.path / MATCHED).read_text(encoding="utf-8")))
 
 
-def samples_at(study: StarStages, bank: str, name: str, temperature: float, count: str) -> Stage:
+def samples_at(
+    study: StarStages, bank: str, name: str, generator: Stage, temperature: float, count: str
+) -> Stage:
     """A model's samples of a bank at a temperature; `count` as for `StarStages.samples`."""
     return study.samples(
         f"temperature_{temperature:g}_{name}_{bank}".replace(".", "_"),
         study.bank(bank),
-        models(study)[name],
+        generator,
         count,
         "temperature",
         name,

@@ -39,6 +39,11 @@ def unstack(adapters: Adapter) -> list[Adapter]:
     return [jax.tree.map(lambda leaf, r=r: leaf[r], adapters) for r in range(count)]
 
 
+def first(adapters: Adapter, count: int) -> Adapter:
+    """The first `count` of stacked adapters."""
+    return jax.tree.map(lambda leaf: leaf[:count], adapters)
+
+
 def projection_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
     """(out, in) of the seven projections of a layer."""
     queries = config.num_attention_heads * config.head_dim

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,20 +14,17 @@ import jax
 import numpy as np
 import pytest
 
-from constellation import checkpoints, critic
 from constellation.errors import UserError
-from constellation.experiments import draw_samples, stage_files, star_study
+from constellation.experiments import star_study
 from constellation.experiments.stage_files import SAMPLES, TASKS, numbered
 from constellation.model.lora import Adapter
 from constellation.model.model import Model, load_model
-from constellation.progress import Metrics
 from constellation.samples import SampleSet
-from constellation.selftraining import finetune
 from constellation.selftraining.batches import TrainingExample
 from constellation.selftraining.finetune import load_adapters
 from constellation.tasks import trapdoor
 from constellation.tasks.task import Task, read_tasks, split
-from tests.tiny_study import oracle, tiny_config, write_tiny_model
+from tests.tiny_study import indifferent, leave_trained, oracle, stand_in, tiny_config, write_tiny_model
 
 CONTROLS = {"permuted", "fits_only", "continued", "own_withheld", "secret"}
 FIELDS = {
@@ -87,20 +83,10 @@ def ran(tmp_path_factory) -> Ran:
         moved = dataclasses.replace(
             adapters, weights=jax.tree.map(lambda x: x + len(trainings), adapters.weights)
         )
-        metadata = metadata | {"scale": adapters.scale, "addresses": [list(one) for one in addresses]}
-        checkpoints.save(directory / "adapter", updates, (moved, {}), metadata)
-        with Metrics(directory / "metrics") as metrics:
-            metrics.write(1, loss=1.0)
-        return [{"kept": len(pool), "kept_tasks": len(pool), "updates": updates} for pool in pools]
-
-    def scored(model, critics, tasks, samples, split):
-        return [np.where(own.fits, 0.0, np.nan) for own in samples]
+        return leave_trained(moved, pools, updates, addresses, directory, metadata)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(draw_samples, "sample_each", oracle(workdir))
-        patch.setattr(finetune, "finetune_each", noted)
-        patch.setattr(critic, "critic_scores_each", scored)
-        patch.setattr(stage_files, "ProcessPoolExecutor", lambda mp_context: ThreadPoolExecutor())
+        stand_in(patch, oracle(workdir), noted, indifferent)
         star_study.run(tiny_config(model_dir, **FIELDS), str(workdir))
     findings = json.loads((workdir / "findings.json").read_text())
     return Ran(workdir, load_model(model_dir), trainings, findings)

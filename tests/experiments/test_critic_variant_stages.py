@@ -6,25 +6,23 @@ Two trajectories, of which the first has variants. The critic on the other base 
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
-from constellation import checkpoints, critic
+from constellation import critic
 from constellation.conductor import read_record
-from constellation.experiments import draw_samples, stage_files, star_study
+from constellation.experiments import star_study
 from constellation.experiments.stage_files import SAMPLES, SCORES, TASKS, numbered
 from constellation.model.model import Model, check_model, load_model
-from constellation.progress import Metrics
 from constellation.samples import SampleSet
 from constellation.selftraining import finetune
 from constellation.selftraining.batches import TrainingExample
 from constellation.tasks.task import Split, Task, read_tasks, split
 from tests.launch.test_report import redraw
-from tests.tiny_study import oracle, tiny_config, write_tiny_model
+from tests.tiny_study import indifferent, leave_trained, oracle, stand_in, tiny_config, write_tiny_model
 
 OTHER, REFRESHED = "other_base_critic", "refreshed_critic_v1"
 
@@ -76,18 +74,23 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
         trainings[metadata["name"]] = Training(model.dir, len(addresses), pools, updates)
         if metadata["name"] == OTHER:
             return trained(
-                model, adapters, pools, updates, training, addresses, directory, metadata, micro_batch
+                model,
+                adapters,
+                pools,
+                updates,
+                training,
+                addresses,
+                directory,
+                metadata,
+                micro_batch,
+                choices,
             )
-        metadata = metadata | {"scale": adapters.scale, "addresses": [list(one) for one in addresses]}
-        checkpoints.save(directory / "adapter", updates, (adapters, {}), metadata)
-        with Metrics(directory / "metrics") as metrics:
-            metrics.write(1, loss=1.0)
-        return [{"kept": len(pool), "kept_tasks": len(pool), "updates": updates} for pool in pools]
+        return leave_trained(adapters, pools, updates, addresses, directory, metadata)
 
     def scored(model, critics, tasks, samples, split):
         if model.dir == bases[1]:
             return asked(model, critics, tasks, samples, split)
-        return [np.where(own.fits, 0.0, np.nan) for own in samples]
+        return indifferent(model, critics, tasks, samples, split)
 
     config = tiny_config(
         bases[0],
@@ -98,10 +101,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
         variants__visible="1",
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(draw_samples, "sample_each", oracle(workdir))
-        patch.setattr(finetune, "finetune_each", noted)
-        patch.setattr(critic, "critic_scores_each", scored)
-        patch.setattr(stage_files, "ProcessPoolExecutor", lambda mp_context: ThreadPoolExecutor())
+        stand_in(patch, oracle(workdir), noted, scored)
         star_study.run(config, str(workdir))
     return Ran(workdir, bases, trainings, json.loads((workdir / "findings.json").read_text()))
 

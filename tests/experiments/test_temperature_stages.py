@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,18 +11,15 @@ import jax
 import numpy as np
 import pytest
 
-from constellation import checkpoints, critic
 from constellation.errors import UserError
 from constellation.evaluation.tempered import match, solved_by_one
-from constellation.experiments import draw_samples, stage_files, star_study
+from constellation.experiments import star_study
 from constellation.experiments.star_config import check
 from constellation.generator import Sample
-from constellation.progress import Metrics
 from constellation.samples import SampleSet
-from constellation.selftraining import finetune
 from constellation.tasks.task import read_tasks
 from launch.common import load_config
-from tests.tiny_study import NANO, tiny_config, write_tiny_model
+from tests.tiny_study import NANO, indifferent, leave_trained, stand_in, tiny_config, write_tiny_model
 
 FIELDS = {
     "trajectories": 2,
@@ -63,11 +59,7 @@ def ran(tmp_path_factory) -> Ran:
     ):
         """Every training leaves the adapter a little larger."""
         moved = dataclasses.replace(adapters, weights=jax.tree.map(lambda x: x + 1, adapters.weights))
-        metadata = metadata | {"scale": adapters.scale, "addresses": [list(one) for one in addresses]}
-        checkpoints.save(directory / "adapter", updates, (moved, {}), metadata)
-        with Metrics(directory / "metrics") as metrics:
-            metrics.write(1, loss=1.0)
-        return [{"kept": len(pool), "kept_tasks": len(pool), "updates": updates} for pool in pools]
+        return leave_trained(moved, pools, updates, addresses, directory, metadata)
 
     def sampled(model, adapters, prompts, task_ids, keys, config, rows, progress):
         """Right the more often the larger the adapter and the lower the temperature."""
@@ -84,14 +76,8 @@ def ran(tmp_path_factory) -> Ran:
         progress.update(sum(map(len, task_ids)) * config.n)
         return [[answers(task_id) for task_id in ids] for ids in task_ids]
 
-    def scored(model, critics, tasks, samples, split):
-        return [np.where(own.fits, 0.0, np.nan) for own in samples]
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(draw_samples, "sample_each", sampled)
-        patch.setattr(finetune, "finetune_each", trained)
-        patch.setattr(critic, "critic_scores_each", scored)
-        patch.setattr(stage_files, "ProcessPoolExecutor", lambda mp_context: ThreadPoolExecutor())
+        stand_in(patch, sampled, trained, indifferent)
         star_study.run(tiny_config(model_dir, **FIELDS), str(workdir))
     return Ran(workdir, calls, json.loads((workdir / "findings.json").read_text()))
 

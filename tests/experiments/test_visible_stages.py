@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from constellation import checkpoints, critic
 from constellation.conductor import Conductor, Stage
 from constellation.errors import UserError
 from constellation.evaluation.selection import Columns
-from constellation.experiments import draw_samples, stage_files
 from constellation.experiments.stage_files import TASKS
 from constellation.experiments.star_config import check
 from constellation.experiments.star_stages import StarStages
 from constellation.experiments.visible_stages import visible_sets
 from constellation.model.model import Model, check_model, load_model
 from constellation.samples import SampleSet
-from constellation.selftraining import finetune
 from constellation.tasks import trapdoor
 from constellation.tasks.task import Task, read_tasks, split
-from tests.tiny_study import oracle, tiny_config, write_tiny_model
+from tests.tiny_study import leave_trained, oracle, stand_in, tiny_config, write_tiny_model
 
 
 class Ran(NamedTuple):
@@ -50,9 +46,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     def untrained(
         model, adapters, pools, updates, training, addresses, directory, metadata, micro_batch, choices
     ):
-        metadata = metadata | {"scale": adapters.scale, "addresses": [list(one) for one in addresses]}
-        checkpoints.save(directory / "adapter", updates, (adapters, {}), metadata)
-        return [{} for _ in pools]
+        return leave_trained(adapters, pools, updates, addresses, directory, metadata)
 
     def scores(model, critics, tasks, samples, split):
         critic_saw.append(len(split(tasks[0]).visible))
@@ -64,10 +58,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     )
     check(config)
     with pytest.MonkeyPatch.context() as patch, Conductor(workdir) as conductor:
-        patch.setattr(draw_samples, "sample_each", sample_each)
-        patch.setattr(finetune, "finetune_each", untrained)
-        patch.setattr(critic, "critic_scores_each", scores)
-        patch.setattr(stage_files, "ProcessPoolExecutor", lambda mp_context: ThreadPoolExecutor())
+        stand_in(patch, sample_each, untrained, scores)
         study = StarStages(config, conductor, check_model(model_dir, "int4:32"))
         found, stages = visible_sets(study)
         tasks = read_tasks(study.bank("hard").path / TASKS)

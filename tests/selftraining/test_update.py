@@ -90,12 +90,17 @@ def test_twenty_steps_equal_peft_and_torch(tmp_path: Path) -> None:
     assert jax.tree.all(jax.tree.map(np.array_equal, base, params))  # frozen
 
 
-def test_gradients_equal_pefts(tmp_path: Path) -> None:
-    reference().save_pretrained(tmp_path)
-    params = load_params(tmp_path, CONFIG, jnp.float32)
+def peft_twin(directory: Path) -> tuple[Any, Any]:
+    """Our parameters, and peft's model of the same weights with the adapter of `params_and_adapter`."""
+    reference().save_pretrained(directory)
     _, adapter = params_and_adapter()
-    model = training_reference.load_peft(tmp_path, RANK, int(adapter.scale * RANK))
+    model = training_reference.load_peft(directory, RANK, int(adapter.scale * RANK))
     training_reference.write_adapter(model, jax.tree.map(np.asarray, adapter.weights))
+    return load_params(directory, CONFIG, jnp.float32), model
+
+
+def test_gradients_equal_pefts(tmp_path: Path) -> None:
+    params, model = peft_twin(tmp_path)
     batch = one_shape(collate(examples(0, (9, (6,)), (14, (2,)), (5, (8,)))))
     loss, gradient = loss_and_gradient(batch, params)
     expected = training_reference.loss_of(model, batch)
@@ -105,11 +110,7 @@ def test_gradients_equal_pefts(tmp_path: Path) -> None:
 
 
 def test_a_target_competes_with_the_choices_alone(tmp_path: Path) -> None:
-    reference().save_pretrained(tmp_path)
-    params = load_params(tmp_path, CONFIG, jnp.float32)
-    _, adapter = params_and_adapter()
-    model = training_reference.load_peft(tmp_path, RANK, int(adapter.scale * RANK))
-    training_reference.write_adapter(model, jax.tree.map(np.asarray, adapter.weights))
+    params, model = peft_twin(tmp_path)
     choices, drawn, losses = (9, 7), [], []
     for right, (prompt, (answer,), _) in enumerate(examples(0, (9, (6,)), (14, (2,)))):
         answer[-1] = choices[right]

@@ -94,7 +94,9 @@ def cells(config: ConfigDict) -> dict[str, Fields]:
             raise UserError(f"config.grid.{field} = {values!r} must list different values, one at least")
     grid = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
     return {
-        "-".join(f"{field.split('.')[-1]}_{value}" for field, value in fields.items()): fields
+        "-".join(f"{field.split('.')[-1]}_{value}" for field, value in fields.items()).replace(
+            "/", "_"
+        ): fields
         for fields in grid
     }
 

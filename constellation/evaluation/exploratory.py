@@ -65,17 +65,21 @@ def changes(study: StudyResults, bootstrap: Bootstrap) -> list[dict[str, Any]]:
 
 
 def second_differences(study: StudyResults, bootstrap: Bootstrap) -> list[dict[str, Any]]:
-    """Each round's gain minus that of the round before, on every bank, at small_k."""
+    """Each round's gain minus that of the round before, on every bank, at small_k and at k = 1.
+
+    One sample is what filtering raises most, so a gain that only small_k is too large to show is found there.
+    """
     choice, sequence = study.analysis, study.sequence[1:]
-    found = []
+    name, found = "gain minus the gain before", []
     for bank in study.tasks:
         for i in range(len(sequence) - 2):
             models = sequence[i : i + 3]
-            primary = bank == choice.primary_bank and i == 0
-            if not primary and choice.small_k in verdict_ks(study, bank, *models):
-                values = second_difference(study, bank, models, choice.small_k)
-                name = "gain minus the gain before"
-                found.append(entry(name, bank, models, choice.small_k, bootstrap(bank, values)))
+            wanted = {1, choice.small_k} & set(verdict_ks(study, bank, *models))
+            if (bank, i) == (choice.primary_bank, 0):
+                wanted -= {choice.small_k}
+            for k in sorted(wanted):
+                values = second_difference(study, bank, models, k)
+                found.append(entry(name, bank, models, k, bootstrap(bank, values)))
     return found
 
 

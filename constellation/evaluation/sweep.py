@@ -1,4 +1,4 @@
-"""The end of a sweep: every cell of the grid in one table, one heat map and one JSON file.
+"""The end of a sweep: every cell of the grid in one table, one figure and one JSON file.
 
 Verdicts are each cell's own, from `findings`; over the cells nothing is corrected and nothing left out.
 """
@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
-import numpy as np
 from matplotlib.figure import Figure
 
 from constellation.evaluation.claims import SUPPORTED
-from constellation.evaluation.drawing import STYLE, panels
-from constellation.evaluation.entries import points, signed
+from constellation.evaluation.drawing import INK, START, STYLE, panels, percent
+from constellation.evaluation.entries import points
 from constellation.evaluation.page import environment
 
 FINDINGS = {"critic_gain": "critic gain", "crossover": "crossover", "deceleration": "deceleration"}
@@ -44,7 +43,7 @@ def write_sweep(cells: Sequence[Cell], directory: Path) -> dict[str, Any]:
     summary = summarise(cells)
     (directory / "sweep.json").write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", "utf-8")
     with matplotlib.rc_context(STYLE):
-        heat_map(cells).savefig(directory / "sweep.png", dpi=180, metadata={"Software": None})
+        forest(cells).savefig(directory / "sweep.png", dpi=180, metadata={"Software": None})
     page = (
         environment()
         .get_template("sweep.html.j2")
@@ -91,49 +90,34 @@ def numbers(finding: dict[str, Any]) -> list[str]:
     return [f"{what} {points(estimate, *interval)}".strip() for what, estimate, interval in parts(finding)]
 
 
-def heat_map(cells: Sequence[Cell]) -> Figure:
-    """Each number of each finding over the grid: half of the axes down, half across.
+def forest(cells: Sequence[Cell]) -> Figure:
+    """Each number of each finding with its interval, the cells one below the other in the grid's order.
 
-    Colour and text are the estimate in points; a supported finding stands in bold with a star, a failed cell
-    is crossed out.
+    A mark is filled where the finding is supported; a cross is a cell that failed or did not measure it.
     """
-    fields = list(cells[0].fields)
-    half = len(fields) // 2
-    down, across = (labels(cells, some) for some in (fields[:half], fields[half:]))
-    panel_values: dict[str, np.ndarray] = {}
-    supported: dict[str, set[tuple[int, int]]] = {}
-    for cell in cells:
-        if cell.results is None:
-            continue
-        place = down.index(label(cell, fields[:half])), across.index(label(cell, fields[half:]))
-        for name, title in FINDINGS.items():
-            finding = cell.results["findings"][name]
-            for what, estimate, _ in parts(finding):
-                panel = f"{title} {what}".strip()
-                values = panel_values.setdefault(panel, np.full((len(down), len(across)), np.nan))
-                values[place] = 100 * estimate
-                if finding["verdict"] == SUPPORTED:
-                    supported.setdefault(panel, set()).add(place)
-    figure, axes = panels(max(1, len(panel_values)), height=1.6 + 0.34 * len(down), sharey=True)
-    for ax, (panel, values) in zip(axes, panel_values.items(), strict=False):
-        widest = max(1.0, np.nanmax(abs(values)))
-        ax.imshow(values, cmap="RdBu", vmin=-1.3 * widest, vmax=1.3 * widest, aspect="auto")
-        for (y, x), value in np.ndenumerate(values):
-            star = (y, x) in supported.get(panel, ())
-            text = "×" if np.isnan(value) else signed(value / 100) + "*" * star
-            ax.text(x, y, text, ha="center", va="center", fontsize=7, weight="bold" if star else "normal")
-        ax.set_title(f"{panel}, points")
-        ax.set_xticks(range(len(across)), across, rotation=90, fontsize=7)
-        ax.set_yticks(range(len(down)), down, fontsize=7)
-        ax.grid(visible=False)
+    measured: dict[str, dict[int, tuple[float, list[float], bool]]] = {}
+    for row, cell in enumerate(cells):
+        for name, finding in cell.results["findings"].items() if cell.results else ():
+            for what, estimate, interval in parts(finding):
+                supported = finding["verdict"] == SUPPORTED
+                panel = f"{FINDINGS[name]} {what}".strip()
+                measured.setdefault(panel, {})[row] = (estimate, interval, supported)
+    figure, axes = panels(max(1, len(measured)), height=0.9 + 0.22 * len(cells), sharey=True)
+    for ax, (panel, by_row) in zip(axes, measured.items(), strict=False):
+        ax.axvline(0, color=INK, linewidth=1)
+        for row in range(len(cells)):
+            if row not in by_row:
+                ax.plot(0, row, "x", color=INK)
+                continue
+            estimate, interval, supported = by_row[row]
+            ax.plot(percent(interval), [row, row], color=START, linewidth=2, alpha=0.55)
+            face = START if supported else "white"
+            ax.plot(100 * estimate, row, "o", color=START, markerfacecolor=face, markersize=5)
+        ax.set(title=f"{panel}, points", ylim=(len(cells) - 0.5, -0.5))
+    axes[0].set_yticks(range(len(cells)), [label(cell) for cell in cells])
     return figure
 
 
-def labels(cells: Sequence[Cell], fields: Sequence[str]) -> list[str]:
-    """The distinct labels of some fields, in the grid's order."""
-    return list(dict.fromkeys(label(cell, fields) for cell in cells))
-
-
-def label(cell: Cell, fields: Sequence[str]) -> str:
-    """Some of a cell's fields: "keep 1, tasks 512"."""
-    return ", ".join(f"{field.split('.')[-1]} {cell.fields[field]}" for field in fields)
+def label(cell: Cell) -> str:
+    """A cell's fields: "tasks 512, keep 1"."""
+    return ", ".join(f"{field.split('.')[-1]} {value}" for field, value in cell.fields.items())

@@ -101,20 +101,23 @@ class ControlStages:
 
     def own_withheld(self) -> Stage:
         """Self-trained on tasks of the withheld classes, whose programs are kept for once."""
-        study, tasks = self.study, self.withheld_tasks()
-        samples = study.samples(
+        study, tasks, samples = self.study, self.withheld_tasks(), self.own_samples()
+        pools = self._star_pools(
+            tasks, samples, lambda *_: {"reserved": trapdoor.behaves_like_evaluation}, keep=1
+        )
+        return self._trained(OWN_WITHHELD, [tasks, samples], {"keep": 1}, pools, study.warm_start())
+
+    def own_samples(self) -> Stage:
+        """gen_v0's samples of the tasks of the withheld classes."""
+        return self.study.samples(
             f"{OWN_WITHHELD}_samples",
-            tasks,
-            study.warm_start(),
+            self.withheld_tasks(),
+            self.study.warm_start(),
             "star.samples",
             "star round",
             OWN_WITHHELD,
             trajectories=self.trajectories,
         )
-        pools = self._star_pools(
-            tasks, samples, lambda *_: {"reserved": trapdoor.behaves_like_evaluation}, keep=1
-        )
-        return self._trained(OWN_WITHHELD, [tasks, samples], {"keep": 1}, pools, study.warm_start())
 
     def secret(self) -> Stage:
         """Supervised on the secret programs of the same tasks."""
@@ -203,11 +206,16 @@ class ControlStages:
         stages = self.generators() | {PERMUTED_CRITIC: self.permuted_critic()}
         roles = {CONTINUED: "warm_start", PERMUTED_CRITIC: CRITIC}
         tasks = {PERMUTED_CRITIC: self.config.critic.tasks}
+        drawn = {OWN_WITHHELD: samples_of(self.own_samples())}  # the others learn from what the study sampled
         return [
             summary
             for name, stage in stages.items()
             for summary in summaries_of(
-                stage, name, roles.get(name, "star"), tasks.get(name, self.config.star.tasks)
+                stage,
+                name,
+                roles.get(name, "star"),
+                tasks.get(name, self.config.star.tasks),
+                drawn.get(name, ()),
             )
         ]
 

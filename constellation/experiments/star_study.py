@@ -234,9 +234,9 @@ def _summaries(study: StarStages) -> list[StageSummary]:
         pool = study.round_samples(number, max_atoms)
         summaries += _summary(name, "star", config.star.tasks, stage, pool)
     critics = {CRITIC: False} | ({PRIOR_CRITIC: True} if config.critic.selectors else {})
-    for name, blind in critics.items():
+    for name, blind in critics.items():  # the second learns from what was sampled for the first
         stage, pool = critic_stages.critic(study, blind), critic_stages.critic_samples(study)
-        summaries += _summary(name, "critic", config.critic.tasks, stage, pool)
+        summaries += _summary(name, "critic", config.critic.tasks, stage, None if blind else pool)
     return summaries
 
 

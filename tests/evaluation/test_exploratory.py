@@ -27,9 +27,8 @@ def test_holds_all_that_is_not_primary(entries: list[dict]) -> None:
     ks, banks = {1, 2, 4, 8, 16}, ("easy", "hard", "withheld")
     changes = {(bank, "gen_v0", f"v{i}", k) for bank in banks for i in (1, 2, 3) for k in ks}
     assert of(entries, "change of pass@k") == changes - {("hard", "gen_v0", "v3", k) for k in (8, 16)}
-    triples = {
-        (bank, *models, 8) for bank in banks for models in (("gen_v0", "v1", "v2"), ("v1", "v2", "v3"))
-    }
+    sequences = (("gen_v0", "v1", "v2"), ("v1", "v2", "v3"))
+    triples = {(bank, *models, k) for bank in banks for models in sequences for k in (1, 8)}
     assert of(entries, "gain minus the gain before") == triples - {("hard", "gen_v0", "v1", "v2", 8)}
     critic = {
         (bank, model, k) for bank in ("easy", "hard") for model in ("gen_v0", "v3") for k in (2, 4, 8, 16, 32)

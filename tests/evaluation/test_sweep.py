@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from constellation.evaluation.analysis import analyse
-from constellation.evaluation.sweep import Cell, heat_map, numbers, summarise, write_sweep
+from constellation.evaluation.sweep import Cell, forest, numbers, summarise, write_sweep
 from tests.evaluation.synthetic import study
 
 
@@ -58,23 +59,28 @@ def test_page_holds_every_cell(cells: list[Cell], tmp_path: Path) -> None:
             assert all(number in page for number in numbers(finding))
 
 
-def test_heat_map_shows_estimates_in_their_place(cells: list[Cell]) -> None:
+def test_forest_shows_estimates_on_their_intervals(cells: list[Cell]) -> None:
     marked = [with_verdicts(cells[0], "supported"), with_verdicts(cells[1], "inconclusive"), *cells[2:]]
-    figure = heat_map(marked)
+    figure = forest(marked)
     assert [ax.get_title() for ax in figure.axes] == [
         "critic gain, points",
         "crossover pass@8, points",
         "crossover pass@16, points",
         "deceleration, points",
     ]
-    ax = figure.axes[1]
-    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["tasks 512", "tasks 2048"]
-    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["keep 1", "keep 4"]
-    texts = {text.get_position(): text.get_text() for text in ax.texts}
-    rises = [100 * c.results["findings"]["crossover"]["estimate"][0] for c in marked[:2] if c.results]
-    assert float(texts[0, 0].rstrip("*").replace("\N{MINUS SIGN}", "-")) == pytest.approx(rises[0], abs=0.051)
-    assert texts[0, 0].endswith("*") and not texts[1, 0].endswith("*")
-    assert texts[0, 1] == texts[1, 1] == "×"  # not measured; failed
+    names = [f"keep {keep}, tasks {tasks}" for keep in (1, 4) for tasks in (512, 2048)]
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == names
+    lines = figure.axes[1].lines[1:]  # the first is that of zero
+    for row, (cell, interval, estimate) in enumerate(zip(marked[:2], lines[::2], lines[1::2], strict=False)):
+        assert cell.results is not None
+        found = cell.results["findings"]["crossover"]
+        np.testing.assert_allclose(
+            np.asarray(interval.get_xdata()), [100 * end for end in found["interval"][0]]
+        )
+        np.testing.assert_allclose(np.asarray(estimate.get_xdata()), [100 * found["estimate"][0]])
+        np.testing.assert_allclose(np.asarray(estimate.get_ydata()), [row])
+        assert (estimate.get_markerfacecolor() == estimate.get_color()) == (row == 0)
+    assert [line.get_marker() for line in lines[4:]] == ["x", "x"]  # not measured; failed
 
 
 def test_a_sweep_of_failures_is_written(cells: list[Cell], tmp_path: Path) -> None:

@@ -159,7 +159,10 @@ def test_the_report_has_them_and_the_null(ran: Ran) -> None:
     assert set(found["expansion"]) == withheld
     assert len(found["critic"]) == 2
     assert ran.findings["null"]["halvings"]["hard"]["samples"] == 8
-    assert {"permuted_critic", *CONTROLS} <= {stage["name"] for stage in ran.findings["stages"]}
+    drew = {stage["name"]: stage["samples"] for stage in ran.findings["stages"]}
+    assert {"permuted_critic", *CONTROLS} <= set(drew)
+    own = ran.samples("own_withheld_samples").program.size
+    assert {name: drew[name] for name in CONTROLS} == dict.fromkeys(CONTROLS) | {"own_withheld": own}
 
 
 @pytest.mark.parametrize(

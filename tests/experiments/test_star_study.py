@@ -212,6 +212,8 @@ def test_selectors_extend_a_workdir(model_dir, workdir):
     assert {"likeliest", "probe_majority", "prior_critic", "ideal_critic"} <= set(scored)
     assert findings["selectors"]["tuning_tasks"] == 4
     assert findings["selectors"]["extension"]["estimate"] is not None
+    drew = {stage["name"]: stage["samples"] for stage in findings["stages"]}
+    assert drew["critic"] and drew["prior_critic"] is None  # of the same candidates
     stages = workdir / "stages"
     assert json.loads((stages / "prior_critic" / SUMMARY).read_text())[0]["updates"] == 2
     samples = SampleSet.load(stages / "samples_gen_v0_hard_1234" / numbered(SAMPLES, 0))

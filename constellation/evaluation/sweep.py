@@ -113,7 +113,7 @@ def forest(cells: Sequence[Cell]) -> Figure:
             ax.plot(percent(interval), [row, row], color=START, linewidth=2, alpha=0.55)
             face = START if supported else "white"
             ax.plot(100 * estimate, row, "o", color=START, markerfacecolor=face, markersize=5)
-        ax.set(title=f"{panel}, points", ylim=(len(cells) - 0.5, -0.5))
+        ax.set(title=panel, xlabel="points", ylim=(len(cells) - 0.5, -0.5))
     axes[0].set_yticks(range(len(cells)), [label(cell) for cell in cells])
     return figure
 

@@ -63,10 +63,10 @@ def test_forest_shows_estimates_on_their_intervals(cells: list[Cell]) -> None:
     marked = [with_verdicts(cells[0], "supported"), with_verdicts(cells[1], "inconclusive"), *cells[2:]]
     figure = forest(marked)
     assert [ax.get_title() for ax in figure.axes] == [
-        "critic gain, points",
-        "crossover pass@8, points",
-        "crossover pass@16, points",
-        "deceleration, points",
+        "critic gain",
+        "crossover pass@8",
+        "crossover pass@16",
+        "deceleration",
     ]
     names = [f"keep {keep}, tasks {tasks}" for keep in (1, 4) for tasks in (512, 2048)]
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == names

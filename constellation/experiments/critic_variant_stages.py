@@ -17,13 +17,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from constellation.conductor import Stage
 from constellation.evaluation.study import SetKey, StageSummary
 from constellation.experiments.critic_stages import critic_of, critic_samples, critic_tasks, scores_by
 from constellation.experiments.stage_files import samples_of, scores_of, summaries_of
-from constellation.experiments.star_config import CRITIC, START
+from constellation.experiments.star_config import CRITIC, START, with_base
 from constellation.experiments.star_stages import StarStages
 
 BANK = "hard"
@@ -78,11 +77,11 @@ def refreshed(study: StarStages) -> dict[str, Variant]:
 
 
 def other_base(study: StarStages) -> dict[str, Variant]:
-    """The critic on the other base; both bases are held in memory."""
-    config = ConfigDict(study.config.to_dict())
-    config.model.dir = config.critic.model_dir
-    other = StarStages(config, study.conductor, study.other_hash)
-    critic = critic_of(other, OTHER_BASE, critic_samples(study), trajectories=config.variants.trajectories)
+    """The critic on the other base; one base at a time is in memory."""
+    config = with_base(study.config, study.config.critic.model_dir)
+    other, pool = StarStages(config, study.conductor, study.other_hash), critic_samples(study)
+    study.release_model()
+    critic = critic_of(other, OTHER_BASE, pool, trajectories=config.variants.trajectories)
     scores = scored(study, OTHER_BASE, critic, START, study.warm_start(), other)
     return {OTHER_BASE: Variant(critic, None, START, scores)}
 

@@ -49,6 +49,13 @@ def load_base(config: ConfigDict, weights: bool = True) -> Model:
     return load_model(model.dir, model.quantization, model.dtype, system, prompt.thinking, mesh, weights)
 
 
+def with_base(config: ConfigDict, model_dir: str) -> ConfigDict:
+    """The config with another base."""
+    other = ConfigDict(config.to_dict())
+    other.model.dir = model_dir
+    return other
+
+
 def memory_of(config: ConfigDict, model: ModelConfig, platform: str) -> Memory:
     """What the config says of memory; `platform` is "cpu" or "gpu"."""
     from constellation.memory import GIB, Memory

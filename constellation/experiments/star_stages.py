@@ -57,6 +57,10 @@ class StarStages:
         """The frozen base, loaded when the first stage needs it."""
         return load_base(self.config)
 
+    def release_model(self) -> None:
+        """Frees the base's weights; the next stage that needs them loads them again."""
+        self.__dict__.pop("model", None)
+
     @functools.cached_property
     def memory(self) -> Memory:
         """What fits the devices."""

@@ -37,7 +37,15 @@ from constellation.experiments import (
 )
 from constellation.experiments.control_stages import ControlStages
 from constellation.experiments.stage_files import TASKS, samples_of, summaries_of
-from constellation.experiments.star_config import BASE, CRITIC, PRIOR_CRITIC, START, check, sample_count
+from constellation.experiments.star_config import (
+    BASE,
+    CRITIC,
+    PRIOR_CRITIC,
+    START,
+    check,
+    sample_count,
+    with_base,
+)
 from constellation.experiments.star_stages import StarStages
 from constellation.experiments.temperature_stages import tempered
 from constellation.experiments.visible_stages import visible_sets
@@ -69,9 +77,9 @@ def run(config: ConfigDict, workdir: str, siblings: Sequence[Path] = ()) -> Path
 
     check(config)
     mesh = make_mesh(config.mesh.data, config.mesh.model)
-    if config.memory.budget_gib:
-        check_plan(config, jax.default_backend())
     bases = [config.model.dir, *filter(None, [config.critic.model_dir])]
+    for base in bases if config.memory.budget_gib else ():
+        check_plan(with_base(config, base), jax.default_backend())
     hashes = [check_model(base, config.model.quantization, config.model.dtype, mesh) for base in bases]
     own = own_workdir(Path(workdir))
     align(own)

@@ -5,7 +5,9 @@ Two trajectories, of which the first has variants. The critic on the other base 
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,9 +30,10 @@ OTHER, REFRESHED = "other_base_critic", "refreshed_critic_v1"
 
 
 class Training(NamedTuple):
-    """What a training was given."""
+    """What a training was given, and the bases that were in memory."""
 
     model: Path
+    held: set[Path]
     trajectories: int
     pools: list[list[TrainingExample]]
     updates: int
@@ -66,12 +69,16 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     ]
     workdir = tmp_path_factory.mktemp("study")
     trainings: dict[str, Training] = {}
+    loaded: list[weakref.ref[Model]] = []
     trained, asked = finetune.finetune_each, critic.critic_scores_each
 
     def noted(
         model, adapters, pools, updates, training, addresses, directory, metadata, micro_batch, choices
     ):
-        trainings[metadata["name"]] = Training(model.dir, len(addresses), pools, updates)
+        loaded.append(weakref.ref(model))
+        gc.collect()
+        held = {base.dir for base in (ref() for ref in loaded) if base is not None}
+        trainings[metadata["name"]] = Training(model.dir, held, len(addresses), pools, updates)
         if metadata["name"] == OTHER:
             return trained(
                 model,
@@ -119,6 +126,7 @@ def test_each_is_trained_as_the_fixed_one_in_the_first_trajectory(ran: Ran) -> N
     for name, base in ((REFRESHED, ran.bases[0]), (OTHER, ran.bases[1])):
         training = ran.trainings[name]
         assert (training.model, training.trajectories, training.updates) == (base, 1, fixed.updates)
+        assert training.held == {base}
 
 
 def test_the_refreshed_one_learns_from_the_last_rounds_candidates(ran: Ran) -> None:

@@ -93,7 +93,7 @@ def band(ax: Axes, by_k: dict[str, Any], paint: str, label: str, marker: str = "
 
 def interval_mark(
     ax: Axes,
-    x: float,
+    at: float,
     entry: dict[str, Any],
     paint: str,
     *,
@@ -102,12 +102,16 @@ def interval_mark(
     size: float = 6,
     label: str = "",
     scale: float = 100,
+    level: bool = False,
 ) -> None:
-    """An estimate on its interval; `face` fills the mark, by default its own colour."""
-    ends = [scale * end for end in entry["interval"]]
-    ax.plot([x, x], ends, color=paint, linewidth=2, alpha=0.55)
-    at, face = scale * entry["estimate"], face or paint
-    ax.plot(x, at, marker, color=paint, markerfacecolor=face, markersize=size, label=label)
+    """An estimate on its interval, upright at x = `at` or, `level`, lying at y = `at`.
+
+    `face` fills the mark, by default its own colour.
+    """
+    ends, value = [scale * end for end in entry["interval"]], scale * entry["estimate"]
+    line, point = (ends, [at, at]) if level else ([at, at], ends), (value, at) if level else (at, value)
+    ax.plot(*line, color=paint, linewidth=2, alpha=0.55)
+    ax.plot(*point, marker, color=paint, markerfacecolor=face or paint, markersize=size, label=label)
 
 
 def mark(ax: Axes, *at: int) -> None:

@@ -67,7 +67,7 @@ def changes(study: StudyResults, bootstrap: Bootstrap) -> list[dict[str, Any]]:
 def second_differences(study: StudyResults, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """Each round's gain minus that of the round before, on every bank, at small_k and at k = 1.
 
-    One sample is what filtering raises most, so a gain that only small_k is too large to show is found there.
+    Filtering raises pass@1 most: where nothing is gained at small_k, gains may still shrink there.
     """
     choice, sequence = study.analysis, study.sequence[1:]
     name, found = "gain minus the gain before", []

@@ -165,9 +165,7 @@ def selectors(results: Results) -> Figure | None:
             entry, paint = by_k[small]["selectors"][name][part], SELECTORS.get(name, INK)
             if entry["estimate"] is None:
                 continue
-            low, high = percent(entry["interval"])
-            ax.plot([low, high], [position, position], color=paint, linewidth=2, alpha=0.55)
-            ax.plot(100 * entry["estimate"], position, "o", color=paint, markersize=6)
+            interval_mark(ax, position, entry, paint, level=True)
         ax.set_yticks(range(len(names)), list(reversed(names)))
         ax.set_ylim(-0.6, len(names) - 0.4)
         ax.grid(axis="y", visible=False)

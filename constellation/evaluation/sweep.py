@@ -15,7 +15,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from constellation.evaluation.claims import SUPPORTED
-from constellation.evaluation.drawing import INK, START, STYLE, panels, percent
+from constellation.evaluation.drawing import INK, START, STYLE, interval_mark, panels
 from constellation.evaluation.entries import points
 from constellation.evaluation.page import environment
 
@@ -95,13 +95,13 @@ def forest(cells: Sequence[Cell]) -> Figure:
 
     A mark is filled where the finding is supported; a cross is a cell that failed or did not measure it.
     """
-    measured: dict[str, dict[int, tuple[float, list[float], bool]]] = {}
+    measured: dict[str, dict[int, tuple[dict[str, Any], bool]]] = {}
     for row, cell in enumerate(cells):
         for name, finding in cell.results["findings"].items() if cell.results else ():
             for what, estimate, interval in parts(finding):
-                supported = finding["verdict"] == SUPPORTED
-                panel = f"{FINDINGS[name]} {what}".strip()
-                measured.setdefault(panel, {})[row] = (estimate, interval, supported)
+                entry = {"estimate": estimate, "interval": interval}
+                by_row = measured.setdefault(f"{FINDINGS[name]} {what}".strip(), {})
+                by_row[row] = (entry, finding["verdict"] == SUPPORTED)
     figure, axes = panels(max(1, len(measured)), height=0.9 + 0.22 * len(cells), sharey=True)
     for ax, (panel, by_row) in zip(axes, measured.items(), strict=False):
         ax.axvline(0, color=INK, linewidth=1)
@@ -109,10 +109,8 @@ def forest(cells: Sequence[Cell]) -> Figure:
             if row not in by_row:
                 ax.plot(0, row, "x", color=INK)
                 continue
-            estimate, interval, supported = by_row[row]
-            ax.plot(percent(interval), [row, row], color=START, linewidth=2, alpha=0.55)
-            face = START if supported else "white"
-            ax.plot(100 * estimate, row, "o", color=START, markerfacecolor=face, markersize=5)
+            entry, supported = by_row[row]
+            interval_mark(ax, row, entry, START, face=None if supported else "white", size=5, level=True)
         ax.set(title=panel, xlabel="points", ylim=(len(cells) - 0.5, -0.5))
     axes[0].set_yticks(range(len(cells)), [label(cell) for cell in cells])
     return figure

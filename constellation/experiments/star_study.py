@@ -243,8 +243,9 @@ def _summaries(study: StarStages) -> list[StageSummary]:
         summaries += _summary(name, "star", config.star.tasks, stage, pool)
     critics = {CRITIC: False} | ({PRIOR_CRITIC: True} if config.critic.selectors else {})
     for name, blind in critics.items():  # the second learns from what was sampled for the first
-        stage, pool = critic_stages.critic(study, blind), critic_stages.critic_samples(study)
-        summaries += _summary(name, "critic", config.critic.tasks, stage, None if blind else pool)
+        stage = critic_stages.critic(study, blind)
+        candidates = None if blind else critic_stages.critic_samples(study)
+        summaries += _summary(name, "critic", config.critic.tasks, stage, candidates)
     return summaries
 
 

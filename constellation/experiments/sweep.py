@@ -93,12 +93,12 @@ def cells(config: ConfigDict) -> dict[str, Fields]:
         if not isinstance(values, (tuple, list)) or not values or len(set(values)) < len(values):
             raise UserError(f"config.grid.{field} = {values!r} must list different values, one at least")
     grid = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
-    return {
-        "-".join(f"{field.split('.')[-1]}_{value}" for field, value in fields.items()).replace(
-            "/", "_"
-        ): fields
-        for fields in grid
-    }
+    return {cell_name(fields): fields for fields in grid}
+
+
+def cell_name(fields: Fields) -> str:
+    """Of a cell's directory: "keep_1-tasks_512"."""
+    return "-".join(f"{field.split('.')[-1]}_{value}" for field, value in fields.items()).replace("/", "_")
 
 
 def study_of(config: ConfigDict, fields: Fields) -> ConfigDict:

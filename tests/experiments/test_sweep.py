@@ -125,13 +125,14 @@ def test_the_grid_of_the_repository_holds_the_default(variant, count):
     assert {field: default[field.split(".")[1]] for field in next(iter(grid.values()))} in grid.values()
 
 
-def test_bases_of_other_seeds_are_cells_of_their_own():
+def test_other_bases_are_cells_of_their_own():
     config = load_config(str(ROOT / "configs/nano_bases.py"))
     grid = sweep.cells(config)
     assert list(grid) == [
         "dir_constellation_assets_nano",
         "dir_runs_nano_pretrain_1_model",
         "dir_runs_nano_pretrain_2_model",
+        "dir_runs_nano_pretrain_short_model",
     ]
     dirs = [sweep.study_of(config, fields).model.dir for fields in grid.values()]
     assert (

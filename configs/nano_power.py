@@ -2,9 +2,10 @@
 
     python -m launch.experiment --config=configs/nano_power.py --workdir=runs/nano_power
 
-There the variance of a change of pass@k lies with the tasks and the samples, hardly with the trajectories: four
-of those, on five times the tasks, should halve the smallest change of pass@8 that is seen four times in five,
-from 2.3 points. The hard bank alone, three rounds as there, no controls. It has not been run and has no figures.
+There the variance of a change of pass@k lies with the tasks and the samples, hardly with the trajectories:
+four of those, on five times the tasks, should halve the smallest change of pass@8 that is seen four times in
+five, from 2.3 points. The hard bank alone, three rounds as there, no controls. It has not been run and has no
+figures.
 """
 
 from ml_collections import ConfigDict

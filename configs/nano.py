@@ -90,6 +90,7 @@ def get_config(mode: str = "") -> ConfigDict:
     config.evaluation.samples = 128  # a task of the hard bank, twice the largest k
     config.evaluation.other_samples = 128  # of the other banks
     config.evaluation.middle_samples = 128  # of every bank, by the rounds before the last
+    config.evaluation.split_seeds = (1234,)  # (A) of the hard bank's pass@k, tasks.split_seed among them
     config.evaluation.small_k = 8  # (A) the two k of the crossover
     config.evaluation.large_k = 64  # (A)
     config.evaluation.selection_split_seeds = (1234, 1, 2, 3, 4, 5)  # (A) six split seeds
@@ -105,7 +106,7 @@ def get_config(mode: str = "") -> ConfigDict:
 
     config.controls = ConfigDict()
     config.controls.trajectories = 0  # the first so many have the controls and the null; 0 leaves them out
-    config.controls.samples = 128  # a task
+    config.controls.samples = 128  # a task of the hard bank
 
     config.temperatures = ConfigDict()  # gen_v0 and the last round
     config.temperatures.trajectories = 0  # the first so many are sampled at them; 0 leaves all of it out

@@ -18,29 +18,34 @@ from configs import nano
 
 def get_config(mode: str = "") -> ConfigDict:
     """The configuration; mode "quick" shrinks it."""
-    config = nano.get_config(mode)
+    config = replicated(nano.get_config(mode))
     config.seed = config.tasks.seed = 3  # no result of configs/nano.py is seen again
+    if mode == "quick":
+        config.trajectories = config.controls.trajectories = config.temperatures.trajectories = 2
+        config.variants.trajectories = 1
+        config.evaluation.samples = config.evaluation.null_samples = 32
+        config.evaluation.other_samples = 32
+        config.evaluation.selection_samples = 16
+        config.controls.samples = 32
+        config.temperatures.samples = 32
+        config.temperatures.tuning_samples = 8
+    return config
+
+
+def replicated(config: ConfigDict) -> ConfigDict:
+    """A study's config with replicates, controls, reach, temperatures and all selectors, of any base."""
     config.trajectories = 8  # (A) 4
+    config.star.rounds = 3  # (A) 2
     config.star.arm_max_atoms = 0
+    config.critic.selectors = True
     config.evaluation.samples = 256
     config.evaluation.other_samples = 64
     config.evaluation.middle_samples = 32
     config.evaluation.selection_samples = 32
     config.evaluation.reach_samples = 32
     config.evaluation.null_samples = 256
-    config.star.rounds = 3  # (A) 2
     config.controls.trajectories = 4
     config.temperatures.trajectories = 4
-    config.variants.trajectories = 4  # no second base is at hand for critic.model_dir
-    config.critic.selectors = True
-    if mode == "quick":
-        config.trajectories = config.controls.trajectories = config.temperatures.trajectories = 2
-        config.variants.trajectories = 1
-        config.evaluation.samples = 32
-        config.evaluation.other_samples = 32
-        config.evaluation.selection_samples = 16
-        config.evaluation.null_samples = 64
-        config.controls.samples = 32
-        config.temperatures.samples = 32
-        config.temperatures.tuning_samples = 8
+    config.temperatures.tuning_samples = 64  # the best temperature is chosen for every k of the curves
+    config.variants.trajectories = 4  # with critic.model_dir, of a critic on that base, too
     return config

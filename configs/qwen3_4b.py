@@ -91,6 +91,7 @@ def get_config() -> ConfigDict:
     config.evaluation.samples = 128  # (ours) a task of the hard bank, twice the largest k
     config.evaluation.other_samples = 128  # (ours) of the other banks
     config.evaluation.middle_samples = 128  # (ours) of every bank, by the rounds before the last
+    config.evaluation.split_seeds = (1234,)  # (A) of the hard bank's pass@k, tasks.split_seed among them
     config.evaluation.small_k = 8  # (A)
     config.evaluation.large_k = 64  # (A)
     config.evaluation.selection_split_seeds = (1234, 1, 2, 3, 4, 5)  # (A) six; (ours) which
@@ -101,11 +102,11 @@ def get_config() -> ConfigDict:
     config.evaluation.seed = 0  # (ours)
     config.evaluation.resamples = 10_000  # (ours)
     config.evaluation.margin = 0.01  # (ours)
-    config.evaluation.null_samples = 0  # (ours) of gen_v0 against itself; 256 would be twice the samples
+    config.evaluation.null_samples = 0  # (ours) of gen_v0 against itself; 128 would double the pool
 
     config.controls = ConfigDict()  # (ours) beside the first round
     config.controls.trajectories = 0  # (ours) the first so many have them; 0 leaves them out
-    config.controls.samples = 128  # (ours)
+    config.controls.samples = 128  # (ours) a task of the hard bank
 
     config.temperatures = ConfigDict()  # (ours) gen_v0 and the last round
     config.temperatures.trajectories = 0  # (ours) the first so many are sampled at them; 0 for none

@@ -22,7 +22,7 @@ from constellation.evaluation.curves import change, curve_ks, task_curves
 from constellation.evaluation.deceleration import headroom
 from constellation.evaluation.diversity import correct_counts, distinct_programs, rarefied_programs
 from constellation.evaluation.entries import as_json, keyed, plain
-from constellation.evaluation.exploratory import exploratory
+from constellation.evaluation.exploratory import adjust, exploratory
 from constellation.evaluation.findings import findings, overall, primary_claims
 from constellation.evaluation.ledger import ledger
 from constellation.evaluation.mass_ledger import mass_ledger
@@ -47,47 +47,47 @@ def analyse(study: StudyResults) -> dict[str, Any]:
     claims = primary_claims(study, bootstrap, picked)
     passed = curves(study, bootstrap, "generalises")
     fitted = curves(study, bootstrap, "fits")
-    return plain(
-        {
-            "findings": findings(study, claims),
-            "overall": overall(study, claims),
-            "exploratory": exploratory(study, bootstrap, picked),
-            "pass_at_k": passed["value"],
-            "pass_at_k_interval": passed["interval"],
-            "pass_at_k_by_trajectory": passed["by_trajectory"],
-            "visible_fit_at_k": fitted["value"],
-            "visible_fit_at_k_interval": fitted["interval"],
-            "change_at_k": changes(study, bootstrap),
-            "crossing": crossings(study, bootstrap),
-            "gains": gains(study, bootstrap),
-            "headroom": headroom(study, bootstrap),
-            "ledger": ledger(study),
-            "null": nulls(study, bootstrap),
-            "controls": controls(study, bootstrap),
-            "temperature": temperature(study, bootstrap),
-            "reach": reaches(study, bootstrap),
-            "subsets": subsets(study, bootstrap),
-            "selection": selection(bootstrap, picked),
-            "selectors": selector_gains(study, bootstrap, picked),
-            "divergence": divergences(study, bootstrap),
-            "critic_variants": critic_variants(study, bootstrap),
-            "beyond_filtering": beyond_filtering(study, bootstrap),
-            "diversity": {"data": data_diversity(study), "banks": bank_diversity(study, bootstrap)},
-            "false_generalising": false_generalising(study, bootstrap),
-            "methods": methods(study),
-            "stages": stages(study),
-            "roles": study.roles,
-            "splits": {bank: study.splits(bank) for bank in study.tasks},
-            "samples_per_task": {
-                bank: {model: study.pool_size(bank, model) for model in study.models} for bank in study.tasks
-            },
-            "tasks": {bank: len(tasks) for bank, tasks in study.tasks.items()},
-            "models": study.models,
-            "sequence": study.sequence,
-            "trajectories": study.trajectories,
-            "analysis": dataclasses.asdict(choice),
-        }
-    )
+    results: dict[str, Any] = {
+        "findings": findings(study, claims),
+        "overall": overall(study, claims),
+        "exploratory": exploratory(study, bootstrap, picked),
+        "pass_at_k": passed["value"],
+        "pass_at_k_interval": passed["interval"],
+        "pass_at_k_by_trajectory": passed["by_trajectory"],
+        "visible_fit_at_k": fitted["value"],
+        "visible_fit_at_k_interval": fitted["interval"],
+        "change_at_k": changes(study, bootstrap),
+        "crossing": crossings(study, bootstrap),
+        "gains": gains(study, bootstrap),
+        "headroom": headroom(study, bootstrap),
+        "ledger": ledger(study),
+        "null": nulls(study, bootstrap),
+        "controls": controls(study, bootstrap),
+        "temperature": temperature(study, bootstrap),
+        "reach": reaches(study, bootstrap),
+        "subsets": subsets(study, bootstrap),
+        "selection": selection(bootstrap, picked),
+        "selectors": selector_gains(study, bootstrap, picked),
+        "divergence": divergences(study, bootstrap),
+        "critic_variants": critic_variants(study, bootstrap),
+        "beyond_filtering": beyond_filtering(study, bootstrap),
+        "diversity": {"data": data_diversity(study), "banks": bank_diversity(study, bootstrap)},
+        "false_generalising": false_generalising(study, bootstrap),
+        "methods": methods(study),
+        "stages": stages(study),
+        "roles": study.roles,
+        "splits": {bank: study.splits(bank) for bank in study.tasks},
+        "samples_per_task": {
+            bank: {model: study.pool_size(bank, model) for model in study.models} for bank in study.tasks
+        },
+        "tasks": {bank: len(tasks) for bank, tasks in study.tasks.items()},
+        "models": study.models,
+        "sequence": study.sequence,
+        "trajectories": study.trajectories,
+        "analysis": dataclasses.asdict(choice),
+    }
+    adjust(results)
+    return plain(results)
 
 
 def resamples(study: StudyResults) -> Bootstrap:

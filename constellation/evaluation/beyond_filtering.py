@@ -60,8 +60,11 @@ def forecasts(study: StudyResults, exact: Exact, bootstrap: Bootstrap, bank: str
     Returns:
         {round: {"measured": {k: estimate}, "full adoption" | "unfit stays": {"pass_at_k", "change" from the
         start, "residual": {k: estimate}, "lower_bound": {k: share of tasks}}}}. These tasks' forecast is
-        pass@n of the start's n samples, on average too low: see `bayes`.
+        pass@n of the start's n samples, on average too low: see `bayes`. On the primary bank a residual at
+        k = 1, small_k and large_k has its p-value, too.
     """
+    choice = study.analysis
+    tested = {1, choice.small_k, choice.large_k} if bank == choice.primary_bank else set()
     ks = powers(study, bank, study.start)
     predicted = {
         name: predictions(study, exact, bank, ks, unfit_stays) for name, unfit_stays in FORECASTS.items()
@@ -75,10 +78,14 @@ def forecasts(study: StudyResults, exact: Exact, bootstrap: Bootstrap, bank: str
         for name, of_each in predicted.items():
             expected = np.array([one.pass_at_k[number, :, : len(own)] for one in of_each])  # [K, T, len(own)]
             draws = np.array([one.draws[number, :, : len(own)] for one in of_each])
+            beyond = bootstrap(bank, curve - expected)
+            residual = keyed(own, beyond)
+            for k in tested & set(own):
+                residual[k]["p"] = beyond.at(own.index(k)).p_two_sided()
             result[model][name] = {
                 "pass_at_k": keyed(own, bootstrap(bank, expected)),
                 "change": keyed(own, bootstrap(bank, expected - before[..., : len(own)])),
-                "residual": keyed(own, bootstrap(bank, curve - expected)),
+                "residual": residual,
                 "lower_bound": dict(zip(own, (draws > pool).mean((0, 1)), strict=True)),
             }
     return result

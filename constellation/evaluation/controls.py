@@ -4,9 +4,9 @@ A finding about the first round says something about what the control lacks only
 from it. Beside the crossover stand each control's own D(k) = pass@k(control) - pass@k(start), and the first
 round's D(k) minus it; beside the critic's gain that of a critic trained on permuted labels, and the
 difference. The controls have one round each, hence no second difference: deceleration has its control in the
-`null`. Beside expansion of reach stand those trained on tasks of the withheld classes, on that bank: where
-not even the secret programs expand reach, an expansion is not measurable. Trajectories and tasks are paired.
-All of it is exploratory, with false discoveries controlled over the differences (`exploratory.adjust`).
+`null`. Beside reach and the mass ledger stand the same of the controls, each on its bank, of programs that
+the controls know as well: where not even training on the secret programs of withheld classes expands reach,
+an expansion is not measurable. Trajectories and tasks are paired. All of it is exploratory.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from constellation.evaluation.critic_gain import picked
 from constellation.evaluation.curves import change, curve_ks, task_curves, verdict_ks
 from constellation.evaluation.entries import keyed
-from constellation.evaluation.exploratory import adjust, entry
-from constellation.evaluation.reach import expansion, known_of
+from constellation.evaluation.exploratory import entry
+from constellation.evaluation.mass_ledger import mass_ledger
+from constellation.evaluation.reach import DRAWN, expansion, known_of, reach_change
 from constellation.evaluation.statistics import Bootstrap
 from constellation.evaluation.study import StudyResults, first
 from constellation.keys import host_rng
@@ -34,15 +35,14 @@ def controls(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
 
     Returns:
         {"trajectories", "changes": [entries], "critic": [entries], "change_at_k": {bank: {model: {k: ...}}},
-        "expansion": {control: as of `reach.expansion`}}, the first round among the models of change_at_k; no
-        entries where the study has no controls. An entry's models are those whose difference it is, the
-        later one last.
+        "reach": {bank: of `reach_of`}}, the first round among the models of change_at_k; no entries where the
+        study has no controls. An entry's models are those whose difference it is, the later one last.
     """
     count = first([*study.controls, *study.control_scores])
     changes: list[dict[str, Any]] = []
     critic: list[dict[str, Any]] = []
     curves: dict[str, Any] = {}
-    expansions: dict[str, Any] = {}
+    reached: dict[str, Any] = {}
     if count:
         rng = host_rng(study.analysis.seed, "bootstrap", "control trajectories")
         drawn = bootstrap.of_first(count, rng)
@@ -53,19 +53,21 @@ def controls(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
             curves[bank] = curves_of(own, drawn, bank)
         if study.control_scores:
             critic = critic_gains(study, count, drawn)
-        adjust([*changes, *critic])
-        expansions = expansions_of(study, count, drawn)
+        reached = {bank: reach_of(study, count, drawn, bank) for bank in study.control_known}
     return {
         "trajectories": count,
         "changes": changes,
         "critic": critic,
         "change_at_k": curves,
-        "expansion": expansions,
+        "reach": reached,
     }
 
 
 def beside(study: StudyResults, trajectories: int, bank: str) -> StudyResults:
-    """The study of one bank and the controls' trajectories, with the controls as its arms."""
+    """The study of one bank and the controls' trajectories, with the controls as its arms.
+
+    Of a round that was sampled again beside the controls, the samples are those.
+    """
     own = {key: samples for key, samples in study.controls.items() if key.bank == bank}
     few = study.of_first(trajectories)
     kept = {
@@ -76,7 +78,7 @@ def beside(study: StudyResults, trajectories: int, bank: str) -> StudyResults:
     return replace(
         few,
         tasks={bank: study.tasks[bank]},
-        arms=tuple(dict.fromkeys(key.model for key in own)),
+        arms=tuple(dict.fromkeys(key.model for key in own if key.model not in study.rounds)),
         samples=kept | own,
         critic_scores={},
         null_pools={},
@@ -84,12 +86,12 @@ def beside(study: StudyResults, trajectories: int, bank: str) -> StudyResults:
 
 
 def changes_of(study: StudyResults, bootstrap: Bootstrap, bank: str) -> list[dict[str, Any]]:
-    """D at both k of every control, and the first round's minus it, at k up to n/2."""
+    """D of the first round and every control, and the round's minus the control's, at k up to n/2."""
     found = []
-    for control in study.arms:
-        found += compared(study, bootstrap, bank, (study.start, control))
-        if study.rounds:
-            found += compared(study, bootstrap, bank, (control, study.rounds[0]))
+    for model in (*study.rounds[:1], *study.arms):
+        found += compared(study, bootstrap, bank, (study.start, model))
+    for control in study.arms if study.rounds else ():
+        found += compared(study, bootstrap, bank, (control, study.rounds[0]))
     if {"own_withheld", "secret"} <= set(study.arms):
         found += compared(study, bootstrap, bank, ("own_withheld", "secret"))
     return found
@@ -98,9 +100,9 @@ def changes_of(study: StudyResults, bootstrap: Bootstrap, bank: str) -> list[dic
 def compared(
     study: StudyResults, bootstrap: Bootstrap, bank: str, models: tuple[str, str]
 ) -> list[dict[str, Any]]:
-    """pass@k of the second model minus that of the first, at those of both k that both answer."""
-    choice = study.analysis
-    ks = [k for k in (choice.small_k, choice.large_k) if k in verdict_ks(study, bank, *models)]
+    """pass@k of the second model minus that of the first, at k = 1 and both k as far as both answer."""
+    wanted = {1, study.analysis.small_k, study.analysis.large_k}
+    ks = sorted(wanted & set(verdict_ks(study, bank, *models)))
     before, after = (task_curves(study, bank, model, ks) for model in models)
     estimate = bootstrap(bank, after - before)
     return [entry("difference of pass@k", bank, models, k, estimate.at(i)) for i, k in enumerate(ks)]
@@ -115,14 +117,24 @@ def curves_of(study: StudyResults, bootstrap: Bootstrap, bank: str) -> dict[str,
     return result
 
 
-def expansions_of(study: StudyResults, trajectories: int, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Of each control whose reach was measured, whether it lies above the base's and the start's."""
-    if study.control_known is None:
-        return {}
-    own = replace(beside(study, trajectories, study.control_known.bank), known=study.control_known)
+def reach_of(study: StudyResults, trajectories: int, bootstrap: Bootstrap, bank: str) -> dict[str, Any]:
+    """Reach where the controls know programs, too, and all are asked for them.
+
+    Returns:
+        {"expansion": {round or control: as of `reach.expansion`}, "mass_ledger": as of `mass_ledger`,
+        "change": {first round or control: {B: reach minus the start's}}}.
+    """
+    own = replace(beside(study, trajectories, bank), known=study.control_known[bank])
     known = known_of(own)
     assert known is not None
-    return {control: expansion(own, bootstrap, known, control) for control in own.arms}
+    return {
+        "change": {
+            model: keyed(DRAWN, bootstrap(bank, reach_change(known, own.start, model, DRAWN)))
+            for model in (*own.rounds[:1], *own.arms)
+        },
+        "expansion": {model: expansion(own, bootstrap, known, model) for model in (*own.rounds, *own.arms)},
+        "mass_ledger": mass_ledger(own, bootstrap, known),
+    }
 
 
 def critic_gains(study: StudyResults, trajectories: int, bootstrap: Bootstrap) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """What a selector is worth, and the claim that the critic is worth more than the first survivor.
 
 Selectors are read where critic scores exist: for these (bank, model) pairs over all their split seeds, six in
-the study, and averaged within a task first.
+the study, and averaged within a task first. At a large k the seeds with fewer candidates drop out.
 """
 
 from __future__ import annotations
@@ -45,21 +45,21 @@ def picks(study: StudyResults) -> Picks:
     return {
         (bank, model, k): picked(study, bank, model, k)
         for bank, model in pairs
-        for k in group_sizes(
-            study, (study.samples[key].n for key in study.critic_scores if key[:2] == (bank, model))
-        )
+        for most in [max(study.samples[key].n for key in study.critic_scores if key[:2] == (bank, model))]
+        for k in group_sizes(study, [most])
     }
 
 
 def picked(study: StudyResults, bank: str, model: str, k: int) -> Picked:
-    """Every selector on every group of k."""
+    """Every selector on every group of k, under the split seeds of which there are so many candidates."""
+    seeds = study.scored_splits(bank, model, k) or study.scored_splits(bank, model)  # `cut` refuses these
     found = [
         [
             select(study.samples[key], k, study.columns(key))
             for trajectory in study.trajectories_of(model)
             for key in [SetKey(bank, model, seed, trajectory)]
         ]
-        for seed in study.scored_splits(bank, model)
+        for seed in seeds
     ]
 
     def stacked(arrays: Iterable[Iterable[Array]]) -> Array:
@@ -90,7 +90,7 @@ def critic_gain(study: StudyResults, bootstrap: Bootstrap, picks: Picks) -> Clai
     gains = found.accuracy["critic"] - found.accuracy["naive"]  # [S, K, T]
     values = gains.mean(0)[..., None]  # [K, T, 1]
     estimate = bootstrap(bank, values)
-    seeds = study.scored_splits(bank, model)
+    seeds = study.scored_splits(bank, model, k)
     per_split = dict(zip(seeds, gains.mean((1, 2)), strict=True))
     positive = sum(gain > 0 for gain in per_split.values())
     on_divergent = found.on_divergent["critic"] - found.on_divergent["naive"]

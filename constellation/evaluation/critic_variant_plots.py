@@ -62,11 +62,15 @@ def over_k(ax: Axes, visible: dict[str, Any]) -> None:
 
 
 def by_critic(ax: Axes, results: Results, small: str) -> None:
-    """Every other critic, filled, beside the fixed one on the same candidates, open."""
+    """Other critics, filled, beside the fixed one on the same candidates, open; last, of permuted labels."""
     critics = results["critic_variants"]["critics"]
+    permuted = [entry for entry in results["controls"]["critic"] if entry["models"] == ["permuted_critic"]]
     for position, entry in enumerate(critics.values()):
         both, paint = entry["ks"][small], colour(results, entry["model"])
         interval_mark(ax, position - 0.12, both["fixed"]["gain"], paint, face="none")
         interval_mark(ax, position + 0.12, both["variant"]["gain"], paint)
-    names_axis(ax, [name.replace("_", "\n") for name in critics])
+    for position, entry in enumerate(permuted, len(critics)):
+        interval_mark(ax, position, entry, INK)
+    names = [*critics, *("permuted_labels" for _ in permuted)]
+    names_axis(ax, [name.replace("_", "\n") for name in names])
     ax.set_title(f"critics at k = {small}")

@@ -8,8 +8,8 @@ on all examples of a task, visible or not, so the accuracies at all numbers are 
 *Critics*: what one that was trained otherwise gains over the first survivor, what the study's own does on the
 same candidates, and the difference.
 
-All of it is of the first trajectories, those that have the variants, under the primary split. All of it is
-exploratory, with false discoveries controlled over these numbers together (`exploratory.adjust`).
+All of it is of the first trajectories, those that have the variants, under the primary split; all of it is
+exploratory.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from constellation.evaluation.critic_gain import group_sizes
 from constellation.evaluation.entries import as_json
-from constellation.evaluation.exploratory import adjust, entry
+from constellation.evaluation.exploratory import entry
 from constellation.evaluation.selection import Columns, Selection, select
 from constellation.evaluation.selector_comparison import gain, room
 from constellation.evaluation.statistics import Bootstrap
@@ -62,7 +62,6 @@ def critic_variants(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]
             fixed, variant = critic_selections(study, name)
             critics[name] = critic_table(study, drawn, name, fixed, variant)
             changes.append(critic_change(study, drawn, name, fixed, variant))
-        adjust(changes)
     return {
         "trajectories": count,
         "own_visible": own_visible(study),

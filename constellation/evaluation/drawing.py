@@ -82,13 +82,13 @@ def panels(count: int, height: float, sharey: bool) -> tuple[Figure, Sequence[Ax
     return figure, figure.subplots(1, count, sharey=sharey, squeeze=False)[0]
 
 
-def band(ax: Axes, by_k: dict[str, Any], paint: str, label: str, marker: str = "") -> None:
+def band(ax: Axes, by_k: dict[str, Any], paint: str, label: str, marker: str = "", style: Any = "-") -> None:
     """A curve over k, an estimate with its interval each."""
     ks, entries = list(map(int, by_k)), by_k.values()
     low, high = zip(*(entry["interval"] for entry in entries), strict=True)
     ax.fill_between(ks, percent(low), percent(high), color=paint, alpha=0.14, linewidth=0)
     values = percent(entry["estimate"] for entry in entries)
-    ax.plot(ks, values, color=paint, label=label, marker=marker, markersize=3.5)
+    ax.plot(ks, values, color=paint, label=label, marker=marker, markersize=3.5, linestyle=style)
 
 
 def interval_mark(
@@ -118,6 +118,14 @@ def mark(ax: Axes, *at: int) -> None:
     """Dashes down at the k that a finding is read at."""
     for x in at:
         ax.axvline(x, color=RULE, linewidth=1.2, linestyle=(0, (2, 2)))
+
+
+def null_span(ax: Axes, results: Results, bank: str, k: int) -> None:
+    """Behind all else, what pass@k of the start changes by against itself."""
+    null = results["null"]["halvings"].get(bank)
+    if null:
+        low, high = null["statistics"][f"change of pass@{k}"]["interval"]
+        ax.axhspan(100 * low, 100 * high, color=RULE, alpha=0.45, linewidth=0, zorder=0)
 
 
 def thin_lines(ax: Axes, by_k: dict[str, Any], curves: Sequence[Sequence[float]], paint: str) -> None:

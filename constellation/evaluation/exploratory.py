@@ -1,8 +1,9 @@
-"""Everything tested that is no primary finding: other banks, rounds, arms, temperatures and k.
+"""Everything tested that is no primary finding: other banks, rounds, arms, temperatures, selectors and k.
 
-Nothing here was singled out beforehand. Two-sided p-values are adjusted together by Benjamini & Hochberg
-(1995), so that of the numbers called discoveries at q <= 0.05 at most 5 % are expected to be false; their
-intervals are not adjusted.
+Nothing here was singled out beforehand. The two-sided p-values, and with them those of `controls`,
+`beyond_filtering` and `critic_variants`, are adjusted as one family by Benjamini & Hochberg (1995), so that
+of the numbers called discoveries at q <= 0.05 at most 5 % are expected to be false; their intervals are not
+adjusted.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 from scipy.stats import false_discovery_control
 
+from constellation.evaluation.beyond_filtering import FORECASTS
 from constellation.evaluation.critic_gain import Picks
 from constellation.evaluation.curves import change, second_difference, verdict_ks
 from constellation.evaluation.entries import as_json
@@ -21,20 +23,24 @@ from constellation.evaluation.temperature import few, tested
 
 
 def exploratory(study: StudyResults, bootstrap: Bootstrap, picks: Picks) -> list[dict[str, Any]]:
-    """One entry a number, each with its p-value and the adjusted one, q."""
-    entries = [
+    """One entry a number, each with its p-value; `adjust` gives it the adjusted one, q."""
+    return [
         *changes(study, bootstrap),
         *second_differences(study, bootstrap),
         *critic_gains(study, bootstrap, picks),
         *reach_changes(study, bootstrap),
         *temperature_changes(study, bootstrap),
+        *selector_leads(study, bootstrap, picks),
     ]
-    adjust(entries)
-    return entries
 
 
-def adjust(entries: list[dict[str, Any]]) -> None:
-    """Gives every entry its q, adjusted over all of them."""
+def adjust(results: dict[str, Any]) -> None:
+    """Gives every exploratory number of the results that has a p its q, adjusted over all of them."""
+    entries = [*results["exploratory"], *results["critic_variants"]["changes"]]
+    entries += [entry for part in ("changes", "critic") for entry in results["controls"][part]]
+    for rounds in results["beyond_filtering"]["forecast"].values():
+        of_rounds = [forecast[name]["residual"] for forecast in rounds.values() for name in FORECASTS]
+        entries += [entry for by_k in of_rounds for entry in by_k.values() if "p" in entry]
     if entries:
         adjusted = false_discovery_control([entry["p"] for entry in entries], method="bh")
         for entry, q in zip(entries, adjusted, strict=True):
@@ -121,4 +127,23 @@ def temperature_changes(study: StudyResults, bootstrap: Bootstrap) -> list[dict[
         for quantity, models, ks, values in tested(study, study.tempered)
         for estimate in [drawn(bank, values)]
         for i, k in enumerate(ks)
+    ]
+
+
+def selector_leads(study: StudyResults, bootstrap: Bootstrap, picks: Picks) -> list[dict[str, Any]]:
+    """Every selector against the first survivor, the critic against each, its mass against the vote.
+
+    On the primary bank at small_k; the oracle, which is never behind, is left out.
+    """
+    choice = study.analysis
+    bank, model, k = choice.primary_bank, study.selection_model, choice.small_k
+    if (bank, model, k) not in picks:
+        return []
+    accuracy = picks[bank, model, k].accuracy
+    others = [name for name in accuracy if name not in ("critic", "naive", "oracle")]
+    pairs = [(name, "naive") for name in others] + [("critic", name) for name in others]
+    return [
+        entry(f"{one} minus {other}".replace("naive", "first survivor"), bank, (model,), k, estimate)
+        for one, other in [*pairs, ("critic_mass", "majority")]
+        for estimate in [bootstrap(bank, (accuracy[one] - accuracy[other]).mean(0))]
     ]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from constellation.evaluation.drawing import (
@@ -16,7 +13,6 @@ from constellation.evaluation.drawing import (
     legend_above,
     mark,
     panels,
-    percent,
 )
 
 STYLES = {"full adoption": (0, (4, 2)), "unfit stays": (0, (1, 1.5))}
@@ -31,14 +27,15 @@ def forecast(results: Results) -> Figure | None:
     start, last = results["sequence"][1], results["sequence"][-1]
     for ax, (bank, ceiling) in zip(axes, found["ceiling"].items(), strict=True):
         ks = list(ceiling["pass_at_k"])
-        line(ax, ceiling["pass_at_k"], INK, "ideal sampler", "-")
-        own = results["pass_at_k"][bank][start]
-        ax.plot(list(map(int, ks)), percent(own[k] for k in ks), color=colour(results, start), label=start)
+        band(ax, ceiling["pass_at_k"], INK, "ideal sampler")
+        own, ends = (results[part][bank][start] for part in ("pass_at_k", "pass_at_k_interval"))
+        by_k = {k: {"estimate": own[k], "interval": ends[k]} for k in ks}
+        band(ax, by_k, colour(results, start), start)
         if bank in found["forecast"]:
             entry, paint = found["forecast"][bank][last], colour(results, last)
             band(ax, entry["measured"], paint, last)
             for name, style in STYLES.items():
-                line(ax, entry[name]["pass_at_k"], paint, f"{last} forecast, {name}", style)
+                band(ax, entry[name]["pass_at_k"], paint, f"{last} forecast, {name}", style=style)
         ax.set_title(bank)
         ax.set_ylim(0, 100)
         k_axis(ax, ceiling["pass_at_k"])
@@ -48,7 +45,7 @@ def forecast(results: Results) -> Figure | None:
 
 
 def residual(results: Results) -> Figure | None:
-    """What every round did beyond both forecasts, over k; bands are the last round's."""
+    """What every round did beyond both forecasts, over k."""
     by_bank = results["beyond_filtering"]["forecast"]
     if not by_bank:
         return None
@@ -58,20 +55,10 @@ def residual(results: Results) -> Figure | None:
         for model, entry in by_round.items():
             for name, style in STYLES.items():
                 by_k, paint = entry[name]["residual"], colour(results, model)
-                low, high = zip(*(point["interval"] for point in by_k.values()), strict=True)
-                if model == results["sequence"][-1]:
-                    ks = list(map(int, by_k))
-                    ax.fill_between(ks, percent(low), percent(high), color=paint, alpha=0.12, linewidth=0)
-                line(ax, by_k, paint, f"{model}, {name}", style)
+                band(ax, by_k, paint, f"{model}, {name}", style=style)
         mark(ax, results["analysis"]["small_k"], results["analysis"]["large_k"])
         ax.set_title(bank)
         k_axis(ax, by_k)
     axes[0].set_ylabel("measured minus forecast, points")
     legend_above(figure, axes[0])
     return figure
-
-
-def line(ax: Axes, by_k: dict[str, Any], paint: str, label: str, style: Any) -> None:
-    """A curve over k without its interval."""
-    values = percent(point["estimate"] for point in by_k.values())
-    ax.plot(list(map(int, by_k)), values, color=paint, label=label, linestyle=style, linewidth=1.3)

@@ -12,30 +12,39 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from constellation.evaluation.entries import as_json
+from constellation.evaluation.entries import keyed
 from constellation.evaluation.known import generalising
-from constellation.evaluation.reach import Known, log_mass, pool
+from constellation.evaluation.reach import Known, log_mass, pool, reach
 from constellation.evaluation.statistics import Bootstrap
 from constellation.evaluation.study import StudyResults
 
 
 def mass_ledger(study: StudyResults, bootstrap: Bootstrap, known: Known) -> dict[str, Any]:
-    """{class: {programs a task, mass: {model: estimate}, change from the start: {model: estimate}}}.
+    """Of each class its mass under every model, and what that mass would solve in reach_at samples.
 
-    Masses are means over tasks of the probability that an answer is a known program of the class.
+    A mass is the mean over tasks of the probability that an answer is a known program of the class, and its
+    *reach* the mean of 1 - (1 - m)^B, far beyond the largest k of the samples.
+
+    Returns:
+        {class: {"programs" a task, "mass" | "reach": {model: estimate}, "change" | "reach_change" from the
+        start: {model: estimate}}}.
     """
     programs, tasks = known.programs, len(study.tasks[known.programs.bank])
     result: dict[str, Any] = {}
     for name, own in classes(study, known).items():
-        mass = {model: np.exp(log_mass(programs, own, model, tasks)) for model in programs.models}  # [K, T]
-        later = [model for model in programs.models if model not in (study.base, study.start)]
-        result[name] = {
-            "programs": own.sum(1).mean() / tasks,
-            "mass": {model: as_json(bootstrap(programs.bank, mass[model])) for model in mass},
-            "change": {
-                model: as_json(bootstrap(programs.bank, mass[model] - mass[study.start])) for model in later
-            },
-        }
+        log_masses = {model: log_mass(programs, own, model, tasks) for model in programs.models}  # [K, T]
+        values = {
+            model: np.stack([np.exp(m), reach(m, [study.analysis.reach_at])[..., 0]], axis=-1)
+            for model, m in log_masses.items()
+        }  # [K, T, 2]
+        result[name] = {"programs": own.sum(1).mean() / tasks, "change": {}, "reach_change": {}}
+        for model, value in values.items():
+            of_both = keyed(("mass", "reach"), bootstrap(programs.bank, value))
+            if model not in (study.base, study.start):
+                changed = bootstrap(programs.bank, value - values[study.start])
+                of_both |= keyed(("change", "reach_change"), changed)
+            for part, entry in of_both.items():
+                result[name].setdefault(part, {})[model] = entry
     return result
 
 

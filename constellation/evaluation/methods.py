@@ -48,32 +48,58 @@ def methods(study: StudyResults) -> dict[str, Any]:
 
 
 def figure_sources(study: StudyResults, figure: str) -> dict[str, str]:
-    """Of the stages read, those that a figure shows: name -> digest. One that is not known shows them all."""
-    patterns = figure_stages(study).get(figure, ["*"])
+    """Of the stages read, those that a figure shows: name -> digest."""
+    patterns = figure_stages(study)[figure]
     found = {name for pattern in patterns for name in matching(study.sources, pattern)}
     return {name: digest for name, digest in study.sources.items() if name in found}
 
 
 def figure_stages(study: StudyResults) -> dict[str, list[str]]:
     """Figure -> patterns of the names that the stages it shows have."""
-    of_curves = ("pass_at_k", "round_gains", "headroom", "divergence", "visible_fit")
-    curves = [f"samples_*_{study.primary_split}"]
-    bank = study.analysis.primary_bank
-    selected = f"{study.selection_model}_{bank}_*"
-    judged = {study.selection_model, *(key.model for own in study.variant_scores.values() for key in own)}
-    return dict.fromkeys(of_curves, curves) | {
-        "diversity": curves + [f"{stage.name}_samples" for stage in study.stages if stage.pool is not None],
-        "selectors": [f"samples_{selected}", f"scores_{selected}"],
+    bank, split = study.analysis.primary_bank, study.primary_split
+    curves = [
+        f"samples_{model}_{bank}_{seed}"
+        for bank in study.tasks
+        for seed in study.splits(bank)
+        for model in study.models
+    ]
+    null, controls = [f"null_pool_{bank}"], list(dict.fromkeys(key.model for key in study.controls))
+    chosen = [f"{kind}_*_{bank}_*" for kind in ("scores", "prior_scores", "columns", "posterior")]
+    scored = {key[:3] for key in study.critic_scores}
+    judged = [f"samples_{model}_{bank}_{seed}" for bank, model, seed in scored]
+    variants = {study.selection_model, *(key.model for own in study.variant_scores.values() for key in own)}
+    start_and_rounds = [f"samples_{model}_*_{split}" for model in (study.start, *study.rounds)]
+    known = ["known_programs_*", "log_probs_*"]
+    return {
+        "pass_at_k": curves,
+        "change_at_k": curves + null,
+        "control_changes": [
+            *(f"samples_{model}_*_{split}" for model in (study.start, *study.rounds[:1], *controls)),
+            "controls_v*",
+        ],
+        "control_reach": ["controls_known_programs_*", "controls_log_probs_*"],
         "temperature_curves": [
             "temperature_*",
             "matched_temperature",
-            *(f"samples_{model}_{bank}_{study.primary_split}" for model in (study.start, study.sequence[-1])),
+            *(f"samples_{model}_{bank}_*" for model in (study.start, study.sequence[-1])),
         ],
+        "round_gains": curves + null,
+        "headroom": curves + null,
+        "reach_curves": known + [f"samples_{model}_{bank}_{split}" for model in study.models],
+        "mass_ledger": [*known, f"samples_{study.start}_{bank}_{split}"],
+        "selectors": [*judged, *chosen],
+        "rivals": [*judged, *chosen, "*_tuning_*"],
+        "reliability": [*judged, f"scores_*_{bank}_*"],
+        "divergence": curves,
         "critic_variants": [
             "visible_*",
-            *(f"samples_{model}_{bank}_{study.primary_split}" for model in judged),
-            *(f"scores_*{model}_{bank}_{study.primary_split}" for model in judged),
+            *(f"samples_{model}_{bank}_{split}" for model in variants),
+            *(f"scores_*{model}_{bank}_{split}" for model in variants),
         ],
+        "forecast": [*start_and_rounds, "posterior_*", "ceiling_*"],
+        "residual": [*start_and_rounds, "posterior_*"],
+        "visible_fit": curves,
+        "diversity": curves + [f"{stage.name}_samples" for stage in study.stages if stage.pool is not None],
         "learning_curves": [stage.name for stage in study.stages],
     }
 

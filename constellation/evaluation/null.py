@@ -2,22 +2,24 @@
 
 Two pseudo-rounds that learned nothing:
 
-- *halvings*: a pool of twice the usual samples is halved at random, one half stands for the start and the
-  other for the last round; for the second difference it is divided into three. What remains is the noise of
-  sampling. Given c correct ones of N samples, those of a random part are hypergeometric, so that no sample
-  need be looked at again.
+- *halvings*: the start's own samples and as many fresh ones are one doubled pool, which is halved at random;
+  one half stands for the start and the other for the last round. For the second difference the start and
+  the first two rounds get parts of it, of as many samples as the study has of them, or a third each. What
+  remains is the noise of sampling. Given c correct ones of N samples, those of a random part are
+  hypergeometric, so that no sample need be looked at again. The critic's part is played by its own scores,
+  permuted among the distinct programs of a task.
 - *pairs*: the start of one trajectory stands for the round of another, three of them for start, first and
   last round. To the noise of sampling this adds that of another warm start, which an analysis of a single
   trajectory, over tasks alone, knows nothing of; it is this analysis that is put to the test.
 
 Either gives the distribution of each statistic without any learning, and the share of pseudo-studies that
-reach each verdict: its false-positive rate, before the correction over the primary findings. Critic gain has
-its null elsewhere: here nothing is picked.
+reach each verdict: its false-positive rate, at alpha and after Holm's correction over the primary findings.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import permutations
 from typing import Any
 
@@ -29,7 +31,8 @@ from constellation.evaluation.curves import task_curves
 from constellation.evaluation.findings import AMPLIFICATION, COMPOUNDING, INCONCLUSIVE, NO_GAIN, conclude
 from constellation.evaluation.ledger import changed, sign_test
 from constellation.evaluation.pass_at_k import pass_at_k
-from constellation.evaluation.statistics import Bootstrap, Estimate
+from constellation.evaluation.selection import cut, naive, pick
+from constellation.evaluation.statistics import Bootstrap, Estimate, holm
 from constellation.evaluation.study import AnalysisConfig, SetKey, StudyResults, first
 from constellation.keys import host_rng
 
@@ -58,31 +61,37 @@ def nulls(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
 def halvings(study: StudyResults, bootstrap: Bootstrap, bank: str) -> dict[str, Any]:
     """The null of random halvings on one bank."""
     choice = study.analysis
-    pools = [
-        study.null_pools[SetKey(bank, study.start, study.primary_split, k)] for k in range(study.trajectories)
-    ]
-    total, n = pools[0].n, pools[0].n // 2
-    if choice.large_k > n // 2:
+    keys = [SetKey(bank, study.start, study.primary_split, k) for k in range(study.trajectories)]
+    pools = [[study.samples[key], study.null_pools[key]] for key in keys]
+    total, n = sum(pool.n for pool in pools[0]), pools[0][0].n
+    if total < 2 * n or choice.large_k > n // 2:
         raise UserError(
-            f"the null of pass@{choice.large_k} needs a pool of at least {4 * choice.large_k} samples a task "
-            f"on the {bank} bank, there are {total}: sample more or lower evaluation.large_k"
+            f"the null of pass@{choice.large_k} needs {max(n, 2 * choice.large_k)} samples a task or more of "
+            f"{study.start} on the {bank} bank, and as many fresh ones; there are {n} and {total - n}: "
+            "sample more or lower evaluation.large_k"
         )
-    correct = np.array([pool.per_sample(pool.generalises).sum(1) for pool in pools])  # [K, T]
+    right = [[pool.per_sample(pool.generalises).sum(1) for pool in own] for own in pools]
+    correct = np.sum(right, axis=1)  # [K, T]
     rng = host_rng(choice.seed, "null", bank)
-    before, after = divide(correct, total, 2, choice.halvings, rng)  # [S, K, T] each
-    thirds = divide(correct, total, 3, choice.halvings, rng)
+    before, after = divide(correct, total, [n, n], choice.halvings, rng)  # [S, K, T] each
     ks = [choice.small_k, choice.large_k]
     table = pass_at_k(n, np.arange(n + 1)[:, None], ks)
-    levels = [pass_at_k(total // 3, part, choice.small_k) for part in thirds]
     change = np.moveaxis(table[after] - table[before], 0, 2)  # [K, T, S, 2]
-    second = np.moveaxis(levels[2] - 2 * levels[1] + levels[0], 0, 2)  # [K, T, S]
+    second = None
+    if len(study.rounds) > 1:
+        sizes = [study.pool_size(bank, model) for model in (study.start, *study.rounds[:2])]
+        sizes = sizes if sum(sizes) <= total else [total // 3] * 3
+        parts = divide(correct, total, sizes, choice.halvings, rng)
+        levels = [pass_at_k(size, part, choice.small_k) for size, part in zip(sizes, parts, strict=True)]
+        values = np.moveaxis(levels[2] - 2 * levels[1] + levels[0], 0, 2)  # [K, T, S]
+        second = bootstrap(bank, values)
     gained = ((after > 0) & (before == 0)).sum(-1)  # [S, K]
     lost = ((before > 0) & (after == 0)).sum(-1)
     significant = (changed(before, after, n) <= 1 - choice.level).sum(-1)
     curve_ks = range(1, min(choice.max_k, n) + 1)
     return {
         "samples": n,
-        **verdicts(bootstrap(bank, change), bootstrap(bank, second), choice),
+        **verdicts(bootstrap(bank, change), second, choice, permuted_gains(study, bootstrap, bank)),
         "tasks_gained": distribution(gained, choice.level),
         "tasks_lost": distribution(lost, choice.level),
         "tasks_significantly_changed": distribution(significant, choice.level),
@@ -91,25 +100,51 @@ def halvings(study: StudyResults, bootstrap: Bootstrap, bank: str) -> dict[str, 
     }
 
 
-def divide(correct: Counts, total: int, parts: int, times: int, rng: np.random.Generator) -> Counts:
-    """Divides pools at random into equal parts, repeatedly.
+def divide(correct: Counts, total: int, sizes: Sequence[int], times: int, rng: np.random.Generator) -> Counts:
+    """Draws parts of pools at random and without replacement, repeatedly.
 
     Args:
         correct: [K, T] correct ones of each pool's `total` samples.
-        parts: number of parts, of total // parts samples each; what is left over is in none.
+        sizes: samples in each part; what is left over is in none.
         times: S.
 
     Returns:
         [parts, S, K, T] correct ones in each part.
     """
-    size = total // parts
     left = np.broadcast_to(correct, (times, *correct.shape))
     result = []
-    for part in range(parts):
-        drawn = rng.hypergeometric(left, total - part * size - left, size)
-        left = left - drawn
+    for size in sizes:
+        drawn = rng.hypergeometric(left, total - left, size)
+        left, total = left - drawn, total - size
         result.append(drawn)
     return np.array(result)
+
+
+def permuted_gains(study: StudyResults, bootstrap: Bootstrap, bank: str) -> Estimate | None:
+    """[S] the critic's gain over the first survivor at small_k, its scores permuted; None without scores.
+
+    A program's score becomes that of another survivor of its task, so what such a critic picks has nothing to
+    do with what is right. Under the primary split.
+    """
+    choice = study.analysis
+    keys = [SetKey(bank, study.start, study.primary_split, k) for k in range(study.trajectories)]
+    if not study.critic_scores.keys() >= set(keys):
+        return None
+    rng = host_rng(choice.seed, "null", bank, "critic")
+    gains = []
+    for key in keys:
+        samples, scores = study.samples[key], study.critic_scores[key]
+        fitting = np.flatnonzero(samples.fits)
+        groups = cut(samples, choice.small_k)
+        first = naive(groups).mean(1)  # [T]
+        for _ in range(choice.halvings):
+            mixed = rng.permutation(fitting)
+            mixed = mixed[np.argsort(samples.task[mixed], kind="stable")]  # within a task
+            permuted = np.zeros(len(scores))
+            permuted[fitting[np.argsort(samples.task[fitting], kind="stable")]] = scores[mixed]
+            gains.append(pick(groups, permuted[groups.program]).mean(1) - first)
+    values = np.reshape(gains, (study.trajectories, choice.halvings, -1))  # [K, S, T]
+    return bootstrap(bank, values.swapaxes(1, 2))
 
 
 def curve_band(before: Counts, after: Counts, n: int, ks: range, level: float) -> list[tuple[float, float]]:
@@ -138,31 +173,41 @@ def pairs(study: StudyResults, bootstrap: Bootstrap, bank: str) -> dict[str, Any
     return verdicts(alone(bank, change), alone(bank, second), choice)
 
 
-def verdicts(change: Estimate, second: Estimate | None, choice: AnalysisConfig) -> dict[str, Any]:
+def verdicts(
+    change: Estimate, second: Estimate | None, choice: AnalysisConfig, picked: Estimate | None = None
+) -> dict[str, Any]:
     """How the pseudo-studies' statistics are distributed, and how often each verdict is reached.
 
     Args:
         change: D at small_k and large_k, [S, 2].
-        second: the second difference, [S]; None where there are too few trajectories.
+        second: the second difference, [S]; None where there are too few trajectories or rounds.
         choice: for the rules.
+        picked: the critic's gain, [S]; None where nothing was picked.
     """
     alpha, count = 1 - choice.level, len(change.value)
     outcomes = Counter(
         conclude(change.at(s, 0), change.at(s, 1), second.at(s) if second is not None else None, choice)
         for s in range(count)
     )
-    crossed = (change.p_above[:, 0] <= alpha) & (change.p_below[:, 1] <= alpha)
+    p_values = {
+        "crossover": np.maximum(change.p_above[:, 0], change.p_below[:, 1]),
+        "deceleration": second.p_below if second is not None else None,
+        "critic_gain": picked.p_above if picked is not None else None,
+    }
+    family = [np.ones(count) if p is None else p for p in p_values.values()]
+    adjusted = dict(zip(p_values, np.array([holm(row) for row in np.transpose(family)]).T, strict=True))
+    measured = {name: p for name, p in p_values.items() if p is not None}
     return {
         "replicates": count,
         "statistics": {
             f"change of pass@{choice.small_k}": distribution(change.value[:, 0], choice.level),
             f"change of pass@{choice.large_k}": distribution(change.value[:, 1], choice.level),
             "second difference": distribution(second.value, choice.level) if second is not None else None,
+            "critic gain": distribution(picked.value, choice.level) if picked is not None else None,
         },
-        "rates": {
-            "crossover": crossed.mean(),
-            "deceleration": (second.p_below <= alpha).mean() if second is not None else None,
-        },
+        "rates": dict.fromkeys(p_values) | {name: (p <= alpha).mean() for name, p in measured.items()},
+        "adjusted_rates": dict.fromkeys(p_values)
+        | {name: (adjusted[name] <= alpha).mean() for name in measured},
         "overall": {
             name: outcomes[name] / count for name in (COMPOUNDING, AMPLIFICATION, NO_GAIN, INCONCLUSIVE)
         },

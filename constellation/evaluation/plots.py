@@ -14,7 +14,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from constellation.evaluation import forecast_plots, selector_plots
-from constellation.evaluation.control_changes import control_changes
+from constellation.evaluation.control_plots import control_changes, control_reach
 from constellation.evaluation.critic_variant_plots import critic_variants
 from constellation.evaluation.drawing import (
     INK,
@@ -29,6 +29,7 @@ from constellation.evaluation.drawing import (
     legend_above,
     mark,
     names_axis,
+    null_span,
     panels,
     percent,
     svg,
@@ -91,7 +92,10 @@ def change_at_k(results: Results) -> Figure | None:
 
 
 def round_gains(results: Results) -> Figure | None:
-    """What each round adds to the one before, at both k; small marks are the trajectories."""
+    """What each round adds to the one before, at both k; small marks are the trajectories.
+
+    The span behind is the null's at small_k.
+    """
     if len(results["sequence"]) < 3:
         return None
     ks = [results["analysis"]["small_k"], results["analysis"]["large_k"]]
@@ -99,6 +103,7 @@ def round_gains(results: Results) -> Figure | None:
     figure, axes = panels(len(banks), height=2.8, sharey=True)
     for ax, bank in zip(axes, banks, strict=True):
         ax.axhline(0, color=INK, linewidth=0.9)
+        null_span(ax, results, bank, ks[0])
         for k, offset, marker in zip(ks, (-0.1, 0.1), "os", strict=True):
             for position, gain in enumerate(results["gains"][bank]):
                 if str(k) not in gain["ks"]:
@@ -119,7 +124,10 @@ def round_gains(results: Results) -> Figure | None:
 
 
 def headroom(results: Results) -> Figure | None:
-    """Each round's gain at small_k on three scales: as it stands, of the headroom left, and in logits."""
+    """Each round's gain at small_k on three scales: as it stands, of the headroom left, and in logits.
+
+    The span behind the first is the null's on the primary bank.
+    """
     if len(results["sequence"]) < 3:
         return None
     banks = list(results["headroom"])
@@ -142,6 +150,7 @@ def headroom(results: Results) -> Figure | None:
         names_axis(ax, [f"{entry['from']} to {entry['to']}" for entry in rounds])
         ax.set_title(scale.replace("_", " "))
         ax.set_ylabel(unit)
+    null_span(axes[0], results, results["analysis"]["primary_bank"], results["analysis"]["small_k"])
     for i, bank in enumerate(banks):
         axes[0].plot([], [], "osD^v"[i % 5], color=INK, markersize=5, label=bank)
     legend_above(figure, axes[0])
@@ -210,16 +219,16 @@ def visible_fit(results: Results) -> Figure | None:
     figure, axes = panels(len(banks), height=2.9, sharey=True)
     for ax, bank in zip(axes, banks, strict=True):
         for model in models:
-            paint = colour(results, model)
-            fit, passed = results["visible_fit_at_k"][bank][model], results["pass_at_k"][bank][model]
-            ks = list(map(int, passed))
-            ax.plot(ks, percent(fit.values()), color=paint, linestyle=(0, (4, 2)), label=f"{model} fits")
-            ax.plot(ks, percent(passed.values()), color=paint, label=f"{model} generalises")
-            gap = percent(passed.values()), percent(fit.values())
-            ax.fill_between(ks, *gap, color=paint, alpha=0.1, linewidth=0)
+            for name, what, style in (
+                ("visible_fit_at_k", "fits", (0, (4, 2))),
+                ("pass_at_k", "generalises", "-"),
+            ):
+                shares, ends = (results[part][bank][model] for part in (name, f"{name}_interval"))
+                by_k = {k: {"estimate": shares[k], "interval": ends[k]} for k in shares}
+                band(ax, by_k, colour(results, model), f"{model} {what}", style=style)
         ax.set_title(bank)
         ax.set_ylim(0, 100)
-        k_axis(ax, passed)
+        k_axis(ax, by_k)
     axes[0].set_ylabel("% of tasks")
     legend_above(figure, axes[0])
     return figure
@@ -282,6 +291,7 @@ FIGURES: dict[str, Callable[[Results], Figure | None]] = {
     "headroom": headroom,
     "reach_curves": reach_curves,
     "mass_ledger": mass_ledger,
+    "control_reach": control_reach,
     "selectors": selectors,
     "rivals": selector_plots.rivals,
     "reliability": selector_plots.reliability,

@@ -133,7 +133,7 @@ def on_fixed_tasks(
     Returns:
         None where no split has two groups of the start, or samples of it.
     """
-    found, seeds = picks[bank, model, k], study.scored_splits(bank, model)
+    found, seeds = picks[bank, model, k], study.scored_splits(bank, model, k)
     leads: dict[str, list[Array]] = {"critic": [], "oracle": []}
     for s, seed in enumerate(seeds):
         keys = [SetKey(bank, study.start, seed, r) for r in range(study.trajectories)]

@@ -159,14 +159,14 @@ class StudyResults:
         rounds: names of the STaR rounds in order, ("v1", "v2", ...); may be empty.
         trajectories: K, replicates of the training, numbered 0..K-1.
         arms: models self-trained on other tasks, reported beside the rounds; no finding reads them.
-        null_pools: for the null, pools of `start` of twice the usual samples a task, of every trajectory or
-            of the first ones for each bank that occurs, under the primary split.
+        null_pools: for the null, pools of `start` of at least as many fresh samples a task as its own, of
+            every trajectory or of the first ones for each bank that occurs, under the primary split.
         controls: sample sets of models trained like the first round but for one thing, under the primary
             split, of every trajectory or of the first ones, the same for all of them.
         control_scores: for sets in `samples` that carry critic scores, those of a critic trained on permuted
             labels; of the same trajectories as the controls.
-        control_known: programs that the controls on withheld classes and every model were asked the
-            probability of, on that bank; of the controls' trajectories.
+        control_known: bank -> programs that its controls and every model were asked the probability of; of
+            the controls' trajectories.
         known: programs that every model was asked the probability of, for reach; None to leave it out.
         tempered: samples of the start and the last round at other temperatures; None where there are none.
         tasks: bank -> its tasks, in the order of the bank's `SampleSet.task_ids`.
@@ -211,7 +211,7 @@ class StudyResults:
     null_pools: Mapping[SetKey, SampleSet] = field(default_factory=dict)
     controls: Mapping[SetKey, SampleSet] = field(default_factory=dict)
     control_scores: Mapping[SetKey, Array] = field(default_factory=dict)
-    control_known: KnownPrograms | None = None
+    control_known: Mapping[str, KnownPrograms] = field(default_factory=dict)
     known: KnownPrograms | None = None
     tempered: Tempered | None = None
     selector_columns: Mapping[SetKey, Columns] = field(default_factory=dict)
@@ -305,7 +305,7 @@ class StudyResults:
             null_pools=kept(self.null_pools),
             controls={},
             control_scores={},
-            control_known=None,
+            control_known={},
             known=None,
             tempered=None,
             selector_columns={},
@@ -349,9 +349,10 @@ class StudyResults:
             raise UserError(f"no split seed of bank {bank} was sampled by every model: use one for all")
         return shared
 
-    def scored_splits(self, bank: str, model: str) -> list[int]:
-        """The split seeds of the sets that carry critic scores, possibly none."""
-        return sorted({key.split_seed for key in self.critic_scores if key[:2] == (bank, model)})
+    def scored_splits(self, bank: str, model: str, k: int = 1) -> list[int]:
+        """The split seeds of the sets of k samples or more that carry critic scores, possibly none."""
+        scored = {key for key in self.critic_scores if key[:2] == (bank, model) and self.samples[key].n >= k}
+        return sorted({key.split_seed for key in scored})
 
     def per_task(self, bank: str, model: str, statistic: Callable[[SampleSet], Array]) -> Array:
         """A statistic of each task in each trajectory, averaged over the bank's split seeds.

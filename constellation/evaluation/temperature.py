@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from constellation.errors import UserError
 from constellation.evaluation.claims import verdict
+from constellation.evaluation.curves import change
 from constellation.evaluation.entries import as_json, keyed, points
 from constellation.evaluation.statistics import Bootstrap, Estimate
 from constellation.evaluation.study import AnalysisConfig, SetKey, StudyResults
@@ -76,7 +77,7 @@ def temperature(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
         "best": {
             k: best(study, tempered, drawn, k, chosen) for k, chosen in choices(study, tempered).items()
         },
-        "sharpening": sharpening(study, tempered, drawn, ks, reference),
+        "sharpening": sharpening(study, tempered, bootstrap, drawn, ks, reference),
         "matched": {
             **tempered.match._asdict(),
             "pass_at_1": {
@@ -102,7 +103,7 @@ def curves(study: StudyResults, tempered: Tempered, model: str, value: float, ks
         sets = [study.samples[key._replace(trajectory=r)] for r in range(tempered.trajectories)]
     else:
         sets = list(tempered.evaluated[model, value])
-    return pooled_curves(sets, tempered.samples, ks)
+    return pooled_curves(sets, ks)
 
 
 def both(study: StudyResults, tempered: Tempered, value: float, ks: Sequence[int]) -> Array:
@@ -111,11 +112,11 @@ def both(study: StudyResults, tempered: Tempered, value: float, ks: Sequence[int
     return after - curves(study, tempered, study.start, value, ks)
 
 
-def crossover(change: Estimate, ks: range, choice: AnalysisConfig) -> dict[str, Any]:
+def crossover(changed: Estimate, ks: range, choice: AnalysisConfig) -> dict[str, Any]:
     """Whether D(small_k) > 0 > D(large_k), judged as the finding is, but for the correction; and D(k)."""
-    of_both = Estimate(*(part[[ks.index(choice.small_k), ks.index(choice.large_k)]] for part in change))
+    of_both = Estimate(*(part[[ks.index(choice.small_k), ks.index(choice.large_k)]] for part in changed))
     p = float(max(of_both.p_above[0], of_both.p_below[1]))
-    return {"verdict": verdict(of_both, (+1, -1), p, choice), "p": p, "change_at_k": keyed(ks, change)}
+    return {"verdict": verdict(of_both, (+1, -1), p, choice), "p": p, "change_at_k": keyed(ks, changed)}
 
 
 def choices(study: StudyResults, tempered: Tempered) -> dict[int, dict[str, float]]:
@@ -128,7 +129,7 @@ def choices(study: StudyResults, tempered: Tempered) -> dict[int, dict[str, floa
     most = min(n, tempered.samples // 2)
     ks = [2**i for i in range(most.bit_length())]
     solved = {
-        model: [pooled_curves(tempered.tuning[model, value], n, ks).mean((0, 1)) for value in tempered.values]
+        model: [pooled_curves(tempered.tuning[model, value], ks).mean((0, 1)) for value in tempered.values]
         for model in models
     }
     return {
@@ -157,15 +158,27 @@ def best(
 
 
 def sharpening(
-    study: StudyResults, tempered: Tempered, bootstrap: Bootstrap, ks: range, reference: Array
+    study: StudyResults,
+    tempered: Tempered,
+    bootstrap: Bootstrap,
+    drawn: Bootstrap,
+    ks: range,
+    reference: Array,
 ) -> dict[str, Any]:
-    """The last round at the study's temperature and higher ones, against the start at the study's."""
+    """The last round at the study's temperature and higher ones, against the start at the study's.
+
+    At the study's own, D(k) as the findings have it, of all trajectories and split seeds.
+
+    Args:
+        bootstrap, drawn: of all trajectories, and of those with other temperatures.
+        ks, reference: the start's [R, T, len(ks)] pass@k at the study's temperature.
+    """
     choice, last = study.analysis, study.rounds[-1]
-    k, at = choice.large_k, ks.index(choice.large_k)
-    found = {
-        value: bootstrap(choice.primary_bank, curves(study, tempered, last, value, ks) - reference)
+    bank, k, at = choice.primary_bank, choice.large_k, ks.index(choice.large_k)
+    found = {tempered.own: bootstrap(bank, change(study, bank, last, ks))} | {
+        value: drawn(bank, curves(study, tempered, last, value, ks) - reference)
         for value in tempered.values
-        if value >= tempered.own
+        if value > tempered.own
     }
     large = {value: estimate.at(at) for value, estimate in found.items()}
     measured = ", ".join(
@@ -189,7 +202,8 @@ def reading(own: Estimate, higher: Sequence[Estimate], choice: AnalysisConfig) -
     at all of them; "kept" if it is no lower at the study's temperature; else "unclear".
 
     Args:
-        own: the last round's pass@large_k minus the start's, both at the study's temperature.
+        own: the last round's pass@large_k minus the start's, both at the study's temperature, where all
+            trajectories and split seeds tell.
         higher: the last round at each higher temperature minus the start at the study's.
     """
 
@@ -211,7 +225,7 @@ def tested(
 ) -> Iterator[tuple[str, tuple[str, str], Sequence[int], Array]]:
     """(quantity, models, ks, [R, T, len(ks)] values) of all that is tested here, none of it primary."""
     choice, start, last = study.analysis, study.start, study.rounds[-1]
-    ks, own = (choice.small_k, choice.large_k), tempered.own
+    ks, own = sorted({1, choice.small_k, choice.large_k}), tempered.own
     for value in tempered.values:
         if value != own:
             name = f"change of pass@k, both at temperature {value:g}"

@@ -35,7 +35,7 @@ class Tempered:
     Attributes:
         values: the temperatures of the comparison, increasing.
         own: that of all other samples, one of them; sets at it are the study's own.
-        samples: n, samples a task of the primary bank; of larger sets the first so many are read.
+        samples: n, samples a task of the primary bank; the study's own sets may have more.
         evaluated: of the primary bank under the primary split, both models at every other value, and the
             start at the matched temperature.
         tuning: of tuning tasks, both models at every value, and the start at further temperatures.
@@ -55,9 +55,9 @@ class Tempered:
         return len(next(iter(self.evaluated.values())))
 
 
-def pooled_curves(sets: Sequence[SampleSet], n: int, ks: Sequence[int]) -> Array:
-    """[R, T, len(ks)] pass@k from the first n samples of R sets of the same tasks."""
-    return np.array([pass_curve(own.per_sample(own.generalises)[:, :n], ks) for own in sets])
+def pooled_curves(sets: Sequence[SampleSet], ks: Sequence[int]) -> Array:
+    """[R, T, len(ks)] pass@k from R sets of samples of the same tasks."""
+    return np.array([pass_curve(own.per_sample(own.generalises), ks) for own in sets])
 
 
 def solved_by_one(tuning: Sets, model: str) -> dict[float, float]:

@@ -15,7 +15,7 @@ many updates as a round, and are trained and sampled in the first `controls.traj
   are counted in the report. The first sees only the tasks that it solved, as any self-training does.
 
 `permuted_critic` is a critic trained on labels permuted within a task; what it gains over the first survivor
-is the null of the critic's gain. Last, a doubled pool of gen_v0, drawn afresh, stands for a round that
+is the null of the critic's gain. Last, as many samples of gen_v0 again, drawn afresh, stand for a round that
 learned nothing.
 """
 
@@ -32,7 +32,7 @@ from constellation.evaluation.study import SetKey, StageSummary
 from constellation.experiments import reach_stages
 from constellation.experiments.critic_stages import critic_of, critic_samples, scores_by
 from constellation.experiments.stage_files import samples_of, scores_of, summaries_of, write_training_tasks
-from constellation.experiments.star_config import BASE, CRITIC, START
+from constellation.experiments.star_config import BASE, CRITIC, START, sample_count, value_of
 from constellation.experiments.star_stages import StarStages
 from constellation.keys import host_rng
 from constellation.samples import SampleSet
@@ -137,11 +137,23 @@ class ControlStages:
     # Evaluation
 
     def bank_samples(self, name: str, generator: Stage, bank: str) -> Stage:
-        """A control's samples of a bank under the primary split."""
+        """A control's samples of a bank under the primary split; on withheld tasks as many as of gen_v0."""
         return self.study.samples(
             f"samples_{name}_{bank}_{self.config.tasks.split_seed}",
             self.study.bank(bank),
             generator,
+            "controls.samples" if bank == "hard" else "evaluation.other_samples",
+            "evaluation",
+            name,
+            trajectories=self.trajectories,
+        )
+
+    def first_round_samples(self, name: str) -> Stage:
+        """The first round's samples of the hard bank, its draws continued to as many as a control's."""
+        return self.study.samples(
+            f"controls_{name}_hard",
+            self.study.bank("hard"),
+            self.study.round(1, self.config.star.max_atoms),
             "controls.samples",
             "evaluation",
             name,
@@ -149,7 +161,7 @@ class ControlStages:
         )
 
     def null_pool(self, bank: str) -> Stage:
-        """gen_v0's doubled pool of a bank, of draws of its own."""
+        """Fresh samples of gen_v0 of a bank, of draws of their own."""
         return self.study.samples(
             f"null_pool_{bank}",
             self.study.bank(bank),
@@ -172,19 +184,27 @@ class ControlStages:
             return {SetKey(bank, name, split_seed, r): own for r, own in enumerate(samples_of(stage))}
 
         controls: dict[SetKey, SampleSet] = {}
-        known: KnownPrograms | None = None
+        known: dict[str, KnownPrograms] = {}
         scores: dict[SetKey, np.ndarray] = {}
         null_pools: dict[SetKey, SampleSet] = {}
         if self.trajectories:
-            asked: dict[str, reach_stages.Asked] = {}
+            asked: dict[str, dict[str, reach_stages.Asked]] = {}
             for name, generator in self.generators().items():
                 for bank in BANKS[name]:
                     drawn = self.bank_samples(name, generator, bank)
                     controls |= sets(bank, name, drawn)
-                    if bank == "withheld":
-                        asked[name] = reach_stages.Asked(generator, drawn)
-            known, stages = reach_stages.known_programs(study, "withheld", self.trajectories, asked)
-            inputs += stages
+                    asked.setdefault(bank, {})[name] = reach_stages.Asked(generator, drawn)
+            first_round = study.round_name(1, self.config.star.max_atoms)
+            drawn_of_it = value_of(self.config, sample_count(self.config, "hard", first_round))
+            if drawn_of_it < self.config.controls.samples:
+                controls |= sets("hard", first_round, self.first_round_samples(first_round))
+            for bank, others in asked.items():
+                found, stages = reach_stages.known_programs(
+                    study, bank, self.trajectories, others, "controls_"
+                )
+                inputs += stages
+                if found:
+                    known[bank] = found
             judged = study.bank_samples("hard", START, study.warm_start(), split_seed)
             name = f"scores_{PERMUTED_CRITIC}_hard_{split_seed}"
             scored = scores_by(study, name, self.permuted_critic(), "hard", split_seed, judged)

@@ -139,7 +139,8 @@ def stage_plans(
     with_arm = star.rounds > 0 and star.arm_max_atoms not in (0, star.max_atoms)
     arms = [f"_{star.arm_max_atoms}_atoms"] if with_arm else []
     names = [START, *(f"v{number}" for number in range(1, star.rounds + 1)), *arms]
-    seeds = sum(seed != tasks.split_seed for seed in evaluation.selection_split_seeds)
+    seeds = {*evaluation.selection_split_seeds} - {tasks.split_seed}
+    own_seeds = len(seeds - {*evaluation.split_seeds})  # those sampled for selection alone
     slices = config.mesh.data
 
     def sampled(name: str, count: int, n: int, each: int = config.trajectories) -> StagePlan:
@@ -154,15 +155,16 @@ def stage_plans(
         return StagePlan(name, f"{visits:,} documents of {length:.0f} tokens", seconds)
 
     def answers(name: str) -> int:
-        """To one task of every bank."""
-        return sum(value_of(config, sample_count(config, bank, name)) for bank in tasks.banks)
+        """To one task of every bank, the hard one's under each of its split seeds."""
+        banks = [bank for bank in tasks.banks for _ in (evaluation.split_seeds if bank == "hard" else [0])]
+        return sum(value_of(config, sample_count(config, bank, name)) for bank in banks)
 
     def question(count: float) -> float:
         return count * (work.answer + 10)
 
     selectors = config.critic.selectors  # scores of a second critic, and likelihoods
     scored = 1 + star.rounds
-    critic_rows = (len(set(tasks.banks) - {"withheld"}) * scored + seeds) * tasks.bank_size
+    critic_rows = (len(set(tasks.banks) - {"withheld"}) * scored + len(seeds)) * tasks.bank_size
     critic_rows *= config.trajectories * (3 if selectors else 1)
     variants, varied, refreshed = config.variants, config.variants.trajectories, min(star.rounds, 1)
     critics = refreshed + bool(config.critic.model_dir)  # on another base as if on this one
@@ -178,12 +180,14 @@ def stage_plans(
             stages.append(trained(f"v{number}{arm}", star.passes * star.tasks))
     few = config.controls.trajectories
     if few:
-        banks = sum(map(len, CONTROL_BANKS.values()))
+        banks = [bank for own in CONTROL_BANKS.values() for bank in own]
+        hard, withheld = banks.count("hard") * tasks.bank_size, banks.count("withheld") * tasks.bank_size
         stages += [
             sampled("control samples", star.tasks, star.samples, few),
             trained("controls", len(CONTROL_BANKS) * star.passes * star.tasks, each=few),
             trained("permuted critic", config.critic.passes * config.critic.tasks, asked, few),
-            sampled("control evaluation", banks * tasks.bank_size, config.controls.samples, few),
+            sampled("control evaluation", hard, config.controls.samples, few),
+            sampled("withheld controls", withheld, evaluation.other_samples, few),
         ]
         if evaluation.null_samples:
             stages.append(sampled("null pool", tasks.bank_size, evaluation.null_samples, few))
@@ -210,7 +214,7 @@ def stage_plans(
         ),
         sampled(f"{BASE} samples", tasks.bank_size, answers(BASE), 1),
         sampled("evaluation samples", tasks.bank_size, sum(map(answers, names))),
-        sampled("selection samples", (seeds + selectors) * tasks.bank_size, evaluation.selection_samples),
+        sampled("selection samples", (own_seeds + selectors) * tasks.bank_size, evaluation.selection_samples),
         StagePlan(
             "critic scores",
             f"{critic_rows:,} tasks, a quarter of the samples",

@@ -60,7 +60,11 @@ def models(study: StarStages, bank: str) -> dict[str, Asked]:
 
 
 def known_programs(
-    study: StarStages, bank: str, trajectories: int, others: Mapping[str, Asked] | None = None
+    study: StarStages,
+    bank: str,
+    trajectories: int,
+    others: Mapping[str, Asked] | None = None,
+    prefix: str = "",
 ) -> tuple[KnownPrograms | None, list[Stage]]:
     """The known programs with every model's probabilities, and the stages they were read from.
 
@@ -68,15 +72,16 @@ def known_programs(
 
     Args:
         trajectories: the first so many.
-        others: models that are asked beside the study's, by name.
+        others: models that know programs and are asked beside the study's, by name.
+        prefix: of the stages' names, where they are not the only ones of the bank.
     """
     if not study.config.evaluation.reach_samples:
         return None, []
     asked = models(study, bank) | dict(others or {})
-    known = known_stage(study, bank, asked, trajectories)
+    known = known_stage(study, bank, asked, trajectories, prefix)
     table = json.loads((known.path / KNOWN).read_text(encoding="utf-8"))
     stages = {
-        name: log_prob_stage(study, bank, known, name, model.generator, trajectories)
+        name: log_prob_stage(study, bank, known, name, model.generator, trajectories, prefix)
         for name, model in asked.items()
     }
     log_prob = {
@@ -96,7 +101,9 @@ def known_programs(
     ), [known, *stages.values()]
 
 
-def known_stage(study: StarStages, bank: str, asked: Mapping[str, Asked], trajectories: int) -> Stage:
+def known_stage(
+    study: StarStages, bank: str, asked: Mapping[str, Asked], trajectories: int, prefix: str
+) -> Stage:
     """The known programs of a bank and their spellings."""
     tasks, first = study.bank(bank), study.config.evaluation.reach_samples
 
@@ -106,7 +113,7 @@ def known_stage(study: StarStages, bank: str, asked: Mapping[str, Asked], trajec
         (path / KNOWN).write_text(json.dumps(table) + "\n", encoding="utf-8")
 
     return study.conductor.stage(
-        f"known_programs_{bank}",
+        f"{prefix}known_programs_{bank}",
         fields={
             "model": study.model_fields(),
             "evaluation.reach_samples": first,
@@ -120,7 +127,13 @@ def known_stage(study: StarStages, bank: str, asked: Mapping[str, Asked], trajec
 
 
 def log_prob_stage(
-    study: StarStages, bank: str, known: Stage, name: str, generator: Stage | None, trajectories: int
+    study: StarStages,
+    bank: str,
+    known: Stage,
+    name: str,
+    generator: Stage | None,
+    trajectories: int,
+    prefix: str,
 ) -> Stage:
     """A model's ln p of every known program, in each of its trajectories.
 
@@ -140,7 +153,7 @@ def log_prob_stage(
 
     config = study.config
     return study.conductor.stage(
-        f"log_probs_{name}_{bank}",
+        f"{prefix}log_probs_{name}_{bank}",
         fields={
             "model": study.model_fields(),
             "domain": trapdoor.VERSION,

@@ -117,6 +117,12 @@ def check(config: ConfigDict) -> None:
             for field in ("evaluation.other_samples", "evaluation.middle_samples")
         ),
         (
+            "evaluation.split_seeds",
+            config.tasks.split_seed in evaluation.split_seeds
+            and len(set(evaluation.split_seeds)) == len(evaluation.split_seeds),
+            f"different numbers, tasks.split_seed ({config.tasks.split_seed}) among them",
+        ),
+        (
             "evaluation.selection_samples",
             evaluation.selection_samples >= evaluation.small_k,
             "at least evaluation.small_k",
@@ -134,8 +140,8 @@ def check(config: ConfigDict) -> None:
         (
             "evaluation.null_samples",
             evaluation.null_samples == 0
-            or (controls.trajectories and evaluation.null_samples >= 4 * evaluation.large_k),
-            "0, or at least four times evaluation.large_k with controls.trajectories above 0",
+            or (controls.trajectories and evaluation.null_samples >= evaluation.samples),
+            "0, or at least evaluation.samples with controls.trajectories above 0",
         ),
         (
             "variants.trajectories",

@@ -158,13 +158,15 @@ def results(study: StarStages, made_by: Mapping[str, str]) -> tuple[StudyResults
     models, arms = study.models(), study.arm()
     for name, generator in models.items():
         for bank in config.tasks.banks:
-            stage = study.bank_samples(bank, name, generator, primary, sample_count(config, bank, name))
-            scored = name not in (BASE, *arms) and bank != "withheld"
-            keep(bank, name, primary, stage, generator if scored else None)
-            if name == START:
-                start_samples[bank] = stage
+            for seed in evaluation.split_seeds if bank == "hard" else (primary,):
+                stage = study.bank_samples(bank, name, generator, seed, sample_count(config, bank, name))
+                scored = name not in (BASE, *arms) and bank != "withheld" and seed == primary
+                scored |= name == START and seed in evaluation.selection_split_seeds
+                keep(bank, name, seed, stage, generator if scored else None)
+                if (name, seed) == (START, primary):
+                    start_samples[bank] = stage
     for seed in evaluation.selection_split_seeds:
-        if seed != primary:
+        if seed not in evaluation.split_seeds:
             count = "evaluation.selection_samples"
             stage = study.bank_samples("hard", START, models[START], seed, count)
             keep("hard", START, seed, stage, models[START])

@@ -20,14 +20,14 @@ def counted(counts: Sequence[int], n: int) -> SampleSet:
 
 
 def counted_study(
-    counts: Mapping[str, Counts], n: int | Mapping[str, int] = 32, doubled: Counts | None = None
+    counts: Mapping[str, Counts], n: int | Mapping[str, int] = 32, fresh: Counts | None = None
 ) -> StudyResults:
     """One bank, "hard".
 
     Args:
         counts: model -> correct samples; "theta0" and "gen_v0" first, then the rounds.
         n: samples a task, of each model.
-        doubled: correct samples of gen_v0's doubled pools.
+        fresh: correct ones of as many samples of gen_v0 again.
     """
     trajectories, tasks = len(counts["gen_v0"]), len(counts["gen_v0"][0])
     sizes = {model: n if isinstance(n, int) else n[model] for model in counts}
@@ -46,8 +46,7 @@ def counted_study(
         primary_split=1,
         trajectories=trajectories,
         null_pools={
-            SetKey("hard", "gen_v0", 1, k): counted(row, 2 * sizes["gen_v0"])
-            for k, row in enumerate(doubled or ())
+            SetKey("hard", "gen_v0", 1, k): counted(row, sizes["gen_v0"]) for k, row in enumerate(fresh or ())
         },
         analysis=AnalysisConfig(large_k=16, resamples=500),
     )

@@ -113,13 +113,13 @@ def study(
         selectors: with every column that selectors read, and with samples of tuning tasks.
         exact: with a posterior, as wrong as the critic but for being the same within a cluster of outputs.
         tempered: with the start and the last round at other temperatures.
-        doubled: with doubled pools of gen_v0 on the hard bank, for the null.
+        doubled: with as many fresh samples of gen_v0 again on the hard bank, for the null.
         controlled: the first trajectories that have controls, on two banks, and a critic of permuted labels.
     """
     models = ("theta0", "gen_v0", *[f"v{i + 1}" for i in range(rounds)])
     banks = {"easy": 2.6, "hard": 3.6, "withheld": 4.4}
     infos, samples, scores, doubles, controls, permuted, log_probs = {}, {}, {}, {}, {}, {}, {}
-    columns, filters, heated = {}, {}, None
+    columns, filters, asked, heated = {}, {}, {}, None
     for bank, depth in banks.items():
         rng = host_rng(seed, "study", bank)
         infos[bank] = [task_info(bank, t, rng) for t in range(tasks)]
@@ -132,6 +132,8 @@ def study(
         for model, k in product(CONTROLS if bank != "easy" else (), range(controlled)):
             key = SetKey(bank, model, 1234, k)
             controls[key] = draw_set(logits, CONTROLS[model], n, host_rng(seed, "controls", *key), ids)
+            if bank == "hard":
+                asked[model, k] = np.log(shares(logits, CONTROLS[model])[:, [0, 5]]).ravel()
         for model, k in product(models, range(trajectories)):
             if model == "theta0" and k > 0:
                 continue
@@ -139,7 +141,7 @@ def study(
             if doubled and (bank, model) == ("hard", "gen_v0"):
                 pool = SetKey(bank, model, 1234, k)
                 draw = host_rng(seed, "doubled", k)
-                doubles[pool] = draw_set(logits, sharpness, 2 * n, draw, ids)
+                doubles[pool] = draw_set(logits, sharpness, n, draw, ids)
             if bank == "hard":
                 log_probs[model, k] = np.log(shares(logits, sharpness)[:, [0, 5]]).ravel()
             for split_seed in range(
@@ -159,6 +161,16 @@ def study(
                 if exact and (model, split_seed) == ("gen_v0", 1234):
                     filters[key] = cluster_posterior(samples[key])
     pools = {f"v{i + 1}": next(iter(samples.values())) for i in range(rounds)}
+    known = KnownPrograms(
+        bank="hard",
+        samples=n // 4,
+        task=np.repeat(np.arange(tasks), 2),
+        text=np.array([KINDS[0], KINDS[5]] * tasks, np.object_),
+        atoms=np.array([3, 3] * tasks),
+        structures=((), ("outer_constants",)) * tasks,
+        secret=np.array([True, False] * tasks),
+        log_prob=log_probs,
+    )
     losses = tuple(1.4 * 0.93**i + 0.2 for i in range(40))
     stages = [
         StageSummary(
@@ -185,16 +197,8 @@ def study(
         null_pools=doubles,
         controls=controls,
         control_scores=permuted,
-        known=KnownPrograms(
-            bank="hard",
-            samples=n // 4,
-            task=np.repeat(np.arange(tasks), 2),
-            text=np.array([KINDS[0], KINDS[5]] * tasks, np.object_),
-            atoms=np.array([3, 3] * tasks),
-            structures=((), ("outer_constants",)) * tasks,
-            secret=np.array([True, False] * tasks),
-            log_prob=log_probs,
-        ),
+        control_known={"hard": replace(known, log_prob=log_probs | asked)} if controlled else {},
+        known=known,
         selector_columns=columns,
         tuning=tuning_sets(seed, n, trajectories) if selectors else (),
         exact=exact_of(seed, infos, filters) if exact else None,

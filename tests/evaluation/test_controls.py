@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import false_discovery_control
 
 from constellation.errors import UserError
 from constellation.evaluation.analysis import analyse, resamples
@@ -44,9 +43,8 @@ def test_differences_are_those_of_pass_at_k_in_the_trajectories_that_have_contro
     assert found["trajectories"] == trajectories
     sets = COUNTS | {"permuted": CONTROL}
     entries = {(*entry["models"], entry["k"]): entry["estimate"] for entry in found["changes"]}
-    assert set(entries) == {
-        (*pair, k) for pair in (("gen_v0", "permuted"), ("permuted", "v1")) for k in (8, 16)
-    }
+    pairs = (("gen_v0", "v1"), ("gen_v0", "permuted"), ("permuted", "v1"))
+    assert set(entries) == {(*pair, k) for pair in pairs for k in (1, 8, 16)}
     for (before, after, k), estimate in entries.items():
         np.testing.assert_allclose(estimate, level(sets[after], k) - level(sets[before], k), atol=1e-12)
     curves = found["change_at_k"]["hard"]
@@ -69,7 +67,9 @@ def test_nothing_is_said_beyond_half_a_pool() -> None:
     key = SetKey("hard", "permuted", 1, 1)
     short = replace(results, controls={**results.controls, key: counted(CONTROL[1], 30)})
     found = controls(short, resamples(short))
-    assert {entry["k"] for entry in found["changes"]} == {8}  # 16 is more than 15
+    for entry in found["changes"]:
+        assert "permuted" not in entry["models"] or entry["k"] != 16  # more than 15
+    assert {entry["k"] for entry in found["changes"] if "permuted" in entry["models"]} == {1, 8}
 
 
 def test_each_bank_has_its_own_controls_and_the_two_on_withheld_tasks_are_compared() -> None:
@@ -83,12 +83,19 @@ def test_each_bank_has_its_own_controls_and_the_two_on_withheld_tasks_are_compar
     assert {(bank, "own_withheld", "secret") for bank in ("hard", "withheld")} <= pairs
 
 
-def test_false_discoveries_are_controlled_over_all_of_them() -> None:
-    results = study(controlled=1)
+def test_a_round_that_was_sampled_again_beside_them_is_read_there() -> None:
+    few = [[1, 0, 2, 8], [1, 0, 3, 8]]
+    again = {SetKey("hard", "v1", 1, k): counted(COUNTS["v1"][k], 32) for k in range(2)}
+    results = counted_study(COUNTS | {"v1": few}, n={"theta0": 32, "gen_v0": 32, "v1": 8})
+    own = controlled()
+    results = replace(
+        results, controls={**own.controls, **again}, analysis=replace(results.analysis, small_k=4)
+    )
     found = controls(results, resamples(results))
-    entries = [*found["changes"], *found["critic"]]
-    expected = false_discovery_control([entry["p"] for entry in entries])
-    np.testing.assert_allclose([entry["q"] for entry in entries], expected)
+    own = replace(own, analysis=results.analysis)
+    same = controls(own, resamples(own))
+    assert found["change_at_k"] == same["change_at_k"]
+    assert [e["estimate"] for e in found["changes"]] == [e["estimate"] for e in same["changes"]]
 
 
 def test_a_critic_of_permuted_labels_beside_the_true_one() -> None:
@@ -114,7 +121,7 @@ def test_a_study_without_controls() -> None:
         "changes": [],
         "critic": [],
         "change_at_k": {},
-        "expansion": {},
+        "reach": {},
     }
 
 
@@ -146,10 +153,14 @@ def test_expansion_is_measurable_where_the_secret_programs_show_it(shift: float,
     models = (*whole.models, *CONTROLS)
     asked = {(model, k): level for model in models for k in range(1 if model == "theta0" else 2)}
     asked |= {("secret", k): level + shift for k in range(2)}
-    controlled = replace(whole, control_known=replace(whole.known, bank="withheld", log_prob=asked))
+    controlled = replace(
+        whole, control_known={"withheld": replace(whole.known, bank="withheld", log_prob=asked)}
+    )
     results = analyse(controlled)
-    found = results["controls"]["expansion"]
+    found = results["controls"]["reach"]["withheld"]["expansion"]
     assert {name: entry["verdict"] for name, entry in found.items()} == {
+        "v1": "not supported",
+        "v2": "not supported",
         "permuted": "not supported",
         "own_withheld": "not supported",
         "secret": verdict,

@@ -58,6 +58,18 @@ def test_gain_averages_split_seeds_within_a_task(scored: StudyResults) -> None:
     assert on_divergent == pytest.approx(gains.mean())
 
 
+def test_at_a_large_k_only_the_splits_with_so_many_candidates_count(scored: StudyResults) -> None:
+    short = {SetKey("hard", "gen_v0", 5, k): random_set(50 + k, tasks=15, n=8) for k in range(TRAJECTORIES)}
+    scores = {key: np.random.default_rng(key.trajectory).normal(size=len(s.text)) for key, s in short.items()}
+    mixed = replace(
+        scored, samples={**scored.samples, **short}, critic_scores={**scored.critic_scores, **scores}
+    )
+    found = picks(mixed)
+    assert {k: len(pick.divergent) for (_, _, k), pick in found.items()} == {2: 2, 4: 2, 8: 2, 16: 1}
+    wide = picks(scored)["hard", "gen_v0", 16].accuracy["critic"][0]  # of split seed 4, which both have
+    np.testing.assert_array_equal(found["hard", "gen_v0", 16].accuracy["critic"][0], wide)
+
+
 def test_selectors_over_trajectories(scored: StudyResults) -> None:
     table = selection(resamples(scored), picks(scored))["hard"]["gen_v0"]
     assert list(table) == [2, 4, 8, 16]  # 24 samples hold no group of 32

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import false_discovery_control
 
 from constellation.errors import UserError
 from constellation.evaluation.analysis import resamples
@@ -70,8 +69,6 @@ def test_changes_are_between_neighbours_and_between_the_ends(results: StudyResul
     pairs = [("1", "2"), ("2", "4"), ("1", "4")]
     assert list(rooms) == [(f"{a} visible", f"{b} visible") for a, b in pairs]
     assert list(rooms.values()) == pytest.approx([room[b] - room[a] for a, b in pairs])
-    expected = false_discovery_control([entry["p"] for entry in found["changes"]])
-    np.testing.assert_allclose([entry["q"] for entry in found["changes"]], expected)
 
 
 def test_a_critic_beside_the_fixed_one_on_the_same_candidates(results: StudyResults) -> None:
@@ -118,6 +115,7 @@ def test_either_part_alone_and_neither(results: StudyResults) -> None:
             plain(
                 {
                     "critic_variants": critic_variants(one, resamples(one)),
+                    "controls": {"critic": []},
                     "analysis": {"small_k": 8},
                     "models": one.models,
                 }

@@ -1,6 +1,9 @@
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
-from constellation.evaluation.analysis import resamples
+from constellation.evaluation.analysis import analyse, resamples
 from constellation.evaluation.critic_gain import picks
 from constellation.evaluation.curves import change
 from constellation.evaluation.exploratory import exploratory
@@ -41,12 +44,40 @@ def test_p_is_two_sided_and_q_adjusted_over_all(results: StudyResults, entries: 
     entry = next(e for e in entries if (e["bank"], e["k"], e["models"][-1]) == ("withheld", 4, "v1"))
     assert entry["estimate"] == pytest.approx(float(estimate.value))
     assert entry["p"] == pytest.approx(min(1, 2 * min(float(estimate.p_above), float(estimate.p_below))))
-    p = sorted(e["p"] for e in entries)
-    for (
-        e
-    ) in entries:  # Benjamini & Hochberg's definition: the smallest m p_(j) / j of any rank from its own on
+
+
+def test_q_is_adjusted_over_every_exploratory_number_of_the_report() -> None:
+    whole = analyse(study(controlled=1, exact=True, selectors=True, tasks=8, resamples=100))
+
+    def tested(part: Any) -> Iterator[dict[str, Any]]:
+        if isinstance(part, dict) and "q" in part:
+            yield part
+        for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+            yield from tested(inner)
+
+    found = list(tested(whole))
+    parts = [whole["exploratory"], whole["controls"]["changes"], whole["controls"]["critic"]]
+    assert all(part and all("q" in entry for entry in part) for part in parts)
+    residuals = [e for e in tested(whole["beyond_filtering"])]
+    assert len(residuals) == 2 * 2 * 3  # rounds, forecasts and k
+    assert len(found) == sum(map(len, parts)) + len(residuals)
+    p = sorted(e["p"] for e in found)
+    for e in found:  # Benjamini & Hochberg: the smallest m p_(j) / j of any rank from its own on
         expected = min(len(p) * p[j] / (j + 1) for j in range(len(p)) if p[j] >= e["p"])
-        assert e["q"] == pytest.approx(min(1, expected))
+        assert e["q"] == pytest.approx(min(1, expected), abs=1e-5)
+
+
+def test_every_selector_has_its_lead_tested() -> None:
+    drawn = study(selectors=True, tasks=8, resamples=100)
+    bootstrap, picked = resamples(drawn), picks(drawn)
+    found = {e["quantity"]: e for e in exploratory(drawn, bootstrap, picked) if " minus " in e["quantity"]}
+    accuracy = picked["hard", "gen_v0", 8].accuracy
+    others = set(accuracy) - {"critic", "naive", "oracle"}
+    wanted = {f"{name} minus first survivor" for name in (*others, "critic")}
+    wanted |= {f"critic minus {name}" for name in others} | {"critic_mass minus majority"}
+    assert {name for name in found if "gain" not in name} == wanted
+    lead = bootstrap("hard", (accuracy["critic"] - accuracy["majority"]).mean(0))
+    assert found["critic minus majority"]["estimate"] == pytest.approx(float(lead.value))
 
 
 def test_no_k_beyond_half_the_samples() -> None:

@@ -39,6 +39,12 @@ def test_secret_mass_by_hand() -> None:
     assert {model: mass["estimate"] for model, mass in entry["mass"].items()} == pytest.approx(masses)
     assert set(entry["change"]) == {"v1", "v2"}
     assert entry["change"]["v2"]["estimate"] == pytest.approx(masses["v2"] - masses["gen_v0"])
+    solved = {  # far beyond the 16 samples of a task
+        model: (1 - (1 - np.exp(drawn.known.log_prob[model, 0][::2])) ** 1024).mean()
+        for model in drawn.models
+    }
+    assert {model: found["estimate"] for model, found in entry["reach"].items()} == pytest.approx(solved)
+    assert entry["reach_change"]["v2"]["estimate"] == pytest.approx(solved["v2"] - solved["gen_v0"])
 
 
 def test_empty_classes_are_left_out() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from constellation.conductor import canonical_json
 from constellation.evaluation.analysis import analyse
-from constellation.evaluation.methods import Choices, figure_sources, leaves, methods
+from constellation.evaluation.methods import Choices, figure_sources, figure_stages, leaves, methods
 from constellation.evaluation.plots import FIGURES
 from constellation.evaluation.report import render
 from constellation.evaluation.study import StudyResults
@@ -24,9 +24,9 @@ CONFIG: dict[str, Any] = json.loads(canonical_json(load_config(NANO)))
 SOURCES = {
     name: f"digest of {name}"
     for name in (
-        "samples_theta0_hard_1234", "samples_gen_v0_hard_1234", "samples_gen_v0_hard_1",
+        "samples_theta0_hard_1234", "samples_gen_v0_hard_1234", "samples_gen_v0_hard_1235",
         "samples_v1_easy_1234",
-        "scores_gen_v0_hard_1", "gen_v0", "v1", "v1_4_atoms", "v1_samples", "critic", "critic_samples",
+        "scores_gen_v0_hard_1235", "gen_v0", "v1", "v1_4_atoms", "v1_samples", "critic", "critic_samples",
         "tasks_v1", "bank_hard",
     )
 }  # fmt: skip
@@ -83,20 +83,20 @@ def test_samples_are_counted_from_the_sets() -> None:
     counts = methods(found)["samples"]
     # theta0 once on three banks; v1 and v2 for each trajectory; gen_v0 under two more splits on hard
     assert counts["evaluation"] == {"theta0": 120, "gen_v0": 2 * (120 + 80), "v1": 240, "v2": 240}
-    assert counts["null"] == {"gen_v0": 2 * 5 * 16}
+    assert counts["null"] == {"gen_v0": 2 * 5 * 8}
     assert counts["training"] == {"v1": 64_000, "v2": 64_000, "critic": 24_000}
 
 
 def test_a_figure_names_what_it_shows_and_no_more() -> None:
     found = replace(study(tasks=2, resamples=10), sources=SOURCES)
-    stages = {name: list(figure_sources(found, name)) for name in (*FIGURES, "novel")}
+    assert set(figure_stages(found)) == set(FIGURES)
+    stages = {name: list(figure_sources(found, name)) for name in FIGURES}
     assert stages["pass_at_k"] == [name for name in SOURCES if name.startswith("samples") and "1234" in name]
     assert stages["selectors"] == [
         "samples_gen_v0_hard_1234",
-        "samples_gen_v0_hard_1",
-        "scores_gen_v0_hard_1",
+        "samples_gen_v0_hard_1235",
+        "scores_gen_v0_hard_1235",
     ]
     assert stages["learning_curves"] == ["gen_v0", "v1", "critic"]
     assert "v1_samples" in stages["diversity"] and "critic_samples" not in stages["diversity"]
-    assert stages["novel"] == list(SOURCES)
     assert figure_sources(found, "learning_curves")["v1"] == "digest of v1"

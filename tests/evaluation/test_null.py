@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -7,6 +8,8 @@ import scipy.stats
 
 from constellation.errors import UserError
 from constellation.evaluation.analysis import resamples
+from constellation.evaluation.claims import Claim
+from constellation.evaluation.critic_gain import critic_gain, picks
 from constellation.evaluation.findings import conclude
 from constellation.evaluation.null import curve_band, distribution, divide, nulls, verdicts
 from constellation.evaluation.statistics import Bootstrap, resample
@@ -18,13 +21,15 @@ DOUBLED = [[0, 3, 30, 64, 9, 20] * 5, [1, 2, 28, 64, 9, 21] * 5]
 
 
 def doubled_study(**counts: list[list[int]]):
-    models = {"theta0": [[0] * 30], "gen_v0": [[c // 2 for c in row] for row in DOUBLED], **counts}
-    return counted_study(models, doubled=DOUBLED)
+    own = [[c // 2 for c in row] for row in DOUBLED]
+    fresh = [[c - c // 2 for c in row] for row in DOUBLED]
+    models = {"theta0": [[0] * 30], "gen_v0": own, "v1": own, "v2": own, **counts}
+    return counted_study(models, fresh=fresh)
 
 
 def test_parts_of_a_pool_are_hypergeometric() -> None:
     correct = np.array([[0, 3, 10, 21]])
-    parts = divide(correct, 21, 3, 20_000, np.random.default_rng(0))  # [3, S, 1, T]
+    parts = divide(correct, 21, [7, 7, 7], 20_000, np.random.default_rng(0))  # [3, S, 1, T]
     assert parts.shape == (3, 20_000, 1, 4)
     np.testing.assert_array_equal(parts.sum(0), np.broadcast_to(correct, (20_000, 1, 4)))
     for part in parts:
@@ -35,12 +40,12 @@ def test_parts_of_a_pool_are_hypergeometric() -> None:
 
 
 def test_what_is_left_over_is_in_no_part() -> None:
-    parts = divide(np.array([[10]]), 10, 3, 50, np.random.default_rng(0))
+    parts = divide(np.array([[10]]), 10, [3, 3, 3], 50, np.random.default_rng(0))
     assert (parts == 3).all()  # all 10 are correct, 3 in each part
 
 
 def test_band_of_a_curve_is_that_of_its_means() -> None:
-    before, after = divide(np.array(DOUBLED), 64, 2, 30, np.random.default_rng(1))
+    before, after = divide(np.array(DOUBLED), 64, [32, 32], 30, np.random.default_rng(1))
     means = [
         [
             np.mean([chance(b, k) - chance(a, k) for a, b in zip(first.flat, second.flat, strict=True)])
@@ -56,6 +61,7 @@ def test_halvings_find_nothing_but_noise() -> None:
     results = doubled_study()
     found = nulls(results, resamples(results))["halvings"]["hard"]
     assert found["samples"] == 32 and found["replicates"] == results.analysis.halvings == 200
+    assert found["statistics"].pop("critic gain") is None and found["rates"].pop("critic_gain") is None
     for statistic in found["statistics"].values():
         low, high = statistic["interval"]
         assert low < 0 < high and abs(statistic["estimate"]) < 0.02
@@ -77,7 +83,9 @@ def test_what_did_change_is_found() -> None:
     change = rng.normal([0.2, -0.2], 0.1, (4, 50, 7, 2))
     second = rng.normal(-0.1, 0.1, (4, 50, 7))
     found = verdicts(bootstrap("hard", change), bootstrap("hard", second), AnalysisConfig())
-    assert found["rates"] == {"crossover": 1, "deceleration": 1}
+    assert (
+        found["rates"] == found["adjusted_rates"] == {"crossover": 1, "deceleration": 1, "critic_gain": None}
+    )
     assert found["overall"] == {"compounding": 0, "amplification": 1, "no gain": 0, "inconclusive": 0}
 
 
@@ -116,11 +124,50 @@ def test_a_single_study_has_no_null() -> None:
 
 
 def test_refuses_a_pool_too_small_for_its_k() -> None:
-    short = counted_study({"theta0": [[0] * 3], "gen_v0": [[1, 2, 3]]}, n=15, doubled=[[1, 2, 3]])
-    with pytest.raises(UserError, match="pass@16 needs a pool of at least 64 samples a task"):
+    short = counted_study({"theta0": [[0] * 3], "gen_v0": [[1, 2, 3]]}, n=15, fresh=[[1, 2, 3]])
+    with pytest.raises(UserError, match="pass@16 needs 32 samples a task or more of gen_v0 on the hard bank"):
         nulls(short, resamples(short))
 
 
 def test_distribution_is_central() -> None:
     found = distribution(np.arange(101.0), 0.9)
     assert found["estimate"] == 50 and found["interval"] == pytest.approx([5, 95])
+
+
+def test_a_critic_of_permuted_scores_picks_by_chance() -> None:
+    drawn = study(tasks=40, trajectories=2, doubled=True)
+    found = nulls(drawn, resamples(drawn))["halvings"]["hard"]
+    low, high = found["statistics"]["critic gain"]["interval"]
+    assert low < 0 < high and found["rates"]["critic_gain"] <= 0.05
+    assert all(found["adjusted_rates"][name] <= found["rates"][name] for name in found["rates"])
+    claim = critic_gain(drawn, resamples(drawn), picks(drawn))
+    assert (
+        isinstance(claim, Claim) and float(claim.estimate.value[0]) > high
+    )  # the true one is of right programs
+
+
+def test_permuted_scores_are_those_of_the_survivors_of_the_same_task() -> None:
+    """Of tasks whose survivors all have one score each permutation leaves every pick as it is."""
+    drawn = study(tasks=12, doubled=True)
+    level = {
+        key: np.where(drawn.samples[key].fits, drawn.samples[key].task, np.nan) for key in drawn.critic_scores
+    }
+    same = replace(drawn, critic_scores=level)
+    found = nulls(same, resamples(same))["halvings"]["hard"]["statistics"]["critic gain"]
+    assert found == {"estimate": 0, "interval": [0, 0]}
+
+
+def test_parts_of_the_second_difference_have_the_sizes_of_the_study() -> None:
+    """The noise of two samples a task, not that of a third of the pool."""
+    fair = [[16] * 400]
+    sizes = {"theta0": 32, "gen_v0": 32, "v1": 2, "v2": 2}
+    counts = {"theta0": [[0] * 400], "gen_v0": fair, "v1": [[1] * 400], "v2": [[1] * 400]}
+    small = replace(
+        counted_study(counts, n=sizes, fresh=fair),
+        analysis=AnalysisConfig(small_k=1, large_k=16, resamples=100, halvings=400),
+    )
+    found = nulls(small, resamples(small))["halvings"]["hard"]["statistics"]["second difference"]
+    low, high = found["interval"]
+    # Var(v2 - 2 v1 + gen_v0) of means of 2, 2 and 32 of 64 without replacement, nearly (1 + 4) / 8 + 1 / 128
+    deviation = np.sqrt((5 / 8 + 1 / 128) / 400)
+    assert (high - low) / 2 == pytest.approx(1.96 * deviation, rel=0.15)

@@ -51,10 +51,10 @@ def test_the_curve_is_met_there_unless_it_never_comes_so_high_or_low(
         assert there == pytest.approx(target, abs=1e-9)
 
 
-def test_curves_read_the_first_samples_alone() -> None:
-    whole = counted([4, 0, 32], 32)  # the four lie in the middle
-    (curve,) = pooled_curves([whole], 16, [1, 3])
-    np.testing.assert_allclose(curve, [[chance(c, k, 16) for k in (1, 3)] for c in (2, 0, 16)])
+def test_curves_of_sets_of_unlike_size() -> None:
+    found = pooled_curves([counted([4, 0, 32], 32), counted([1, 2, 16], 16)], [1, 3])
+    wanted = [[(4, 32), (0, 32), (32, 32)], [(1, 16), (2, 16), (16, 16)]]
+    np.testing.assert_allclose(found, [[[chance(c, k, n) for k in (1, 3)] for c, n in row] for row in wanted])
 
 
 def test_pass_at_1_over_trajectories_and_tasks_by_temperature() -> None:

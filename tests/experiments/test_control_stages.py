@@ -30,7 +30,11 @@ CONTROLS = {"permuted", "fits_only", "continued", "own_withheld", "secret"}
 FIELDS = {
     "trajectories": 2,
     "controls__trajectories": 1,
-    "evaluation__null_samples": 16,
+    "star__rounds": 2,
+    "evaluation__middle_samples": 4,
+    "evaluation__split_seeds": (7, 8, 1234),
+    "evaluation__selection_split_seeds": (1234, 7, 9),
+    "evaluation__null_samples": 8,
     "evaluation__reach_samples": 2,
 }
 
@@ -156,13 +160,40 @@ def test_the_report_has_them_and_the_null(ran: Ran) -> None:
     withheld = {"own_withheld", "secret"}
     assert set(found["change_at_k"]["hard"]) == {"v1", *CONTROLS} - withheld
     assert set(found["change_at_k"]["withheld"]) == {"v1", *withheld}
-    assert set(found["expansion"]) == withheld
+    assert set(found["reach"]["withheld"]["expansion"]) == {"v1", "v2", *withheld}
+    assert set(found["reach"]["hard"]["mass_ledger"]["all"]["change"]) == {"v1", "v2", *CONTROLS} - withheld
     assert len(found["critic"]) == 2
     assert ran.findings["null"]["halvings"]["hard"]["samples"] == 8
     drew = {stage["name"]: stage["samples"] for stage in ran.findings["stages"]}
     assert {"permuted_critic", *CONTROLS} <= set(drew)
     own = ran.samples("own_withheld_samples").program.size
     assert {name: drew[name] for name in CONTROLS} == dict.fromkeys(CONTROLS) | {"own_withheld": own}
+
+
+def test_the_first_round_beside_them_continues_its_own_draws(ran: Ran) -> None:
+    few, more = ran.samples("samples_v1_hard_1234"), ran.samples("controls_v1_hard")
+    assert (few.n, more.n) == (4, 8)
+    np.testing.assert_array_equal(few.text[few.program], more.text[more.program][:, :4])
+    wide = {entry["k"] for entry in ran.findings["controls"]["changes"] if entry["models"][-1] == "v1"}
+    assert wide == {1, 2, 4}  # 4 samples alone would answer up to 2
+
+
+def test_every_model_answers_the_hard_bank_under_every_split_seed(ran: Ran) -> None:
+    assert ran.findings["splits"] == {"easy": [1234], "hard": [7, 8, 1234], "withheld": [1234]}
+    sizes = {"theta0": 8, "gen_v0": 8, "v1": 4, "v2": 8}
+    for seed in (7, 8):
+        assert {name: ran.samples(f"samples_{name}_hard_{seed}").n for name in sizes} == sizes
+    assert ran.samples("samples_gen_v0_hard_9").n == 4  # drawn for the selectors alone
+    assert set(ran.findings["findings"]["critic_gain"]["per_split"]) == {"1234", "7", "9"}
+    assert ran.findings["findings"]["crossover"]["estimate"] == pytest.approx(
+        [ran.findings["change_at_k"]["hard"]["v2"][k]["estimate"] for k in ("2", "4")]
+    )
+
+
+@pytest.mark.parametrize("seeds", [(7, 8), (1234, 7, 7)])
+def test_split_seeds_are_the_banks_own_and_others(tmp_path, seeds: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match=r"config\.evaluation\.split_seeds .* must be different numbers"):
+        star_study.run(tiny_config(tmp_path, evaluation__split_seeds=seeds), str(tmp_path / "study"))
 
 
 @pytest.mark.parametrize(
@@ -173,8 +204,8 @@ def test_the_report_has_them_and_the_null(ran: Ran) -> None:
         {"controls__trajectories": 1, "star__rounds": 0},
         {"controls__samples": 7},
         {"controls__trajectories": 1, "tasks__banks": ("easy", "hard")},
-        {"evaluation__null_samples": 16},
-        {"evaluation__null_samples": 15, "controls__trajectories": 1},
+        {"evaluation__null_samples": 8},
+        {"evaluation__null_samples": 7, "controls__trajectories": 1},
     ],
 )
 def test_what_cannot_work_is_refused(tmp_path, fields: dict[str, int]) -> None:

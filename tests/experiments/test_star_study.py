@@ -250,7 +250,6 @@ def test_an_arm_extends_a_workdir(model_dir, workdir):
         ("tasks__seed", 7, "tasks.seed: 2 -> 7"),
         ("tasks__bank_size", 5, "tasks.bank_size: 4 -> 5"),
         ("tasks__visible", 3, "tasks.visible: 2 -> 3"),
-        ("tasks__split_seed", 7, "tasks.split_seed: 1234 -> 7"),
         ("sampling__temperature", 0.5, "sampling.temperature: 1.0 -> 0.5"),
         ("lora__alpha", 8, "lora.alpha: 32.0 -> 8.0"),
         ("training__learning_rate", 0.1, "training.learning_rate: 0.001 -> 0.1"),
@@ -270,6 +269,11 @@ def test_a_change_to_what_a_stage_read_is_refused(model_dir, workdir, field, val
         run_study(model_dir, workdir, **{field: value})
     assert named in str(error.value)
     assert untouched(workdir) == before
+
+
+def test_another_split_of_the_examples_is_refused(model_dir, workdir):
+    with pytest.raises(UserError, match=r"tasks\.split_seed: 1234 -> 7"):
+        run_study(model_dir, workdir, tasks__split_seed=7, evaluation__split_seeds=(7,))
 
 
 def test_another_model_is_refused(workdir, tmp_path):

@@ -160,8 +160,9 @@ def results(study: StarStages, made_by: Mapping[str, str]) -> tuple[StudyResults
         for bank in config.tasks.banks:
             for seed in evaluation.split_seeds if bank == "hard" else (primary,):
                 stage = study.bank_samples(bank, name, generator, seed, sample_count(config, bank, name))
-                scored = name not in (BASE, *arms) and bank != "withheld" and seed == primary
-                scored |= name == START and seed in evaluation.selection_split_seeds
+                scored = bank != "withheld" and name not in (BASE, *arms)
+                if seed != primary:  # there the selectors are compared on the start's candidates alone
+                    scored = name == START and seed in evaluation.selection_split_seeds
                 keep(bank, name, seed, stage, generator if scored else None)
                 if (name, seed) == (START, primary):
                     start_samples[bank] = stage

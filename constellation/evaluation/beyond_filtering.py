@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from constellation.evaluation.bayes import Forecast, forecast_curves, ideal_pass_at_k
+from constellation.evaluation.curves import verdict_ks
 from constellation.evaluation.entries import as_json, keyed
-from constellation.evaluation.pass_at_k import pass_curve
 from constellation.evaluation.statistics import Bootstrap
 from constellation.evaluation.study import Exact, SetKey, StudyResults
+from constellation.evaluation.tempered import pooled_curves
 
 Array = NDArray[np.float64]
 FORECASTS = {"full adoption": False, "unfit stays": True}  # -> `unfit_stays` of `forecast_curves`
@@ -42,13 +43,14 @@ def beyond_filtering(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any
 
 
 def ceiling(study: StudyResults, exact: Exact, bootstrap: Bootstrap, bank: str) -> dict[str, Any]:
-    """The ideal sampler's pass@k, the start's less that, the ideal critic's score of the secret program."""
+    """pass@k of the ideal sampler and the start, their difference, the ideal critic's score of the secret."""
     ks = powers(study, bank, study.start)
     shape = study.trajectories, len(study.tasks[bank])
     ideal = np.broadcast_to(ideal_pass_at_k(exact.ceiling[bank]["sampler"], ks), (*shape, len(ks)))
     own = measured(study, bank, study.start, ks)
     return {
         "pass_at_k": keyed(ks, bootstrap(bank, ideal)),
+        "start": keyed(ks, bootstrap(bank, own)),
         "start_minus_ideal": keyed(ks, bootstrap(bank, own - ideal)),
         "secret": as_json(bootstrap(bank, np.broadcast_to(exact.ceiling[bank]["secret"], shape))),
     }
@@ -61,10 +63,10 @@ def forecasts(study: StudyResults, exact: Exact, bootstrap: Bootstrap, bank: str
         {round: {"measured": {k: estimate}, "full adoption" | "unfit stays": {"pass_at_k", "change" from the
         start, "residual": {k: estimate}, "lower_bound": {k: share of tasks}}}}. These tasks' forecast is
         pass@n of the start's n samples, on average too low: see `bayes`. On the primary bank a residual at
-        k = 1, small_k and large_k has its p-value, too.
+        k = 1, small_k and large_k, as far as n/2, has its p-value, too.
     """
     choice = study.analysis
-    tested = {1, choice.small_k, choice.large_k} if bank == choice.primary_bank else set()
+    wanted = {1, choice.small_k, choice.large_k} if bank == choice.primary_bank else set()
     ks = powers(study, bank, study.start)
     predicted = {
         name: predictions(study, exact, bank, ks, unfit_stays) for name, unfit_stays in FORECASTS.items()
@@ -80,7 +82,7 @@ def forecasts(study: StudyResults, exact: Exact, bootstrap: Bootstrap, bank: str
             draws = np.array([one.draws[number, :, : len(own)] for one in of_each])
             beyond = bootstrap(bank, curve - expected)
             residual = keyed(own, beyond)
-            for k in tested & set(own):
+            for k in wanted & set(own) & set(verdict_ks(study, bank, study.start, model)):
                 residual[k]["p"] = beyond.at(own.index(k)).p_two_sided()
             result[model][name] = {
                 "pass_at_k": keyed(own, bootstrap(bank, expected)),
@@ -112,8 +114,8 @@ def predictions(
 
 def measured(study: StudyResults, bank: str, model: str, ks: Sequence[int]) -> Array:
     """[K, T, len(ks)] pass@k under the primary split."""
-    sets = [study.samples[SetKey(bank, model, study.primary_split, r)] for r in range(study.trajectories)]
-    return np.array([pass_curve(s.per_sample(s.generalises), ks) for s in sets])
+    keys = [SetKey(bank, model, study.primary_split, r) for r in range(study.trajectories)]
+    return pooled_curves([study.samples[key] for key in keys], ks)
 
 
 def powers(study: StudyResults, bank: str, *models: str) -> list[int]:

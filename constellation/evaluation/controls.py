@@ -11,6 +11,7 @@ an expansion is not measurable. Trajectories and tasks are paired. All of it is 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +25,7 @@ from constellation.evaluation.exploratory import entry
 from constellation.evaluation.mass_ledger import mass_ledger
 from constellation.evaluation.reach import DRAWN, expansion, known_of, reach_change
 from constellation.evaluation.statistics import Bootstrap
-from constellation.evaluation.study import StudyResults, first
+from constellation.evaluation.study import SetKey, StudyResults, first
 from constellation.keys import host_rng
 
 Array = NDArray[np.float64]
@@ -49,7 +50,7 @@ def controls(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
         banks = [bank for bank in study.tasks if any(key.bank == bank for key in study.controls)]
         for bank in banks:
             own = beside(study, count, bank)
-            changes += changes_of(own, drawn, bank)
+            changes += changes_of(own, drawn, bank, study.controls)
             curves[bank] = curves_of(own, drawn, bank)
         if study.control_scores:
             critic = critic_gains(study, count, drawn)
@@ -85,10 +86,16 @@ def beside(study: StudyResults, trajectories: int, bank: str) -> StudyResults:
     )
 
 
-def changes_of(study: StudyResults, bootstrap: Bootstrap, bank: str) -> list[dict[str, Any]]:
-    """D of the first round and every control, and the round's minus the control's, at k up to n/2."""
+def changes_of(
+    study: StudyResults, bootstrap: Bootstrap, bank: str, resampled: Iterable[SetKey]
+) -> list[dict[str, Any]]:
+    """D of every control, and the first round's minus it, at k up to n/2.
+
+    And the first round's D where it was sampled again beside them; elsewhere it is an exploratory change.
+    """
     found = []
-    for model in (*study.rounds[:1], *study.arms):
+    again = [model for model in study.rounds[:1] if any(key[:2] == (bank, model) for key in resampled)]
+    for model in (*again, *study.arms):
         found += compared(study, bootstrap, bank, (study.start, model))
     for control in study.arms if study.rounds else ():
         found += compared(study, bootstrap, bank, (control, study.rounds[0]))
@@ -121,7 +128,7 @@ def reach_of(study: StudyResults, trajectories: int, bootstrap: Bootstrap, bank:
     """Reach where the controls know programs, too, and all are asked for them.
 
     Returns:
-        {"expansion": {round or control: as of `reach.expansion`}, "mass_ledger": as of `mass_ledger`,
+        {"expansion": {first round or control: as of `reach.expansion`}, "mass_ledger": as of `mass_ledger`,
         "change": {first round or control: {B: reach minus the start's}}}.
     """
     own = replace(beside(study, trajectories, bank), known=study.control_known[bank])
@@ -132,7 +139,9 @@ def reach_of(study: StudyResults, trajectories: int, bootstrap: Bootstrap, bank:
             model: keyed(DRAWN, bootstrap(bank, reach_change(known, own.start, model, DRAWN)))
             for model in (*own.rounds[:1], *own.arms)
         },
-        "expansion": {model: expansion(own, bootstrap, known, model) for model in (*own.rounds, *own.arms)},
+        "expansion": {
+            model: expansion(own, bootstrap, known, model) for model in (*own.rounds[:1], *own.arms)
+        },
         "mass_ledger": mass_ledger(own, bootstrap, known),
     }
 

@@ -120,12 +120,13 @@ def mark(ax: Axes, *at: int) -> None:
         ax.axvline(x, color=RULE, linewidth=1.2, linestyle=(0, (2, 2)))
 
 
-def null_span(ax: Axes, results: Results, bank: str, k: int) -> None:
-    """Behind all else, what pass@k of the start changes by against itself."""
-    null = results["null"]["halvings"].get(bank)
-    if null:
-        low, high = null["statistics"][f"change of pass@{k}"]["interval"]
-        ax.axhspan(100 * low, 100 * high, color=RULE, alpha=0.45, linewidth=0, zorder=0)
+def null_spans(ax: Axes, results: Results, bank: str) -> None:
+    """Behind each round's gain, at 0, 1, ..., what the null gains at small_k with as many samples."""
+    null = results["null"]["halvings"].get(bank, {"gains": {}})
+    for position, gain in enumerate(null["gains"].values()):
+        low, high = percent(gain["interval"])
+        x = [position - 0.4, position + 0.4]
+        ax.fill_between(x, low, high, color=RULE, alpha=0.45, linewidth=0, zorder=0)
 
 
 def thin_lines(ax: Axes, by_k: dict[str, Any], curves: Sequence[Sequence[float]], paint: str) -> None:

@@ -26,11 +26,8 @@ def forecast(results: Results) -> Figure | None:
     figure, axes = panels(len(found["ceiling"]), height=3.3, sharey=True)
     start, last = results["sequence"][1], results["sequence"][-1]
     for ax, (bank, ceiling) in zip(axes, found["ceiling"].items(), strict=True):
-        ks = list(ceiling["pass_at_k"])
         band(ax, ceiling["pass_at_k"], INK, "ideal sampler")
-        own, ends = (results[part][bank][start] for part in ("pass_at_k", "pass_at_k_interval"))
-        by_k = {k: {"estimate": own[k], "interval": ends[k]} for k in ks}
-        band(ax, by_k, colour(results, start), start)
+        band(ax, ceiling["start"], colour(results, start), start)
         if bank in found["forecast"]:
             entry, paint = found["forecast"][bank][last], colour(results, last)
             band(ax, entry["measured"], paint, last)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import filter as matching
 from typing import Any
 
@@ -56,48 +56,59 @@ def figure_sources(study: StudyResults, figure: str) -> dict[str, str]:
 
 def figure_stages(study: StudyResults) -> dict[str, list[str]]:
     """Figure -> patterns of the names that the stages it shows have."""
-    bank, split = study.analysis.primary_bank, study.primary_split
-    curves = [
-        f"samples_{model}_{bank}_{seed}"
-        for bank in study.tasks
-        for seed in study.splits(bank)
-        for model in study.models
-    ]
+    bank, split, start = study.analysis.primary_bank, study.primary_split, study.start
+
+    def samples(models: Iterable[str], *banks: str) -> list[str]:
+        return [f"samples_{model}_{of}_{split}" for of in banks for model in models]
+
+    def judged(models: Iterable[str], kinds: Iterable[str]) -> list[str]:
+        sets = {key[1:3] for key in study.critic_scores if key.bank == bank and key.model in models}
+        return [f"{kind}_{model}_{bank}_{seed}" for kind in kinds for model, seed in sorted(sets)]
+
+    seeds = {of: study.splits(of) for of in study.tasks}
+    curves = [f"samples_{m}_{of}_{seed}" for of in study.tasks for seed in seeds[of] for m in study.models]
     null, controls = [f"null_pool_{bank}"], list(dict.fromkeys(key.model for key in study.controls))
-    chosen = [f"{kind}_*_{bank}_*" for kind in ("scores", "prior_scores", "columns", "posterior")]
-    scored = {key[:3] for key in study.critic_scores}
-    judged = [f"samples_{model}_{bank}_{seed}" for bank, model, seed in scored]
+    beside = [*study.sequence, *(model for model in controls if model not in study.rounds)]
+    columns = ("samples", "scores", "prior_scores", "columns")
     variants = {study.selection_model, *(key.model for own in study.variant_scores.values() for key in own)}
-    start_and_rounds = [f"samples_{model}_*_{split}" for model in (study.start, *study.rounds)]
-    known = ["known_programs_*", "log_probs_*"]
+    filters = [f"posterior_{study.exact.star_atoms}_atoms_{start}_*_{split}"] if study.exact else []
+    forecast = samples((start, *study.rounds), *study.tasks) + filters
     return {
         "pass_at_k": curves,
         "change_at_k": curves + null,
-        "control_changes": [
-            *(f"samples_{model}_*_{split}" for model in (study.start, *study.rounds[:1], *controls)),
-            "controls_v*",
+        "control_changes": [*samples((start, *study.rounds[:1], *controls), *study.tasks), "controls_v*"],
+        "control_reach": [
+            "controls_known_programs_*",
+            "controls_log_probs_*",
+            *samples(beside, *study.tasks),
         ],
-        "control_reach": ["controls_known_programs_*", "controls_log_probs_*"],
         "temperature_curves": [
             "temperature_*",
             "matched_temperature",
-            *(f"samples_{model}_{bank}_*" for model in (study.start, study.sequence[-1])),
+            *(f"samples_{model}_{bank}_{s}" for s in seeds[bank] for model in (start, study.sequence[-1])),
         ],
         "round_gains": curves + null,
         "headroom": curves + null,
-        "reach_curves": known + [f"samples_{model}_{bank}_{split}" for model in study.models],
-        "mass_ledger": [*known, f"samples_{study.start}_{bank}_{split}"],
-        "selectors": [*judged, *chosen],
-        "rivals": [*judged, *chosen, "*_tuning_*"],
-        "reliability": [*judged, f"scores_*_{bank}_*"],
+        "reach_curves": [f"known_programs_{bank}", f"log_probs_*_{bank}", *samples(study.models, bank)],
+        "mass_ledger": [f"known_programs_{bank}", f"log_probs_*_{bank}", *samples((start,), bank)],
+        "selectors": [
+            *judged({study.selection_model}, columns),
+            f"posterior_*_atoms_{study.selection_model}_{bank}_*",
+        ],
+        "rivals": [
+            *judged(study.models, columns),
+            *(f"{kind}_{study.selection_model}_tuning_*" for kind in columns),
+        ],
+        "reliability": judged(study.models, ("samples", "scores")),
         "divergence": curves,
         "critic_variants": [
             "visible_*",
-            *(f"samples_{model}_{bank}_{split}" for model in variants),
+            *samples(variants, bank),
             *(f"scores_*{model}_{bank}_{split}" for model in variants),
+            *([f"scores_permuted_critic_{bank}_{split}"] if study.control_scores else []),
         ],
-        "forecast": [*start_and_rounds, "posterior_*", "ceiling_*"],
-        "residual": [*start_and_rounds, "posterior_*"],
+        "forecast": [*forecast, *(f"ceiling_{of}" for of in study.tasks)],
+        "residual": forecast,
         "visible_fit": curves,
         "diversity": curves + [f"{stage.name}_samples" for stage in study.stages if stage.pool is not None],
         "learning_curves": [stage.name for stage in study.stages],

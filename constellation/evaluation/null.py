@@ -3,11 +3,11 @@
 Two pseudo-rounds that learned nothing:
 
 - *halvings*: the start's own samples and as many fresh ones are one doubled pool, which is halved at random;
-  one half stands for the start and the other for the last round. For the second difference the start and
-  the first two rounds get parts of it, of as many samples as the study has of them, or a third each. What
-  remains is the noise of sampling. Given c correct ones of N samples, those of a random part are
-  hypergeometric, so that no sample need be looked at again. The critic's part is played by its own scores,
-  permuted among the distinct programs of a task.
+  one half stands for the start and the other for the last round. For a round's gain, and for the second
+  difference, each model gets a part of as many samples as the study has of it (all the same where the pool
+  does not suffice). What remains is the noise of sampling, under the primary split. Given c correct ones of N
+  samples, those of a random part are hypergeometric, so that no sample need be looked at again. The critic's
+  part is played by its own scores, permuted among a task's surviving samples.
 - *pairs*: the start of one trajectory stands for the round of another, three of them for start, first and
   last round. To the noise of sampling this adds that of another warm start, which an analysis of a single
   trajectory, over tasks alone, knows nothing of; it is this analysis that is put to the test.
@@ -31,7 +31,7 @@ from constellation.evaluation.curves import task_curves
 from constellation.evaluation.findings import AMPLIFICATION, COMPOUNDING, INCONCLUSIVE, NO_GAIN, conclude
 from constellation.evaluation.ledger import changed, sign_test
 from constellation.evaluation.pass_at_k import pass_at_k
-from constellation.evaluation.selection import cut, naive, pick
+from constellation.evaluation.selection import cut, pick
 from constellation.evaluation.statistics import Bootstrap, Estimate, holm
 from constellation.evaluation.study import AnalysisConfig, SetKey, StudyResults, first
 from constellation.keys import host_rng
@@ -77,14 +77,23 @@ def halvings(study: StudyResults, bootstrap: Bootstrap, bank: str) -> dict[str, 
     ks = [choice.small_k, choice.large_k]
     table = pass_at_k(n, np.arange(n + 1)[:, None], ks)
     change = np.moveaxis(table[after] - table[before], 0, 2)  # [K, T, S, 2]
+
+    def levels(models: Sequence[str]) -> Array:
+        """[models, K, T, S] pass@small_k of parts of the pool that stand for these models."""
+        sizes = [study.pool_size(bank, model) for model in models]
+        sizes = sizes if sum(sizes) <= total else [total // len(sizes)] * len(sizes)
+        parts = divide(correct, total, sizes, choice.halvings, rng)
+        each = [pass_at_k(size, part, choice.small_k) for size, part in zip(sizes, parts, strict=True)]
+        return np.moveaxis(np.array(each), 1, 3)
+
     second = None
     if len(study.rounds) > 1:
-        sizes = [study.pool_size(bank, model) for model in (study.start, *study.rounds[:2])]
-        sizes = sizes if sum(sizes) <= total else [total // 3] * 3
-        parts = divide(correct, total, sizes, choice.halvings, rng)
-        levels = [pass_at_k(size, part, choice.small_k) for size, part in zip(sizes, parts, strict=True)]
-        values = np.moveaxis(levels[2] - 2 * levels[1] + levels[0], 0, 2)  # [K, T, S]
-        second = bootstrap(bank, values)
+        before_it, between, behind = levels(study.sequence[1:4])
+        second = bootstrap(bank, behind - 2 * between + before_it)
+    steps = {}
+    for one, other in zip(study.sequence[1:], study.rounds, strict=False):
+        low, high = levels((one, other)).mean((1, 2))
+        steps[other] = distribution(high - low, choice.level)
     gained = ((after > 0) & (before == 0)).sum(-1)  # [S, K]
     lost = ((before > 0) & (after == 0)).sum(-1)
     significant = (changed(before, after, n) <= 1 - choice.level).sum(-1)
@@ -92,6 +101,7 @@ def halvings(study: StudyResults, bootstrap: Bootstrap, bank: str) -> dict[str, 
     return {
         "samples": n,
         **verdicts(bootstrap(bank, change), second, choice, permuted_gains(study, bootstrap, bank)),
+        "gains": steps,
         "tasks_gained": distribution(gained, choice.level),
         "tasks_lost": distribution(lost, choice.level),
         "tasks_significantly_changed": distribution(significant, choice.level),
@@ -123,8 +133,9 @@ def divide(correct: Counts, total: int, sizes: Sequence[int], times: int, rng: n
 def permuted_gains(study: StudyResults, bootstrap: Bootstrap, bank: str) -> Estimate | None:
     """[S] the critic's gain over the first survivor at small_k, its scores permuted; None without scores.
 
-    A program's score becomes that of another survivor of its task, so what such a critic picks has nothing to
-    do with what is right. Under the primary split.
+    Among a task's surviving samples; and these stand in a random order, so that the first survivor is another
+    one each time. Its gain has mean 0 then. A critic of scores permuted among the distinct programs would be
+    behind, for what is drawn often is right more often.
     """
     choice = study.analysis
     keys = [SetKey(bank, study.start, study.primary_split, k) for k in range(study.trajectories)]
@@ -133,16 +144,15 @@ def permuted_gains(study: StudyResults, bootstrap: Bootstrap, bank: str) -> Esti
     rng = host_rng(choice.seed, "null", bank, "critic")
     gains = []
     for key in keys:
-        samples, scores = study.samples[key], study.critic_scores[key]
-        fitting = np.flatnonzero(samples.fits)
-        groups = cut(samples, choice.small_k)
-        first = naive(groups).mean(1)  # [T]
+        groups = cut(study.samples[key], choice.small_k, study.critic_scores[key])
+        shape, size = groups.survives.shape, groups.survives[0].size
+        survivors = np.flatnonzero(groups.survives)
         for _ in range(choice.halvings):
-            mixed = rng.permutation(fitting)
-            mixed = mixed[np.argsort(samples.task[mixed], kind="stable")]  # within a task
-            permuted = np.zeros(len(scores))
-            permuted[fitting[np.argsort(samples.task[fitting], kind="stable")]] = scores[mixed]
-            gains.append(pick(groups, permuted[groups.program]).mean(1) - first)
+            mixed = rng.permutation(survivors)
+            mixed = mixed[np.argsort(mixed // size, kind="stable")]  # within a task
+            permuted = np.zeros(shape)
+            permuted.flat[survivors] = groups.score.flat[mixed]
+            gains.append((pick(groups, permuted) - pick(groups, rng.random(shape))).mean(1))
     values = np.reshape(gains, (study.trajectories, choice.halvings, -1))  # [K, S, T]
     return bootstrap(bank, values.swapaxes(1, 2))
 
@@ -168,6 +178,8 @@ def pairs(study: StudyResults, bootstrap: Bootstrap, bank: str) -> dict[str, Any
         return verdicts(alone(bank, change), None, choice)
     starts, firsts, lasts = np.array(list(permutations(range(study.trajectories), 3))).T
     change = np.moveaxis(curve[lasts] - curve[starts], 0, 1)[None]  # [1, T, S, 2]
+    if len(study.rounds) == 1:
+        return verdicts(alone(bank, change), None, choice)
     level = curve[..., 0]
     second = (level[lasts] - 2 * level[firsts] + level[starts]).T[None]  # [1, T, S]
     return verdicts(alone(bank, change), alone(bank, second), choice)

@@ -29,7 +29,7 @@ from constellation.evaluation.drawing import (
     legend_above,
     mark,
     names_axis,
-    null_span,
+    null_spans,
     panels,
     percent,
     svg,
@@ -94,7 +94,7 @@ def change_at_k(results: Results) -> Figure | None:
 def round_gains(results: Results) -> Figure | None:
     """What each round adds to the one before, at both k; small marks are the trajectories.
 
-    The span behind is the null's at small_k.
+    The spans behind are the null's at small_k.
     """
     if len(results["sequence"]) < 3:
         return None
@@ -103,7 +103,7 @@ def round_gains(results: Results) -> Figure | None:
     figure, axes = panels(len(banks), height=2.8, sharey=True)
     for ax, bank in zip(axes, banks, strict=True):
         ax.axhline(0, color=INK, linewidth=0.9)
-        null_span(ax, results, bank, ks[0])
+        null_spans(ax, results, bank)
         for k, offset, marker in zip(ks, (-0.1, 0.1), "os", strict=True):
             for position, gain in enumerate(results["gains"][bank]):
                 if str(k) not in gain["ks"]:
@@ -126,7 +126,7 @@ def round_gains(results: Results) -> Figure | None:
 def headroom(results: Results) -> Figure | None:
     """Each round's gain at small_k on three scales: as it stands, of the headroom left, and in logits.
 
-    The span behind the first is the null's on the primary bank.
+    The spans behind the first are the null's on the primary bank.
     """
     if len(results["sequence"]) < 3:
         return None
@@ -150,7 +150,7 @@ def headroom(results: Results) -> Figure | None:
         names_axis(ax, [f"{entry['from']} to {entry['to']}" for entry in rounds])
         ax.set_title(scale.replace("_", " "))
         ax.set_ylabel(unit)
-    null_span(axes[0], results, results["analysis"]["primary_bank"], results["analysis"]["small_k"])
+    null_spans(axes[0], results, results["analysis"]["primary_bank"])
     for i, bank in enumerate(banks):
         axes[0].plot([], [], "osD^v"[i % 5], color=INK, markersize=5, label=bank)
     legend_above(figure, axes[0])

@@ -35,6 +35,7 @@ from constellation.evaluation.entries import as_json, keyed, points
 from constellation.evaluation.known import KnownPrograms, generalising
 from constellation.evaluation.statistics import Bootstrap, minimum_detectable_effect
 from constellation.evaluation.study import SetKey, StudyResults
+from constellation.evaluation.tempered import pooled_curves
 from constellation.samples import SampleSet
 
 Array = NDArray[np.float64]
@@ -134,7 +135,7 @@ def reach_results(study: StudyResults, bootstrap: Bootstrap, known: Known) -> di
 
 
 def of_model(study: StudyResults, bootstrap: Bootstrap, known: Known, model: str) -> dict[str, Any]:
-    """A model's reach at the config's budgets, and m beside what its samples say."""
+    """A model's reach at the config's budgets, and m and pass@k beside what its samples say."""
     programs, bank = known.programs, known.programs.bank
     mass = np.exp(known.log_mass[model])  # [K, T]
     pools = [pool(study, programs, model, k) for k in range(study.trajectories)]
@@ -143,7 +144,9 @@ def of_model(study: StudyResults, bootstrap: Bootstrap, known: Known, model: str
     for k, drawn in enumerate(pools):
         for (task, _), count in generalising(drawn, programs.samples).items():
             once[k, task] += (count == 1) / programs.samples
+    ks = [k for k in DRAWN if k <= min(drawn.n for drawn in pools)]
     return {
+        "pass_at_k": dict(zip(ks, pooled_curves(pools, ks).mean((0, 1)), strict=True)),
         "reach": keyed(
             study.analysis.reach_budgets,
             bootstrap(bank, reach(known.log_mass[model], study.analysis.reach_budgets)),

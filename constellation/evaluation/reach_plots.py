@@ -26,12 +26,12 @@ def reach_curves(results: Results) -> Figure | None:
     found = results["reach"]
     if not found:
         return None
-    bank, before = found["bank"], results["models"][:2]
+    before = results["models"][:2]
     figure, axes = panels(3, height=3.2, sharey=False)
     for model in results["models"]:
         paint, curve = colour(results, model), found["curve"][model]
         band(axes[0], curve, paint, model)
-        passed = {k: share for k, share in results["pass_at_k"][bank][model].items() if k in curve}
+        passed = found["models"][model]["pass_at_k"]
         axes[0].plot(list(map(int, passed)), percent(passed.values()), "o", color=paint, markersize=3)
     axes[0].set_title("reach, and pass@k as dots")
     axes[0].set_ylabel("% of tasks")

@@ -120,7 +120,9 @@ def crossover(changed: Estimate, ks: range, choice: AnalysisConfig) -> dict[str,
 
 
 def choices(study: StudyResults, tempered: Tempered) -> dict[int, dict[str, float]]:
-    """k -> model -> the value at which k samples solve most tuning tasks; k = 1, 2, 4, ... up to n.
+    """k -> model -> the value at which k samples solve most tuning tasks; k = 1, 2, 4, ...
+
+    As far as there are so many samples of a tuning task, and twice as many of one of the bank.
 
     To choose needs an unbiased estimate alone; what is then compared has other tasks, and twice k samples.
     """

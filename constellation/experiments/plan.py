@@ -182,11 +182,14 @@ def stage_plans(
     if few:
         banks = [bank for own in CONTROL_BANKS.values() for bank in own]
         hard, withheld = banks.count("hard") * tasks.bank_size, banks.count("withheld") * tasks.bank_size
+        first_round = sample_count(config, "hard", "v1")
+        again = tasks.bank_size * (value_of(config, first_round) < config.controls.samples)
         stages += [
             sampled("control samples", star.tasks, star.samples, few),
             trained("controls", len(CONTROL_BANKS) * star.passes * star.tasks, each=few),
             trained("permuted critic", config.critic.passes * config.critic.tasks, asked, few),
             sampled("control evaluation", hard, config.controls.samples, few),
+            sampled("first round beside controls", again, config.controls.samples, few),
             sampled("withheld controls", withheld, evaluation.other_samples, few),
         ]
         if evaluation.null_samples:

@@ -72,12 +72,13 @@ def known_programs(
 
     Args:
         trajectories: the first so many.
-        others: models that know programs and are asked beside the study's, by name.
+        others: models that know programs and are asked instead of the study's arms, by name.
         prefix: of the stages' names, where they are not the only ones of the bank.
     """
     if not study.config.evaluation.reach_samples:
         return None, []
-    asked = models(study, bank) | dict(others or {})
+    own = {name: model for name, model in models(study, bank).items() if not (others and name in study.arm())}
+    asked = own | dict(others or {})
     known = known_stage(study, bank, asked, trajectories, prefix)
     table = json.loads((known.path / KNOWN).read_text(encoding="utf-8"))
     stages = {

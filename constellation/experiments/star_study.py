@@ -116,7 +116,7 @@ def redraw(workdir: str) -> Path:
         the path of report.html in the workdir.
 
     Raises:
-        UserError: the workdir holds no finished study, or a damaged one.
+        UserError: the workdir holds no finished study, a damaged one, or one of another version.
     """
     if not (Path(workdir) / "stages" / "report" / "stage.json").is_file():
         raise UserError(
@@ -127,7 +127,14 @@ def redraw(workdir: str) -> Path:
     fields = record["recipe"]["fields"]
     config, hashes = ConfigDict(fields["config"]), (fields["model"]["hash"], fields["other_base"])
     study = StarStages(config, FinishedStages(workdir), *hashes)
-    found, _ = results(study, record["provenance"])
+    try:
+        found, _ = results(study, record["provenance"])
+    except AttributeError as error:  # of the config that was stored
+        made_by = record["provenance"].get("commit", "unknown")
+        raise UserError(
+            f"{workdir} was made by another version (commit {made_by}), whose config lacks {error}: check "
+            "that version out to draw it again"
+        ) from error
     write_report(found, Path(workdir))
     return Path(workdir) / "report.html"
 

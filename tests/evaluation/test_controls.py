@@ -43,7 +43,7 @@ def test_differences_are_those_of_pass_at_k_in_the_trajectories_that_have_contro
     assert found["trajectories"] == trajectories
     sets = COUNTS | {"permuted": CONTROL}
     entries = {(*entry["models"], entry["k"]): entry["estimate"] for entry in found["changes"]}
-    pairs = (("gen_v0", "v1"), ("gen_v0", "permuted"), ("permuted", "v1"))
+    pairs = (("gen_v0", "permuted"), ("permuted", "v1"))
     assert set(entries) == {(*pair, k) for pair in pairs for k in (1, 8, 16)}
     for (before, after, k), estimate in entries.items():
         np.testing.assert_allclose(estimate, level(sets[after], k) - level(sets[before], k), atol=1e-12)
@@ -95,7 +95,10 @@ def test_a_round_that_was_sampled_again_beside_them_is_read_there() -> None:
     own = replace(own, analysis=results.analysis)
     same = controls(own, resamples(own))
     assert found["change_at_k"] == same["change_at_k"]
-    assert [e["estimate"] for e in found["changes"]] == [e["estimate"] for e in same["changes"]]
+    others = [e["estimate"] for e in found["changes"] if e["models"] != ("gen_v0", "v1")]
+    assert others == [e["estimate"] for e in same["changes"]]
+    alone = {e["k"]: e["estimate"] for e in found["changes"] if e["models"] == ("gen_v0", "v1")}
+    assert alone == {k: same["change_at_k"]["hard"]["v1"][k]["estimate"] for k in (1, 4, 16)}
 
 
 def test_a_critic_of_permuted_labels_beside_the_true_one() -> None:
@@ -160,7 +163,6 @@ def test_expansion_is_measurable_where_the_secret_programs_show_it(shift: float,
     found = results["controls"]["reach"]["withheld"]["expansion"]
     assert {name: entry["verdict"] for name, entry in found.items()} == {
         "v1": "not supported",
-        "v2": "not supported",
         "permuted": "not supported",
         "own_withheld": "not supported",
         "secret": verdict,

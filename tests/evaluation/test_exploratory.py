@@ -59,7 +59,7 @@ def test_q_is_adjusted_over_every_exploratory_number_of_the_report() -> None:
     parts = [whole["exploratory"], whole["controls"]["changes"], whole["controls"]["critic"]]
     assert all(part and all("q" in entry for entry in part) for part in parts)
     residuals = [e for e in tested(whole["beyond_filtering"])]
-    assert len(residuals) == 2 * 2 * 3  # rounds, forecasts and k
+    assert len(residuals) == 2 * 2 * 3  # rounds, forecasts, and k = 1, 8, 16 of 32 samples
     assert len(found) == sum(map(len, parts)) + len(residuals)
     p = sorted(e["p"] for e in found)
     for e in found:  # Benjamini & Hochberg: the smallest m p_(j) / j of any rank from its own on

@@ -27,7 +27,13 @@ SOURCES = {
         "samples_theta0_hard_1234", "samples_gen_v0_hard_1234", "samples_gen_v0_hard_1235",
         "samples_v1_easy_1234",
         "scores_gen_v0_hard_1235", "gen_v0", "v1", "v1_4_atoms", "v1_samples", "critic", "critic_samples",
-        "tasks_v1", "bank_hard",
+        "tasks_v1", "bank_hard", "scores_v2_hard_1234", "columns_gen_v0_hard_1234",
+        "samples_v2_4_atoms_hard_1234",
+        "samples_gen_v0_tuning_hard_1234", "columns_gen_v0_tuning_hard_1234",
+        "temperature_1_gen_v0_tuning_hard",
+        "scores_permuted_critic_hard_1234", "scores_refreshed_v2_hard_1234", "ceiling_hard",
+        "posterior_3_atoms_gen_v0_hard_1234", "posterior_4_atoms_gen_v0_hard_1234", "controls_v1_hard",
+        "known_programs_hard", "controls_known_programs_hard", "log_probs_v1_hard", "null_pool_hard",
     )
 }  # fmt: skip
 
@@ -88,15 +94,25 @@ def test_samples_are_counted_from_the_sets() -> None:
 
 
 def test_a_figure_names_what_it_shows_and_no_more() -> None:
-    found = replace(study(tasks=2, resamples=10), sources=SOURCES)
+    found = replace(study(tasks=2, resamples=10, controlled=1, exact=True), sources=SOURCES)
     assert set(figure_stages(found)) == set(FIGURES)
     stages = {name: list(figure_sources(found, name)) for name in FIGURES}
-    assert stages["pass_at_k"] == [name for name in SOURCES if name.startswith("samples") and "1234" in name]
-    assert stages["selectors"] == [
-        "samples_gen_v0_hard_1234",
-        "samples_gen_v0_hard_1235",
-        "scores_gen_v0_hard_1235",
-    ]
+    start = "samples_gen_v0_hard_1234"
+    curves = ["samples_theta0_hard_1234", start, "samples_v1_easy_1234"]
+    assert stages["pass_at_k"] == stages["divergence"] == curves
+    assert stages["round_gains"] == [*curves, "null_pool_hard"]
+    selected = ["samples_gen_v0_hard_1235", "scores_gen_v0_hard_1235", "columns_gen_v0_hard_1234"]
+    ideal = ["posterior_3_atoms_gen_v0_hard_1234", "posterior_4_atoms_gen_v0_hard_1234"]
+    assert stages["selectors"] == [start, *selected, *ideal]
+    tuned = ["samples_gen_v0_tuning_hard_1234", "columns_gen_v0_tuning_hard_1234"]
+    assert stages["rivals"] == [start, *selected[:2], "scores_v2_hard_1234", selected[2], *tuned]
+    assert stages["reliability"] == [start, *selected[:2], "scores_v2_hard_1234"]
+    assert stages["forecast"] == [*curves[1:], "ceiling_hard", ideal[0]]
+    assert stages["residual"] == [*curves[1:], ideal[0]]
+    assert stages["reach_curves"] == [*curves[:2], "known_programs_hard", "log_probs_v1_hard"]
+    assert stages["control_reach"] == [*curves, "controls_known_programs_hard"]
+    assert "controls_v1_hard" in stages["control_changes"]
+    assert "scores_permuted_critic_hard_1234" in stages["critic_variants"]
     assert stages["learning_curves"] == ["gen_v0", "v1", "critic"]
     assert "v1_samples" in stages["diversity"] and "critic_samples" not in stages["diversity"]
     assert figure_sources(found, "learning_curves")["v1"] == "digest of v1"

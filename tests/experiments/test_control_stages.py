@@ -160,7 +160,7 @@ def test_the_report_has_them_and_the_null(ran: Ran) -> None:
     withheld = {"own_withheld", "secret"}
     assert set(found["change_at_k"]["hard"]) == {"v1", *CONTROLS} - withheld
     assert set(found["change_at_k"]["withheld"]) == {"v1", *withheld}
-    assert set(found["reach"]["withheld"]["expansion"]) == {"v1", "v2", *withheld}
+    assert set(found["reach"]["withheld"]["expansion"]) == {"v1", *withheld}
     assert set(found["reach"]["hard"]["mass_ledger"]["all"]["change"]) == {"v1", "v2", *CONTROLS} - withheld
     assert len(found["critic"]) == 2
     assert ran.findings["null"]["halvings"]["hard"]["samples"] == 8
@@ -185,6 +185,7 @@ def test_every_model_answers_the_hard_bank_under_every_split_seed(ran: Ran) -> N
         assert {name: ran.samples(f"samples_{name}_hard_{seed}").n for name in sizes} == sizes
     assert ran.samples("samples_gen_v0_hard_9").n == 4  # drawn for the selectors alone
     assert set(ran.findings["findings"]["critic_gain"]["per_split"]) == {"1234", "7", "9"}
+    assert set(ran.findings["selection"]) == {"easy", "hard"}
     assert ran.findings["findings"]["crossover"]["estimate"] == pytest.approx(
         [ran.findings["change_at_k"]["hard"]["v2"][k]["estimate"] for k in ("2", "4")]
     )

@@ -1,7 +1,8 @@
 """The controls beside the findings: each as the first round, but for the one thing that it tests.
 
-All start from gen_v0 (where the study's rounds start from theta0, so do `permuted` and `fits_only`), take as
-many updates as a round, and are trained and sampled in the first `controls.trajectories` trajectories:
+All start from gen_v0 (where the study's rounds start from theta0, so do `permuted` and `fits_only`), all but
+one take as many updates as a round, and they are trained and sampled in the first `controls.trajectories`
+trajectories:
 
 - `permuted`: the round's own programs, chosen by verdicts permuted within a task. What it gains comes from
   training on own programs at all, not from the verifier.
@@ -10,9 +11,9 @@ many updates as a round, and are trained and sampled in the first `controls.traj
   comes from so many more updates, not from self-training.
 - `own_withheld`, `secret`: both on one set of tasks of the *withheld* structural classes; the first on the
   programs of gen_v0 that generalise, the second on the tasks' secret programs. If even the second does not
-  expand what is reached, the study could not have seen an expansion. Of either, an update takes as many
-  tasks with one program each, so that the answer tokens differ by the length of the programs alone; both
-  are counted in the report. The first sees only the tasks that it solved, as any self-training does.
+  expand what is reached, the study could not have seen an expansion. Secret programs are longer: of them
+  there are fewer updates, so that the answer tokens of both are as many, up to the chance of the batches.
+  The first sees only the tasks that it solved, as any self-training does.
 
 `permuted_critic` is a critic trained on labels permuted within a task; what it gains over the first survivor
 is the null of the critic's gain. Last, as many samples of gen_v0 again, drawn afresh, stand for a round that
@@ -22,6 +23,7 @@ learned nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,6 +64,7 @@ class ControlStages:
     def __init__(self, study: StarStages):
         self.study, self.config = study, study.config
         self.trajectories: int = study.config.controls.trajectories
+        self.visits: int = study.config.star.passes * study.config.star.tasks  # of a round
 
     def generators(self) -> dict[str, Stage]:
         """Every control that is sampled."""
@@ -101,11 +104,8 @@ class ControlStages:
 
     def own_withheld(self) -> Stage:
         """Self-trained on tasks of the withheld classes, whose programs are kept for once."""
-        study, tasks, samples = self.study, self.withheld_tasks(), self.own_samples()
-        pools = self._star_pools(
-            tasks, samples, lambda *_: {"reserved": trapdoor.behaves_like_evaluation}, keep=1
-        )
-        return self._trained(OWN_WITHHELD, [tasks, samples], {"keep": 1}, pools, study.warm_start())
+        inputs, pools = [self.withheld_tasks(), self.own_samples()], self._own_pools()
+        return self._trained(OWN_WITHHELD, inputs, {"keep": 1}, pools, self.study.warm_start())
 
     def own_samples(self) -> Stage:
         """gen_v0's samples of the tasks of the withheld classes."""
@@ -120,9 +120,19 @@ class ControlStages:
         )
 
     def secret(self) -> Stage:
-        """Supervised on the secret programs of the same tasks."""
-        tasks = self.withheld_tasks()
-        return self._trained(SECRET, [tasks], {}, self._supervised(tasks), self.study.warm_start())
+        """Supervised on the secret programs of the same tasks, for as many answer tokens."""
+        tasks, own_pools = self.withheld_tasks(), self._own_pools()
+
+        def visits(pools: list[list[TrainingExample]]) -> int:
+            own, secret = (
+                np.mean([example.targets for pool in each for example in pool])
+                for each in (own_pools(), pools)
+            )
+            return round(self.visits * float(own / secret))
+
+        inputs, fields = [tasks, self.own_samples()], {"tokens_of": OWN_WITHHELD}
+        pools = self._supervised(tasks)
+        return self._trained(SECRET, inputs, fields, pools, self.study.warm_start(), visits)
 
     def permuted_critic(self) -> Stage:
         """A critic trained on gen_v0's candidates, their labels permuted within a task."""
@@ -279,6 +289,13 @@ class ControlStages:
 
         return pools
 
+    def _own_pools(self) -> Pools:
+        """Own right programs for the tasks of the withheld classes."""
+        tasks, samples = self.withheld_tasks(), self.own_samples()
+        return self._star_pools(
+            tasks, samples, lambda *_: {"reserved": trapdoor.behaves_like_evaluation}, keep=1
+        )
+
     def _supervised(self, tasks: Stage) -> Pools:
         study = self.study
         return lambda: [
@@ -299,20 +316,25 @@ class ControlStages:
         fields: dict[str, Any],
         pools: Pools,
         start: Stage | None,
+        visits: Callable[[list[list[TrainingExample]]], int] | None = None,
     ) -> Stage:
-        """As many updates as a round has."""
+        """As many updates as a round has, or as `visits` says of the pools."""
         study, section, training = self.study, self.config.star, self.study.round_training()
         fields = fields | {
             "passes": section.passes,
             "tasks": section.tasks,
             "learning_rate": training.learning_rate,
         }
+
+        def train(path: Path) -> None:
+            drawn = pools()
+            count = visits(drawn) if visits else self.visits
+            study.train(path, name, start, drawn, count, training)
+
         return study.conductor.stage(
             name,
             fields=study.training_fields({"star": fields}) | {"trajectories": self.trajectories},
             inputs=[*inputs, *([start] if start else [])],
             version=2,
-            run=lambda path: study.train(
-                path, name, start, pools(), section.passes * section.tasks, training
-            ),
+            run=train,
         )

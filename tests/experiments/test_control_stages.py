@@ -103,7 +103,7 @@ def test_controls_are_one_round_from_gen_v0_in_the_first_trajectory(ran: Ran) ->
         jax.tree.map(
             lambda own, all_: np.testing.assert_array_equal(own, all_[:1]), training.start.weights, start
         )
-        assert training.updates == ran.trainings["v1"].updates == 2
+        assert training.updates == ran.trainings["v1"].updates == 2 or name == "secret"
         assert training.addresses == [(2, "batches", name, 0)]
     assert len(ran.trainings["v1"].pools) == 2 and ran.trainings["permuted_critic"].updates == 2
     assert not any(pair["b"].any() for pair in ran.trainings["permuted_critic"].start.weights.values())
@@ -140,6 +140,13 @@ def test_both_withheld_controls_have_one_set_of_tasks(ran: Ran) -> None:
     own = ran.programs("own_withheld", tasks)
     samples = ran.samples("own_withheld_samples")
     assert set(own) == {str(samples.task_ids[t]) for t in samples.task[samples.generalises]} != set()
+
+
+def test_secret_programs_have_as_many_answer_tokens(ran: Ran) -> None:
+    (own,), (secret,) = (ran.trainings[name].pools for name in ("own_withheld", "secret"))
+    length = {name: np.mean([e.targets for e in pool]) for name, pool in (("own", own), ("secret", secret))}
+    visits = 8 * length["own"] / length["secret"]
+    assert ran.trainings["secret"].updates == -(-round(visits) // 4)
 
 
 def test_labels_of_the_critic_are_as_many_of_each_task(ran: Ran) -> None:

@@ -53,8 +53,9 @@ def crossover(study: StudyResults, bootstrap: Bootstrap) -> Claim | NotMeasured:
 def crossings(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
     """K* of the last round on each bank; None, for one that is not there or an end among the censored.
 
-    Ends of the interval are quantiles over the resamples, in the order of "never ahead" < every K* < "never
-    behind": a censored replicate counts at its end of the scale.
+    Ends of the interval are quantiles over the resamples, with no t interval beside them (a censored K* has
+    no mean), in the order of "never ahead" < every K* < "never behind": a censored replicate counts at its
+    end of the scale.
     """
     result: dict[str, Any] = {}
     for bank in study.tasks if study.rounds else ():

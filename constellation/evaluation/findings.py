@@ -10,7 +10,8 @@ and is adjusted by Holm over the three findings; one that was not measured count
 - *supported*: the adjusted p-value is at most alpha;
 - *not supported*: the two-sided interval of a number excludes 0 in the other direction, or lies within
   [-margin, margin], so that any effect is too small to matter;
-- *inconclusive*: anything else; the minimum detectable effect says what the design could have seen.
+- *inconclusive*: anything else; the minimum detectable effect says what the design could have seen, of the
+  crossover in either number alone: both at once are seen less often.
 
 **The verdict over all**, with D(k) the change of pass@k from start to last round and the *second difference*
 the second round's gain in pass@small_k minus the first's. In this order:

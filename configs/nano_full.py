@@ -39,7 +39,7 @@ def replicated(config: ConfigDict) -> ConfigDict:
     config.star.arm_max_atoms = 0
     config.critic.selectors = True
     config.evaluation.samples = 256
-    config.evaluation.other_samples = 64
+    config.evaluation.other_samples = 32
     config.evaluation.middle_samples = 32
     config.evaluation.selection_samples = 32
     config.evaluation.reach_samples = 32

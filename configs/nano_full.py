@@ -35,6 +35,7 @@ def get_config(mode: str = "") -> ConfigDict:
 def replicated(config: ConfigDict) -> ConfigDict:
     """A study's config with replicates, controls, reach, temperatures and all selectors, of any base."""
     config.trajectories = 8  # (A) 4
+    config.tasks.tuning_size = min(100, config.tasks.tuning_size)
     config.star.rounds = 3  # (A) 2
     config.star.arm_max_atoms = 0
     config.critic.selectors = True

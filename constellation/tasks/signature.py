@@ -7,8 +7,13 @@ evaluation tasks are disjoint by construction, not by comparing texts.
 from __future__ import annotations
 
 import hashlib
+import itertools
+import operator
+from functools import lru_cache
+from typing import NamedTuple
 
 from constellation.language import Node, evaluate
+from constellation.language.syntax import MAX_DEPTH, MAX_STEPS, MAX_STRING, depth
 from constellation.tasks.inputs import FAMILIES, draw_inputs
 from constellation.tasks.task import addressed_random
 
@@ -38,13 +43,46 @@ def _fixed_inputs() -> tuple[str, ...]:
 INPUTS = _fixed_inputs()
 
 
+class Behaviour(NamedTuple):
+    """What a program does on the fixed inputs; steps are the most that it takes on one of them."""
+
+    values: tuple[str, ...]
+    faulted: tuple[bool, ...]
+    steps: int
+
+
 def signature(program: Node) -> str | None:
     """Hex hash of the total-mode (value, faulted) pairs on the fixed inputs; None if it says too little."""
-    results = [evaluate(program, (text,)) for text in INPUTS]
-    if len({result.value for result in results if not result.faults}) < MIN_DISTINCT_OUTPUTS:
+    values, faulted, _ = _behaviour(program)
+    if len(set(itertools.compress(values, map(operator.not_, faulted)))) < MIN_DISTINCT_OUTPUTS:
         return None
-    behaviour = "\x1e".join(f"{result.value}\x1f{result.faults > 0}" for result in results)
+    behaviour = "\x1e".join(f"{value}\x1f{fault}" for value, fault in zip(values, faulted, strict=True))
     return hashlib.blake2b(behaviour.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def _behaviour(program: Node) -> Behaviour:
+    """A concatenation's is put together from its parts', for a prior draws the same parts again and again.
+
+    The interpreter's limits are those of the whole, which is run itself where it may come to one of them.
+    """
+    if program.op != "Concat" or depth(program) > MAX_DEPTH:
+        return _run(program)
+    parts = [_run(part) for part in program.args]
+    values = tuple(map("".join, zip(*(part.values for part in parts), strict=True)))
+    steps = 1 + sum(part.steps for part in parts)
+    if steps > MAX_STEPS or max(map(len, values)) > MAX_STRING:
+        return _run(program)
+    return Behaviour(values, tuple(map(any, zip(*(part.faulted for part in parts), strict=True))), steps)
+
+
+@lru_cache(maxsize=1 << 12)
+def _run(program: Node) -> Behaviour:
+    results = [evaluate(program, (text,)) for text in INPUTS]
+    return Behaviour(
+        tuple(result.value for result in results),
+        tuple(result.faults > 0 for result in results),
+        max(result.steps for result in results),
+    )
 
 
 def role_of(signature: str) -> str:

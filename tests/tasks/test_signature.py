@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import random
 from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
-from constellation.language import evaluate, parse
+from constellation.language import Node, evaluate, parse
 from constellation.tasks.inputs import FAMILIES
 from constellation.tasks.signature import INPUTS, MIN_DISTINCT_OUTPUTS, ROLES, role_of, signature
+from tests.language.strategies import programs
 
 
 def sign(text: str) -> str | None:
@@ -63,6 +67,33 @@ def test_fault_free_outputs_alone_are_counted():
     text = "Remove(x, Number, 4)"
     assert len({evaluate(parse(text), (x,)).value for x in INPUTS}) == 64
     assert sign(text) is None
+
+
+def signature_of_the_whole(program: Node) -> str | None:
+    results = [evaluate(program, (text,)) for text in INPUTS]
+    if len({result.value for result in results if not result.faults}) < MIN_DISTINCT_OUTPUTS:
+        return None
+    text = "\x1e".join(f"{result.value}\x1f{result.faults > 0}" for result in results)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+# Four of them are cut, take more steps than there are, or lie too deep; one of them does not.
+LONG = 'MapJoin(x, Char, Const("01234567890123456789012345678901"), "")'
+SLOW = f'MapJoin({LONG}, Digit, RemoveAll(Lower(Lower(Lower(Lower(Lower(t))))), Digit), "")'
+
+
+@given(st.lists(programs(max_nodes=12, max_depth=6), min_size=1, max_size=4))
+def test_a_concatenation_behaves_as_its_parts_together(parts: list[Node]):
+    program = Node("Concat", (parse("x"), *parts))
+    assert signature(program) == signature_of_the_whole(program)
+
+
+@pytest.mark.parametrize("part", [LONG, SLOW, "Lower(" * 9 + "x" + ")" * 9])
+def test_the_interpreters_limits_are_those_of_the_whole(part: str):
+    program = Node("Concat", (parse("x"), *[parse(part)] * 4))
+    cut = [evaluate(program, (text,)).faults for text in INPUTS]
+    assert any(cut) and not all(evaluate(parse(part), (text,)).faults for text in INPUTS)
+    assert signature(program) == signature_of_the_whole(program)
 
 
 def test_fixed_inputs_cover_every_family_and_never_change():

@@ -110,16 +110,22 @@ def run(
             if part not in parts:
                 continue
             begun = time.perf_counter()
-            found = list(_measured(side.name, part, measure, work, side.options))
-            rows += found
+            for row in _measured(side.name, part, measure, work, side.options):
+                rows.append(row)
+                print(full_size_tables.line(row), flush=True)
+                if out is not None:
+                    _write(Path(out), rows, work, limits)
             print(f"{part}, {side.name}: {time.perf_counter() - begun:.0f} s in all", flush=True)
     print(full_size_tables.tables(rows, work, limits))
     print(full_size_tables.targets(rows, work, limits, full_size=layers is None))
-    if out is not None:
-        written = {"limits": limits._asdict(), "workload": dataclasses.asdict(model) | sizes._asdict()}
-        written["rows"] = [row._asdict() for row in rows]
-        with disk_full_is_user_error(Path(out)):
-            Path(out).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+
+
+def _write(out: Path, rows: Sequence[Measurement], work: Workload, limits: Any) -> None:
+    """What is measured so far: a run that is killed leaves it."""
+    workload = dataclasses.asdict(work.config) | work.sizes._asdict()
+    written = {"limits": limits._asdict(), "workload": workload, "rows": [row._asdict() for row in rows]}
+    with disk_full_is_user_error(out):
+        out.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
 
 
 def _model_config(directory: str, random_weights: bool, layers: int | None) -> ModelConfig:

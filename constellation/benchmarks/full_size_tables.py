@@ -55,6 +55,12 @@ def tables(rows: Sequence[Measurement], work: Workload, limits: Limits) -> str:
     return "\n".join(texts)
 
 
+def line(row: Measurement) -> str:
+    """One measurement by itself, for who watches."""
+    what = f"  {row.part}, {row.samples} samples" if row.samples else f"  {row.part}"
+    return f"{what}: " + (f"failed: {row.failed}" if row.failed else f"{row.tokens_per_second:,.1f} tokens/s")
+
+
 def _line(row: Measurement, rows: Sequence[Measurement], work: Workload, limits: Limits) -> str:
     start = f"{row.name:36}{row.samples or '':>9}"
     if row.failed:

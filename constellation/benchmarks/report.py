@@ -55,7 +55,7 @@ def _print_trajectories(model_dir: str, trajectories: int = 8) -> None:
     print(f"{'':16}{'one':>9}{'all':>9}{'each is':>10}")
     for row in trajectories_benchmark(model_dir, trajectories):
         each = row.together / row.alone / trajectories
-        print(f"{row.work:16}{row.alone:9.2f}{row.together:9.2f}{each:9.2f}x")
+        print(f"{row.work:16}{row.alone:9.2f}{row.together:9.2f}{each:9.2f}x", flush=True)
 
 
 def _print_quantization(model_dir: str, group: int) -> None:

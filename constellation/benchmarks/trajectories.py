@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -44,8 +45,11 @@ class TrajectoriesRow(NamedTuple):
 
 def trajectories_benchmark(
     model_dir: str | Path, trajectories: int = 8, repeats: int = 3
-) -> list[TrajectoriesRow]:
-    """The fastest of several runs of each, one and all in turn, so that a busy machine slows them alike."""
+) -> Iterator[TrajectoriesRow]:
+    """The fastest of several runs of each, one and all in turn, so that a busy machine slows them alike.
+
+    Yields a row when it is measured: on a GPU compiling takes minutes.
+    """
     model = load_model(model_dir, QUANTIZATION)
     tasks = trapdoor.make_bank("tuning_hard", TASKS)
     splits = [split(task, 0) for task in tasks]
@@ -98,10 +102,10 @@ def trajectories_benchmark(
         return each
 
     work = {"sampling": sampled, "scoring": scored, "updates": updated}
-    return [
-        TrajectoriesRow(name, *least_seconds(partial(run, 1), partial(run, trajectories), repeats=repeats))
-        for name, run in work.items()
-    ]
+    for name, run in work.items():
+        yield TrajectoriesRow(
+            name, *least_seconds(partial(run, 1), partial(run, trajectories), repeats=repeats)
+        )
 
 
 def _trained(adapter: Adapter, key: jax.Array) -> Adapter:

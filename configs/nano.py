@@ -40,7 +40,6 @@ def get_config(mode: str = "") -> ConfigDict:
     config.tasks.seed = 2  # likewise
     config.tasks.banks = ("easy", "hard", "withheld")  # (A) the first two
     config.tasks.bank_size = 200  # (A)
-    config.tasks.tuning_size = 200  # of the tuning bank, for the controls that choose on it
     config.tasks.visible = 2  # (A)
     config.tasks.split_seed = 1234  # (A) for pass@64
 
@@ -122,7 +121,7 @@ def get_config(mode: str = "") -> ConfigDict:
     config.variants.samples = 32  # a task, at each other number of visible examples
 
     if mode == "quick":
-        config.tasks.bank_size = config.tasks.tuning_size = 24
+        config.tasks.bank_size = 24
         config.warm_start.tasks = 128
         config.star.tasks = 96
         config.star.samples = 4

@@ -35,12 +35,11 @@ def get_config(mode: str = "") -> ConfigDict:
 def replicated(config: ConfigDict) -> ConfigDict:
     """A study's config with replicates, controls, reach, temperatures and all selectors, of any base."""
     config.trajectories = 8  # (A) 4
-    config.tasks.tuning_size = min(100, config.tasks.tuning_size)
     config.star.rounds = 3  # (A) 2
     config.star.arm_max_atoms = 0
     config.critic.selectors = True
     config.evaluation.samples = 256
-    config.evaluation.other_samples = 32
+    config.evaluation.other_samples = 64
     config.evaluation.middle_samples = 32
     config.evaluation.selection_samples = 32
     config.evaluation.reach_samples = 32

@@ -41,7 +41,6 @@ def get_config() -> ConfigDict:
     config.tasks.seed = 2  # (ours)
     config.tasks.banks = ("easy", "hard", "withheld")  # (A) the first two; (ours) the third
     config.tasks.bank_size = 200  # (A)
-    config.tasks.tuning_size = 200  # (ours) of the tuning bank
     config.tasks.visible = 2  # (A)
     config.tasks.split_seed = 1234  # (A) for pass@64
 

@@ -34,7 +34,6 @@ ROOT = Path(__file__).parents[1]
 NANO = str(ROOT / "configs" / "nano.py")
 FIELDS = {
     "tasks.bank_size": 4,
-    "tasks.tuning_size": 4,
     "sampling.max_new_tokens": 8,
     "lora.rank": 4,
     "training.batch_size": 4,

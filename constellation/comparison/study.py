@@ -79,7 +79,7 @@ def run(config: ConfigDict, workdir: str, sizes: Sizes) -> bool:
             f"transformers cannot read {model.dir}: give --config.model.dir the directory it is of"
         )
     config = ConfigDict(config.to_dict())
-    config.tasks.tuning_size = sizes.tasks
+    config.tasks.bank_size = sizes.tasks
     with Conductor(workdir) as conductor:
         stages = StarStages(config, conductor, check_model(model.dir, model.quantization, model.dtype))
         sides = (Ours(stages), Theirs(stages))

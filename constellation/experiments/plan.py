@@ -199,7 +199,7 @@ def stage_plans(
         tuned = 2 * len(heat.compared) + len(heat.matching)
         hard = 2 * len(heat.compared) - 1
         stages += [
-            sampled("temperature tuning", tuned * tasks.tuning_size, heat.tuning_samples, heat.trajectories),
+            sampled("temperature tuning", tuned * tasks.bank_size, heat.tuning_samples, heat.trajectories),
             sampled("temperature samples", hard * tasks.bank_size, heat.samples, heat.trajectories),
         ]
     if varied:
@@ -217,8 +217,7 @@ def stage_plans(
         ),
         sampled(f"{BASE} samples", tasks.bank_size, answers(BASE), 1),
         sampled("evaluation samples", tasks.bank_size, sum(map(answers, names))),
-        sampled("selection samples", own_seeds * tasks.bank_size, evaluation.selection_samples),
-        sampled("tuning samples", selectors * tasks.tuning_size, evaluation.selection_samples),
+        sampled("selection samples", (own_seeds + selectors) * tasks.bank_size, evaluation.selection_samples),
         StagePlan(
             "critic scores",
             f"{critic_rows:,} tasks, a quarter of the samples",

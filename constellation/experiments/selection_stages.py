@@ -12,7 +12,7 @@ from constellation.conductor import Stage
 from constellation.experiments import bayes_stages
 from constellation.experiments.critic_stages import critic_scores
 from constellation.experiments.stage_files import TASKS, numbered, numbered_files, samples_of, scores_of
-from constellation.experiments.star_config import START, TUNING
+from constellation.experiments.star_config import START
 from constellation.experiments.star_stages import StarStages
 from constellation.samples import SampleSet
 from constellation.tasks import trapdoor
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from constellation.model.model import Model
 
 COLUMNS = "columns.npz"
+TUNING = "tuning_hard"  # the bank on which the critic's rival is chosen
 
 Columns = dict[str, np.ndarray]
 

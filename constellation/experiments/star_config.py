@@ -18,13 +18,12 @@ if TYPE_CHECKING:  # programs that only read a finished study need no JAX
     from constellation.model.model import Model
 
 BANKS = ("easy", "hard", "withheld")
-TUNING = "tuning_hard"  # the bank on which the critic's rival and the temperatures are chosen
 BASE, START = "theta0", "gen_v0"  # the pretrained model, and the generator after the warm start
 CRITIC, PRIOR_CRITIC = "critic", "prior_critic"  # the latter is shown no examples
 RESTARTS = (BASE, START, "continue")
 AT_LEAST_ONE = (
-    "trajectories", "mesh.data", "mesh.model", "tasks.bank_size", "tasks.tuning_size", "lora.rank",
-    "training.batch_size", "training.checkpoint_every",
+    "trajectories", "mesh.data", "mesh.model", "tasks.bank_size", "lora.rank", "training.batch_size",
+    "training.checkpoint_every",
     "warm_start.tasks", "warm_start.max_atoms", "warm_start.passes",
     "star.tasks", "star.samples", "star.max_atoms", "star.keep", "star.passes",
     "critic.tasks", "critic.samples", "critic.max_atoms", "critic.passes", "evaluation.resamples",

@@ -33,7 +33,7 @@ from constellation.experiments.stage_files import (
     write_tasks,
     write_training_tasks,
 )
-from constellation.experiments.star_config import BASE, START, TUNING, load_base, memory_of
+from constellation.experiments.star_config import BASE, START, load_base, memory_of
 from constellation.tasks import trapdoor
 from constellation.tasks.task import Split, Task, read_tasks, split
 
@@ -71,15 +71,14 @@ class StarStages:
     # Tasks
 
     def bank(self, name: str) -> Stage:
-        """A bank of evaluation or tuning tasks."""
+        """An evaluation bank."""
         tasks = self.config.tasks
-        size = "tuning_size" if name == TUNING else "bank_size"
         return self.conductor.stage(
             f"bank_{name}",
-            fields={"tasks": {"seed": tasks.seed, size: tasks[size]}},
+            fields={"tasks": {"seed": tasks.seed, "bank_size": tasks.bank_size}},
             version=2,
             run=lambda path: write_tasks(
-                path / TASKS, trapdoor.bank_stream(name, tasks.seed), tasks[size], f"bank_{name}"
+                path / TASKS, trapdoor.bank_stream(name, tasks.seed), tasks.bank_size, f"bank_{name}"
             ),
         )
 

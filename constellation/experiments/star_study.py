@@ -42,7 +42,6 @@ from constellation.experiments.star_config import (
     CRITIC,
     PRIOR_CRITIC,
     START,
-    TUNING,
     check,
     sample_count,
     with_base,
@@ -322,7 +321,7 @@ def _role_counts(study: StarStages, controls: ControlStages) -> dict[str, int]:
     drawn = [own for stage in _task_stages(study) for own in study.tasks_of(stage)]
     drawn += controls.own_tasks()
     tuned = study.config.critic.selectors or study.config.temperatures.trajectories
-    tuning = [TUNING] if tuned else []
+    tuning = [selection_stages.TUNING] if tuned else []
     drawn += [read_tasks(study.bank(bank).path / TASKS) for bank in (*study.config.tasks.banks, *tuning)]
     counts = Counter(task.role for own in drawn for task in own)
     return dict(sorted(counts.items()))

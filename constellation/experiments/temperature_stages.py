@@ -15,8 +15,9 @@ from pathlib import Path
 
 from constellation.conductor import Stage
 from constellation.evaluation.tempered import Match, Tempered, match, solved_by_one
+from constellation.experiments.selection_stages import TUNING
 from constellation.experiments.stage_files import samples_of
-from constellation.experiments.star_config import START, TUNING
+from constellation.experiments.star_config import START
 from constellation.experiments.star_stages import StarStages
 from constellation.samples import SampleSet
 

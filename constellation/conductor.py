@@ -272,10 +272,10 @@ def provenance() -> dict[str, str]:
     versions = {package: importlib.metadata.version(package) for package in _PACKAGES}
     device = jax.devices()[0]
     kind = f"{os.cpu_count()} x {_cpu_name()}" if device.platform == "cpu" else device.device_kind
-    return {"commit": _commit(), "python": platform.python_version(), "device": kind, **versions}
+    return {"commit": commit(), "python": platform.python_version(), "device": kind, **versions}
 
 
-def _commit() -> str:
+def commit() -> str:
     """The checkout's commit, with '+' when tracked files differ from it; 'unknown' outside a checkout."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:

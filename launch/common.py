@@ -36,6 +36,7 @@ from constellation.errors import UserError, unknown
 
 flags.disclaim_key_flags()  # the flags defined here are shown as the program's own
 
+STUDY = "configs/nano.py"  # what programs take that name no config of their own
 USER_ERROR = 2
 INTERRUPTED = 130
 
@@ -72,7 +73,10 @@ def run(main: Callable[..., None], *, config: str | None = None, workdir: str | 
                 file = flags.FLAGS.config
                 if overrides and not file:
                     raise UserError(f"{overrides[0]} overrides a config: give --config=<file>, too")
-                arguments["config"] = load_config(file, overrides) if file else None
+                arguments["config"] = None
+                if file:
+                    arguments["config"] = load_config(file, overrides)
+                    _check_fields(arguments["config"], file.partition(":")[0], config or STUDY)
             if workdir is not None:
                 arguments["workdir"] = flags.FLAGS.workdir
         return argv[:1]
@@ -205,6 +209,34 @@ def load_config(location: str, overrides: list[str] | None = None) -> ConfigDict
     for override in overrides or ():
         _override(config, override)
     return config.lock()
+
+
+def _check_fields(config: ConfigDict, location: str, example: str) -> None:
+    """Refuses a config whose sections and their fields are not those of the program's own, `example`.
+
+    Raises:
+        UserError: a field is misspelt or missing, or the config is one for another program.
+    """
+    if not Path(example).is_file():
+        return
+    wanted, found = _two_levels(load_config(example)), _two_levels(config)
+    for field in wanted:
+        if field not in found:
+            raise UserError(
+                f"{location} lacks the field {field!r}: this program takes a config like {example}"
+            )
+    for field in found:
+        if field not in wanted:
+            raise unknown(f"field of {location}:", field, wanted)
+
+
+def _two_levels(config: ConfigDict) -> list[str]:
+    """The names of sections and of their fields; which axes a grid has is free."""
+    names = list(config)
+    for name, value in config.items():
+        if isinstance(value, ConfigDict) and name != "grid":
+            names += [f"{name}.{field}" for field in value]
+    return names
 
 
 def _override(config: ConfigDict, argument: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
+from constellation.errors import UserError
 from launch import common
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ PROCESS = flags.DEFINE_integer("process", 0, "which of them this is", lower_boun
 def main(config: ConfigDict, workdir: str) -> None:
     """Runs the study."""
     common.hold_gpu_memory(config.memory.budget_gib)
+    if COORDINATOR.value is None and (PROCESSES.value, PROCESS.value) != (1, 0):
+        raise UserError("--processes and --process are of several: give --coordinator=<host:port>, too")
     if COORDINATOR.value is not None:
         from constellation.distributed import join
 

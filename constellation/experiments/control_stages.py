@@ -125,10 +125,10 @@ class ControlStages:
 
         def visits(pools: list[list[TrainingExample]]) -> int:
             own, secret = (
-                np.mean([example.targets for pool in each for example in pool])
+                float(np.mean([example.targets for pool in each for example in pool] or [0]))
                 for each in (own_pools(), pools)
             )
-            return round(self.visits * float(own / secret))
+            return round(self.visits * own / secret)
 
         inputs, fields = [tasks, self.own_samples()], {"tokens_of": OWN_WITHHELD}
         pools = self._supervised(tasks)

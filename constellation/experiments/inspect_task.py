@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from constellation.conductor import finished_stage
+from constellation.conductor import finished_stage, read_record
 from constellation.errors import UserError
 from constellation.experiments.stage_files import SCORES, TASKS, numbered, samples_of
 from constellation.experiments.star_config import BANKS, BASE, START
@@ -25,15 +25,25 @@ def inspect_task(workdir: str, wanted: str, trajectory: int = 0) -> None:
         UserError: no such study, task or trajectory.
     """
     bank, index, task = _find(workdir, wanted)
+    sampled = {
+        seed: {
+            model: samples_of(finished_stage(workdir, f"samples_{model}_{bank}_{seed}")) for model in models
+        }
+        for seed, models in _sampled(workdir, bank).items()
+    }
+    most = max((len(each) for models in sampled.values() for each in models.values()), default=1)
+    if trajectory >= most:
+        raise UserError(f"{workdir} holds trajectories 0 to {most - 1}, and not {trajectory}")
     print(f"task {task.id} ({bank}:{index}), {task.atoms} atoms, inputs: {task.family}")
     print(f"secret program  {task.program}\n")
-    for seed, models in _sampled(workdir, bank).items():
-        for number, model in enumerate(models):
-            stage = finished_stage(workdir, f"samples_{model}_{bank}_{seed}")
-            each = samples_of(stage)
-            if model != BASE and trajectory >= len(each):
-                raise UserError(f"{workdir} holds trajectories 0 to {len(each) - 1}, and not {trajectory}")
-            samples = each[0 if model == BASE else trajectory]
+    for seed, models in sampled.items():
+        # Controls have fewer trajectories than rounds; the base has one.
+        own = {
+            model: each[0 if model == BASE else trajectory]
+            for model, each in models.items()
+            if model == BASE or trajectory < len(each)
+        }
+        for number, (model, samples) in enumerate(own.items()):
             if number == 0:
                 _print_examples(task, seed, samples.meta["tasks"]["visible"])
             _print_candidates(model, samples, index, _scores(workdir, f"{model}_{bank}_{seed}", trajectory))
@@ -59,8 +69,9 @@ def _sampled(workdir: str, bank: str) -> dict[int, list[str]]:
     """Split seed -> the models sampled under it, in order of training; the seed of most models first."""
     models: dict[int, list[str]] = {}
     for record in Path(workdir, "stages").glob(f"samples_*_{bank}_*/stage.json"):
-        model, _, seed = record.parent.name.removeprefix("samples_").rsplit("_", 2)
-        if seed.isdecimal():  # not the directory of a stage that is still running
+        model, seed = record.parent.name.removeprefix("samples_").rsplit(f"_{bank}_", 1)
+        # Not the directory of a stage that is still running, nor samples of another bank with such an end.
+        if seed.isdecimal() and f"bank_{bank}" in read_record(record.parent)["recipe"]["inputs"]:
             models.setdefault(int(seed), []).append(model)
     order = sorted(models, key=lambda seed: (-len(models[seed]), seed))
     return {

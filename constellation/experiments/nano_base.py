@@ -76,14 +76,16 @@ def pretrain(config: ConfigDict, workdir: str) -> None:
             # One step at a time: several in flight on virtual devices can starve their own collectives.
             *state, measured = jax.block_until_ready(train_step(*state, batch))
             step += 1
-            if step % 50 == 0:
+            if step % 50 == 0 or step == total:
                 measured = {name: float(value) for name, value in measured.items()}
                 if not np.isfinite(measured["loss"]):
                     raise UserError(
                         f"the loss is {measured['loss']} at step {step}: lower config.learning_rate"
                     )
                 metrics.write(step, **measured)
-                progress.update(50, loss=measured["loss"], accuracy=measured["answer_accuracy"])
+                progress.update(
+                    (step - 1) % 50 + 1, loss=measured["loss"], accuracy=measured["answer_accuracy"]
+                )
             if step % config.checkpoint_every == 0 or step == total:
                 checkpoints.save(directory / "checkpoint", step, tuple(state), recipe)
     write_model(directory / "model", model_config, state[0])

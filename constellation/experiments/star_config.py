@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from constellation.errors import UserError
 from constellation.tasks import trapdoor
+from constellation.tasks.prior import ATOMS
 from constellation.tasks.task import EXAMPLES
 
 if TYPE_CHECKING:  # programs that only read a finished study need no JAX
@@ -164,6 +165,10 @@ def check(config: ConfigDict) -> None:
             "evaluation.reach_samples",
             0 <= evaluation.reach_samples <= min(pools),
             f"from 0 (no reach) to {min(pools)}, the fewest samples that a model answers a task with",
+        ),
+        *(
+            (field, value_of(config, field) <= max(ATOMS), f"at most {max(ATOMS)}, as the prior draws them")
+            for field in ("warm_start.max_atoms", "star.max_atoms", "star.arm_max_atoms", "critic.max_atoms")
         ),
         ("evaluation.reach_budgets", min(evaluation.reach_budgets, default=0) >= 1, "one or more, each >= 1"),
         *((field, value_of(config, field) >= 1, "at least 1") for field in AT_LEAST_ONE),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from constellation.conductor import (
     FinishedStages,
     Stage,
     canonical_json,
+    commit,
     digest,
     finished_stage,
     provenance,
@@ -44,6 +46,7 @@ from constellation.experiments.star_config import (
     START,
     check,
     sample_count,
+    value_of,
     with_base,
 )
 from constellation.experiments.star_stages import StarStages
@@ -76,6 +79,7 @@ def run(config: ConfigDict, workdir: str, siblings: Sequence[Path] = ()) -> Path
     from constellation.model.model import check_model
 
     check(config)
+    _check_extends(config, workdir)
     mesh = make_mesh(config.mesh.data, config.mesh.model)
     bases = [config.model.dir, *filter(None, [config.critic.model_dir])]
     for base in bases if config.memory.budget_gib else ():
@@ -85,6 +89,24 @@ def run(config: ConfigDict, workdir: str, siblings: Sequence[Path] = ()) -> Path
     align(own)
     with Conductor(own, siblings) as conductor:
         return report(StarStages(config, conductor, *hashes))
+
+
+def _check_extends(config: ConfigDict, workdir: str) -> None:
+    """Refuses more rounds where the last one's samples are not as many as a middle one's are to be.
+
+    The stages that read them would refuse it, too, but only when the further rounds have been trained.
+    """
+    for number in range(1, config.star.rounds):
+        path = Path(workdir) / "stages" / f"samples_v{number}_hard_{config.tasks.split_seed}"
+        if not (path / "stage.json").is_file():
+            continue
+        held = read_record(path)["recipe"]["fields"]["evaluation.samples"]
+        field = sample_count(config, "hard", f"v{number}")
+        if held != value_of(config, field):
+            raise UserError(
+                f"{workdir} holds {held} samples a task of v{number}, and config.{field} asks for "
+                f"{value_of(config, field)}: set it to {held}, or give another --workdir"
+            )
 
 
 def report(study: StarStages) -> Path:
@@ -102,10 +124,16 @@ def report(study: StarStages) -> Path:
         run=write,
         derived=True,
     )
-    workdir = study.conductor.workdir
-    for file in stage.path.iterdir():
+    return _publish(stage.path, study.conductor.workdir)
+
+
+def _publish(directory: Path, workdir: Path) -> Path:
+    """Copies a report into the workdir, but for files of which a newer one is there: `redraw` made it."""
+    for file in directory.iterdir():
         if file.suffix in (".html", ".png") or file.name == "findings.json":
-            shutil.copyfile(file, workdir / file.name)
+            copy = workdir / file.name
+            if not copy.exists() or copy.stat().st_mtime_ns < file.stat().st_mtime_ns:
+                shutil.copyfile(file, copy)
     return workdir / "report.html"
 
 
@@ -127,16 +155,19 @@ def redraw(workdir: str) -> Path:
     fields = record["recipe"]["fields"]
     config, hashes = ConfigDict(fields["config"]), (fields["model"]["hash"], fields["other_base"])
     study = StarStages(config, FinishedStages(workdir), *hashes)
-    try:
-        found, _ = results(study, record["provenance"])
-    except AttributeError as error:  # of the config that was stored
-        made_by = record["provenance"].get("commit", "unknown")
-        raise UserError(
-            f"{workdir} was made by another version (commit {made_by}), whose config lacks {error}: check "
-            "that version out to draw it again"
-        ) from error
-    write_report(found, Path(workdir))
-    return Path(workdir) / "report.html"
+    with tempfile.TemporaryDirectory() as drawn:  # the old report stays until the new one is whole
+        try:
+            found, _ = results(study, record["provenance"])
+            write_report(found, Path(drawn))
+        except (AttributeError, KeyError) as error:
+            made_by = record["provenance"].get("commit", "unknown")
+            if made_by == commit():
+                raise
+            raise UserError(
+                f"{workdir} was made by another version (commit {made_by}), whose config or results lack "
+                f"{error}: check that version out to draw it again"
+            ) from error
+        return _publish(Path(drawn), Path(workdir))
 
 
 def results(study: StarStages, made_by: Mapping[str, str]) -> tuple[StudyResults, list[Stage]]:

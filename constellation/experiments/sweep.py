@@ -52,7 +52,7 @@ def run(config: ConfigDict, workdir: str) -> list[Cell]:
     with Conductor(workdir) as conductor:
         conductor.stage(
             "grid",
-            fields={"grid": config.grid},
+            fields={"grid": config.grid, "study": _what_counts(config.study)},
             version=1,
             run=write_down,
         )
@@ -68,6 +68,11 @@ def run(config: ConfigDict, workdir: str) -> list[Cell]:
                 print(progress.line(), file=sys.stderr, flush=True)
         write_sweep(found, Path(workdir))
     return found
+
+
+def _what_counts(study: ConfigDict) -> Fields:
+    """The study's fields that change its results: another study in this workdir is refused before it runs."""
+    return {name: value for name, value in study.items() if name not in ("mesh", "memory")}
 
 
 def run_cell(name: str, fields: Fields, study: ConfigDict, directory: Path, others: Sequence[Path]) -> Cell:

@@ -90,6 +90,7 @@ def matched_temperature(study: StarStages, tuned: SampleStages) -> Stage:
         inputs=list(read.values()),
         version=1,
         run=write,
+        derived=True,  # another round has another last one
     )
 
 

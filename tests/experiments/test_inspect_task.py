@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
+import json
 
+import numpy as np
+import pytest
+
+from constellation.errors import UserError
+from constellation.experiments import inspect_task
 from constellation.experiments.inspect_task import _picks, _print_candidates, _sampled
-from constellation.samples import collect
+from constellation.experiments.stage_files import SAMPLES, TASKS, numbered, write_tasks
+from constellation.samples import SampleSet, collect
+from constellation.tasks import trapdoor
 from constellation.verifier import Verdict
 
 VERDICTS = {
@@ -44,6 +51,50 @@ def test_picks():
     assert _picks([2, 1], scores) == {1: ["first survivor", "the critic's pick"]}  # the earlier of equals
 
 
+def stage(workdir, name, *inputs):
+    """A finished stage of no files but what is written before; returns its directory."""
+    path = workdir / "stages" / name
+    path.mkdir(parents=True, exist_ok=True)
+    record = {"digest": name, "complete": True, "files": {}, "provenance": {}}
+    record["recipe"] = {"inputs": dict.fromkeys(inputs, "")}
+    (path / "stage.json").write_text(json.dumps(record))
+    return path
+
+
+def sampled(workdir, name, tasks, trajectories, bank):
+    """A stage of one sample a task, "<name> <trajectory>"."""
+    path = stage(workdir, f"samples_{name}_7", f"bank_{bank}")
+    for r in range(trajectories):
+        texts = [[f"{name} {r}"]] * len(tasks)
+        drawn = collect(
+            [task.id for task in tasks],
+            [[np.zeros(1, np.int32)]] * len(tasks),
+            [[True]] * len(tasks),
+            texts,
+            lambda t, text: Verdict(True),
+            {"tasks": {"visible": 2}},
+        )
+        drawn.save(path / numbered(SAMPLES, r))
+        assert SampleSet.load(path / numbered(SAMPLES, r)).n == 1
+
+
+def test_a_control_has_fewer_trajectories_and_the_tuning_bank_other_tasks(tmp_path, capsys):
+    path = stage(tmp_path, "bank_hard")
+    write_tasks(path / TASKS, trapdoor.bank_stream("hard", 3), 2, "bank_hard")
+    tasks = inspect_task.read_tasks(path / TASKS)
+    sampled(tmp_path, "gen_v0_hard", tasks, 2, "hard")
+    sampled(tmp_path, "permuted_hard", tasks, 1, "hard")
+    sampled(tmp_path, "gen_v0_tuning_hard", tasks[:1], 2, "tuning_hard")
+    inspect_task.inspect_task(str(tmp_path), "hard:1", 1)
+    out = capsys.readouterr().out
+    assert "gen_v0_hard 1" in out and "permuted" not in out and "tuning" not in out
+    inspect_task.inspect_task(str(tmp_path), "hard:1")
+    assert "permuted_hard 0" in capsys.readouterr().out
+    with pytest.raises(UserError, match="trajectories 0 to 1, and not 2"):
+        inspect_task.inspect_task(str(tmp_path), "hard:1", 2)
+    assert capsys.readouterr().out == ""
+
+
 def test_models_in_order_of_training_and_the_common_split_first(tmp_path):
     for name in (
         "v2_hard_7",
@@ -52,12 +103,10 @@ def test_models_in_order_of_training_and_the_common_split_first(tmp_path):
         "gen_v0_hard_7",
         "gen_v0_hard_1",
         "v1_4_atoms_hard_7",
+        "v3_hard_7.partial",
     ):
-        (tmp_path / "stages" / f"samples_{name}").mkdir(parents=True)
-        (tmp_path / "stages" / f"samples_{name}" / "stage.json").touch()
-    partial = tmp_path / "stages/samples_v3_hard_7.partial"
-    partial.mkdir()
-    (partial / "stage.json").touch()
+        stage(tmp_path, f"samples_{name}", "bank_hard")
+    stage(tmp_path, "samples_gen_v0_tuning_hard_7", "bank_tuning_hard")
     found = _sampled(str(tmp_path), "hard")
     assert list(found.items()) == [
         (7, ["theta0", "gen_v0", "v2", "v10", "v1_4_atoms"]),

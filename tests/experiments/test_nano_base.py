@@ -62,6 +62,12 @@ def test_a_stopped_run_ends_with_the_same_weights(tmp_path, monkeypatch):
         pretrain(config(learning_rate=0.5), str(whole))
 
 
+def test_a_loss_that_is_not_finite_is_found_by_the_last_step(tmp_path):
+    with pytest.raises(UserError, match="the loss is nan at step 8"):
+        pretrain(config(learning_rate=1e30, warmup_steps=0), str(tmp_path))
+    assert not (tmp_path / "model").exists()
+
+
 def test_batches_go_on_at_any_step(tmp_path):
     """The batches from step n on are the last ones of all batches."""
     tokenizer = nano_base.build_tokenizer()

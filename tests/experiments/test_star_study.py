@@ -181,6 +181,40 @@ def test_more_rounds_extend_a_workdir(model_dir, workdir):
     assert set(findings["pass_at_k"]["hard"]) == {"theta0", "gen_v0", "v1", "v2"}
 
 
+def test_more_rounds_of_which_the_last_one_had_more_samples_are_refused_before_they_are_trained(
+    model_dir, workdir
+):
+    before = untouched(workdir)
+    message = "holds 8 samples a task of v1, and config.evaluation.middle_samples asks for 4: set it to 8"
+    with pytest.raises(UserError, match=message):
+        run_study(model_dir, workdir, star__rounds=2, evaluation__middle_samples=4)
+    assert untouched(workdir) == before
+
+
+def test_a_report_drawn_again_stays_until_another_is_made(model_dir, workdir):
+    (workdir / "report.html").write_text("drawn again")
+    run_study(model_dir, workdir)
+    assert (workdir / "report.html").read_text() == "drawn again"
+    run_study(model_dir, workdir, evaluation__resamples=50)
+    assert "<html" in (workdir / "report.html").read_text()
+
+
+@pytest.mark.parametrize("field", ["evaluation.margin", "star.keep", "temperatures"])
+def test_a_study_of_another_version_keeps_its_report(workdir, field):
+    record = json.loads((workdir / "stages/report/stage.json").read_text())
+    section = record["recipe"]["fields"]["config"]
+    *parents, name = field.split(".")
+    for parent in parents:
+        section = section[parent]
+    del section[name]
+    record["provenance"]["commit"] = "0123456"
+    (workdir / "stages/report/stage.json").write_text(json.dumps(record))
+    before = {path: path.read_bytes() for path in workdir.iterdir() if path.is_file()}
+    with pytest.raises(UserError, match=f"another version .commit 0123456.*{name}"):
+        star_study.redraw(str(workdir))
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_reach_extends_a_workdir_and_knows_more_with_more_rounds(model_dir, workdir):
     before = but_report(untouched(workdir))
     found = run_study(model_dir, workdir, evaluation__reach_samples=4)["reach"]
@@ -304,6 +338,7 @@ def test_what_no_stage_reads_makes_the_report_anew_and_nothing_else(model_dir, w
         ("tasks__banks", "hard,tuning_hard"),
         ("tasks__visible", 12),
         ("training__batch_size", 0),
+        ("star__max_atoms", 7),
         ("evaluation__large_k", 9),
         ("evaluation__selection_samples", 1),
         ("sampling__temperature", -1),
@@ -426,21 +461,21 @@ def test_roles_do_not_meet(finished):
     assert sum(map(len, signatures.values())) == len(set.union(*signatures.values()))
 
 
-def test_an_empty_pool_is_a_result(model_dir, tmp_path, monkeypatch):
+@pytest.mark.parametrize("controls", [0, 1])
+def test_an_empty_pool_is_a_result(model_dir, tmp_path, monkeypatch, controls):
     def nothing(model, adapters, prompts, task_ids, keys, config, rows, progress):
         return [[[Sample(np.zeros(1, np.int32), True)] * config.n for _ in own] for own in task_ids]
 
     monkeypatch.setattr(draw_samples, "sample_each", nothing)
-    star_study.run(tiny_config(model_dir), str(tmp_path))
+    star_study.run(tiny_config(model_dir, controls__trajectories=controls), str(tmp_path))
     stages = tmp_path / "stages"
-    for name in ("v1", "critic"):
+    for name in ("v1", "critic", *(("own_withheld",) if controls else ())):
         summary = json.loads((stages / name / SUMMARY).read_text())
         assert summary == [{"kept": 0, "kept_tasks": 0, "updates": 0, "answer_tokens": 0}]
     assert same(*(load_adapter(stages / name)[0].weights for name in ("gen_v0", "v1")))
     findings = json.loads((tmp_path / "findings.json").read_text())
-    assert {stage["name"]: stage["kept"] for stage in findings["stages"]} == {
-        "gen_v0": 8,
-        "v1": 0,
-        "critic": 0,
-    }
+    kept = {stage["name"]: stage["kept"] for stage in findings["stages"]}
+    assert (kept["gen_v0"], kept["v1"], kept["critic"]) == (8, 0, 0)
+    if controls:  # as many answer tokens as own programs have: none
+        assert json.loads((stages / "secret" / SUMMARY).read_text())[0]["updates"] == 0
     assert (tmp_path / "report.html").exists()

@@ -78,6 +78,16 @@ def test_another_grid_is_refused(swept, model_dir):
         sweep.run(config, str(workdir))
 
 
+def test_another_study_is_refused(swept, model_dir):
+    workdir, _ = swept
+    config = tiny_grid(model_dir).unlock()
+    config.study.evaluation.samples = 16
+    before = (workdir / "sweep.json").read_bytes()
+    with pytest.raises(UserError, match=r"study\.evaluation\.samples: 8 -> 16"):
+        sweep.run(config, str(workdir))
+    assert (workdir / "sweep.json").read_bytes() == before
+
+
 def test_a_failed_cell_is_reported_and_the_others_go_on(swept, model_dir, monkeypatch, tmp_path, capsys):
     workdir, cells = swept
 

@@ -62,6 +62,8 @@ def here(tmp_path) -> Path:
     (tmp_path / "configs" / "broken.py").write_text("def get_config(:\n")
     (tmp_path / "configs" / "plain.py").write_text("def get_config():\n    return None\n")
     (tmp_path / "configs" / "empty.py").write_text("")
+    (tmp_path / "configs" / "other.py").write_text(CONFIG.replace('banks=("easy", "hard"), ', ""))
+    (tmp_path / "configs" / "misspelt.py").write_text(CONFIG.replace("rank=4", "rnk=8, rank=4"))
     (tmp_path / "program.py").write_text(PROGRAM.lstrip())
     return tmp_path
 
@@ -125,6 +127,14 @@ def test_flags_and_configs(here, arguments, expected):
         (["--config=configs/plain.py:quick"], "configs/plain.py has no variants"),
         (["--config=configs/broken.py"], "configs/broken.py is not Python: line 1: "),
         (["--config=configs/empty.py"], "configs/empty.py defines no get_config()"),
+        (
+            ["--config=configs/other.py"],
+            "configs/other.py lacks the field 'banks': this program takes a config like configs/nano.py",
+        ),
+        (
+            ["--config=configs/misspelt.py"],
+            "unknown field of configs/misspelt.py: 'model.rnk'; did you mean 'model.rank'?",
+        ),
         (["--config.seed=13"], "seed 13 is unlucky; take another"),
     ],
 )

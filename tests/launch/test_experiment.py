@@ -68,6 +68,7 @@ def mistakes(study, run_all, experiment, tmp_path_factory):
         "unknown flag": ["--wrkdir=x"],
         "unknown config": ["--config=configs/nani.py"],
         "not allowed": ["--config.star.restart=v1"],
+        "no coordinator": ["--processes=2"],
     }
     for how in MESSAGES:
         directory = write_tiny_model(tmp_path_factory.mktemp("broken"))
@@ -92,6 +93,7 @@ def contents(workdir: Path) -> dict[str, bytes]:
         ("unknown flag", "unknown flag '--wrkdir'; did you mean '--workdir'?"),
         ("unknown config", "unknown config file 'configs/nani.py'"),
         ("not allowed", "config.star.restart = 'v1' must be one of theta0, gen_v0, continue"),
+        ("no coordinator", "give --coordinator=<host:port>, too"),
         *MESSAGES.items(),
     ],
 )

@@ -64,11 +64,6 @@ def steps(directory: str | os.PathLike[str]) -> list[int]:
     return from_first(found)
 
 
-def latest_step(directory: str | os.PathLike[str]) -> int | None:
-    """The last committed step, or None."""
-    return max(steps(directory), default=None)
-
-
 def restore(
     directory: str | os.PathLike[str], template: Any = None, step: int | None = None
 ) -> tuple[Any, dict[str, Any], int]:

@@ -22,7 +22,6 @@ class Progress:
         total: units in all.
         unit: plural noun of what is counted.
         done: units a resumed job finds done; they do not count for the rate.
-        metrics: where the rate is recorded when the job ends.
         stream: where to print; stderr, so that a program's own output stays clean.
     """
 
@@ -33,11 +32,9 @@ class Progress:
         unit: str,
         *,
         done: int = 0,
-        metrics: Metrics | None = None,
         stream: IO[str] | None = None,
     ):
         self.label, self.total, self.unit, self.done = label, total, unit, done
-        self._metrics = metrics
         self._stream = stream or sys.stderr
         self._tty = self._stream.isatty()
         self._first = done
@@ -65,8 +62,6 @@ class Progress:
         self._print()
         if self._tty:
             print(file=self._stream, flush=True)
-        if self._metrics:
-            self._metrics.write(self.done, **{f"{self.label}/{self.unit}_per_second": self._rate()})
 
     def line(self) -> str:
         """The line as it would be printed now."""

@@ -121,12 +121,3 @@ def test_metrics_start_afresh(tmp_path):
             metrics.write(0, loss=value)
     assert read_metrics(tmp_path) == [{"step": 0, "loss": 2.0}]
     assert board(tmp_path) == [(0, {"loss": 2.0})]
-
-
-def test_progress_records_its_rate(tmp_path, clock):
-    with Metrics(tmp_path) as metrics:
-        bar = Progress("x", total=10, unit="steps", metrics=metrics, stream=io.StringIO())
-        clock.now += 2
-        bar.update(10)
-        bar.close()
-    assert read_metrics(tmp_path) == [{"step": 10, "x/steps_per_second": 5.0}]

@@ -54,25 +54,15 @@ def best_unlearned(tuning: Selection, rival: str = "critic") -> str:
     return max(eligible, key=lambda name: tuning.accuracy[name].mean())
 
 
-def gain(selection: Selection, selector: str = "critic", over: str = "naive") -> Array:
-    """[T] accuracy of one selector minus that of another."""
-    return selection.accuracy[selector] - selection.accuracy[over]
+def gain(selection: Selection, selector: str = "critic") -> Array:
+    """[T] accuracy of a selector minus that of the first survivor."""
+    return selection.accuracy[selector] - selection.accuracy["naive"]
 
 
-def room(
-    selection: Selection, selector: str = "critic", over: str = "naive", within: Array | None = None
-) -> tuple[Array, Array]:
-    """What a selector wins over another, and what the oracle would: [T] each.
+def room(selection: Selection) -> tuple[Array, Array]:
+    """What the critic wins over the first survivor, and what the oracle would: [T] each.
 
     The share of the room is the ratio of their means; a task's own ratio is undefined where there is nothing
     to win. `statistics.Bootstrap` gives it, with its interval, for (values, within) = these two.
-
-    Args:
-        within: [T] a weight of each task, for the share within a fixed set of tasks. The set on which gen_v0
-            diverges is its `Selection.divergent` at the same k: the chance that k of its candidates disagree,
-            at any pool size, while "some group disagrees" holds for ever more tasks as the pool grows. It is
-            the same for every model, so that what changes between models is the picks. For gen_v0 itself
-            take it from other draws than its picks, or luck in the draws counts twice.
     """
-    weight = np.ones_like(selection.divergent) if within is None else within
-    return weight * gain(selection, selector, over), weight * gain(selection, "oracle", over)
+    return gain(selection), gain(selection, "oracle")

@@ -1,7 +1,8 @@
 """The trapdoor domain behind the seam that generator, critic, self-training and evaluation know.
 
 A domain offers tasks (`make_bank`, `training_tasks`), prompts (`messages`, `critic_messages`, `extract`),
-`judge_answer` (absent where a domain has no verifier), `answer_key` (what a majority votes on), `withheld`.
+`judge_answer` (absent where a domain has no verifier), `answer_key` (what a majority votes on), and what no
+training may see (`reserved`).
 """
 
 from __future__ import annotations

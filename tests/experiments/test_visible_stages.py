@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from constellation.conductor import Conductor, Stage
 from constellation.errors import UserError
 from constellation.evaluation.selection import Columns
-from constellation.experiments.stage_files import TASKS
+from constellation.experiments.stage_files import TASKS, samples_of
 from constellation.experiments.star_config import check
 from constellation.experiments.star_stages import StarStages
 from constellation.experiments.visible_stages import visible_sets
@@ -29,6 +30,7 @@ class Ran(NamedTuple):
     prompts: list[list[list[int]]]  # that the generator was given, in each call
     critic_saw: list[int]  # visible examples, in each call
     tasks: list[Task]
+    own: SampleSet  # of the study, at its own number of visible examples
     model: Model
 
 
@@ -62,7 +64,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
         study = StarStages(config, conductor, check_model(model_dir, "int4:32"))
         found, stages = visible_sets(study)
         tasks = read_tasks(study.bank("hard").path / TASKS)
-    return Ran(found, stages, prompts, critic_saw, tasks, load_model(model_dir))
+        (own, _) = samples_of(study.bank_samples("hard", "gen_v0", study.warm_start(), 1234))
+    return Ran(found, stages, prompts, critic_saw, tasks, own, load_model(model_dir))
 
 
 def test_all_numbers_but_the_studys_own_in_the_first_trajectory(ran: Ran) -> None:
@@ -99,9 +102,11 @@ def test_more_visible_examples_fit_less_and_the_same_programs_are_right(ran: Ran
         assert shown[0] == shown[2][:1] and shown[1] == shown[2][:2]
 
 
-def test_draws_are_not_those_of_the_study(ran: Ran) -> None:
+def test_draws_are_those_of_no_other_number(ran: Ran) -> None:
     (one,), (four,) = ran.sets.values()
-    assert (one[0].per_sample(one[0].text) != four[0].per_sample(four[0].text)).any()
+    texts = [own.per_sample(own.text)[:, : ran.own.n] for own in (one[0], four[0], ran.own)]
+    for first, second in itertools.combinations(texts, 2):
+        assert first.shape == second.shape and (first != second).any()
 
 
 @pytest.mark.parametrize(

@@ -42,13 +42,13 @@ WIDTH = 8  # most samples of a task side by side: few end evenly, many share eac
 WAVES = 2  # samples that a row decodes in turn, at least: one long answer holds up few others
 PREFILL = 8  # prompts in one prefill, at most
 ROWS = 256  # samples decoded at a time on a slice, where memory allows ...
-MOST_TOGETHER = 4  # ... by one trajectory; more than so many of them gain nothing by more rows on a CPU
+MOST_TOGETHER = 4  # ... by one trajectory; on a CPU more than so many of them gain nothing by more rows
 SHORTEST = 64  # the least padded length of a prompt; longer ones are powers of two
 
 
-def rows_of(trajectories: int) -> int:
+def rows_of(trajectories: int, platform: str) -> int:
     """Samples to decode at a time on a slice, in all trajectories, where memory allows."""
-    return ROWS * min(trajectories, MOST_TOGETHER)
+    return ROWS * (min(trajectories, MOST_TOGETHER) if platform == "cpu" else trajectories)
 
 
 class Sample(NamedTuple):

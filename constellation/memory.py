@@ -95,7 +95,7 @@ class Memory:
         prompt = padded_prompt(longest - prefix)
         return self._largest(
             lambda rows: self.sampling(rows, prefix, prompt, sampling),
-            rows_of(self.trajectories),
+            rows_of(self.trajectories, self.platform),
             "sample at a time",
         )
 

@@ -67,7 +67,7 @@ def trajectories_benchmark(
             [ids] * count,
             of_each[:count],
             sampling,
-            rows=rows_of(count),
+            rows=rows_of(count, jax.default_backend()),
         )
 
     def scored(count: int) -> None:

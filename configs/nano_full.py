@@ -5,8 +5,9 @@
 Eight trajectories, each with its own warm start, tasks and draws, as one program vmapped over their adapters.
 Expected, on the hard bank: gen_v0 at 60.5 / 78.6 % pass@8 / pass@64 and v3 at 60.8 / 76.2; crossover and
 deceleration inconclusive, the critic's gain not supported; the curves cross at k = 10 [5, 24], and reach in
-1,024 samples falls by 2.2 points. 4.5 million samples; the stages' times sum to over two and a half hours on
-two cores that did other work as well, and to about two hours, as far as can be reckoned, on idle ones.
+1,024 samples falls by 2.2 points. 4.5 million samples. Never timed on two idle cores from beginning to end:
+from its stages' times about two hours is reckoned on two that multiply matrices at 205 GFLOP/s, as the
+README's, and over three at 130.
 `configs/nano_full.py:quick` is the same graph in miniature, in eight minutes. What is not set here is as in
 configs/nano.py; none of it was chosen by the sign of a claimed effect.
 """

@@ -227,7 +227,7 @@ def test_provenance_is_warned_of_once_a_difference(tmp_path, monkeypatch, capsys
 
 
 def test_provenance_names_commit_packages_and_device():
-    found = conductor._commit()
+    found = conductor.commit()
     head = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True)
     assert found.rstrip("+") == (head.stdout.strip() if head.returncode == 0 else "unknown")
 

@@ -1,29 +1,32 @@
-"""Every config of the repository can be run by its program."""
+"""Every config of the repository has its program's fields, allowed values, and its command in the docstring."""
 
 from __future__ import annotations
 
-import inspect
+import ast
 
 import pytest
 
 from constellation.experiments import sweep
 from constellation.experiments.star_config import check
-from launch.common import load_config
+from launch.common import STUDY, _check_fields, load_config
 from tests.tiny_study import ROOT
 
 FILES = sorted(path for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
-def test_its_values_are_allowed_and_its_docstring_gives_the_command(file):
-    location = str(file.relative_to(ROOT))
-    quick = "def get_config(mode" in file.read_text()
-    for variant in ("", ":quick") if quick else ("",):
-        config = load_config(str(file) + variant)
+def test_its_program_takes_it_and_its_docstring_gives_the_command(file, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    location, text = str(file.relative_to(ROOT)), file.read_text()
+    for variant in ("", ":quick") if "def get_config(mode" in text else ("",):
+        config = load_config(location + variant)
         if "grid" in config:
+            _check_fields(config, location, "configs/nano_grid.py")
             for fields in sweep.cells(config).values():
                 check(sweep.study_of(config, fields))
-        elif "star" in config:
+        elif "corpus" in config:
+            _check_fields(config, location, "configs/nano_pretrain.py")
+        else:
+            _check_fields(config, location, STUDY)
             check(config)
-    doc = inspect.cleandoc(file.read_text().split('"""')[1])
-    assert f"--config={location}" in doc
+    assert f"--config={location}" in ast.get_docstring(ast.parse(text))

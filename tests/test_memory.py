@@ -165,6 +165,12 @@ def test_trajectories_share_the_rows_of_one_on_a_cpu_alone() -> None:
     assert dataclasses.replace(together, platform="gpu").micro_batch(pool, 32, remat=False) == 0
 
 
+def test_on_a_gpu_every_trajectory_decodes_as_many_rows_as_one_alone() -> None:
+    together = memory(BF16, trajectories=8)
+    assert together.sampling_rows(PROMPTS, SAMPLING) == 4 * 256
+    assert dataclasses.replace(together, platform="gpu").sampling_rows(PROMPTS, SAMPLING) == 8 * 256
+
+
 def test_what_cannot_fit_is_refused_with_its_parts() -> None:
     tight = memory(BF16, budget=0.1 * GIB)
     with pytest.raises(

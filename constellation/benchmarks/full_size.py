@@ -112,7 +112,7 @@ def run(
             begun = time.perf_counter()
             for row in _measured(side.name, part, measure, work, side.options):
                 rows.append(row)
-                print(full_size_tables.line(row), flush=True)
+                print(full_size_tables.by_itself(row), flush=True)
                 if out is not None:
                     _write(Path(out), rows, work, limits)
             print(f"{part}, {side.name}: {time.perf_counter() - begun:.0f} s in all", flush=True)

@@ -55,8 +55,8 @@ def tables(rows: Sequence[Measurement], work: Workload, limits: Limits) -> str:
     return "\n".join(texts)
 
 
-def line(row: Measurement) -> str:
-    """One measurement by itself, for who watches."""
+def by_itself(row: Measurement) -> str:
+    """One measurement, for who watches; `tables` set it beside the others at the end."""
     what = f"  {row.part}, {row.samples} samples" if row.samples else f"  {row.part}"
     return f"{what}: " + (f"failed: {row.failed}" if row.failed else f"{row.tokens_per_second:,.1f} tokens/s")
 

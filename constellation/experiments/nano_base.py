@@ -83,9 +83,8 @@ def pretrain(config: ConfigDict, workdir: str) -> None:
                         f"the loss is {measured['loss']} at step {step}: lower config.learning_rate"
                     )
                 metrics.write(step, **measured)
-                progress.update(
-                    (step - 1) % 50 + 1, loss=measured["loss"], accuracy=measured["answer_accuracy"]
-                )
+                done = step - progress.done
+                progress.update(done, loss=measured["loss"], accuracy=measured["answer_accuracy"])
             if step % config.checkpoint_every == 0 or step == total:
                 checkpoints.save(directory / "checkpoint", step, tuple(state), recipe)
     write_model(directory / "model", model_config, state[0])

@@ -124,14 +124,10 @@ def report(study: StarStages) -> Path:
         run=write,
         derived=True,
     )
-    return _publish(stage.path, study.conductor.workdir)
-
-
-def _publish(directory: Path, workdir: Path) -> Path:
-    """Copies a report into the workdir, but for files of which a newer one is there: `redraw` made it."""
-    for file in directory.iterdir():
+    workdir = study.conductor.workdir
+    for file in stage.path.iterdir():
         if file.suffix in (".html", ".png") or file.name == "findings.json":
-            copy = workdir / file.name
+            copy = workdir / file.name  # a newer one is what `redraw` made
             if not copy.exists() or copy.stat().st_mtime_ns < file.stat().st_mtime_ns:
                 shutil.copyfile(file, copy)
     return workdir / "report.html"
@@ -167,7 +163,8 @@ def redraw(workdir: str) -> Path:
                 f"{workdir} was made by another version (commit {made_by}), whose config or results lack "
                 f"{error}: check that version out to draw it again"
             ) from error
-        return _publish(Path(drawn), Path(workdir))
+        shutil.copytree(drawn, workdir, copy_function=shutil.copyfile, dirs_exist_ok=True)
+    return Path(workdir) / "report.html"
 
 
 def results(study: StarStages, made_by: Mapping[str, str]) -> tuple[StudyResults, list[Stage]]:

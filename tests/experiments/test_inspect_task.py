@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from constellation.errors import UserError
-from constellation.experiments import inspect_task
-from constellation.experiments.inspect_task import _picks, _print_candidates, _sampled
+from constellation.experiments.inspect_task import _picks, _print_candidates, _sampled, inspect_task
 from constellation.experiments.stage_files import SAMPLES, TASKS, numbered, write_tasks
 from constellation.samples import SampleSet, collect
 from constellation.tasks import trapdoor
+from constellation.tasks.task import read_tasks
 from constellation.verifier import Verdict
 
 VERDICTS = {
@@ -81,17 +81,17 @@ def sampled(workdir, name, tasks, trajectories, bank):
 def test_a_control_has_fewer_trajectories_and_the_tuning_bank_other_tasks(tmp_path, capsys):
     path = stage(tmp_path, "bank_hard")
     write_tasks(path / TASKS, trapdoor.bank_stream("hard", 3), 2, "bank_hard")
-    tasks = inspect_task.read_tasks(path / TASKS)
+    tasks = read_tasks(path / TASKS)
     sampled(tmp_path, "gen_v0_hard", tasks, 2, "hard")
     sampled(tmp_path, "permuted_hard", tasks, 1, "hard")
     sampled(tmp_path, "gen_v0_tuning_hard", tasks[:1], 2, "tuning_hard")
-    inspect_task.inspect_task(str(tmp_path), "hard:1", 1)
+    inspect_task(str(tmp_path), "hard:1", 1)
     out = capsys.readouterr().out
     assert "gen_v0_hard 1" in out and "permuted" not in out and "tuning" not in out
-    inspect_task.inspect_task(str(tmp_path), "hard:1")
+    inspect_task(str(tmp_path), "hard:1")
     assert "permuted_hard 0" in capsys.readouterr().out
     with pytest.raises(UserError, match="trajectories 0 to 1, and not 2"):
-        inspect_task.inspect_task(str(tmp_path), "hard:1", 2)
+        inspect_task(str(tmp_path), "hard:1", 2)
     assert capsys.readouterr().out == ""
 
 

@@ -461,6 +461,16 @@ def test_roles_do_not_meet(finished):
     assert sum(map(len, signatures.values())) == len(set.union(*signatures.values()))
 
 
+CONTROLS_KEPT = {
+    "permuted": 0,
+    "fits_only": 0,
+    "continued": 8,
+    "own_withheld": 0,
+    "secret": 8,
+    "permuted_critic": 0,
+}
+
+
 @pytest.mark.parametrize("controls", [0, 1])
 def test_an_empty_pool_is_a_result(model_dir, tmp_path, monkeypatch, controls):
     def nothing(model, adapters, prompts, task_ids, keys, config, rows, progress):
@@ -474,8 +484,11 @@ def test_an_empty_pool_is_a_result(model_dir, tmp_path, monkeypatch, controls):
         assert summary == [{"kept": 0, "kept_tasks": 0, "updates": 0, "answer_tokens": 0}]
     assert same(*(load_adapter(stages / name)[0].weights for name in ("gen_v0", "v1")))
     findings = json.loads((tmp_path / "findings.json").read_text())
-    kept = {stage["name"]: stage["kept"] for stage in findings["stages"]}
-    assert (kept["gen_v0"], kept["v1"], kept["critic"]) == (8, 0, 0)
+    assert {stage["name"]: stage["kept"] for stage in findings["stages"]} == {
+        "gen_v0": 8,
+        "v1": 0,
+        "critic": 0,
+    } | (CONTROLS_KEPT if controls else {})
     if controls:  # as many answer tokens as own programs have: none
         assert json.loads((stages / "secret" / SUMMARY).read_text())[0]["updates"] == 0
     assert (tmp_path / "report.html").exists()

@@ -1,4 +1,4 @@
-"""Every config of the repository has its program's fields, allowed values, and its command in the docstring."""
+"""Every config has the fields of its program, allowed values, and its command in the docstring."""
 
 from __future__ import annotations
 

@@ -25,11 +25,13 @@ def get_config(mode: str = "") -> ConfigDict:
         config.trajectories = config.controls.trajectories = config.temperatures.trajectories = 2
         config.variants.trajectories = 1
         config.evaluation.samples = config.evaluation.null_samples = 32
-        config.evaluation.other_samples = 32
-        config.evaluation.selection_samples = 16
+        config.evaluation.selection_samples = config.evaluation.tuning_samples = 16
         config.controls.samples = 32
         config.temperatures.samples = 32
         config.temperatures.tuning_samples = 8
+        return config
+    config.critic.tasks = 2048  # as many as a round has; 4096 take 20 minutes more
+    config.temperatures.matching = (0.5,)  # nano is sharpened less than by 0.7
     return config
 
 
@@ -40,13 +42,13 @@ def replicated(config: ConfigDict) -> ConfigDict:
     config.star.arm_max_atoms = 0
     config.critic.selectors = True
     config.evaluation.samples = 256
-    config.evaluation.other_samples = 64
+    config.evaluation.other_samples = 32
     config.evaluation.middle_samples = 32
     config.evaluation.selection_samples = 32
     config.evaluation.reach_samples = 32
     config.evaluation.null_samples = 256
-    config.controls.trajectories = 4
-    config.temperatures.trajectories = 4
+    config.controls.trajectories = 3
+    config.temperatures.trajectories = 3
     config.temperatures.tuning_samples = 64  # the best temperature is chosen for every k of the curves
-    config.variants.trajectories = 4  # with critic.model_dir, of a critic on that base, too
+    config.variants.trajectories = 3  # with critic.model_dir, of a critic on that base, too
     return config

@@ -96,6 +96,7 @@ def get_config() -> ConfigDict:
     config.evaluation.large_k = 64  # (A)
     config.evaluation.selection_split_seeds = (1234, 1, 2, 3, 4, 5)  # (A) six; (ours) which
     config.evaluation.selection_samples = 64  # (ours)
+    config.evaluation.tuning_samples = 64  # (ours)
     config.evaluation.reach_samples = 0  # (ours) of each model, whose right programs reach knows; 0 for none
     config.evaluation.reach_budgets = (64, 1024, 16384)  # (ours)
     config.evaluation.reach_at = 1024  # (ours) samples at which expansion of reach is decided

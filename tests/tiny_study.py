@@ -53,6 +53,7 @@ FIELDS = {
     "evaluation.large_k": 4,
     "evaluation.selection_split_seeds": "1234",
     "evaluation.selection_samples": 4,
+    "evaluation.tuning_samples": 4,
     "evaluation.resamples": 100,
     "controls.samples": 8,
     "variants.samples": 4,

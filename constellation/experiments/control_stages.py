@@ -9,11 +9,12 @@ trajectories:
 - `fits_only`: the round's own programs that fit the visible examples, generalising or not.
 - `continued`: the warm start goes on, on fresh tasks of its own with their secret programs. What it gains
   comes from so many more updates, not from self-training.
-- `own_withheld`, `secret`: both on one set of tasks of the *withheld* structural classes; the first on the
-  programs of gen_v0 that generalise, the second on the tasks' secret programs. If even the second does not
-  expand what is reached, the study could not have seen an expansion. Secret programs are longer: of them
-  there are fewer updates, so that the answer tokens of both are as many, up to the chance of the batches.
-  The first sees only the tasks that it solved, as any self-training does.
+- `own_withheld`, `secret_solved`, `secret`: on one set of tasks of the *withheld* structural classes; the
+  first on the programs of gen_v0 that generalise, the others on the tasks' secret programs. If even `secret`
+  does not expand what is reached, the study could not have seen an expansion. Secret programs are longer: of
+  them there are fewer updates, so that the answer tokens are as many, up to the chance of the batches.
+  `own_withheld` sees only the tasks that it solved, as any self-training does, and `secret_solved` the same
+  tasks: from it to `secret` the tasks change, from `own_withheld` to it the programs.
 
 `permuted_critic` is a critic trained on labels permuted within a task; what it gains over the first survivor
 is the null of the critic's gain. Last, as many samples of gen_v0 again, drawn afresh, stand for a round that
@@ -40,19 +41,21 @@ from constellation.keys import host_rng
 from constellation.samples import SampleSet
 from constellation.selftraining.batches import TrainingExample
 from constellation.selftraining.permuted import permuted_labels, permuted_star_verdicts
-from constellation.selftraining.star import star_examples
+from constellation.selftraining.star import kept_programs, star_examples
 from constellation.selftraining.warm_start import warm_start_examples
 from constellation.tasks import trapdoor
 from constellation.tasks.banks import BANKS as BANK_STREAMS
 from constellation.tasks.task import Task
 
 PERMUTED, FITS_ONLY, CONTINUED = "permuted", "fits_only", "continued"
-OWN_WITHHELD, SECRET, PERMUTED_CRITIC = "own_withheld", "secret", "permuted_critic"
+OWN_WITHHELD, SECRET_SOLVED, SECRET = "own_withheld", "secret_solved", "secret"
+PERMUTED_CRITIC = "permuted_critic"
 BANKS = {
     PERMUTED: ("hard",),
     FITS_ONLY: ("hard",),
     CONTINUED: ("hard",),
     OWN_WITHHELD: ("withheld",),
+    SECRET_SOLVED: ("withheld",),
     SECRET: ("withheld",),
 }
 Pools = Callable[[], list[list[TrainingExample]]]
@@ -73,7 +76,8 @@ class ControlStages:
             FITS_ONLY: self.round_as(FITS_ONLY, lambda _, samples: {"right": samples.fits}),
             CONTINUED: self.continued(),
             OWN_WITHHELD: self.own_withheld(),
-            SECRET: self.secret(),
+            SECRET_SOLVED: self.secret(SECRET_SOLVED, self._solved_withheld),
+            SECRET: self.secret(SECRET, self._withheld),
         }
 
     def round_as(self, name: str, choice: Callable[[int, SampleSet], dict[str, Any]]) -> Stage:
@@ -91,7 +95,8 @@ class ControlStages:
     def continued(self) -> Stage:
         """gen_v0, supervised for as many updates more on fresh tasks of the warm start."""
         tasks = self.continued_tasks()
-        return self._trained(CONTINUED, [tasks], {}, self._supervised(tasks), self.study.warm_start())
+        pools = self._supervised(lambda: self.study.tasks_of(tasks, self.trajectories))
+        return self._trained(CONTINUED, [tasks], {}, pools, self.study.warm_start())
 
     def continued_tasks(self) -> Stage:
         """Tasks like the warm start's."""
@@ -119,20 +124,19 @@ class ControlStages:
             trajectories=self.trajectories,
         )
 
-    def secret(self) -> Stage:
-        """Supervised on the secret programs of the same tasks, for as many answer tokens."""
-        tasks, own_pools = self.withheld_tasks(), self._own_pools()
+    def secret(self, name: str, tasks: Callable[[], list[list[Task]]]) -> Stage:
+        """Supervised on the secret programs of these of the same tasks, for as many answer tokens."""
+        own_pools = self._own_pools()
 
         def visits(pools: list[list[TrainingExample]]) -> int:
             own, secret = (
                 float(np.mean([example.targets for pool in each for example in pool] or [0]))
                 for each in (own_pools(), pools)
             )
-            return round(self.visits * own / secret)
+            return round(self.visits * own / secret) if secret else 0
 
-        inputs, fields = [tasks, self.own_samples()], {"tokens_of": OWN_WITHHELD}
-        pools = self._supervised(tasks)
-        return self._trained(SECRET, inputs, fields, pools, self.study.warm_start(), visits)
+        inputs, fields = [self.withheld_tasks(), self.own_samples()], {"tokens_of": OWN_WITHHELD}
+        return self._trained(name, inputs, fields, self._supervised(tasks), self.study.warm_start(), visits)
 
     def permuted_critic(self) -> Stage:
         """A critic trained on gen_v0's candidates, their labels permuted within a task."""
@@ -296,12 +300,21 @@ class ControlStages:
             tasks, samples, lambda *_: {"reserved": trapdoor.behaves_like_evaluation}, keep=1
         )
 
-    def _supervised(self, tasks: Stage) -> Pools:
-        study = self.study
-        return lambda: [
-            warm_start_examples(study.model, own, study.split)
-            for own in study.tasks_of(tasks, self.trajectories)
+    def _withheld(self) -> list[list[Task]]:
+        """The tasks of the withheld classes, of each trajectory."""
+        return self.study.tasks_of(self.withheld_tasks(), self.trajectories)
+
+    def _solved_withheld(self) -> list[list[Task]]:
+        """Those for which there are own right programs."""
+        return [
+            [task for task, programs in zip(own, kept, strict=True) if programs]
+            for own, drawn in zip(self._withheld(), samples_of(self.own_samples()), strict=True)
+            for kept in [kept_programs(own, drawn, keep=1, reserved=trapdoor.behaves_like_evaluation)]
         ]
+
+    def _supervised(self, tasks: Callable[[], list[list[Task]]]) -> Pools:
+        study = self.study
+        return lambda: [warm_start_examples(study.model, own, study.split) for own in tasks()]
 
     def _permuted(self, trajectory: int, samples: SampleSet) -> dict[str, Any]:
         return {"right": permuted_star_verdicts(samples, self._rng(PERMUTED, trajectory))}

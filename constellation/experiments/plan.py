@@ -217,7 +217,8 @@ def stage_plans(
         ),
         sampled(f"{BASE} samples", tasks.bank_size, answers(BASE), 1),
         sampled("evaluation samples", tasks.bank_size, sum(map(answers, names))),
-        sampled("selection samples", (own_seeds + selectors) * tasks.bank_size, evaluation.selection_samples),
+        sampled("selection samples", own_seeds * tasks.bank_size, evaluation.selection_samples),
+        sampled("selector tuning", selectors * tasks.bank_size, evaluation.tuning_samples),
         StagePlan(
             "critic scores",
             f"{critic_rows:,} tasks, a quarter of the samples",

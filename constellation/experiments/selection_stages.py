@@ -60,7 +60,7 @@ def tuning(study: StarStages) -> tuple[list[tuple[SampleSet, Columns]], list[Sta
     if not study.config.critic.selectors:
         return [], []
     generator, seed = study.warm_start(), study.config.tasks.split_seed
-    samples = study.bank_samples(TUNING, START, generator, seed, "evaluation.selection_samples")
+    samples = study.bank_samples(TUNING, START, generator, seed, "evaluation.tuning_samples")
     unlearned = unlearned_columns(study, TUNING, START, seed, samples, generator)
     return list(zip(samples_of(samples), columns_of(unlearned), strict=True)), [samples, unlearned]
 

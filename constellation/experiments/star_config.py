@@ -129,6 +129,11 @@ def check(config: ConfigDict) -> None:
             "at least evaluation.small_k",
         ),
         (
+            "evaluation.tuning_samples",
+            evaluation.tuning_samples >= evaluation.small_k,
+            "at least evaluation.small_k",
+        ),
+        (
             "controls.trajectories",
             0 <= controls.trajectories <= config.trajectories and (star.rounds or not controls.trajectories),
             "from 0 (for no controls) to config.trajectories, and 0 where star.rounds is",

@@ -27,10 +27,25 @@ def star_examples(
     right: NDArray[np.bool_] | None = None,
     reserved: Callable[[str], bool] = trapdoor.reserved,
 ) -> list[TrainingExample]:
-    """The round's pool: for each solved task, the first `keep` distinct programs that generalise, as sampled.
+    """The round's pool: each solved task with its `kept_programs`. It may be empty."""
+    kept = kept_programs(tasks, samples, keep, right, reserved)
+    return [
+        generator_example(model, split(task), programs)
+        for task, programs in zip(tasks, kept, strict=True)
+        if programs
+    ]
 
-    Nothing is read of the secret program. Reserved programs are dropped. A task without a kept program
-    contributes nothing; the pool may be empty.
+
+def kept_programs(
+    tasks: Sequence[Task],
+    samples: SampleSet,
+    keep: int,
+    right: NDArray[np.bool_] | None = None,
+    reserved: Callable[[str], bool] = trapdoor.reserved,
+) -> list[list[str]]:
+    """For each task, the first `keep` distinct programs that generalise, as sampled; perhaps none.
+
+    Nothing is read of the secret program. Reserved programs are dropped.
 
     Args:
         right: [D] bool, which programs count as right; those that generalise by default.
@@ -38,12 +53,10 @@ def star_examples(
             like an evaluation task.
     """
     right = samples.generalises if right is None else right
-    pool = []
-    for t, task in enumerate(tasks):
+    result = []
+    for t in range(len(tasks)):
         rows = samples.programs_of(t)  # in order of first appearance
         accepted = np.flatnonzero(right[rows]) + rows.start
         programs = dict.fromkeys(trapdoor.extract(str(samples.text[row])) for row in accepted)
-        kept = [program for program in programs if not reserved(program)][:keep]
-        if kept:
-            pool.append(generator_example(model, split(task), kept))
-    return pool
+        result.append([program for program in programs if not reserved(program)][:keep])
+    return result

@@ -26,7 +26,7 @@ from constellation.tasks import trapdoor
 from constellation.tasks.task import Task, read_tasks, split
 from tests.tiny_study import indifferent, leave_trained, oracle, stand_in, tiny_config, write_tiny_model
 
-CONTROLS = {"permuted", "fits_only", "continued", "own_withheld", "secret"}
+CONTROLS = {"permuted", "fits_only", "continued", "own_withheld", "secret_solved", "secret"}
 FIELDS = {
     "trajectories": 2,
     "controls__trajectories": 1,
@@ -103,7 +103,7 @@ def test_controls_are_one_round_from_gen_v0_in_the_first_trajectory(ran: Ran) ->
         jax.tree.map(
             lambda own, all_: np.testing.assert_array_equal(own, all_[:1]), training.start.weights, start
         )
-        assert training.updates == ran.trainings["v1"].updates == 2 or name == "secret"
+        assert training.updates == ran.trainings["v1"].updates == 2 or name.startswith("secret")
         assert training.addresses == [(2, "batches", name, 0)]
     assert len(ran.trainings["v1"].pools) == 2 and ran.trainings["permuted_critic"].updates == 2
     assert not any(pair["b"].any() for pair in ran.trainings["permuted_critic"].start.weights.values())
@@ -133,20 +133,23 @@ def test_the_warm_start_goes_on_with_fresh_tasks(ran: Ran) -> None:
     assert not {task.id for task in tasks} & {task.id for task in ran.tasks("tasks_gen_v0")}
 
 
-def test_both_withheld_controls_have_one_set_of_tasks(ran: Ran) -> None:
+def test_withheld_controls_have_one_set_of_tasks(ran: Ran) -> None:
     tasks = ran.tasks("tasks_withheld")
     assert all(task.structures and task.role == "star" for task in tasks)
     assert ran.programs("secret", tasks) == {task.id: [task.program] for task in tasks}
     own = ran.programs("own_withheld", tasks)
     samples = ran.samples("own_withheld_samples")
     assert set(own) == {str(samples.task_ids[t]) for t in samples.task[samples.generalises]} != set()
+    solved = ran.programs("secret_solved", tasks)
+    assert solved == {task.id: [task.program] for task in tasks if task.id in own} and len(own) < len(tasks)
 
 
 def test_secret_programs_have_as_many_answer_tokens(ran: Ran) -> None:
-    (own,), (secret,) = (ran.trainings[name].pools for name in ("own_withheld", "secret"))
-    length = {name: np.mean([e.targets for e in pool]) for name, pool in (("own", own), ("secret", secret))}
-    visits = 8 * length["own"] / length["secret"]
-    assert ran.trainings["secret"].updates == -(-round(visits) // 4)
+    names = ("own_withheld", "secret_solved", "secret")
+    length = {name: np.mean([e.targets for e in ran.trainings[name].pools[0]]) for name in names}
+    for name in names[1:]:
+        visits = 8 * length["own_withheld"] / length[name]
+        assert ran.trainings[name].updates == -(-round(visits) // 4)
 
 
 def test_labels_of_the_critic_are_as_many_of_each_task(ran: Ran) -> None:
@@ -164,7 +167,7 @@ def test_labels_of_the_critic_are_as_many_of_each_task(ran: Ran) -> None:
 def test_the_report_has_them_and_the_null(ran: Ran) -> None:
     found = ran.findings["controls"]
     assert found["trajectories"] == 1
-    withheld = {"own_withheld", "secret"}
+    withheld = {"own_withheld", "secret_solved", "secret"}
     assert set(found["change_at_k"]["hard"]) == {"v1", *CONTROLS} - withheld
     assert set(found["change_at_k"]["withheld"]) == {"v1", *withheld}
     assert set(found["reach"]["withheld"]["expansion"]) == {"v1", *withheld}

@@ -341,6 +341,7 @@ def test_what_no_stage_reads_makes_the_report_anew_and_nothing_else(model_dir, w
         ("star__max_atoms", 7),
         ("evaluation__large_k", 9),
         ("evaluation__selection_samples", 1),
+        ("evaluation__tuning_samples", 1),
         ("sampling__temperature", -1),
         ("model__quantization", "int4:7"),
         ("model__dtype", "float8"),
@@ -466,6 +467,7 @@ CONTROLS_KEPT = {
     "fits_only": 0,
     "continued": 8,
     "own_withheld": 0,
+    "secret_solved": 0,
     "secret": 8,
     "permuted_critic": 0,
 }
@@ -490,5 +492,6 @@ def test_an_empty_pool_is_a_result(model_dir, tmp_path, monkeypatch, controls):
         "critic": 0,
     } | (CONTROLS_KEPT if controls else {})
     if controls:  # as many answer tokens as own programs have: none
-        assert json.loads((stages / "secret" / SUMMARY).read_text())[0]["updates"] == 0
+        for name in ("secret_solved", "secret"):
+            assert json.loads((stages / name / SUMMARY).read_text())[0]["updates"] == 0
     assert (tmp_path / "report.html").exists()

@@ -33,6 +33,7 @@ from constellation.evaluation.selector_gains import selector_gains
 from constellation.evaluation.statistics import Bootstrap, minimum_detectable_effect, resample
 from constellation.evaluation.study import StageSummary, StudyResults, TaskInfo
 from constellation.evaluation.temperature import temperature
+from constellation.evaluation.warm_start_null import another_warm_start, several
 from constellation.keys import host_rng
 from constellation.samples import SampleSet
 
@@ -61,7 +62,8 @@ def analyse(study: StudyResults) -> dict[str, Any]:
         "gains": gains(study, bootstrap),
         "headroom": headroom(study, bootstrap),
         "ledger": ledger(study),
-        "null": nulls(study, bootstrap),
+        "null": nulls(study, bootstrap) | several(study, bootstrap),
+        "another_warm_start": another_warm_start(study, bootstrap, known_of(study)),
         "controls": controls(study, bootstrap),
         "temperature": temperature(study, bootstrap),
         "reach": reaches(study, bootstrap),
@@ -86,7 +88,7 @@ def analyse(study: StudyResults) -> dict[str, Any]:
         "trajectories": study.trajectories,
         "analysis": dataclasses.asdict(choice),
     }
-    adjust(results)
+    results["discoveries"] = adjust(results)
     return plain(results)
 
 
@@ -154,7 +156,8 @@ def gains(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
         for before, after in zip(study.sequence[1:], study.rounds, strict=False):
             ks = [k for k in (choice.small_k, choice.large_k) if k <= study.pool_size(bank, before, after)]
             gain = task_curves(study, bank, after, ks) - task_curves(study, bank, before, ks)
-            entries = keyed(ks, bootstrap(bank, gain))
+            # the first round's gain is its change from the start, which is tested as such
+            entries = keyed(ks, bootstrap(bank, gain), tested=before != study.start)
             detectable = minimum_detectable_effect(gain, (1 - choice.level) / 2, choice.power)
             for k, effect, each in zip(ks, detectable, gain.mean(1).T, strict=True):
                 entries[k] |= {"minimum_detectable_effect": effect, "by_trajectory": each}
@@ -196,9 +199,13 @@ def subsets(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
         for name, mask in subset_masks(list(tasks)).items():
 
             def mean(
-                ks: list[int], values: Array, bank: str = bank, mask: NDArray[np.bool_] = mask
+                ks: list[int],
+                values: Array,
+                tested: bool = False,
+                bank: str = bank,
+                mask: NDArray[np.bool_] = mask,
             ) -> dict[int, Any]:
-                return keyed(ks, bootstrap(bank, values * mask[:, None], within=mask))
+                return keyed(ks, bootstrap(bank, values * mask[:, None], within=mask), tested)
 
             result[bank][name] = {
                 "tasks": mask.sum(),
@@ -207,7 +214,7 @@ def subsets(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
             }
             if study.rounds:
                 (ks, before), (_, after) = by_model[study.start], by_model[study.rounds[-1]]
-                result[bank][name]["change"] = mean(ks, after - before)
+                result[bank][name]["change"] = mean(ks, after - before, tested=True)
     return result
 
 

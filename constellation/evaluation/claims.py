@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from constellation.evaluation.statistics import Estimate, minimum_detectable_effect, variance_components
+from constellation.evaluation.statistics import (
+    Estimate,
+    minimum_detectable_effect,
+    variance_components,
+    wider,
+)
 from constellation.evaluation.study import AnalysisConfig
 
 Array = NDArray[np.float64]
@@ -24,7 +29,7 @@ class Claim:
     Attributes:
         text: the claim.
         directions: [P] what it says of each number: +1 above 0, -1 below.
-        estimate: the numbers, arrays [P].
+        both: the numbers with the bootstrap's intervals and with Student's, as `Bootstrap.both`, arrays [P].
         values: [K, T, P] what they are means of.
         openings: verdict -> how its sentence opens.
         sentence: what was measured.
@@ -33,11 +38,16 @@ class Claim:
 
     text: str
     directions: tuple[int, ...]
-    estimate: Estimate
+    both: tuple[Estimate, Estimate | None]
     values: Array
     openings: Mapping[str, str]
     sentence: str
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def estimate(self) -> Estimate:
+        """The numbers with the intervals that decide, arrays [P]."""
+        return wider(*self.both)
 
     def p_value(self) -> float:
         """Of all its parts holding: the largest of theirs (the intersection-union test, Berger 1982)."""
@@ -52,13 +62,14 @@ class Claim:
         numbers = {
             "estimate": estimate,
             "interval": np.stack([low, high], axis=-1),
+            **intervals(*self.both),
             "bound": np.where(np.array(self.directions) > 0, lower, upper),
             "minimum_detectable_effect": detectable,
             "by_trajectory": self.values.mean(1).T,  # [P, K]
         }
         numbers |= {f"variance_of_{name}": part for name, part in variances.items()}
         if len(self.directions) == 1:
-            numbers = {name: part[0] for name, part in numbers.items()}
+            numbers = {name: part if part is None else part[0] for name, part in numbers.items()}
         return {
             "claim": self.text,
             "verdict": outcome,
@@ -69,6 +80,14 @@ class Claim:
             "sentence": f"{self.openings[outcome]}: {self.sentence}.",
             **self.details,
         }
+
+
+def intervals(boot: Estimate, other: Estimate | None) -> dict[str, Any]:
+    """Both intervals of `Bootstrap.both` as findings.json names them, [P, 2] each; Student's may be None."""
+    pairs = {"interval_bootstrap": boot, "interval_student": other}
+    return {
+        name: None if one is None else np.stack([one.low, one.high], axis=-1) for name, one in pairs.items()
+    }
 
 
 def verdict(

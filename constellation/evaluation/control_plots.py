@@ -9,7 +9,7 @@ from matplotlib.ticker import NullLocator
 
 from constellation.evaluation.drawing import INK, RULE, Results, band, k_axis, legend_above, mark, panels
 
-COLOURS = ("#3f7fce", "#3a9a7c", "#a07cc5", "#e39a2d", "#cf4a35")
+COLOURS = ("#3f7fce", "#3a9a7c", "#a07cc5", "#e39a2d", "#cf4a35", "#7d8b2a")
 
 
 def control_changes(results: Results) -> Figure | None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -99,9 +100,15 @@ def changes_of(
         found += compared(study, bootstrap, bank, (study.start, model))
     for control in study.arms if study.rounds else ():
         found += compared(study, bootstrap, bank, (control, study.rounds[0]))
-    if {"own_withheld", "secret"} <= set(study.arms):
-        found += compared(study, bootstrap, bank, ("own_withheld", "secret"))
+    for pair in pairs(study):
+        found += compared(study, bootstrap, bank, pair)
     return found
+
+
+def pairs(study: StudyResults) -> list[tuple[str, str]]:
+    """The controls that are compared with each other: other programs on the same tasks, or more tasks."""
+    wanted = combinations(("own_withheld", "secret_solved", "secret"), 2)
+    return [pair for pair in wanted if set(pair) <= set(study.arms)]
 
 
 def compared(
@@ -129,10 +136,11 @@ def reach_of(study: StudyResults, trajectories: int, bootstrap: Bootstrap, bank:
 
     Returns:
         {"expansion": {first round or control: as of `reach.expansion`}, "mass_ledger": as of `mass_ledger`,
-        "change": {first round or control: {B: reach minus the start's}}}.
+        "change": {first round or control: {B: reach minus the start's}}, "differences": entries of the
+        controls of `pairs`, at the tabulated budgets}.
     """
     own = replace(beside(study, trajectories, bank), known=study.control_known[bank])
-    known = known_of(own)
+    known, budgets = known_of(own), own.analysis.reach_budgets
     assert known is not None
     return {
         "change": {
@@ -143,6 +151,12 @@ def reach_of(study: StudyResults, trajectories: int, bootstrap: Bootstrap, bank:
             model: expansion(own, bootstrap, known, model) for model in (*own.rounds[:1], *own.arms)
         },
         "mass_ledger": mass_ledger(own, bootstrap, known),
+        "differences": [
+            entry("difference of reach", bank, pair, budget, estimate.at(i))
+            for pair in pairs(own)
+            for estimate in [bootstrap(bank, reach_change(known, *pair, budgets))]
+            for i, budget in enumerate(budgets)
+        ],
     }
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from constellation.evaluation.claims import INCONCLUSIVE, NOT_SUPPORTED, SUPPORTED, Claim, NotMeasured
 from constellation.evaluation.entries import as_json, keyed, points
 from constellation.evaluation.selection import divergence, select
-from constellation.evaluation.statistics import Bootstrap
+from constellation.evaluation.statistics import Bootstrap, wider
 from constellation.evaluation.study import SetKey, StudyResults
 from constellation.samples import SampleSet
 
@@ -89,7 +89,8 @@ def critic_gain(study: StudyResults, bootstrap: Bootstrap, picks: Picks) -> Clai
     found = picks[bank, model, k]
     gains = found.accuracy["critic"] - found.accuracy["naive"]  # [S, K, T]
     values = gains.mean(0)[..., None]  # [K, T, 1]
-    estimate = bootstrap(bank, values)
+    both = bootstrap.both(bank, values)
+    estimate = wider(*both)
     seeds = study.scored_splits(bank, model, k)
     per_split = dict(zip(seeds, gains.mean((1, 2)), strict=True))
     positive = sum(gain > 0 for gain in per_split.values())
@@ -97,7 +98,7 @@ def critic_gain(study: StudyResults, bootstrap: Bootstrap, picks: Picks) -> Clai
     return Claim(
         text=text,
         directions=(+1,),
-        estimate=estimate,
+        both=both,
         values=values,
         openings={
             SUPPORTED: "The critic helps",

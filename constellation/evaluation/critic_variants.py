@@ -124,7 +124,7 @@ def visible_table(study: StudyResults, bootstrap: Bootstrap, found: ByK) -> dict
     return {
         k: {
             "naive": as_json(bootstrap(bank, np.stack([one.accuracy["naive"] for one in own]))),
-            **{name: as_json(bootstrap(bank, gains(own, name))) for name in GAINS},
+            **{name: as_json(bootstrap(bank, gains(own, name)), name != "oracle") for name in GAINS},
             "share": share(bootstrap, bank, own),
             "divergent_share": np.mean([one.divergent for one in own]),
         }
@@ -157,7 +157,7 @@ def critic_table(
             k: {
                 **{
                     label: {
-                        "gain": as_json(bootstrap(bank, gains(own[k], "critic"))),
+                        "gain": as_json(bootstrap(bank, gains(own[k], "critic")), label == "variant"),
                         "share": share(bootstrap, bank, own[k]),
                     }
                     for label, own in (("fixed", fixed), ("variant", variant))

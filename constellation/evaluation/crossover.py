@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from constellation.evaluation.claims import INCONCLUSIVE, NOT_SUPPORTED, SUPPORTED, Claim, NotMeasured
 from constellation.evaluation.curves import change, check_verdict, verdict_ks
 from constellation.evaluation.entries import points
-from constellation.evaluation.statistics import Bootstrap
+from constellation.evaluation.statistics import Bootstrap, wider
 from constellation.evaluation.study import StudyResults
 
 Array = NDArray[np.float64]
@@ -30,12 +30,13 @@ def crossover(study: StudyResults, bootstrap: Bootstrap) -> Claim | NotMeasured:
     bank, models = choice.primary_bank, (study.start, study.rounds[-1])
     check_verdict(study, bank, models, choice.large_k)
     values = change(study, bank, models[1], ks)  # [K, T, 2]
-    estimate = bootstrap(bank, values)
+    both = bootstrap.both(bank, values)
+    estimate = wider(*both)
     small, large = (points(*estimate.at(i)[:3]) for i in (0, 1))
     return Claim(
         text=text,
         directions=(+1, -1),
-        estimate=estimate,
+        both=both,
         values=values,
         openings={
             SUPPORTED: "The curves cross",

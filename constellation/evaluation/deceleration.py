@@ -7,7 +7,7 @@ equal odds ratios are equal gains.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from scipy.special import logit
 from constellation.evaluation.claims import INCONCLUSIVE, NOT_SUPPORTED, SUPPORTED, Claim, NotMeasured
 from constellation.evaluation.curves import check_verdict, second_difference, task_curves
 from constellation.evaluation.entries import as_json, points, signed
-from constellation.evaluation.statistics import Bootstrap
+from constellation.evaluation.statistics import Bootstrap, wider
 from constellation.evaluation.study import StudyResults
 
 Array = NDArray[np.float64]
@@ -37,13 +37,14 @@ def deceleration(study: StudyResults, bootstrap: Bootstrap) -> Claim | NotMeasur
     models = study.sequence[1:4]
     check_verdict(study, bank, models, k)
     values = second_difference(study, bank, models, k)[..., None]  # [K, T, 1]
-    estimate = bootstrap(bank, values)
+    both = bootstrap.both(bank, values)
+    estimate = wider(*both)
     levels = [task_curves(study, bank, model, [k]).mean() for model in models]
     first, second = (signed(gain) for gain in np.diff(levels))
     return Claim(
         text=text,
         directions=(-1,),
-        estimate=estimate,
+        both=both,
         values=values,
         openings={
             SUPPORTED: "Gains slow down",
@@ -93,11 +94,14 @@ def headroom(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
                 name: bootstrap.of_means(bank, triple, second_difference_on(scale))
                 for name, scale in SCALES.items()
             }
-            changes.append({"models": models[i - 2 : i + 1]} | entries(differences))
+            # as it stands, the difference is a finding or among the exploratory numbers
+            changes.append(
+                {"models": models[i - 2 : i + 1]} | entries(differences, tested=SCALES.keys() - {"gain"})
+            )
         result[bank] = {"rounds": rounds, "changes": changes}
     return result
 
 
-def entries(estimates: dict[str, Any]) -> dict[str, Any]:
+def entries(estimates: dict[str, Any], tested: Collection[str] = ()) -> dict[str, Any]:
     """Estimates by scale as findings.json spells them."""
-    return {name: as_json(estimate) for name, estimate in estimates.items()}
+    return {name: as_json(estimate, name in tested) for name, estimate in estimates.items()}

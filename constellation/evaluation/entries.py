@@ -16,14 +16,15 @@ Key = TypeVar("Key", int, str)
 DIGITS = 6  # of every float in findings.json
 
 
-def as_json(estimate: Estimate) -> dict[str, Any]:
-    """One estimate as findings.json spells it."""
-    return {"estimate": estimate.value, "interval": [estimate.low, estimate.high]}
+def as_json(estimate: Estimate, tested: bool = False) -> dict[str, Any]:
+    """One estimate as findings.json spells it; with its two-sided p if it is tested against 0."""
+    entry = {"estimate": estimate.value, "interval": [estimate.low, estimate.high]}
+    return entry | {"p": estimate.p_two_sided()} if tested else entry
 
 
-def keyed(keys: Iterable[Key], estimates: Estimate) -> dict[Key, dict[str, Any]]:
+def keyed(keys: Iterable[Key], estimates: Estimate, tested: bool = False) -> dict[Key, dict[str, Any]]:
     """Estimates of shape [M] as one entry for each of M keys."""
-    return {key: as_json(estimates.at(i)) for i, key in enumerate(keys)}
+    return {key: as_json(estimates.at(i), tested) for i, key in enumerate(keys)}
 
 
 def signed(value: float | Array) -> str:

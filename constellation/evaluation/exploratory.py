@@ -1,25 +1,25 @@
 """Everything tested that is no primary finding: other banks, rounds, arms, temperatures, selectors and k.
 
-Nothing here was singled out beforehand. The two-sided p-values, and with them those of `controls`,
-`beyond_filtering` and `critic_variants`, are adjusted as one family by Benjamini & Hochberg (1995), so that
-of the numbers called discoveries at q <= 0.05 at most 5 % are expected to be false; their intervals are not
-adjusted.
+Nothing here was singled out beforehand. The p-values of a study's results, all but those of the primary
+claims, are adjusted as one family by Benjamini & Hochberg (1995), so that of the numbers called discoveries
+at q <= 0.05 at most 5 % are expected to be false; their intervals are not adjusted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from scipy.stats import false_discovery_control
 
-from constellation.evaluation.beyond_filtering import FORECASTS
 from constellation.evaluation.critic_gain import Picks
 from constellation.evaluation.curves import change, second_difference, verdict_ks
 from constellation.evaluation.entries import as_json
 from constellation.evaluation.reach import known_of, reach_change
 from constellation.evaluation.statistics import Bootstrap, Estimate
 from constellation.evaluation.study import StudyResults
-from constellation.evaluation.temperature import few, tested
+from constellation.evaluation.temperature import few, temperature_tests
 
 
 def exploratory(study: StudyResults, bootstrap: Bootstrap, picks: Picks) -> list[dict[str, Any]]:
@@ -34,17 +34,29 @@ def exploratory(study: StudyResults, bootstrap: Bootstrap, picks: Picks) -> list
     ]
 
 
-def adjust(results: dict[str, Any]) -> None:
-    """Gives every exploratory number of the results that has a p its q, adjusted over all of them."""
-    entries = [*results["exploratory"], *results["critic_variants"]["changes"]]
-    entries += [entry for part in ("changes", "critic") for entry in results["controls"][part]]
-    for rounds in results["beyond_filtering"]["forecast"].values():
-        of_rounds = [forecast[name]["residual"] for forecast in rounds.values() for name in FORECASTS]
-        entries += [entry for by_k in of_rounds for entry in by_k.values() if "p" in entry]
-    if entries:
-        adjusted = false_discovery_control([entry["p"] for entry in entries], method="bh")
-        for entry, q in zip(entries, adjusted, strict=True):
-            entry["q"] = q
+def adjust(results: dict[str, Any]) -> dict[str, int]:
+    """Gives every p of the results its q, but for those of the primary claims.
+
+    Returns:
+        how many were "tested", and how many of them are "discoveries".
+    """
+    rest = {name: part for name, part in results.items() if name not in ("findings", "overall")}
+    entries = [entry for entry in tested(rest) if entry is not results["selectors"]["extension"]]
+    adjusted = false_discovery_control([entry["p"] for entry in entries], method="bh") if entries else []
+    for entry, q in zip(entries, adjusted, strict=True):
+        entry["q"] = q
+    alpha = 1 - results["analysis"]["level"]
+    return {"tested": len(entries), "discoveries": sum(q <= alpha for q in adjusted)}
+
+
+def tested(part: Any) -> Iterator[dict[str, Any]]:
+    """Every entry within these results that has a p; where it is not defined there is nothing to adjust."""
+    if isinstance(part, dict):
+        if "p" in part and np.isfinite(part["p"]):
+            yield part
+        part = list(part.values())
+    for inner in part if isinstance(part, list) else ():
+        yield from tested(inner)
 
 
 def entry(quantity: str, bank: str, models: tuple[str, ...], k: int, estimate: Estimate) -> dict[str, Any]:
@@ -124,7 +136,7 @@ def temperature_changes(study: StudyResults, bootstrap: Bootstrap) -> list[dict[
     bank, drawn = study.analysis.primary_bank, few(study, study.tempered, bootstrap)
     return [
         entry(quantity, bank, models, k, estimate.at(i))
-        for quantity, models, ks, values in tested(study, study.tempered)
+        for quantity, models, ks, values in temperature_tests(study, study.tempered)
         for estimate in [drawn(bank, values)]
         for i, k in enumerate(ks)
     ]

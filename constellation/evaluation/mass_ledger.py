@@ -7,13 +7,14 @@ to the next, another or the wrong answers have lost.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from constellation.evaluation.entries import keyed
-from constellation.evaluation.known import generalising
+from constellation.evaluation.known import KnownPrograms, generalising
 from constellation.evaluation.reach import Known, log_mass, pool, reach
 from constellation.evaluation.statistics import Bootstrap
 from constellation.evaluation.study import StudyResults
@@ -31,7 +32,7 @@ def mass_ledger(study: StudyResults, bootstrap: Bootstrap, known: Known) -> dict
     """
     programs, tasks = known.programs, len(study.tasks[known.programs.bank])
     result: dict[str, Any] = {}
-    for name, own in classes(study, known).items():
+    for name, own in classes(study, programs, known.own, range(study.trajectories)).items():
         log_masses = {model: log_mass(programs, own, model, tasks) for model in programs.models}  # [K, T]
         values = {
             model: np.stack([np.exp(m), reach(m, [study.analysis.reach_at])[..., 0]], axis=-1)
@@ -42,20 +43,25 @@ def mass_ledger(study: StudyResults, bootstrap: Bootstrap, known: Known) -> dict
             of_both = keyed(("mass", "reach"), bootstrap(programs.bank, value))
             if model not in (study.base, study.start):
                 changed = bootstrap(programs.bank, value - values[study.start])
-                of_both |= keyed(("change", "reach_change"), changed)
+                of_both |= keyed(("change", "reach_change"), changed, tested=True)
             for part, entry in of_both.items():
                 result[name].setdefault(part, {})[model] = entry
     return result
 
 
-def classes(study: StudyResults, known: Known) -> dict[str, NDArray[np.bool_]]:
-    """All of the known programs and their named parts, [K, D] bool each, without empty parts.
+def classes(
+    study: StudyResults, programs: KnownPrograms, own: NDArray[np.bool_], starts: Sequence[int]
+) -> dict[str, NDArray[np.bool_]]:
+    """All of the known programs and their named parts, [N, D] bool each, without empty parts.
 
     By the parts a program concatenates, by withheld class, the secret program against others, and by whether
     the start's samples show it. Of the last two kinds, "not in the samples" are by selection programs that
     the start finds improbable: that a round finds them likelier is no surprise, that the *mass* does tells.
+
+    Args:
+        own: [N, D] those that are asked for.
+        starts: [N] the trajectory of which each has the start's samples.
     """
-    programs, own = known.programs, known.own
     masks = {"all": np.ones_like(programs.secret)}
     for atoms in np.unique(programs.atoms):
         masks[f"{atoms} atom{'s' if atoms > 1 else ''}"] = programs.atoms == atoms
@@ -66,9 +72,11 @@ def classes(study: StudyResults, known: Known) -> dict[str, NDArray[np.bool_]]:
     masks["other programs"] = ~programs.secret
     parts = {name: own & mask for name, mask in masks.items()}
     keys = list(zip(programs.task.tolist(), programs.text.tolist(), strict=True))
-    pools = [pool(study, programs, study.start, k) for k in range(study.trajectories)]
-    seen = [generalising(drawn, programs.samples) for drawn in pools]
-    inside = np.array([[key in own_samples for key in keys] for own_samples in seen])
+    seen = [
+        generalising(pool(study, programs, study.start, k), programs.samples)
+        for k in range(study.trajectories)
+    ]
+    inside = np.array([[key in own_samples for key in keys] for own_samples in seen])[list(starts)]
     parts[f"in {study.start}'s samples"] = own & inside
     parts[f"not in {study.start}'s samples"] = own & ~inside
     return {name: part for name, part in parts.items() if name == "all" or part.any()}

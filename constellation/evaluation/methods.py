@@ -94,6 +94,7 @@ def figure_stages(study: StudyResults) -> dict[str, list[str]]:
         "selectors": [
             *judged({study.selection_model}, columns),
             f"posterior_*_atoms_{study.selection_model}_{bank}_*",
+            *([f"scores_permuted_critic_{bank}_{split}"] if study.control_scores else []),
         ],
         "rivals": [
             *judged(study.models, columns),

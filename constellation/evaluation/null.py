@@ -10,7 +10,8 @@ Two pseudo-rounds that learned nothing:
   part is played by its own scores, permuted among a task's surviving samples.
 - *pairs*: the start of one trajectory stands for the round of another, three of them for start, first and
   last round. To the noise of sampling this adds that of another warm start, which an analysis of a single
-  trajectory, over tasks alone, knows nothing of; it is this analysis that is put to the test.
+  trajectory, over tasks alone, knows nothing of; it is this analysis that is put to the test. That of several
+  trajectories is in `warm_start_null`.
 
 Either gives the distribution of each statistic without any learning, and the share of pseudo-studies that
 reach each verdict: its false-positive rate, at alpha and after Holm's correction over the primary findings.
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 
 from constellation.errors import UserError
 from constellation.evaluation.curves import task_curves
+from constellation.evaluation.deceleration import SCALES
 from constellation.evaluation.findings import AMPLIFICATION, COMPOUNDING, INCONCLUSIVE, NO_GAIN, conclude
 from constellation.evaluation.ledger import changed, sign_test
 from constellation.evaluation.pass_at_k import pass_at_k
@@ -90,14 +92,18 @@ def halvings(study: StudyResults, bootstrap: Bootstrap, bank: str) -> dict[str, 
     if len(study.rounds) > 1:
         before_it, between, behind = levels(study.sequence[1:4])
         second = bootstrap(bank, behind - 2 * between + before_it)
-    steps = {}
+    steps, bands = {}, {}
     for one, other in zip(study.sequence[1:], study.rounds, strict=False):
-        low, high = levels((one, other)).mean((1, 2))
-        steps[other] = distribution(high - low, choice.level)
+        means = levels((one, other)).mean((1, 2)).T  # [S, 2]
+        steps[other] = {name: distribution(scale(means), choice.level) for name, scale in SCALES.items()}
+        sizes = n, study.pool_size(bank, other)
+        curve_ks = range(1, min(choice.max_k, *sizes) + 1)
+        parts = divide(correct, total, sizes, choice.halvings, rng)
+        band = curve_band(parts[0], parts[1], sizes, curve_ks, choice.level)
+        bands[other] = dict(zip(curve_ks, band, strict=True))
     gained = ((after > 0) & (before == 0)).sum(-1)  # [S, K]
     lost = ((before > 0) & (after == 0)).sum(-1)
     significant = (changed(before, after, n) <= 1 - choice.level).sum(-1)
-    curve_ks = range(1, min(choice.max_k, n) + 1)
     return {
         "samples": n,
         **verdicts(bootstrap(bank, change), second, choice, permuted_gains(study, bootstrap, bank)),
@@ -106,7 +112,7 @@ def halvings(study: StudyResults, bootstrap: Bootstrap, bank: str) -> dict[str, 
         "tasks_lost": distribution(lost, choice.level),
         "tasks_significantly_changed": distribution(significant, choice.level),
         "sign_test_rate": (sign_test(gained, lost) <= 1 - choice.level).mean(),
-        "change_at_k": dict(zip(curve_ks, curve_band(before, after, n, curve_ks, choice.level), strict=True)),
+        "change_at_k": bands,
     }
 
 
@@ -157,13 +163,15 @@ def permuted_gains(study: StudyResults, bootstrap: Bootstrap, bank: str) -> Esti
     return bootstrap(bank, values.swapaxes(1, 2))
 
 
-def curve_band(before: Counts, after: Counts, n: int, ks: range, level: float) -> list[tuple[float, float]]:
-    """The interval of the halvings' D(k) at each k; a mean needs only how many tasks have each count."""
-    counts = [
-        np.array([np.bincount(half.ravel(), minlength=n + 1) for half in part]) for part in (before, after)
-    ]  # [S, n + 1] each
-    table = pass_at_k(n, np.arange(n + 1)[:, None], np.array(ks))  # [n + 1, len(ks)]
-    difference = (counts[1] - counts[0]) @ table / before[0].size  # [S, len(ks)]
+def curve_band(
+    before: Counts, after: Counts, sizes: tuple[int, int], ks: range, level: float
+) -> list[tuple[float, float]]:
+    """The interval of D(k) of parts of these sizes; a mean needs only how many tasks have each count."""
+    means = []
+    for part, n in zip((before, after), sizes, strict=True):
+        counts = np.array([np.bincount(half.ravel(), minlength=n + 1) for half in part])  # [S, n + 1]
+        means.append(counts @ pass_at_k(n, np.arange(n + 1)[:, None], np.array(ks)) / part[0].size)
+    difference = means[1] - means[0]  # [S, len(ks)]
     low, high = np.quantile(difference, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return list(zip(low, high, strict=True))
 

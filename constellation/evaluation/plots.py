@@ -29,6 +29,7 @@ from constellation.evaluation.drawing import (
     legend_above,
     mark,
     names_axis,
+    null_curve,
     null_spans,
     panels,
     percent,
@@ -37,6 +38,8 @@ from constellation.evaluation.drawing import (
 )
 from constellation.evaluation.reach_plots import mass_ledger, reach_curves
 from constellation.evaluation.temperature_plots import temperature_curves
+
+OVER_K = ("critic", "majority", "likeliest", "ideal_critic")  # selectors that are drawn over k
 
 
 def pass_at_k(results: Results) -> Figure | None:
@@ -61,7 +64,11 @@ def pass_at_k(results: Results) -> Figure | None:
 
 
 def change_at_k(results: Results) -> Figure | None:
-    """D(k): every round's pass@k minus gen_v0's, above 0 it is ahead; dotted, the null's interval."""
+    """D(k): every round's pass@k minus gen_v0's, above 0 it is ahead.
+
+    Dotted is the null: of the halvings, in each round's colour, where there is a doubled pool, and elsewhere
+    of another warm start.
+    """
     rounds = results["models"][2:]
     if not rounds:
         return None
@@ -77,12 +84,12 @@ def change_at_k(results: Results) -> Figure | None:
             each = zip(*(entry["by_trajectory"] for entry in by_k.values()), strict=True)
             thin_lines(ax, by_k, list(each), colour(results, model))
             longest |= by_k
-        null = results["null"]["halvings"].get(bank)
-        if null:
-            low, high = zip(*null["change_at_k"].values(), strict=True)
-            ks = list(map(int, null["change_at_k"]))
-            for end in (low, high):
-                ax.plot(ks, percent(end), color=INK, linewidth=0.8, linestyle=(0, (1, 2)))
+        halvings, restarted = results["null"]["halvings"].get(bank), results["another_warm_start"]
+        if halvings:
+            for model, by_k in halvings["change_at_k"].items():
+                null_curve(ax, by_k, colour(results, model))
+        elif restarted:
+            null_curve(ax, {k: restarted["change_at_k"][bank][k] for k in longest})
         mark(ax, results["analysis"]["small_k"], results["analysis"]["large_k"])
         ax.set_title(bank)
         k_axis(ax, longest)
@@ -126,7 +133,7 @@ def round_gains(results: Results) -> Figure | None:
 def headroom(results: Results) -> Figure | None:
     """Each round's gain at small_k on three scales: as it stands, of the headroom left, and in logits.
 
-    The spans behind the first are the null's on the primary bank.
+    The spans behind are the null's on the primary bank.
     """
     if len(results["sequence"]) < 3:
         return None
@@ -150,7 +157,7 @@ def headroom(results: Results) -> Figure | None:
         names_axis(ax, [f"{entry['from']} to {entry['to']}" for entry in rounds])
         ax.set_title(scale.replace("_", " "))
         ax.set_ylabel(unit)
-    null_spans(axes[0], results, results["analysis"]["primary_bank"])
+        null_spans(ax, results, results["analysis"]["primary_bank"], scale, factor)
     for i, bank in enumerate(banks):
         axes[0].plot([], [], "osD^v"[i % 5], color=INK, markersize=5, label=bank)
     legend_above(figure, axes[0])
@@ -158,7 +165,10 @@ def headroom(results: Results) -> Figure | None:
 
 
 def selectors(results: Results) -> Figure | None:
-    """Selectors at small_k, overall and on divergent tasks, and over k; the oracle is the ceiling."""
+    """Selectors at small_k, overall and on divergent tasks, and some over k against the first survivor.
+
+    The oracle is the ceiling; the diamond is a critic that learned permuted labels.
+    """
     bank, model = results["analysis"]["primary_bank"], results["findings"]["critic_gain"].get("model")
     by_k = results["selection"].get(bank, {}).get(model, {})
     small = str(results["analysis"]["small_k"])
@@ -180,13 +190,16 @@ def selectors(results: Results) -> Figure | None:
         ax.grid(axis="y", visible=False)
         ax.set_title(f"k = {small}, {title}")
         ax.set_xlabel("pick generalises, %")
-    for name in names:
-        paint = SELECTORS.get(name, INK)
-        value = {k: entry["selectors"][name]["overall"]["estimate"] for k, entry in by_k.items()}
-        style = (0, (4, 2)) if name in ("oracle", "ideal_critic") else "-"
-        axes[2].plot(list(map(int, value)), percent(value.values()), color=paint, linestyle=style)
-    axes[2].set_title("by number of candidates, same colours")
-    axes[2].set_ylabel("pick generalises, %")
+    axes[2].axhline(0, color=INK, linewidth=0.9)
+    for name in filter(names.__contains__, OVER_K):
+        gains = {k: entry["selectors"][name]["gain"] for k, entry in by_k.items()}
+        style = (0, (4, 2)) if name == "ideal_critic" else "-"
+        band(axes[2], gains, SELECTORS[name], name, style=style)
+    for entry in results["controls"]["critic"]:
+        if (entry["bank"], list(entry["models"])) == (bank, ["permuted_critic"]):
+            interval_mark(axes[2], int(small), entry, INK, marker="D", size=5)
+    axes[2].set_title("by k, same colours")
+    axes[2].set_ylabel("minus first survivor, points")
     k_axis(axes[2], by_k)
     return figure
 

@@ -30,10 +30,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from constellation.evaluation.claims import INCONCLUSIVE, NOT_SUPPORTED, SUPPORTED, verdict
+from constellation.evaluation.claims import INCONCLUSIVE, NOT_SUPPORTED, SUPPORTED, intervals, verdict
 from constellation.evaluation.entries import as_json, keyed, points
 from constellation.evaluation.known import KnownPrograms, generalising
-from constellation.evaluation.statistics import Bootstrap, minimum_detectable_effect
+from constellation.evaluation.statistics import Bootstrap, minimum_detectable_effect, wider
 from constellation.evaluation.study import SetKey, StudyResults
 from constellation.evaluation.tempered import pooled_curves
 from constellation.samples import SampleSet
@@ -84,10 +84,18 @@ def pool(study: StudyResults, programs: KnownPrograms, model: str, trajectory: i
 
 def log_mass(programs: KnownPrograms, own: NDArray[np.bool_], model: str, tasks: int) -> Array:
     """[K, T] ln of the probability of a task's programs together, for the subsets `own` [K, D]."""
-    result = np.full((len(own), tasks), -np.inf)
-    for trajectory, subset in enumerate(own):
-        log_prob = programs.of(model, trajectory)
-        np.logaddexp.at(result[trajectory], programs.task[subset], log_prob[subset])
+    return np.array(
+        [
+            log_sum(programs, subset, programs.of(model, trajectory), tasks)
+            for trajectory, subset in enumerate(own)
+        ]
+    )
+
+
+def log_sum(programs: KnownPrograms, subset: NDArray[np.bool_], log_prob: Array, tasks: int) -> Array:
+    """[T] ln of the probability of a task's programs together, of a subset [D] that has `log_prob` [D]."""
+    result = np.full(tasks, -np.inf)
+    np.logaddexp.at(result, programs.task[subset], log_prob[subset])
     return np.minimum(result, 0)  # rounding may lift a sum that is all but certain
 
 
@@ -170,7 +178,8 @@ def expansion(study: StudyResults, bootstrap: Bootstrap, known: Known, model: st
     values = np.concatenate(
         [reach_change(known, name, model, [choice.reach_at]) for name in before], axis=2
     )  # [K, T, 2]
-    estimate = bootstrap(bank, values)
+    both = bootstrap.both(bank, values)
+    estimate = wider(*both)
     p = float(estimate.p_above.max())
     outcome = verdict(estimate, (1, 1), p, choice)
     over = [f"{points(*estimate.at(i)[:3])} points from {name}" for i, name in enumerate(before)]
@@ -181,6 +190,7 @@ def expansion(study: StudyResults, bootstrap: Bootstrap, known: Known, model: st
         "p": p,
         "estimate": estimate.value,
         "interval": np.stack([estimate.low, estimate.high], axis=-1),
+        **intervals(*both),
         "bound": estimate.lower,
         "minimum_detectable_effect": minimum_detectable_effect(values, 1 - choice.level, choice.power),
         "by_trajectory": values.mean(1).T,

@@ -16,13 +16,18 @@ from constellation.evaluation.drawing import (
     legend_above,
     mark,
     names_axis,
+    null_curve,
+    null_span,
     panels,
     percent,
 )
 
 
 def reach_curves(results: Results) -> Figure | None:
-    """Reach over B with pass@k as dots, and each round's against the base and against the start."""
+    """Reach over B with pass@k as dots, and each round's against the base and against the start.
+
+    Dotted, by how much another warm start alone changes it.
+    """
     found = results["reach"]
     if not found:
         return None
@@ -42,6 +47,8 @@ def reach_curves(results: Results) -> Figure | None:
             band(ax, found["change"][model][other], colour(results, model), model)
         ax.set_title(f"a round's reach minus {other}'s")
         ax.set_ylabel("points")
+    if results["another_warm_start"]:
+        null_curve(axes[2], results["another_warm_start"]["reach"]["change"])
     for ax in axes:
         mark(ax, found["at"])
         ax.set_xscale("log")
@@ -52,20 +59,33 @@ def reach_curves(results: Results) -> Figure | None:
 
 
 def mass_ledger(results: Results) -> Figure | None:
-    """The probability of each class of the known programs under every model."""
+    """The probability of each class of the known programs under every model, and its change from the start.
+
+    The spans behind are what another warm start alone changes.
+    """
     if not results["reach"]:
         return None
     ledger = {name: entry for name, entry in results["reach"]["mass_ledger"].items() if name != "all"}
-    figure, (ax,) = panels(1, height=3.4, sharey=False)
-    models = results["models"]
+    figure = Figure(figsize=(10.4, 6))
+    ax, changed = figure.subplots(2, 1)
+    models, null = results["models"], results["another_warm_start"].get("mass_ledger", {})
     for i, model in enumerate(models):
         paint, offset = colour(results, model), 0.6 * ((i + 0.5) / len(models) - 0.5)
         for position, entry in enumerate(ledger.values()):
-            x, mass = position + offset, entry["mass"][model]
-            interval_mark(ax, x, mass, paint, size=4)
+            interval_mark(ax, position + offset, entry["mass"][model], paint, size=4)
+            if model in entry["change"]:
+                interval_mark(changed, position + offset, entry["change"][model], paint, size=4)
         ax.plot([], [], "o", color=paint, markersize=4, label=model)
-    names_axis(ax, [fill(name.replace("withheld: ", ""), 10, break_long_words=False) for name in ledger])
+    for position, name in enumerate(ledger):
+        if name in null:
+            null_span(changed, position, null[name]["change"]["interval"])
+    for axes in (ax, changed):
+        names_axis(
+            axes, [fill(name.replace("withheld: ", ""), 10, break_long_words=False) for name in ledger]
+        )
     ax.set_ylim(bottom=0)
     ax.set_ylabel("probability of an answer, %")
+    changed.axhline(0, color=INK, linewidth=0.9)
+    changed.set_ylabel(f"change from {models[1]}, points")
     legend_above(figure, ax)
     return figure

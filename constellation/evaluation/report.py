@@ -75,16 +75,18 @@ def render(study: StudyResults, results: dict[str, Any], figures: Mapping[str, s
         results: of `analyse`.
         figures: name -> SVG text.
     """
+    alpha = 1 - study.analysis.level
     filters: dict[str, Callable[..., Any]] = {
         "percent": percent,
-        "points": difference,
-        "number": number,
+        "points": lambda entry: difference(entry) + star(entry, alpha),
+        "number": lambda entry: number(entry) + star(entry, alpha),
         "fraction": lambda entry: number(entry, digits=3),
         "count": count,
         "strip": strip,
         "signed": signed,
         "p": written_p,
         "spread": spread,
+        "both": both_intervals,
         "pools": pools,
         "flat": lambda tree: leaves(tree).items(),
         "listed": listed,
@@ -128,6 +130,11 @@ def difference(entry: Mapping[str, Any] | None) -> str:
     if entry is None or entry["estimate"] is None:
         return "\N{EM DASH}"
     return points(entry["estimate"], *entry["interval"])
+
+
+def star(entry: Mapping[str, Any] | None, alpha: float) -> str:
+    """The mark of a discovery: of a number whose q is at most alpha."""
+    return "*" if entry is not None and entry.get("q", 1) <= alpha else ""
 
 
 def number(entry: Mapping[str, Any], digits: int = 2) -> str:
@@ -181,6 +188,17 @@ def spread(finding: Mapping[str, Any]) -> str:
         if None not in variances:
             parts.append(f"{name} {' and '.join(f'{100 * value**0.5:.1f}' for value in variances)}")
     return ", ".join(parts)
+
+
+def both_intervals(finding: Mapping[str, Any]) -> str:
+    """A finding's intervals before the wider was taken: "bootstrap [+1.0, +3.0], Student [+0.5, +3.5]"."""
+    parts = []
+    for name in ("bootstrap", "student"):
+        found = finding[f"interval_{name}"]
+        if found is not None:
+            ends = found if isinstance(found[0], list) else [found]
+            parts.append(f"{name} " + " and ".join(f"[{signed(low)}, {signed(high)}]" for low, high in ends))
+    return ", ".join(parts).replace("student", "Student")
 
 
 def pools(sizes: Mapping[str, Mapping[str, int]]) -> str:

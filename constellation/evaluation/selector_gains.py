@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from constellation.evaluation.calibration import Calibration, Tally, calibration, tally
-from constellation.evaluation.claims import INCONCLUSIVE, verdict
+from constellation.evaluation.claims import INCONCLUSIVE, intervals, verdict
 from constellation.evaluation.critic_gain import Picks
 from constellation.evaluation.entries import as_json, keyed, points
 from constellation.evaluation.selection import SELECTORS, Selection, divergence
 from constellation.evaluation.selector_comparison import best_unlearned, selection_over_k
-from constellation.evaluation.statistics import Bootstrap
+from constellation.evaluation.statistics import Bootstrap, minimum_detectable_effect, wider
 from constellation.evaluation.study import SetKey, StudyResults
+from constellation.keys import host_rng
 
 Array = NDArray[np.float64]
 BINS = 10  # of the reliability diagram
@@ -31,7 +32,7 @@ def selector_gains(study: StudyResults, bootstrap: Bootstrap, picks: Picks) -> d
     chosen_on = tuned(study, picks)
     return {
         "extension": extension(study, bootstrap, picks, chosen_on),
-        "rivals": rivals(bootstrap, picks, chosen_on),
+        "rivals": rivals(study, bootstrap, picks, chosen_on),
         "room": rooms(study, bootstrap, picks),
         "calibration": calibrations(study, bootstrap),
         "tuning_tasks": len(study.tuning[0][0].task_ids) if study.tuning else 0,
@@ -57,7 +58,9 @@ def extension(
         reason = f"no {k} candidates of {model} for tuning tasks and for the {bank} bank were scored"
         return {"verdict": INCONCLUSIVE, "estimate": None, "sentence": f"Not measured: {reason}."}
     rival, found = best_unlearned(chosen_on[k]), picks[bank, model, k].accuracy
-    estimate = bootstrap(bank, (found["critic"] - found[rival]).mean(0)[..., None])  # [1]
+    values = (found["critic"] - found[rival]).mean(0)[..., None]  # [K, T, 1]
+    both = bootstrap.both(bank, values)
+    estimate = wider(*both)
     outcome = verdict(estimate, (+1,), float(estimate.p_above[0]), choice)
     return {
         "verdict": outcome,
@@ -66,7 +69,10 @@ def extension(
         "k": k,
         "rival": rival,
         **as_json(estimate.at(0)),
+        **{name: None if one is None else one[0] for name, one in intervals(*both).items()},
+        "minimum_detectable_effect": minimum_detectable_effect(values, 1 - choice.level, choice.power)[0],
         "p": estimate.p_above[0],
+        "false_positive_rate": exchanged_rate(study, bootstrap, bank, values[..., 0]),
         "scope": study.scope,
         "tuning_accuracy": {name: hits.mean() for name, hits in chosen_on[k].accuracy.items()},
         "sentence": (
@@ -77,12 +83,28 @@ def extension(
     }
 
 
-def rivals(bootstrap: Bootstrap, picks: Picks, chosen_on: dict[int, Selection]) -> dict[str, Any]:
+def exchanged_rate(study: StudyResults, bootstrap: Bootstrap, bank: str, lead: Array) -> float:
+    """How often a lead is found where there is none: with the two exchanged on every task at random.
+
+    Args:
+        lead: [K, T] of one selector over the other. On a task its sign turns in all trajectories.
+    """
+    choice = study.analysis
+    rng = host_rng(choice.seed, "null", bank, "exchanged")
+    signs = rng.choice([-1, 1], (lead.shape[1], choice.halvings))
+    return float((bootstrap(bank, lead[..., None] * signs).p_above <= 1 - choice.level).mean())
+
+
+def rivals(
+    study: StudyResults, bootstrap: Bootstrap, picks: Picks, chosen_on: dict[int, Selection]
+) -> dict[str, Any]:
     """Every learned selector minus the unlearned one that is best at that k on tuning tasks.
 
     Returns:
         {bank: {model: {k: {learned selector: {rival, estimate, interval}}}}}.
     """
+    choice = study.analysis
+    extended = (choice.primary_bank, study.selection_model, choice.small_k, "critic")  # the primary extension
     result: dict[str, Any] = {}
     for (bank, model, k), found in picks.items():
         if k not in chosen_on:
@@ -91,7 +113,10 @@ def rivals(bootstrap: Bootstrap, picks: Picks, chosen_on: dict[int, Selection]) 
         for name in (name for name in found.accuracy if SELECTORS[name].learned):
             rival = best_unlearned(chosen_on[k], name)
             lead = (found.accuracy[name] - found.accuracy[rival]).mean(0)
-            entries[name] = {"rival": rival, **as_json(bootstrap(bank, lead))}
+            entries[name] = {
+                "rival": rival,
+                **as_json(bootstrap(bank, lead), (bank, model, k, name) != extended),
+            }
     return result
 
 
@@ -185,11 +210,14 @@ def calibrations(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
 
 
 def tallies(study: StudyResults, bank: str, model: str) -> Array:
-    """[K, T, 3 B + 1] the parts of `Tally` side by side, averaged over split seeds."""
+    """[K, T, 3 B + 1] the parts of `Tally` side by side, a sample, averaged over split seeds.
+
+    A sample: a split seed with more of them has no more weight.
+    """
     rows = [
         np.mean(
             [
-                np.concatenate([*parts[:3], parts[3][:, None]], axis=1)
+                np.concatenate([*parts[:3], parts[3][:, None]], axis=1) / study.samples[key].n
                 for seed in study.scored_splits(bank, model)
                 for key in [SetKey(bank, model, seed, r)]
                 for parts in [tally(study.samples[key], study.critic_scores[key], BINS)]

@@ -123,13 +123,22 @@ class Bootstrap:
             arrays of the function's shape without R, all NaN where the estimate itself is not finite.
             Resamples in which the function is not finite are left out.
         """
+        return wider(*self.both(bank, values, function))
+
+    def both(
+        self, bank: str, values: Array, function: Callable[[Array], Array] = lambda means: means
+    ) -> tuple[Estimate, Estimate | None]:
+        """The two of which `of_means` gives the wider: the bootstrap's, and Student's over trajectories.
+
+        The second is None of one trajectory, and where the estimate is not finite.
+        """
         with np.errstate(invalid="ignore", divide="ignore"):
             value = function(values.mean((0, 1))[None])[0]
             each = function(values.mean(1))  # [K, ...]
             draws = function(self.draws(bank, values))  # [R, ...]
         draws = draws[np.isfinite(draws.reshape(len(draws), -1)).all(1)]
         if len(draws) == 0 or not np.isfinite(value).all():
-            return Estimate(*(np.full_like(value, np.nan) for _ in range(7)))
+            return Estimate(*(np.full_like(value, np.nan) for _ in range(7))), None
         low, high, lower, upper = np.quantile(
             draws, [(1 - self.level) / 2, (1 + self.level) / 2, 1 - self.level, self.level], axis=0
         )
@@ -137,7 +146,7 @@ class Bootstrap:
         p_above = (1 + (draws <= ROUNDING).sum(0)) / (1 + len(draws))
         p_below = (1 + (draws >= -ROUNDING).sum(0)) / (1 + len(draws))
         boot = Estimate(value, low, high, lower, upper, p_above, p_below)
-        return wider(boot, student_t(value, each, self.level)) if len(each) > 1 else boot
+        return boot, student_t(value, each, self.level) if len(each) > 1 else None
 
     def draws(self, bank: str, values: Array) -> Array:
         """[R, ...] the mean of values [K, T, ...] in each resample: sum over k and t of w_k w_t v_kt."""
@@ -176,11 +185,13 @@ def student_t(value: Array, each: Array, level: float) -> Estimate:
     )
 
 
-def wider(one: Estimate, other: Estimate) -> Estimate:
+def wider(one: Estimate, other: Estimate | None) -> Estimate:
     """The wider of two intervals with its bounds, and the larger of the p-values, entry by entry.
 
-    Where `other` is NaN, `one` decides.
+    Where `other` is None or NaN, `one` decides.
     """
+    if other is None:
+        return one
     second = other.high - other.low > one.high - one.low
     chosen = [np.where(second, b, a) for a, b in zip(one[1:5], other[1:5], strict=True)]
     larger = [np.fmax(a, b) for a, b in zip(one[5:], other[5:], strict=True)]

@@ -26,8 +26,10 @@ from constellation.errors import UserError
 from constellation.evaluation.claims import verdict
 from constellation.evaluation.curves import change
 from constellation.evaluation.entries import as_json, keyed, points
+from constellation.evaluation.null import divide
+from constellation.evaluation.pass_at_k import pass_at_k
 from constellation.evaluation.statistics import Bootstrap, Estimate
-from constellation.evaluation.study import AnalysisConfig, SetKey, StudyResults
+from constellation.evaluation.study import AnalysisConfig, SetKey, StudyResults, first
 from constellation.evaluation.tempered import Tempered, pooled_curves, solved_by_one
 from constellation.keys import host_rng
 
@@ -192,6 +194,43 @@ def sharpening(
         "verdict": reading(own, higher, choice),
         "sentence": f"pass@{k} of {last} minus that of {against}: {measured}.",
         "from_start": {f"{value:g}": keyed(ks, estimate) for value, estimate in found.items()},
+        "null": null_readings(study, tempered, bootstrap),
+    }
+
+
+def null_readings(study: StudyResults, tempered: Tempered, bootstrap: Bootstrap) -> dict[str, Any]:
+    """How often each reading is given of a start that stands for its own round, with nothing learned.
+
+    At the study's temperature two random halves of its doubled pool stand for start and round (see `null`),
+    at the higher ones its samples there for the round's; in the trajectories that have both.
+
+    Returns:
+        {"trajectories", "rates": {reading: share}}; empty without a doubled pool.
+    """
+    choice, start = study.analysis, study.start
+    bank, k = choice.primary_bank, choice.large_k
+    count = min(tempered.trajectories, first(key for key in study.null_pools if key.bank == bank))
+    if not count:
+        return {}
+    keys = [SetKey(bank, start, study.primary_split, r) for r in range(count)]
+    pools = [[study.samples[key], study.null_pools[key]] for key in keys]
+    n, total = pools[0][0].n, sum(pool.n for pool in pools[0])
+    correct = np.array([sum(pool.per_sample(pool.generalises).sum(1) for pool in own) for own in pools])
+    halves = divide(
+        correct, total, [n, n], choice.halvings, host_rng(choice.seed, "null", bank, "temperature")
+    )
+    before, after = np.moveaxis(pass_at_k(n, halves, k), 1, 3)  # [K, T, S] each
+    drawn = bootstrap.of_first(count, host_rng(choice.seed, "bootstrap", "null temperature trajectories"))
+    own = drawn(bank, after - before)
+    higher = [
+        drawn(bank, curves(study, tempered, start, value, [k])[:count] - before)
+        for value in tempered.values
+        if value > tempered.own
+    ]
+    readings = [reading(own.at(s), [one.at(s) for one in higher], choice) for s in range(choice.halvings)]
+    return {
+        "trajectories": count,
+        "rates": {name: readings.count(name) / len(readings) for name in (SHARPENED, LOST, KEPT, UNCLEAR)},
     }
 
 
@@ -222,7 +261,7 @@ def reading(own: Estimate, higher: Sequence[Estimate], choice: AnalysisConfig) -
     return KEPT if no_lower(own) else UNCLEAR
 
 
-def tested(
+def temperature_tests(
     study: StudyResults, tempered: Tempered
 ) -> Iterator[tuple[str, tuple[str, str], Sequence[int], Array]]:
     """(quantity, models, ks, [R, T, len(ks)] values) of all that is tested here, none of it primary."""

@@ -81,7 +81,7 @@ VERDICTS = (
     Verdict(False),
 )
 SHARPNESS = {"theta0": 0.8, "gen_v0": 1.0, "v1": 1.35, "v2": 1.5}
-CONTROLS = {"permuted": 1.0, "own_withheld": 1.3, "secret": 1.1}
+CONTROLS = {"permuted": 1.0, "own_withheld": 1.3, "secret_solved": 1.2, "secret": 1.1}
 EXAMPLES = tuple(
     ((f"{first} de {last}",), f"{first}, {last}")
     for first, last in zip(

@@ -52,7 +52,9 @@ def claim_of(values: np.ndarray, directions: tuple[int, ...]) -> Claim:
     tasks = {"hard": resample(values.shape[1], 400, rng)}
     bootstrap = Bootstrap(resample(values.shape[0], 400, rng), tasks, 0.95)
     openings = {"supported": "Yes", "not supported": "No", "inconclusive": "Open"}
-    return Claim("It is.", directions, bootstrap("hard", values), values, openings, "so", {"bank": "hard"})
+    return Claim(
+        "It is.", directions, bootstrap.both("hard", values), values, openings, "so", {"bank": "hard"}
+    )
 
 
 def test_finding_of_two_numbers() -> None:
@@ -65,6 +67,10 @@ def test_finding_of_two_numbers() -> None:
     np.testing.assert_allclose(found["bound"], [claim.estimate.lower[0], claim.estimate.upper[1]])
     np.testing.assert_allclose(found["interval"][1], [claim.estimate.low[1], claim.estimate.high[1]])
     np.testing.assert_allclose(found["by_trajectory"], values.mean(1).T)
+    boot, student = (found[f"interval_{name}"] for name in ("bootstrap", "student"))
+    assert not np.allclose(boot, student)
+    widest = np.where(np.diff(boot) >= np.diff(student), boot, student)
+    np.testing.assert_allclose(found["interval"], widest)
     # what can be detected at the strictest of Holm's three steps
     expected = minimum_detectable_effect(values, 0.05 / 3, 0.8)
     np.testing.assert_allclose(found["minimum_detectable_effect"], expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -72,15 +73,17 @@ def test_nothing_is_said_beyond_half_a_pool() -> None:
     assert {entry["k"] for entry in found["changes"] if "permuted" in entry["models"]} == {1, 8}
 
 
-def test_each_bank_has_its_own_controls_and_the_two_on_withheld_tasks_are_compared() -> None:
+def test_each_bank_has_its_own_controls_and_those_on_withheld_tasks_are_compared() -> None:
     results = study(controlled=1)
     only = {key: own for key, own in results.controls.items() if key[:2] != ("withheld", "permuted")}
     results = replace(results, controls=only)
     found = controls(results, resamples(results))
-    assert set(found["change_at_k"]["hard"]) == {"v1", "permuted", "own_withheld", "secret"}
-    assert set(found["change_at_k"]["withheld"]) == {"v1", "own_withheld", "secret"}
+    withheld = ("own_withheld", "secret_solved", "secret")
+    assert set(found["change_at_k"]["hard"]) == {"v1", "permuted", *withheld}
+    assert set(found["change_at_k"]["withheld"]) == {"v1", *withheld}
     pairs = {(entry["bank"], *entry["models"]) for entry in found["changes"]}
-    assert {(bank, "own_withheld", "secret") for bank in ("hard", "withheld")} <= pairs
+    compared = itertools.combinations(withheld, 2)
+    assert {(bank, *pair) for pair in compared for bank in ("hard", "withheld")} <= pairs
 
 
 def test_a_round_that_was_sampled_again_beside_them_is_read_there() -> None:
@@ -165,8 +168,13 @@ def test_expansion_is_measurable_where_the_secret_programs_show_it(shift: float,
         "v1": "not supported",
         "permuted": "not supported",
         "own_withheld": "not supported",
+        "secret_solved": "not supported",
         "secret": verdict,
     }
+    differences = results["controls"]["reach"]["withheld"]["differences"]
+    at = {(*entry["models"], entry["k"]): entry["estimate"] for entry in differences}
+    assert at["secret_solved", "secret", 1024] == pytest.approx(found["secret"]["estimate"][1], abs=1e-5)
+    assert at["own_withheld", "secret_solved", 1024] == 0
     # a trajectory knows one or two programs of a task
     gains = [(1 - n * np.exp(-8.0)) ** 1024 - (1 - n * np.exp(-8.0 + shift)) ** 1024 for n in (1, 2)]
     assert min(gains) - 1e-6 <= min(found["secret"]["estimate"])

@@ -100,7 +100,8 @@ def test_with_everything_visible_there_is_no_room() -> None:
     entry = plain(critic_variants(results, resamples(results)))["visible"]["11"]["8"]
     assert entry["naive"]["estimate"] == 0.5 and entry["divergent_share"] == 0
     for name in ("critic", "majority", "oracle"):
-        assert entry[name] == {"estimate": 0, "interval": [0, 0]}
+        tested = {} if name == "oracle" else {"p": 1}  # it is never behind
+        assert entry[name] == {"estimate": 0, "interval": [0, 0], **tested}
     assert entry["share"]["estimate"] is None
 
 

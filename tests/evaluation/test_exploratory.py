@@ -56,11 +56,21 @@ def test_q_is_adjusted_over_every_exploratory_number_of_the_report() -> None:
             yield from tested(inner)
 
     found = list(tested(whole))
-    parts = [whole["exploratory"], whole["controls"]["changes"], whole["controls"]["critic"]]
-    assert all(part and all("q" in entry for entry in part) for part in parts)
-    residuals = [e for e in tested(whole["beyond_filtering"])]
-    assert len(residuals) == 2 * 2 * 3  # rounds, forecasts, and k = 1, 8, 16 of 32 samples
-    assert len(found) == sum(map(len, parts)) + len(residuals)
+    lists = [whole["exploratory"], *(whole["controls"][part] for part in ("changes", "critic"))]
+    assert all(part and all("q" in entry for entry in part) for part in lists)
+    counts = {name: len(list(tested(part))) for name, part in whole.items()}
+    assert counts["beyond_filtering"] == 2 * 2 * 3  # rounds, forecasts, and k = 1, 8, 16 of 32 samples
+    assert counts["headroom"] == 3 * 2  # banks, scales but for the plain one
+    assert counts["gains"] == 3 * 2  # banks, k; of the second round
+    assert counts["ledger"] == 3 * 2  # banks, rounds
+    assert counts["reach"] == 1 + 2 * 2 * len(whole["reach"]["mass_ledger"])  # rounds; mass and its reach
+    assert all("q" in entry for entry in whole["controls"]["reach"]["hard"]["expansion"].values())
+    assert counts["subsets"] and counts["selectors"] and "q" not in whole["selectors"]["extension"]
+    assert not counts["findings"] and not counts["overall"]
+    assert whole["discoveries"] == {
+        "tested": len(found),
+        "discoveries": sum(entry["q"] <= 0.05 for entry in found),
+    }
     p = sorted(e["p"] for e in found)
     for e in found:  # Benjamini & Hochberg: the smallest m p_(j) / j of any rank from its own on
         expected = min(len(p) * p[j] / (j + 1) for j in range(len(p)) if p[j] >= e["p"])

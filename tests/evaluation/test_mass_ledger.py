@@ -51,4 +51,4 @@ def test_empty_classes_are_left_out() -> None:
     drawn = study(tasks=2, n=256, resamples=2)
     known = known_of(drawn)
     assert known is not None
-    assert all(own.any() for own in classes(drawn, known).values())
+    assert all(own.any() for own in classes(drawn, known.programs, known.own, [0]).values())

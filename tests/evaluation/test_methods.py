@@ -103,7 +103,7 @@ def test_a_figure_names_what_it_shows_and_no_more() -> None:
     assert stages["round_gains"] == [*curves, "null_pool_hard"]
     selected = ["samples_gen_v0_hard_1235", "scores_gen_v0_hard_1235", "columns_gen_v0_hard_1234"]
     ideal = ["posterior_3_atoms_gen_v0_hard_1234", "posterior_4_atoms_gen_v0_hard_1234"]
-    assert stages["selectors"] == [start, *selected, *ideal]
+    assert stages["selectors"] == [start, *selected, "scores_permuted_critic_hard_1234", *ideal]
     tuned = ["samples_gen_v0_tuning_hard_1234", "columns_gen_v0_tuning_hard_1234"]
     assert stages["rivals"] == [start, *selected[:2], "scores_v2_hard_1234", selected[2], *tuned]
     assert stages["reliability"] == [start, *selected[:2], "scores_v2_hard_1234"]

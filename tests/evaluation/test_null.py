@@ -54,7 +54,9 @@ def test_band_of_a_curve_is_that_of_its_means() -> None:
         for first, second in zip(before, after, strict=True)
     ]
     expected = np.quantile(means, [0.05, 0.95], axis=0).T
-    np.testing.assert_allclose(curve_band(before, after, 32, range(1, 5), 0.9)[::3], expected, atol=1e-12)
+    np.testing.assert_allclose(
+        curve_band(before, after, (32, 32), range(1, 5), 0.9)[::3], expected, atol=1e-12
+    )
 
 
 def test_halvings_find_nothing_but_noise() -> None:
@@ -73,7 +75,7 @@ def test_halvings_find_nothing_but_noise() -> None:
     solved = [chance for chance, c in zip(chances, (*DOUBLED[0], *DOUBLED[1]), strict=True) if c > 0]
     assert found["tasks_gained"]["estimate"] == pytest.approx(sum(solved) / 2, abs=0.3)  # of 2 trajectories
     assert found["tasks_lost"]["estimate"] == pytest.approx(sum(solved) / 2, abs=0.3)
-    assert list(found["change_at_k"]) == list(range(1, 33))
+    assert list(found["change_at_k"]["v2"]) == list(range(1, 33))
 
 
 def test_what_did_change_is_found() -> None:
@@ -165,5 +167,5 @@ def test_parts_of_the_second_difference_have_the_sizes_of_the_study() -> None:
     assert (high - low) / 2 == pytest.approx(1.96 * deviation, rel=0.15)
     # and of either round's gain: of means of 32 and 2, and of 2 and 2
     for model, variance in (("v1", 1 / 8 + 1 / 128), ("v2", 2 / 8)):
-        low, high = found["gains"][model]["interval"]
+        low, high = found["gains"][model]["gain"]["interval"]
         assert (high - low) / 2 == pytest.approx(1.96 * np.sqrt(variance / 400), rel=0.15)

@@ -93,6 +93,15 @@ def test_what_a_model_writes_stays_text() -> None:
     assert "&lt;b&gt;&amp;" in page and "&lt;/td&gt;" in page and "<b>&" not in page
 
 
+def test_discoveries_bear_an_asterisk() -> None:
+    results = study(tasks=8, resamples=10)
+    analysed = analyse(results)
+    assert analysed["discoveries"]["discoveries"] == render(results, analysed, {}).count("]*<") == 0
+    for entry in (analysed["exploratory"][0], analysed["headroom"]["hard"]["changes"][0]["logit"]):
+        entry["q"] = 0.05
+    assert render(results, analysed, {}).count("]*<") == 2
+
+
 @pytest.mark.parametrize("rounds", [0, 1, 5])
 def test_any_number_of_rounds_makes_a_report(rounds: int) -> None:
     results = study(tasks=8, rounds=rounds)
@@ -167,5 +176,6 @@ def test_page_holds_the_verdict_and_what_it_rests_on(crossed: tuple[dict[str, An
     assert analysed["crossing"]["hard"]["sentence"] in page
     rows = sum(len(rows) for models in analysed["ledger"].values() for rows in models.values())
     assert rows == 3 * 2 * 4 and page.count("<td>halvings</td>") == page.count("<td>pairs</td>") == 1
-    explored = len(analysed["exploratory"])
-    assert f"{explored} numbers" in page and page.count("<td>change of pass@k</td>") > 20
+    explored, found = len(analysed["exploratory"]), analysed["discoveries"]
+    assert f"{found['tested']} numbers" in page and f"{explored} that have no table" in page
+    assert page.count("<td>change of pass@k</td>") > 20

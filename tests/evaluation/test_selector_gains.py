@@ -10,7 +10,13 @@ from constellation.errors import UserError
 from constellation.evaluation.analysis import resamples
 from constellation.evaluation.critic_gain import picks
 from constellation.evaluation.selection import SELECTORS, cut
-from constellation.evaluation.selector_gains import on_fixed_tasks, selector_gains, tuned
+from constellation.evaluation.selector_gains import (
+    exchanged_rate,
+    on_fixed_tasks,
+    selector_gains,
+    tallies,
+    tuned,
+)
 from constellation.evaluation.study import SetKey, StudyResults
 from tests.evaluation.synthetic import study
 
@@ -46,6 +52,9 @@ def test_the_extension_is_the_critic_minus_the_rival_of_the_tuning_tasks(
     expected = hits(results, "gen_v0", 8, "critic") - hits(results, "gen_v0", 8, extension["rival"])
     assert extension["estimate"] == pytest.approx(expected)
     assert extension["rival"] in extension["sentence"]
+    widths = {name: np.diff(extension[f"interval_{name}"])[0] for name in ("bootstrap", "student")}
+    assert np.diff(extension["interval"])[0] == max(widths.values()) > min(widths.values())
+    assert 0 < extension["minimum_detectable_effect"] < 0.5
     assert found["rivals"]["hard"]["gen_v0"][8]["critic"]["estimate"] == pytest.approx(expected)
 
 
@@ -129,3 +138,27 @@ def test_columns_without_scores_or_unlike_ones_are_refused(results: StudyResults
     stray = {**results.selector_columns, SetKey("withheld", "gen_v0", 1234): {}}
     with pytest.raises(UserError, match="has selector columns and no critic scores"):
         replace(results, selector_columns=stray)
+
+
+def test_a_split_seed_with_more_samples_has_no_more_weight(results: StudyResults) -> None:
+    """One whose samples all stand there four times says the same."""
+    key = SetKey("hard", "gen_v0", 1235, 1)
+    own = results.samples[key]
+    longer = replace(
+        own,
+        program=np.tile(own.program, 4),
+        finished=np.tile(own.finished, 4),
+        tokens=np.zeros(0, np.int32),
+        token_offsets=np.zeros(4 * own.program.size + 1, np.int64),
+    )
+    repeated = replace(results, samples={**results.samples, key: longer})
+    expected = tallies(results, "hard", "gen_v0")
+    np.testing.assert_allclose(tallies(repeated, "hard", "gen_v0"), expected, atol=1e-12)
+
+
+def test_a_lead_of_nothing_is_found_as_often_as_alpha(results: StudyResults) -> None:
+    rng, bootstrap = np.random.default_rng(0), resamples(results)
+    lead = rng.normal(0.5, 1, (2, 40))  # a true one: exchanged on half of the tasks, nothing is left of it
+    many = replace(results, analysis=replace(results.analysis, halvings=400))
+    assert 0.0 < exchanged_rate(many, bootstrap, "hard", lead) < 0.12
+    assert exchanged_rate(many, bootstrap, "hard", np.zeros((2, 40))) == 0

@@ -14,7 +14,7 @@ from constellation.evaluation.analysis import resamples
 from constellation.evaluation.exploratory import exploratory
 from constellation.evaluation.methods import methods
 from constellation.evaluation.statistics import Estimate
-from constellation.evaluation.study import AnalysisConfig, StudyResults
+from constellation.evaluation.study import AnalysisConfig, SetKey, StudyResults
 from constellation.evaluation.temperature import KEPT, LOST, SHARPENED, UNCLEAR, reading, temperature
 from constellation.evaluation.tempered import Match, Tempered, match, solved_by_one
 from constellation.samples import SampleSet
@@ -182,6 +182,28 @@ def test_own_samples_are_cut_to_as_many_and_to_the_first_trajectories() -> None:
     assert found["trajectories"] == 2
     assert found["sharpening"]["from_start"]["1.25"][64]["estimate"] > 0.1
     assert found["crossover"]["1"]["change_at_k"][1]["estimate"] == 0
+
+
+def test_how_often_a_start_is_read_as_its_own_round() -> None:
+    """Its halves differ by luck alone: seldom is anything lost, and what is lost is not regained by less."""
+    study = heated(sharpened(1), sharpened(1.5), trajectories=3)
+    fresh = drawn(right(0, 1), N, 9)
+    pools = {SetKey("hard", "gen_v0", study.primary_split, r): fresh for r in range(2)}
+    with_pools = replace(study, null_pools=pools)
+    assert temperature(study, resamples(study))["sharpening"]["null"] == {}
+    found = temperature(with_pools, resamples(with_pools))
+    null = found["sharpening"]["null"]
+    assert found["sharpening"]["verdict"] == LOST and null["trajectories"] == 2
+    assert sum(null["rates"].values()) == pytest.approx(1)
+    assert null["rates"][LOST] == 0 and null["rates"][SHARPENED] <= 0.1 < null["rates"][KEPT]
+
+    # where it is colder instead, and half of the pool is worse than the other, both show
+    assert study.tempered is not None
+    evaluated = {**study.tempered.evaluated, ("gen_v0", 1.25): [counted([0] * TASKS, N)] * 3}
+    colder = replace(study.tempered, evaluated=evaluated)
+    lost = replace(with_pools, tempered=colder)
+    rates = temperature(lost, resamples(lost))["sharpening"]["null"]["rates"]
+    assert rates[SHARPENED] == 0 and rates[LOST] == pytest.approx(null["rates"][SHARPENED], abs=0.01)
 
 
 def test_all_that_is_tested_is_exploratory_with_the_same_intervals() -> None:

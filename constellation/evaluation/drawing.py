@@ -124,9 +124,14 @@ def null_spans(ax: Axes, results: Results, bank: str) -> None:
     """Behind each round's gain, at 0, 1, ..., what the null gains at small_k with as many samples."""
     null = results["null"]["halvings"].get(bank, {"gains": {}})
     for position, gain in enumerate(null["gains"].values()):
-        low, high = percent(gain["interval"])
-        x = [position - 0.4, position + 0.4]
-        ax.fill_between(x, low, high, color=RULE, alpha=0.45, linewidth=0, zorder=0)
+        null_span(ax, position, gain["interval"])
+
+
+def null_span(ax: Axes, at: float, interval: Sequence[float], *, level: bool = False) -> None:
+    """Behind the mark at x = `at` or, `level`, at y = `at`: the interval of what the null finds there."""
+    ends, beside = percent(interval), [at - 0.4, at + 0.4]
+    x, (low, high) = (ends, beside) if level else (beside, ends)
+    ax.fill_between(x, low, high, color=RULE, alpha=0.45, linewidth=0, zorder=0)
 
 
 def thin_lines(ax: Axes, by_k: dict[str, Any], curves: Sequence[Sequence[float]], paint: str) -> None:

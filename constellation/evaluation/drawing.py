@@ -127,12 +127,13 @@ def null_spans(ax: Axes, results: Results, bank: str, on: str = "gain", scale: f
         null_span(ax, position, gains[on]["interval"], scale)
 
 
-def null_span(ax: Axes, position: float, interval: Sequence[float], scale: float = 100) -> None:
-    """Behind a mark at x = `position`, the interval that its null has."""
-    low, high = (scale * end for end in interval)
-    ax.fill_between(
-        [position - 0.4, position + 0.4], low, high, color=RULE, alpha=0.45, linewidth=0, zorder=0
-    )
+def null_span(
+    ax: Axes, at: float, interval: Sequence[float], scale: float = 100, *, level: bool = False
+) -> None:
+    """Behind the mark at x = `at` or, `level`, at y = `at`: the interval of what the null finds there."""
+    ends, beside = [scale * end for end in interval], [at - 0.4, at + 0.4]
+    x, (low, high) = (ends, beside) if level else (beside, ends)
+    ax.fill_between(x, low, high, color=RULE, alpha=0.45, linewidth=0, zorder=0)
 
 
 def null_curve(ax: Axes, by_k: dict[str, Sequence[float]], paint: str = INK) -> None:

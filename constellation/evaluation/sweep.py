@@ -1,13 +1,14 @@
 """The end of a sweep: every cell of the grid in one table, one figure and one JSON file.
 
-Verdicts are each cell's own, from `findings`; over the cells nothing is corrected and nothing left out.
+Verdicts are each cell's own, from `findings`; over the cells nothing is corrected and nothing left out. Every
+number stands beside its control, the cell's own null, and every cell names the stages it was read from.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,11 +16,18 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from constellation.evaluation.claims import SUPPORTED
-from constellation.evaluation.drawing import INK, START, STYLE, interval_mark, panels
+from constellation.evaluation.drawing import INK, START, STYLE, interval_mark, null_span, panels
 from constellation.evaluation.entries import points
 from constellation.evaluation.page import environment
+from constellation.files import write_atomically
 
 FINDINGS = {"critic_gain": "critic gain", "crossover": "crossover", "deceleration": "deceleration"}
+STATISTICS = {  # finding -> what the null calls its numbers
+    "critic_gain": "critic gain",
+    "crossover": "change of",
+    "deceleration": "second difference",
+}
+READ = frozenset({"findings", "overall", "null", "methods"})  # the parts of findings.json that are read here
 
 
 class Cell(NamedTuple):
@@ -29,26 +37,55 @@ class Cell(NamedTuple):
         name: of its workdir.
         fields: dotted field -> the value it has here.
         results: what the study's findings.json holds; None if it failed.
+        provenance: what its report states of what made it; empty if it failed.
         failure: why it failed, else None.
     """
 
     name: str
     fields: dict[str, Any]
     results: dict[str, Any] | None
+    provenance: Mapping[str, str]
     failure: str | None
+
+
+class Measure(NamedTuple):
+    """One number that a finding claims something of.
+
+    Attributes:
+        panel: the finding and, of several numbers, which one: "crossover pass@8".
+        estimate, interval: the number, a share of tasks.
+        supported: whether the finding is.
+        null: {"kind": "halvings" or "pairs", "interval"}: the central interval of the same number where
+            nothing was learned, as `null`; None where the study has no null of it.
+    """
+
+    panel: str
+    estimate: float
+    interval: list[float]
+    supported: bool
+    null: dict[str, Any] | None
 
 
 def write_sweep(cells: Sequence[Cell], directory: Path) -> dict[str, Any]:
     """Writes sweep.json, sweep.png and sweep.html; returns what sweep.json holds."""
     summary = summarise(cells)
-    (directory / "sweep.json").write_text(json.dumps(summary, indent=1, allow_nan=False) + "\n", "utf-8")
-    with matplotlib.rc_context(STYLE):
-        forest(cells).savefig(directory / "sweep.png", dpi=180, metadata={"Software": None})
     page = (
         environment()
         .get_template("sweep.html.j2")
-        .render(**summary, fields=list(cells[0].fields), names=FINDINGS, numbers=numbers)
+        .render(
+            **summary,
+            fields=list(cells[0].fields),
+            names=FINDINGS,
+            numbers=numbers,
+            provenance=stated(cells),
+            kinds={own.null["kind"] for cell in cells for own in measures(cell) if own.null},
+            without_null=without_null(cells),
+        )
     )
+    text = json.dumps(summary, indent=1, allow_nan=False) + "\n"
+    write_atomically(directory / "sweep.json", lambda file: file.write(text.encode()))
+    with matplotlib.rc_context(STYLE):
+        forest(cells).savefig(directory / "sweep.png", dpi=180, metadata={"Software": None})
     (directory / "sweep.html").write_text(page, encoding="utf-8")
     return summary
 
@@ -65,11 +102,38 @@ def summarise(cells: Sequence[Cell]) -> dict[str, Any]:
         "finished": len(finished),
         "failed": len(cells) - len(finished),
         "cells": [
-            {"name": cell.name, "fields": cell.fields, "failure": cell.failure}
-            | ({part: cell.results[part] for part in ("findings", "overall")} if cell.results else {})
+            {"name": cell.name, "fields": cell.fields, "failure": cell.failure} | found(cell)
             for cell in cells
         ],
     }
+
+
+def found(cell: Cell) -> dict[str, Any]:
+    """What a finished cell found, beside its nulls, and from what: its stored stages and what made them."""
+    if cell.results is None:
+        return {}
+    return {
+        "findings": cell.results["findings"],
+        "overall": cell.results["overall"],
+        "null": {measure.panel: measure.null for measure in measures(cell)},
+        "directory": directory_of(cell.name),
+        "provenance": dict(cell.provenance),
+        "sources": cell.results["methods"]["sources"],
+    }
+
+
+def directory_of(name: str) -> str:
+    """A cell's workdir, as seen from the sweep's."""
+    return f"cells/{name}"
+
+
+def stated(cells: Sequence[Cell]) -> dict[str, str]:
+    """What made the cells: each entry of their provenance, with every value that occurs."""
+    values: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        for key, value in cell.provenance.items():
+            values.setdefault(key, {})[value] = None
+    return {key: ", ".join(values[key]) for key in sorted(values)}
 
 
 def parts(finding: dict[str, Any]) -> Iterator[tuple[str, float, list[float]]]:
@@ -90,18 +154,53 @@ def numbers(finding: dict[str, Any]) -> list[str]:
     return [f"{what} {points(estimate, *interval)}".strip() for what, estimate, interval in parts(finding)]
 
 
+def measures(cell: Cell) -> Iterator[Measure]:
+    """Every number of a cell's findings, as far as they were measured; none if it failed."""
+    if cell.results is None:
+        return
+    for name, finding in cell.results["findings"].items():
+        for what, estimate, interval in parts(finding):
+            null = null_of(cell.results["null"], finding["bank"], f"{STATISTICS[name]} {what}".strip())
+            panel = f"{FINDINGS[name]} {what}".strip()
+            yield Measure(panel, estimate, interval, finding["verdict"] == SUPPORTED, null)
+
+
+def null_of(nulls: Mapping[str, Any], bank: str, statistic: str) -> dict[str, Any] | None:
+    """A statistic's central interval in the null, as in `Measure`.
+
+    Of the halvings first: they average over trajectories as the study does, and a pair is one against one.
+    """
+    for kind in ("halvings", "pairs"):
+        entry = nulls[kind].get(bank, {"statistics": {}})["statistics"].get(statistic)
+        if entry is not None:
+            return {"kind": kind, "interval": entry["interval"]}
+    return None
+
+
+def without_null(cells: Sequence[Cell]) -> dict[str, str]:
+    """Numbers that have no null -> the cells where they have none: {"critic gain": "keep 1; keep 4"}."""
+    lacking: dict[str, list[str]] = {}
+    for cell in cells:
+        bare = ", ".join(measure.panel for measure in measures(cell) if measure.null is None)
+        if bare:
+            lacking.setdefault(bare, []).append(label(cell))
+    finished = sum(cell.results is not None for cell in cells)
+    return {
+        bare: "every finished cell" if len(labels) == finished else "; ".join(labels)
+        for bare, labels in lacking.items()
+    }
+
+
 def forest(cells: Sequence[Cell]) -> Figure:
     """Each number of each finding with its interval, the cells one below the other in the grid's order.
 
-    A mark is filled where the finding is supported; a cross is a cell that failed or did not measure it.
+    A mark is filled where the finding is supported; a cross is a cell that failed or did not measure it. The
+    pale span behind a mark is the number's null, where the cell has one.
     """
-    measured: dict[str, dict[int, tuple[dict[str, Any], bool]]] = {}
+    measured: dict[str, dict[int, Measure]] = {}
     for row, cell in enumerate(cells):
-        for name, finding in cell.results["findings"].items() if cell.results else ():
-            for what, estimate, interval in parts(finding):
-                entry = {"estimate": estimate, "interval": interval}
-                by_row = measured.setdefault(f"{FINDINGS[name]} {what}".strip(), {})
-                by_row[row] = (entry, finding["verdict"] == SUPPORTED)
+        for measure in measures(cell):
+            measured.setdefault(measure.panel, {})[row] = measure
     figure, axes = panels(max(1, len(measured)), height=0.9 + 0.22 * len(cells), sharey=True)
     for ax, (panel, by_row) in zip(axes, measured.items(), strict=False):
         ax.axvline(0, color=INK, linewidth=1)
@@ -109,8 +208,12 @@ def forest(cells: Sequence[Cell]) -> Figure:
             if row not in by_row:
                 ax.plot(0, row, "x", color=INK)
                 continue
-            entry, supported = by_row[row]
-            interval_mark(ax, row, entry, START, face=None if supported else "white", size=5, level=True)
+            measure = by_row[row]
+            if measure.null is not None:
+                null_span(ax, row, measure.null["interval"], level=True)
+            entry = {"estimate": measure.estimate, "interval": measure.interval}
+            face = None if measure.supported else "white"
+            interval_mark(ax, row, entry, START, face=face, size=5, level=True)
         ax.set(title=panel, xlabel="points", ylim=(len(cells) - 0.5, -0.5))
     axes[0].set_yticks(range(len(cells)), [label(cell) for cell in cells])
     return figure

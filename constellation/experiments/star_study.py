@@ -144,8 +144,8 @@ def redraw(workdir: str) -> Path:
     """
     if not (Path(workdir) / "stages" / "report" / "stage.json").is_file():
         raise UserError(
-            f"{workdir} holds no finished study: run python -m launch.experiment --workdir={workdir} first, "
-            "with the study's --config"
+            f"{workdir} holds neither a finished study nor a sweep: run python -m launch.experiment "
+            f"--workdir={workdir} first, with the study's --config, or launch.sweep with a sweep's"
         )
     record = read_record(finished_stage(workdir, "report").path)
     fields = record["recipe"]["fields"]
@@ -251,7 +251,7 @@ def results(study: StarStages, made_by: Mapping[str, str]) -> tuple[StudyResults
         stages=[*_summaries(study), *controls.summaries(), *critic_variant_stages.summaries(study)],
         roles=_role_counts(study, controls),
         config=json.loads(canonical_json(config)),
-        provenance=dict(sorted({**made_by, **_bases(study)}.items())),
+        provenance=_stated(made_by, study.model_hash, study.other_hash),
         sources={stage.name: stage.digest for stage in inputs},
         analysis=AnalysisConfig(
             seed=evaluation.seed,
@@ -266,9 +266,21 @@ def results(study: StarStages, made_by: Mapping[str, str]) -> tuple[StudyResults
     ), inputs
 
 
-def _bases(study: StarStages) -> dict[str, str]:
-    """The hash of the base, and of the other one if a critic has it."""
-    return {"model": study.model_hash} | ({"other base": study.other_hash} if study.other_hash else {})
+def stated_provenance(workdir: Path) -> dict[str, str]:
+    """What the report of a finished study states as its provenance: commit, versions, device and bases.
+
+    Raises:
+        UserError: the workdir holds no finished study, or a damaged one.
+    """
+    record = read_record(finished_stage(workdir, "report").path)
+    fields = record["recipe"]["fields"]
+    return _stated(record["provenance"], fields["model"]["hash"], fields.get("other_base", ""))
+
+
+def _stated(made_by: Mapping[str, str], model: str, other: str) -> dict[str, str]:
+    """What made the study, with the hash of its base, and of the other one if a critic has it."""
+    bases = {"model": model} | ({"other base": other} if other else {})
+    return dict(sorted({**made_by, **bases}.items()))
 
 
 def _summaries(study: StarStages) -> list[StageSummary]:

@@ -1,4 +1,7 @@
-"""A grid of studies: written down before it is run, run cell by cell, and reported whole."""
+"""A grid of studies: written down before it is run, run cell by cell, and reported whole.
+
+`run` alone needs a model and JAX; `redraw` reads what finished cells found.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,16 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from constellation.conductor import Conductor
+from constellation.conductor import Conductor, Stage, finished_stage
 from constellation.errors import UserError
 from constellation.evaluation.methods import leaves
-from constellation.evaluation.sweep import Cell, write_sweep
+from constellation.evaluation.sweep import READ, Cell, directory_of, write_sweep
 from constellation.experiments import star_study
 from constellation.experiments.star_config import check
 from constellation.progress import Progress
 
 Fields = dict[str, Any]  # dotted field of the study -> its value
+STAGE, GRID = "grid", "cells.json"  # the stage that holds the grid, and its file: name -> fields
 
 
 def run(config: ConfigDict, workdir: str) -> list[Cell]:
@@ -46,28 +50,65 @@ def run(config: ConfigDict, workdir: str) -> list[Cell]:
         check(study)
 
     def write_down(path: Path) -> None:
-        (path / "cells.json").write_text(json.dumps(grid, indent=1) + "\n")
+        (path / GRID).write_text(json.dumps(grid, indent=1) + "\n")
 
-    directories = {name: Path(workdir) / "cells" / name for name in grid}
+    directories = {name: Path(workdir) / directory_of(name) for name in grid}
     with Conductor(workdir) as conductor:
-        conductor.stage(
-            "grid",
+        stage = conductor.stage(
+            STAGE,
             fields={"grid": config.grid, "study": _what_counts(config.study)},
             version=1,
             run=write_down,
         )
+        written = _written_down(stage)  # as `redraw` will read them
         done = {name for name, directory in directories.items() if (directory / "findings.json").exists()}
         progress = Progress("sweep", len(grid), "cells", done=len(done))
         found = []
         for number, (name, study) in enumerate(studies.items(), start=1):
             print(f"cell {number} of {len(grid)}: {name}", flush=True)
             others = [directory for other, directory in directories.items() if other != name]
-            found.append(run_cell(name, grid[name], study, directories[name], others))
+            found.append(run_cell(name, written[name], study, directories[name], others))
             if name not in done:
                 progress.done += 1
                 print(progress.line(), file=sys.stderr, flush=True)
         write_sweep(found, Path(workdir))
     return found
+
+
+def is_sweep(workdir: str) -> bool:
+    """Whether a sweep was begun in the workdir."""
+    return (Path(workdir) / "stages" / STAGE / "stage.json").is_file()
+
+
+def redraw(workdir: str) -> list[Cell]:
+    """Writes sweep.html, sweep.json and sweep.png anew from every cell's findings.json.
+
+    A cell without one stands there as failed, for the reason that sweep.json gives, if any.
+
+    Returns:
+        the cells, in the grid's order.
+
+    Raises:
+        UserError: the workdir holds no sweep, a damaged one, or findings of another version.
+    """
+    last = Path(workdir) / "sweep.json"
+    failures: dict[str, str | None] = {}
+    if last.exists():
+        failures = {cell["name"]: cell["failure"] for cell in json.loads(last.read_text())["cells"]}
+    found = []
+    for name, fields in _written_down(finished_stage(workdir, STAGE)).items():
+        directory = Path(workdir) / directory_of(name)
+        if (directory / "findings.json").exists():
+            found.append(finished_cell(name, fields, directory))
+        else:
+            found.append(Cell(name, fields, None, {}, failures.get(name) or "not run to its end"))
+    write_sweep(found, Path(workdir))
+    return found
+
+
+def _written_down(grid: Stage) -> dict[str, Fields]:
+    """Name -> fields of every cell, with the values that JSON has for them."""
+    return json.loads((grid.path / GRID).read_text())
 
 
 def _what_counts(study: ConfigDict) -> Fields:
@@ -79,12 +120,31 @@ def run_cell(name: str, fields: Fields, study: ConfigDict, directory: Path, othe
     """One cell's study, whose findings or whose failure are its result."""
     try:
         report = star_study.run(study, str(directory), others)
+        return finished_cell(name, fields, report.parent)
     except Exception as error:  # whatever it is: the sweep reports it
         if not isinstance(error, UserError):
             traceback.print_exc()
         print(f"failed: {name}: {error}", file=sys.stderr, flush=True)
-        return Cell(name, fields, None, f"{type(error).__name__}: {' '.join(str(error).split())}")
-    return Cell(name, fields, json.loads(report.with_name("findings.json").read_text()), None)
+        return Cell(name, fields, None, {}, f"{type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def finished_cell(name: str, fields: Fields, directory: Path) -> Cell:
+    """What the study in a cell's directory found, and what made it.
+
+    Raises:
+        UserError: the findings are damaged or of another version, or the report's stage is damaged or gone.
+    """
+    findings = directory / "findings.json"
+    try:
+        results = json.loads(findings.read_text())
+    except ValueError:
+        results = {}
+    if not READ.issubset(results):
+        raise UserError(
+            f"{findings} is damaged or of another version: python -m launch.report --workdir={directory} "
+            "draws it again"
+        )
+    return Cell(name, fields, results, star_study.stated_provenance(directory), None)
 
 
 def cells(config: ConfigDict) -> dict[str, Fields]:

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from constellation.errors import UserError
 from constellation.experiments import draw_samples, sweep
 from launch.common import load_config
+from tests.synthetic_sweep import MADE_BY, NAMES, SOURCES, write_synthetic_sweep
 from tests.tiny_study import ROOT, oracle, tiny_config, write_tiny_model
 
 GRID = str(ROOT / "configs" / "nano_grid.py")
@@ -50,6 +51,21 @@ def test_every_cell_is_a_study_with_its_own_fields(swept):
         read = json.loads((stages / "v1/stage.json").read_text())["recipe"]["fields"]
         assert read["star"]["learning_rate"] == rate
         assert (workdir / "cells" / cell.name / "report.html").exists()
+
+
+def test_every_cell_names_its_stored_stages_and_states_what_its_report_does(swept):
+    workdir, _ = swept
+    for cell in json.loads((workdir / "sweep.json").read_text())["cells"]:
+        directory = workdir / cell["directory"]
+        stored = {
+            path.parent.name: json.loads(path.read_text()) for path in directory.glob("stages/*/stage.json")
+        }
+        del stored["report"]  # made of the others
+        assert cell["sources"] == {name: record["digest"] for name, record in stored.items()}
+        page = (directory / "report.html").read_text()
+        assert {"commit", "jax", "model"} <= cell["provenance"].keys()
+        for key, value in cell["provenance"].items():
+            assert f'<td class="mono">{key}</td><td class="mono">{value}</td>' in page
 
 
 def test_cells_share_what_does_not_depend_on_them(swept):
@@ -98,7 +114,10 @@ def test_a_failed_cell_is_reported_and_the_others_go_on(swept, model_dir, monkey
 
     monkeypatch.setattr(sweep.star_study, "run", run)
     found = sweep.run(tiny_grid(model_dir), str(tmp_path))
-    assert found == [cells[0]._replace(results=None, failure="RuntimeError: the device is lost"), cells[1]]
+    assert found == [
+        cells[0]._replace(results=None, provenance={}, failure="RuntimeError: the device is lost"),
+        cells[1],
+    ]
     summary = json.loads((tmp_path / "sweep.json").read_text())
     assert (summary["finished"], summary["failed"]) == (1, 1)
     assert "RuntimeError: the device is lost" in (tmp_path / "sweep.html").read_text()
@@ -149,3 +168,63 @@ def test_other_bases_are_cells_of_their_own():
         dirs == list(config.grid.model.dir)
         and dirs[0] == load_config(str(ROOT / "configs/nano.py")).model.dir
     )
+
+
+def pages(workdir: Path) -> dict[str, bytes]:
+    return {name: (workdir / name).read_bytes() for name in ("sweep.html", "sweep.json", "sweep.png")}
+
+
+def test_redrawn_from_the_findings_alone(tmp_path):
+    cells = write_synthetic_sweep(tmp_path)
+    before = pages(tmp_path)
+    for name in before:
+        (tmp_path / name).unlink()
+    assert [cell.name for cell in cells] == list(NAMES)
+    assert sweep.redraw(str(tmp_path)) == cells
+    assert pages(tmp_path) == before
+    for cell in json.loads(before["sweep.json"])["cells"]:
+        assert cell["provenance"] == MADE_BY | {"model": "ba5e"} and cell["sources"] == SOURCES
+
+
+def test_redrawn_findings_are_read_again(tmp_path):
+    write_synthetic_sweep(tmp_path)
+    findings = tmp_path / "cells" / NAMES[1] / "findings.json"
+    results = json.loads(findings.read_text())
+    results["findings"]["crossover"]["verdict"] = "redrawn"
+    findings.write_text(json.dumps(results))
+    sweep.redraw(str(tmp_path))
+    summary = json.loads((tmp_path / "sweep.json").read_text())
+    assert summary["verdicts"]["crossover"]["redrawn"] == 1
+    assert "<b>redrawn</b>" in (tmp_path / "sweep.html").read_text()
+
+
+def test_a_redrawn_sweep_keeps_why_a_cell_failed_and_says_which_is_missing(tmp_path):
+    cells = write_synthetic_sweep(tmp_path, failing=NAMES[1:])
+    before = pages(tmp_path)
+    assert sweep.redraw(str(tmp_path)) == cells
+    assert pages(tmp_path) == before
+    (tmp_path / "cells" / NAMES[0] / "findings.json").unlink()
+    missing, failed = sweep.redraw(str(tmp_path))
+    assert missing == cells[0]._replace(results=None, provenance={}, failure="not run to its end")
+    assert failed.failure == "RuntimeError: the device is lost"
+    page = (tmp_path / "sweep.html").read_text()
+    assert missing.failure in page and failed.failure in page
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[:-2], lambda text: text.replace('"null"', '"nil"', 1)])
+def test_findings_that_cannot_be_read_are_named(tmp_path, damage):
+    write_synthetic_sweep(tmp_path)
+    before = pages(tmp_path)
+    directory = tmp_path / "cells" / NAMES[1]
+    findings = directory / "findings.json"
+    findings.write_text(damage(findings.read_text()))
+    with pytest.raises(UserError, match=f"launch.report --workdir={directory} draws it again"):
+        sweep.redraw(str(tmp_path))
+    assert pages(tmp_path) == before
+
+
+def test_a_study_is_no_sweep(tmp_path):
+    write_synthetic_sweep(tmp_path)
+    assert sweep.is_sweep(str(tmp_path)) and not sweep.is_sweep(str(tmp_path / "cells" / NAMES[0]))
+    with pytest.raises(UserError, match=r"unknown stage in .*'grid'"):
+        sweep.redraw(str(tmp_path / "cells" / NAMES[0]))

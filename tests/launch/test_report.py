@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from launch import report
+from tests.synthetic_sweep import NAMES, write_synthetic_sweep
 from tests.tiny_study import ROOT
 
 REDRAW = """
@@ -86,3 +88,25 @@ def test_a_workdir_without_a_study_is_one_line(run_all, tmp_path):
     assert (result.code, result.stdout) == (2, "")
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
     assert f"python -m launch.experiment --workdir={tmp_path}" in result.stderr
+    assert "neither a finished study nor a sweep" in result.stderr
+
+
+def test_a_sweep_without_model_and_jax(tmp_path):
+    write_synthetic_sweep(tmp_path)
+    before = {file: (tmp_path / file).read_bytes() for file in drawn(tmp_path)}
+    assert before.keys() == {"sweep.html", "sweep.json", "sweep.png"}
+    for file in before:
+        (tmp_path / file).unlink()
+    result = redraw(tmp_path)
+    assert (result.returncode, result.stdout) == (0, f"report: {tmp_path}/sweep.html\n"), result.stderr
+    assert {file: (tmp_path / file).read_bytes() for file in drawn(tmp_path)} == before
+
+
+def test_exits_with_1_where_a_cell_has_no_findings(tmp_path, capsys):
+    write_synthetic_sweep(tmp_path)
+    shutil.rmtree(tmp_path / "cells" / NAMES[1])
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        report.main(str(tmp_path))
+    assert ended.value.code == 1
+    assert capsys.readouterr() == (f"report: {tmp_path}/sweep.html\n", f"without findings: {NAMES[1]}\n")

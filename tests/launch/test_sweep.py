@@ -13,7 +13,7 @@ from tests.tiny_study import ROOT
 
 @pytest.mark.parametrize("failure", [None, "UserError: no memory"])
 def test_exits_with_1_where_a_cell_failed(failure, monkeypatch, capsys):
-    cells = [Cell("good", {}, {}, None), Cell("other", {}, None, failure)]
+    cells = [Cell("good", {}, {}, {}, None), Cell("other", {}, None, {}, failure)]
     monkeypatch.setattr(sweep, "run", lambda config, workdir: cells)
     config = load_config(str(ROOT / "configs/nano_grid.py"))
     if failure is None:

@@ -13,9 +13,11 @@ replicates of each other.
 
 m is a lower bound of the chance P to be right. What it misses, three ways:
 
-- c / n - m: c of n samples are right, and E[c / n] = P, so this is the *missing mass*, unbiased but noisy;
-- N1 / n, with N1 the right programs that a model's own n samples show once (Good 1953, Good & Turing): in
-  expectation above the mass of all that they never show, of which the other models' samples know some more;
+- c / n - m: of all n samples that were drawn c are right, and E[c / n] = P, so this is the *missing mass*,
+  unbiased but noisy;
+- N1 / n', with N1 the right programs that the n' of a model's samples that were looked at show once (Good
+  1953, Good & Turing): in expectation above the mass of all that they never show, of which the other models'
+  samples know some more;
 - the spellings of a program that no model used: the likeliest, by the tokenizer itself, is always counted.
 
 *Expansion* claims that the last round's reach at one B, fixed in the config, lies above both the base's and

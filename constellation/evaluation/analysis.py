@@ -28,7 +28,7 @@ from constellation.evaluation.ledger import ledger
 from constellation.evaluation.mass_ledger import mass_ledger
 from constellation.evaluation.methods import methods
 from constellation.evaluation.null import nulls
-from constellation.evaluation.reach import known_of, reach_results
+from constellation.evaluation.reach import Known, known_of, reach_results
 from constellation.evaluation.selector_gains import selector_gains
 from constellation.evaluation.statistics import Bootstrap, minimum_detectable_effect, resample
 from constellation.evaluation.study import StageSummary, StudyResults, TaskInfo
@@ -48,6 +48,7 @@ def analyse(study: StudyResults) -> dict[str, Any]:
     claims = primary_claims(study, bootstrap, picked)
     passed = curves(study, bootstrap, "generalises")
     fitted = curves(study, bootstrap, "fits")
+    known = known_of(study)
     results: dict[str, Any] = {
         "findings": findings(study, claims),
         "overall": overall(study, claims),
@@ -63,10 +64,10 @@ def analyse(study: StudyResults) -> dict[str, Any]:
         "headroom": headroom(study, bootstrap),
         "ledger": ledger(study),
         "null": nulls(study, bootstrap) | several(study, bootstrap),
-        "another_warm_start": another_warm_start(study, bootstrap, known_of(study)),
+        "another_warm_start": another_warm_start(study, bootstrap, known),
         "controls": controls(study, bootstrap),
         "temperature": temperature(study, bootstrap),
-        "reach": reaches(study, bootstrap),
+        "reach": reaches(study, bootstrap, known),
         "subsets": subsets(study, bootstrap),
         "selection": selection(bootstrap, picked),
         "selectors": selector_gains(study, bootstrap, picked),
@@ -165,9 +166,8 @@ def gains(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
     return result
 
 
-def reaches(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
+def reaches(study: StudyResults, bootstrap: Bootstrap, known: Known | None) -> dict[str, Any]:
     """Reach and the mass ledger of the known programs; empty where the study has none."""
-    known = known_of(study)
     if known is None:
         return {}
     return reach_results(study, bootstrap, known) | {"mass_ledger": mass_ledger(study, bootstrap, known)}

@@ -63,17 +63,13 @@ def nulls(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
 def halvings(study: StudyResults, bootstrap: Bootstrap, bank: str) -> dict[str, Any]:
     """The null of random halvings on one bank."""
     choice = study.analysis
-    keys = [SetKey(bank, study.start, study.primary_split, k) for k in range(study.trajectories)]
-    pools = [[study.samples[key], study.null_pools[key]] for key in keys]
-    total, n = sum(pool.n for pool in pools[0]), pools[0][0].n
+    correct, total, n = doubled(study, bank, study.trajectories)
     if total < 2 * n or choice.large_k > n // 2:
         raise UserError(
             f"the null of pass@{choice.large_k} needs {max(n, 2 * choice.large_k)} samples a task or more of "
             f"{study.start} on the {bank} bank, and as many fresh ones; there are {n} and {total - n}: "
             "sample more or lower evaluation.large_k"
         )
-    right = [[pool.per_sample(pool.generalises).sum(1) for pool in own] for own in pools]
-    correct = np.sum(right, axis=1)  # [K, T]
     rng = host_rng(choice.seed, "null", bank)
     before, after = divide(correct, total, [n, n], choice.halvings, rng)  # [S, K, T] each
     ks = [choice.small_k, choice.large_k]
@@ -114,6 +110,18 @@ def halvings(study: StudyResults, bootstrap: Bootstrap, bank: str) -> dict[str, 
         "sign_test_rate": (sign_test(gained, lost) <= 1 - choice.level).mean(),
         "change_at_k": bands,
     }
+
+
+def doubled(study: StudyResults, bank: str, trajectories: int) -> tuple[Counts, int, int]:
+    """The start's own samples and the fresh ones as one pool, of the first trajectories.
+
+    Returns:
+        [K, T] correct ones, the samples a task in the pool, and those of them that are the study's own.
+    """
+    keys = [SetKey(bank, study.start, study.primary_split, k) for k in range(trajectories)]
+    pools = [[study.samples[key], study.null_pools[key]] for key in keys]
+    right = [[pool.per_sample(pool.generalises).sum(1) for pool in own] for own in pools]
+    return np.sum(right, axis=1), sum(pool.n for pool in pools[0]), pools[0][0].n
 
 
 def divide(correct: Counts, total: int, sizes: Sequence[int], times: int, rng: np.random.Generator) -> Counts:
@@ -172,8 +180,7 @@ def curve_band(
         counts = np.array([np.bincount(half.ravel(), minlength=n + 1) for half in part])  # [S, n + 1]
         means.append(counts @ pass_at_k(n, np.arange(n + 1)[:, None], np.array(ks)) / part[0].size)
     difference = means[1] - means[0]  # [S, len(ks)]
-    low, high = np.quantile(difference, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return list(zip(low, high, strict=True))
+    return list(zip(*central(difference, level), strict=True))
 
 
 def pairs(study: StudyResults, bootstrap: Bootstrap, bank: str) -> dict[str, Any]:
@@ -236,5 +243,9 @@ def verdicts(
 
 def distribution(values: Array | Counts, level: float) -> dict[str, Any]:
     """Mean and central interval of a statistic over the pseudo-studies, in its own unit."""
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return {"estimate": np.mean(values), "interval": [low, high]}
+    return {"estimate": np.mean(values), "interval": list(central(values.ravel(), level))}
+
+
+def central(values: Array | Counts, level: float) -> Array:
+    """[2, ...] the ends of the central interval of pseudo-studies' values [S, ...]."""
+    return np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)

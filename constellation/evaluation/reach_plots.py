@@ -79,10 +79,9 @@ def mass_ledger(results: Results) -> Figure | None:
     for position, name in enumerate(ledger):
         if name in null:
             null_span(changed, position, null[name]["change"]["interval"])
-    for axes in (ax, changed):
-        names_axis(
-            axes, [fill(name.replace("withheld: ", ""), 10, break_long_words=False) for name in ledger]
-        )
+    labels = [fill(name.replace("withheld: ", ""), 10, break_long_words=False) for name in ledger]
+    names_axis(ax, labels)
+    names_axis(changed, labels)
     ax.set_ylim(bottom=0)
     ax.set_ylabel("probability of an answer, %")
     changed.axhline(0, color=INK, linewidth=0.9)

@@ -26,7 +26,7 @@ from constellation.errors import UserError
 from constellation.evaluation.claims import verdict
 from constellation.evaluation.curves import change
 from constellation.evaluation.entries import as_json, keyed, points
-from constellation.evaluation.null import divide
+from constellation.evaluation.null import divide, doubled
 from constellation.evaluation.pass_at_k import pass_at_k
 from constellation.evaluation.statistics import Bootstrap, Estimate
 from constellation.evaluation.study import AnalysisConfig, SetKey, StudyResults, first
@@ -212,13 +212,9 @@ def null_readings(study: StudyResults, tempered: Tempered, bootstrap: Bootstrap)
     count = min(tempered.trajectories, first(key for key in study.null_pools if key.bank == bank))
     if not count:
         return {}
-    keys = [SetKey(bank, start, study.primary_split, r) for r in range(count)]
-    pools = [[study.samples[key], study.null_pools[key]] for key in keys]
-    n, total = pools[0][0].n, sum(pool.n for pool in pools[0])
-    correct = np.array([sum(pool.per_sample(pool.generalises).sum(1) for pool in own) for own in pools])
-    halves = divide(
-        correct, total, [n, n], choice.halvings, host_rng(choice.seed, "null", bank, "temperature")
-    )
+    correct, total, n = doubled(study, bank, count)
+    rng = host_rng(choice.seed, "null", bank, "temperature")
+    halves = divide(correct, total, [n, n], choice.halvings, rng)  # [2, S, K, T]
     before, after = np.moveaxis(pass_at_k(n, halves, k), 1, 3)  # [K, T, S] each
     drawn = bootstrap.of_first(count, host_rng(choice.seed, "bootstrap", "null temperature trajectories"))
     own = drawn(bank, after - before)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from constellation.evaluation.curves import curve_ks, task_curves
 from constellation.evaluation.mass_ledger import classes
-from constellation.evaluation.null import distribution, verdicts
+from constellation.evaluation.null import central, distribution, verdicts
 from constellation.evaluation.reach import DRAWN, Known, log_sum, reach
 from constellation.evaluation.statistics import Bootstrap
 from constellation.evaluation.study import StudyResults
@@ -82,16 +82,11 @@ def another_warm_start(study: StudyResults, bootstrap: Bootstrap, known: Known |
         ks = curve_ks(study, bank, study.start)
         means = task_curves(study, bank, study.start, ks).mean(1)  # [K, len(ks)]
         changed = (means[lasts] - means[starts]).mean(1)  # [S, len(ks)]
-        result["change_at_k"][bank] = dict(zip(ks, ends(changed, level), strict=True))
+        result["change_at_k"][bank] = dict(zip(ks, central(changed, level).T, strict=True))
     if known:
         result["reach"] = of_reach(study, bootstrap, known, starts, lasts)
         result["mass_ledger"] = of_mass(study, known, starts, lasts)
     return result
-
-
-def ends(values: Array, level: float) -> list[Array]:
-    """Central interval of each column of [S, M] pseudo-studies' values, M of [2]."""
-    return list(np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0).T)
 
 
 def pairs_of(study: StudyResults) -> list[tuple[int, int]]:
@@ -117,25 +112,22 @@ def of_reach(
     """
     programs, choice, tasks = known.programs, study.analysis, len(study.tasks[known.programs.bank])
     budgets = [*DRAWN, choice.reach_at]
-    over_start, over_base = {}, {}
+    table = {}
     for one, other in pairs_of(study):
-        both = known.own[one] | known.own[other]
-
-        def reached(model: str, trajectory: int, asked: NDArray[np.bool_] = both) -> Array:
-            return reach(log_sum(programs, asked, programs.of(model, trajectory), tasks), budgets)  # [T, N]
-
-        last = reached(study.start, other)
-        over_start[one, other] = last - reached(study.start, one)
-        over_base[one, other] = (last - reached(study.base, 0))[:, -1]
-    gains = of_pairs(over_start, starts, lasts)  # [S, K // 2, T, N]
-    changed = gains.mean((1, 2))  # [S, N]
+        asked = known.own[one] | known.own[other]
+        base, start, last = (
+            reach(log_sum(programs, asked, programs.of(model, k), tasks), budgets)  # [T, N]
+            for model, k in ((study.base, 0), (study.start, one), (study.start, other))
+        )
+        table[one, other] = np.stack([last - base, last - start], axis=-1)
+    gains = of_pairs(table, starts, lasts)  # [S, K // 2, T, N, 2]
+    changed = gains[..., 1].mean((1, 2))  # [S, N]
     drawn = bootstrap.of_first(starts.shape[1], host_rng(choice.seed, "bootstrap", "null", "reach"))
-    tested = np.stack([of_pairs(over_base, starts, lasts), gains[..., -1]], axis=-1)  # [S, K // 2, T, 2]
-    p = drawn(programs.bank, tested.transpose(1, 2, 0, 3)).p_above  # [S, 2]
+    p = drawn(programs.bank, gains[..., -1, :].transpose(1, 2, 0, 3)).p_above  # [S, 2]
     alpha = 1 - choice.level
     return {
         "replicates": len(starts),
-        "change": dict(zip(DRAWN, ends(changed[:, :-1], choice.level), strict=True)),
+        "change": dict(zip(DRAWN, central(changed[:, :-1], choice.level).T, strict=True)),
         "statistic": distribution(changed[:, -1], choice.level),
         "rate": (p.max(1) <= alpha).mean(),
         "rate_over_start": (p[:, 1] <= alpha).mean(),

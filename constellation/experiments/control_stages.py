@@ -58,6 +58,8 @@ BANKS = {
     SECRET_SOLVED: ("withheld",),
     SECRET: ("withheld",),
 }
+# what is kept of own programs for withheld tasks; their classes, else reserved, are wanted here
+OWN_KEPT: dict[str, Any] = {"keep": 1, "reserved": trapdoor.behaves_like_evaluation}
 Pools = Callable[[], list[list[TrainingExample]]]
 
 
@@ -89,7 +91,7 @@ class ControlStages:
         star, study = self.config.star, self.study
         tasks, samples = study.round_tasks(1, star.max_atoms), study.round_samples(1, star.max_atoms)
         start = None if star.restart == BASE else study.warm_start()
-        pools = self._star_pools(tasks, samples, choice, star.keep)
+        pools = self._star_pools(tasks, samples, lambda r, drawn: {"keep": star.keep} | choice(r, drawn))
         return self._trained(name, [tasks, samples], {"keep": star.keep}, pools, start)
 
     def continued(self) -> Stage:
@@ -125,7 +127,7 @@ class ControlStages:
         )
 
     def secret(self, name: str, tasks: Callable[[], list[list[Task]]]) -> Stage:
-        """Supervised on the secret programs of these of the same tasks, for as many answer tokens."""
+        """Supervised on these withheld tasks' secret programs, for as many answer tokens as own ones have."""
         own_pools = self._own_pools()
 
         def visits(pools: list[list[TrainingExample]]) -> int:
@@ -280,14 +282,14 @@ class ControlStages:
         )
 
     def _star_pools(
-        self, tasks: Stage, samples: Stage, choice: Callable[[int, SampleSet], dict[str, Any]], keep: int
+        self, tasks: Stage, samples: Stage, choice: Callable[[int, SampleSet], dict[str, Any]]
     ) -> Pools:
         study = self.study
 
         def pools() -> list[list[TrainingExample]]:
             each = zip(study.tasks_of(tasks, self.trajectories), samples_of(samples), strict=False)
             return [
-                star_examples(study.model, own, drawn, study.split, keep, **choice(r, drawn))
+                star_examples(study.model, own, drawn, study.split, **choice(r, drawn))
                 for r, (own, drawn) in enumerate(each)
             ]
 
@@ -296,9 +298,7 @@ class ControlStages:
     def _own_pools(self) -> Pools:
         """Own right programs for the tasks of the withheld classes."""
         tasks, samples = self.withheld_tasks(), self.own_samples()
-        return self._star_pools(
-            tasks, samples, lambda *_: {"reserved": trapdoor.behaves_like_evaluation}, keep=1
-        )
+        return self._star_pools(tasks, samples, lambda *_: OWN_KEPT)
 
     def _withheld(self) -> list[list[Task]]:
         """The tasks of the withheld classes, of each trajectory."""
@@ -309,7 +309,7 @@ class ControlStages:
         return [
             [task for task, programs in zip(own, kept, strict=True) if programs]
             for own, drawn in zip(self._withheld(), samples_of(self.own_samples()), strict=True)
-            for kept in [kept_programs(own, drawn, keep=1, reserved=trapdoor.behaves_like_evaluation)]
+            for kept in [kept_programs(own, drawn, **OWN_KEPT)]
         ]
 
     def _supervised(self, tasks: Callable[[], list[list[Task]]]) -> Pools:

@@ -49,16 +49,16 @@ def test_p_is_two_sided_and_q_adjusted_over_all(results: StudyResults, entries: 
 def test_q_is_adjusted_over_every_exploratory_number_of_the_report() -> None:
     whole = analyse(study(controlled=1, exact=True, selectors=True, tasks=8, resamples=100))
 
-    def tested(part: Any) -> Iterator[dict[str, Any]]:
+    def adjusted(part: Any) -> Iterator[dict[str, Any]]:
         if isinstance(part, dict) and "q" in part:
             yield part
         for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
-            yield from tested(inner)
+            yield from adjusted(inner)
 
-    found = list(tested(whole))
+    found = list(adjusted(whole))
     lists = [whole["exploratory"], *(whole["controls"][part] for part in ("changes", "critic"))]
     assert all(part and all("q" in entry for entry in part) for part in lists)
-    counts = {name: len(list(tested(part))) for name, part in whole.items()}
+    counts = {name: len(list(adjusted(part))) for name, part in whole.items()}
     assert counts["beyond_filtering"] == 2 * 2 * 3  # rounds, forecasts, and k = 1, 8, 16 of 32 samples
     assert counts["headroom"] == 3 * 2  # banks, scales but for the plain one
     assert counts["gains"] == 3 * 2  # banks, k; of the second round

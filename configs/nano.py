@@ -11,10 +11,12 @@ Values marked (A) are the paper's, the others our reconstruction; none was chose
 effect.
 """
 
+from typing import Literal
+
 from ml_collections import ConfigDict
 
 
-def get_config(mode: str = "") -> ConfigDict:
+def get_config(mode: Literal["", "quick"] = "") -> ConfigDict:
     """The configuration; mode "quick" shrinks it."""
     config = ConfigDict()
     config.seed = 2  # what was tuned, was tuned at 0

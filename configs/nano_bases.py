@@ -16,12 +16,14 @@ with runs/nano_bases/sweep.html, in an hour on two cores. Expected of the bases 
 -0.5 and -3.4; no finding supported on any.
 """
 
+from typing import Literal
+
 from ml_collections import ConfigDict
 
 from configs import nano
 
 
-def get_config(mode: str = "") -> ConfigDict:
+def get_config(mode: Literal["", "quick"] = "") -> ConfigDict:
     """The study and its bases; mode "quick" shrinks the study."""
     config = ConfigDict()
     config.study = nano.get_config(mode)

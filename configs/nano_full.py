@@ -12,12 +12,14 @@ multiply matrices at 167 GFLOP/s, the first forty of them beside other processes
 configs/nano.py; none of it was chosen by the sign of a claimed effect.
 """
 
+from typing import Literal
+
 from ml_collections import ConfigDict
 
 from configs import nano
 
 
-def get_config(mode: str = "") -> ConfigDict:
+def get_config(mode: Literal["", "quick"] = "") -> ConfigDict:
     """The configuration; mode "quick" shrinks it."""
     config = replicated(nano.get_config(mode))
     config.seed = config.tasks.seed = 3  # no result of configs/nano.py is seen again

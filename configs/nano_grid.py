@@ -11,12 +11,14 @@ Expected, in about 40 minutes on two cores: every finding inconclusive in all si
 `configs/nano_grid.py:quick` walks the same way over four cells, too small to find anything.
 """
 
+from typing import Literal
+
 from ml_collections import ConfigDict
 
 from configs import nano
 
 
-def get_config(mode: str = "") -> ConfigDict:
+def get_config(mode: Literal["", "quick"] = "") -> ConfigDict:
     """The study that all cells vary, and the grid; mode "quick" shrinks both."""
     config = ConfigDict()
     config.study = nano.get_config(mode)

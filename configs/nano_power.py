@@ -10,12 +10,14 @@ gen_v0 to v3 pass@8 moves by +0.3 and pass@64 by -2.4 points; crossover inconclu
 inconclusive, critic gain not supported.
 """
 
+from typing import Literal
+
 from ml_collections import ConfigDict
 
 from configs import nano
 
 
-def get_config(mode: str = "") -> ConfigDict:
+def get_config(mode: Literal["", "quick"] = "") -> ConfigDict:
     """The configuration; mode "quick" shrinks it."""
     config = nano.get_config(mode)
     config.seed = config.tasks.seed = 6  # no result of another config is seen again

@@ -7,10 +7,12 @@ and the curves of its loss to <workdir>/pretraining.png.
 The corpus is wider than the banks: up to six atoms and, for 30 % of the tasks, the whole language.
 """
 
+from typing import Literal
+
 from ml_collections import ConfigDict
 
 
-def get_config(mode: str = "") -> ConfigDict:
+def get_config(mode: Literal["", "quick"] = "") -> ConfigDict:
     """The configuration; `:quick` makes a toy of it within a minute."""
     config = ConfigDict()
     config.seed = 0

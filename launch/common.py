@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import ast
 import ctypes
-import inspect
 import math
 import os
 import re
@@ -27,7 +26,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict
@@ -53,13 +52,13 @@ def run(main: Callable[..., None], *, config: str | None = None, workdir: str | 
 
     Args:
         main: called with `config` and `workdir` by keyword, as far as they are given here.
-        config: default of `--config=<file>[:<variant>]`, whose fields `--config.<field>=<value>` override;
+        config: default of `--config=<file>[:<mode>]`, whose fields `--config.<field>=<value>` override;
             empty where a program does without: `main` then gets None.
         workdir: default of `--workdir=<directory>`.
     """
     if config is not None:
         flags.DEFINE_string(
-            "config", config, "config file, or <file>:<variant>; --config.<field>=<value> overrides"
+            "config", config, "config file, or <file>:<mode>; --config.<field>=<value> overrides"
         )
     if workdir is not None:
         flags.DEFINE_string("workdir", workdir, "directory of the results")
@@ -184,16 +183,17 @@ def _parse_flags(argv: list[str]) -> None:
 
 
 def load_config(location: str, overrides: list[str] | None = None) -> ConfigDict:
-    """The config of a file, or of a variant of it, with fields overridden; locked.
+    """The config of a file, or of one of its modes, with fields overridden; locked.
 
     Args:
-        location: `<file>` or `<file>:<variant>`; the file defines `get_config([variant])`.
+        location: `<file>` or `<file>:<mode>`; the file defines `get_config()`, or, where it has modes,
+            `get_config(mode: Literal["", "quick"] = "")`.
         overrides: each `--config.<field>=<value>`, the value in the type of the field's default.
 
     Raises:
-        UserError: there is no such file, variant or field, or a value is of another type.
+        UserError: there is no such file, mode or field, or a value is of another type.
     """
-    file, colon, variant = location.partition(":")
+    file, colon, mode = location.partition(":")
     path = Path(file)
     if not path.is_file():
         raise unknown("config file", file, map(str, sorted(path.parent.glob("*.py"))))
@@ -203,9 +203,11 @@ def load_config(location: str, overrides: list[str] | None = None) -> ConfigDict
         raise UserError(f"{file} is not Python: line {error.lineno}: {error.msg}") from error
     except KeyError:
         raise UserError(f"{file} defines no get_config(); give a config file") from None
-    if colon and not inspect.signature(get_config).parameters:
-        raise UserError(f"{file} has no variants; give it without ':{variant}'")
-    config = get_config(variant) if colon else get_config()
+    modes = [mode for mode in get_args(get_type_hints(get_config).get("mode")) if mode]
+    if colon and mode not in modes:
+        known = f"its modes: {', '.join(modes)}" if modes else f"it has none; give it without ':{mode}'"
+        raise UserError(f"unknown mode {mode!r} of {file}; {known}")
+    config = get_config(mode) if colon else get_config()
     for override in overrides or ():
         _override(config, override)
     return config.lock()

@@ -6,6 +6,7 @@ import ast
 
 import pytest
 
+from constellation.errors import UserError
 from constellation.experiments import sweep
 from constellation.experiments.star_config import check
 from launch.common import STUDY, _check_fields, load_config
@@ -18,8 +19,8 @@ FILES = sorted(path for path in (ROOT / "configs").glob("*.py") if path.stem != 
 def test_its_program_takes_it_and_its_docstring_gives_the_command(file, monkeypatch):
     monkeypatch.chdir(ROOT)
     location, text = str(file.relative_to(ROOT)), file.read_text()
-    for variant in ("", ":quick") if "def get_config(mode" in text else ("",):
-        config = load_config(location + variant)
+    for mode in ("", ":quick") if "def get_config(mode" in text else ("",):
+        config = load_config(location + mode)
         if "grid" in config:
             _check_fields(config, location, "configs/nano_grid.py")
             for fields in sweep.cells(config).values():
@@ -30,3 +31,11 @@ def test_its_program_takes_it_and_its_docstring_gives_the_command(file, monkeypa
             _check_fields(config, location, STUDY)
             check(config)
     assert f"--config={location}" in ast.get_docstring(ast.parse(text))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("mode", ["quik", "Quick", "full", ""])
+def test_an_unknown_mode_is_refused_with_the_known_ones(file, mode):
+    known = "its modes: quick$" if "def get_config(mode" in file.read_text() else "it has none"
+    with pytest.raises(UserError, match=f"unknown mode '{mode}' of .*{file.name}; {known}"):
+        load_config(f"{file}:{mode}")

@@ -20,15 +20,13 @@ PROGRAMS = sorted(
 )
 
 CONFIG = """
+from typing import Literal
 from ml_collections import ConfigDict
-from constellation.errors import unknown
 
-def get_config(variant="full"):
-    if variant not in ("full", "quick"):
-        raise unknown("variant", variant, ("full", "quick"))
+def get_config(mode: Literal["", "quick", "tiny"] = ""):
     return ConfigDict(dict(
         seed=0, rate=1e-3, restart=True, banks=("easy", "hard"), ks=(1, 8), limit=None,
-        model=dict(dir="assets/nano", rank=4 if variant == "quick" else 16),
+        model=dict(dir="assets/nano", rank=4 if mode == "quick" else 16),
     ))
 """
 PROGRAM = '''
@@ -123,8 +121,15 @@ def test_flags_and_configs(here, arguments, expected):
         ),
         (["--config=nowhere/x.py"], "unknown config file 'nowhere/x.py'"),
         (["--config=configs"], "unknown config file 'configs'"),
-        (["--config=configs/nano.py:quik"], "unknown variant 'quik'; did you mean 'quick'?"),
-        (["--config=configs/plain.py:quick"], "configs/plain.py has no variants"),
+        (
+            ["--config=configs/nano.py:quik"],
+            "unknown mode 'quik' of configs/nano.py; its modes: quick, tiny\n",
+        ),
+        (["--config=configs/nano.py:"], "unknown mode '' of configs/nano.py; its modes: quick, tiny\n"),
+        (
+            ["--config=configs/plain.py:quick"],
+            "unknown mode 'quick' of configs/plain.py; it has none; give it without ':quick'\n",
+        ),
         (["--config=configs/broken.py"], "configs/broken.py is not Python: line 1: "),
         (["--config=configs/empty.py"], "configs/empty.py defines no get_config()"),
         (

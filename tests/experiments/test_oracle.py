@@ -1,0 +1,373 @@
+"""The wiring of a study with every question on, frozen: what each stage reads, what each computation is given.
+
+What computes is stood in for by functions of their inputs alone, in integers, so that everything below is the
+same on every machine: findings.json, the stages' digests, and every call with the adapter, tasks, prompts,
+key, labels and loss that it was given. `python -m tests.experiments.test_oracle` writes the files anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import math
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from constellation.experiments import star_study
+from constellation.experiments.nano_base import write_model
+from constellation.experiments.plan import Speed, print_plan
+from constellation.generator import Sample
+from constellation.keys import fold, host_rng
+from constellation.model import score
+from constellation.model.config import ModelConfig
+from constellation.model.decoder import init_params
+from constellation.model.lora import Adapter, unstack
+from constellation.model.random_checkpoint import published_fields, write_random_checkpoint
+from constellation.samples import SampleSet
+from constellation.tasks import trapdoor
+from constellation.tasks.nano_tokenizer import build_tokenizer
+from constellation.tasks.task import Task, read_tasks
+from launch.common import load_config
+from tests.tiny_study import ROOT, leave_trained, stand_in, tiny_config
+
+FROZEN = Path(__file__).parent / "frozen"
+FIELDS = {
+    "tasks__bank_size": 6,
+    "trajectories": 6,
+    "star__rounds": 2,
+    "star__arm_max_atoms": 4,
+    "critic__selectors": True,
+    "evaluation__middle_samples": 4,
+    "evaluation__split_seeds": (7, 1234),
+    "evaluation__selection_split_seeds": (1234, 7, 9),
+    "evaluation__null_samples": 8,
+    "evaluation__reach_samples": 4,
+    "evaluation__reach_budgets": (4, 64),
+    "evaluation__reach_at": 64,
+    "controls__trajectories": 2,
+    "temperatures__trajectories": 2,
+    "temperatures__samples": 8,
+    "temperatures__tuning_samples": 4,
+    "variants__trajectories": 2,
+    "variants__visible": (1, 2, 3),
+}
+
+
+def number(*parts: Any) -> int:
+    """A number in [0, 2^32) that all these decide."""
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=4).digest(), "little")
+
+
+def write_whole_model(directory: Path, seed: int) -> Path:
+    """A model directory whose weights are drawn without floating point."""
+    config = ModelConfig(
+        vocab_size=build_tokenizer().get_vocab_size(),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        rms_norm_eps=1e-6,
+        rope_theta=10_000.0,
+        tie_word_embeddings=True,
+    )
+    rng = host_rng(seed, "whole")
+    shapes = jax.eval_shape(lambda: init_params(config, fold(seed, "whole")))
+    params = jax.tree.map(lambda leaf: (rng.integers(-8, 9, leaf.shape) / 64).astype(leaf.dtype), shapes)
+    write_model(directory, config, params)
+    return directory
+
+
+def said(adapter: Adapter | None) -> str:
+    """What tells an adapter apart: "base", "fresh 0.1234", or the number that `trained` left in it."""
+    if adapter is None:
+        return "base"
+    first = adapter.weights["q_proj"]
+    mark = float(np.asarray(first["b"]).ravel()[0])
+    return f"trained {int(mark)}" if mark else f"fresh {float(np.asarray(first['a']).ravel()[0]):.4f}"
+
+
+def each(adapters: Adapter | None) -> list[Adapter | None]:
+    return [None] if adapters is None else list(unstack(adapters))
+
+
+def texts_of(parts: Any) -> list[list[int]]:
+    return [np.asarray(part).tolist() for part in parts]
+
+
+@dataclasses.dataclass
+class Calls:
+    """Stand-ins for what computes, and a note of every call."""
+
+    workdir: Path
+    made: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    def sample_each(
+        self, model, adapters, prompts, task_ids, keys, config, rows, progress
+    ) -> list[list[list[Sample]]]:
+        files = sorted(self.workdir.rglob("stages/*/tasks*.jsonl"))
+        tasks = {task.id: task for file in files for task in read_tasks(file)}
+        places = [np.asarray(jax.random.key_data(key)).tolist() for key in keys]
+        self.made.append(
+            {
+                "call": "sample",
+                "name": progress.label,
+                "n": config.n,
+                "temperature": config.temperature,
+                "trajectories": [
+                    {
+                        "adapter": said(adapter),
+                        "tasks": number(ids),
+                        "prompts": number(texts_of(asked)),
+                        "key": place,
+                    }
+                    for adapter, ids, asked, place in zip(
+                        each(adapters), task_ids, prompts, places, strict=True
+                    )
+                ],
+            }
+        )
+        return [
+            [
+                self._answers(model, tasks[task], config, (place, said(adapter), task, progress))
+                for task in ids
+            ]
+            for adapter, ids, place in zip(each(adapters), task_ids, places, strict=True)
+        ]
+
+    def _answers(self, model, task: Task, config, place) -> list[Sample]:
+        *place, progress = place
+        rng = host_rng(number(*place), "answers")
+        # right in two spellings, wrong on one example or two, which may be held out, wrong on all, and none
+        odd = [json.dumps(task.examples[i].inputs[0][:32], ensure_ascii=False) for i in rng.permutation(12)]
+        almost = f'If(Equals(x, {odd[0]}), Const("z"), {task.program})'
+        texts = (
+            task.program,
+            f'Concat({task.program}, Const(""))',
+            almost,
+            f'If(Equals(x, {odd[1]}), Const("y"), {almost})',
+            "Upper(x)",
+            "no program",
+        )
+        shares = rng.dirichlet((1.0, 0.5, 1.0, 0.5, 1.0, 0.5))
+        drawn = (rng.random((config.n, 1)) < np.cumsum(shares)).argmax(1)
+        progress.update(config.n)
+        return [Sample(np.array(model.tokenizer.encode(texts[i]), np.int32), True) for i in drawn]
+
+    def finetune_each(
+        self,
+        model,
+        adapters,
+        pools,
+        updates,
+        training,
+        addresses,
+        directory,
+        metadata,
+        micro_batch,
+        choices,
+    ):
+        marks = []
+        learned = []
+        for adapter, pool, address in zip(each(adapters), pools, addresses, strict=True):
+            prompts = number(texts_of(example.prompt for example in pool))
+            answers = number([texts_of(example.answers) for example in pool])
+            losses = number([example.loss_from for example in pool])
+            parts = said(adapter), len(pool), prompts, answers, losses, list(address)
+            learned.append(
+                dict(zip(("start", "examples", "prompts", "answers", "loss_from", "key"), parts, strict=True))
+            )
+            marks.append(1 + number(parts, updates, float(training.learning_rate), choices) % 2**20)
+        self.made.append(
+            {
+                "call": "train",
+                "name": metadata["name"],
+                "updates": updates,
+                "learning_rate": float(training.learning_rate),
+                "loss": list(choices),
+                "trajectories": learned,
+            }
+        )
+        weights = {
+            name: {
+                part: np.zeros(leaf.shape, leaf.dtype)
+                + np.array(marks, leaf.dtype)[:, None, None, None] * (part == "b")
+                for part, leaf in pair.items()
+            }
+            for name, pair in adapters.weights.items()
+        }
+        trained = Adapter(weights, adapters.scale)
+        return leave_trained(trained, pools, updates, addresses, directory, metadata)
+
+    def critic_scores_each(self, model, critics, tasks, samples: Sequence[SampleSet], split: Callable):
+        self.made.append(
+            {
+                "call": "score",
+                "trajectories": [
+                    {
+                        "critic": said(critic),
+                        "tasks": number([task.id for task in tasks]),
+                        "shown": number([split(task) for task in tasks]),
+                        "candidates": number(list(map(str, own.text))),
+                    }
+                    for critic, own in zip(each(critics), samples, strict=True)
+                ],
+            }
+        )
+        return [
+            np.array(
+                [
+                    number(said(critic), str(own.task_ids[t]), str(text)) % 1000 / 250 - 2 if fits else np.nan
+                    for t, text, fits in zip(own.task, own.text, own.fits, strict=True)
+                ]
+            )
+            for critic, own in zip(each(critics), samples, strict=True)
+        ]
+
+    def log_prob_each(self, model, adapters, prompts, texts):
+        self.made.append(
+            {
+                "call": "log_prob",
+                "trajectories": [
+                    {
+                        "adapter": said(adapter),
+                        "prompts": number(texts_of(own_prompts)),
+                        "texts": number([texts_of(group) for group in own_texts]),
+                    }
+                    for adapter, own_prompts, own_texts in zip(each(adapters), prompts, texts, strict=True)
+                ],
+            }
+        )
+        return [
+            [
+                np.array([-1.0 - number(said(adapter), np.asarray(text).tolist()) % 64 / 8 for text in group])
+                for group in own_texts
+            ]
+            for adapter, own_texts in zip(each(adapters), texts, strict=True)
+        ]
+
+
+@dataclasses.dataclass
+class Whole:
+    """The study, run: every call, findings.json, and each stage's digest."""
+
+    calls: list[dict[str, Any]]
+    findings: dict[str, Any]
+    digests: dict[str, str]
+    workdir: Path
+
+
+def run_whole(directory: Path) -> Whole:
+    """Runs the study below a directory."""
+    model, other = (write_whole_model(directory / name, seed) for seed, name in enumerate(("model", "other")))
+    calls = Calls(directory / "study")
+    with pytest.MonkeyPatch.context() as patch:
+        stand_in(patch, calls.sample_each, calls.finetune_each, calls.critic_scores_each)
+        patch.setattr(score, "log_prob_each", calls.log_prob_each)
+        config = tiny_config(model, critic__model_dir=other, **FIELDS)
+        star_study.run(config, str(calls.workdir))
+    # where the model lies is in the report's recipe, and what follows from the device in its provenance
+    digests = {
+        path.parent.name: json.loads(path.read_text())["digest"]
+        for path in sorted((calls.workdir / "stages").glob("*/stage.json"))
+        if path.parent.name != "report"
+    }
+    return Whole(
+        calls.made, json.loads((calls.workdir / "findings.json").read_text()), digests, calls.workdir
+    )
+
+
+def planned(directory: Path) -> str:
+    """What launch.plan prints of configs/qwen3_4b_full.py, of a model with the published shapes."""
+    # a tokenizer of natural lengths, learnt from programs, and no more weights than that takes
+    narrow = {"hidden_size": 16, "intermediate_size": 16, "head_dim": 16, "num_attention_heads": 8}
+    tasks = trapdoor.make_bank("tuning_hard", 50, 0)
+    corpus = [trapdoor.DESCRIPTION, *(f"{task.examples} {task.program}" for task in tasks)]
+    write_random_checkpoint(directory, published_fields("4B", 1) | narrow, corpus)
+    (directory / "config.json").write_text(json.dumps(published_fields("4B")))
+    flags = [f"--config.model.dir={directory}"]
+    config = load_config(str(ROOT / "configs/qwen3_4b_full.py"), flags)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        print_plan(config, "gpu", Speed(500e9, 60e12))
+    return printed.getvalue().replace(str(directory), "<directory>")
+
+
+def differences(frozen: Any, found: Any, place: str = "") -> Iterator[str]:
+    """Where two JSON values differ; numbers by more than rounding to the digits that are stored."""
+    if isinstance(frozen, dict) and isinstance(found, dict):
+        for key in [*frozen, *(key for key in found if key not in frozen)]:
+            if key not in frozen or key not in found:
+                yield f"{place}.{key}: {'new' if key in found else 'gone'}"
+            else:
+                yield from differences(frozen[key], found[key], f"{place}.{key}")
+    elif isinstance(frozen, list) and isinstance(found, list):
+        if len(frozen) != len(found):
+            yield f"{place}: {len(frozen)} items -> {len(found)}"
+        for i, pair in enumerate(zip(frozen, found, strict=False)):
+            yield from differences(*pair, f"{place}[{i}]")
+    elif isinstance(frozen, float) and isinstance(found, (int, float)):
+        if not math.isclose(frozen, found, rel_tol=1e-5, abs_tol=2e-6):
+            yield f"{place}: {frozen} -> {found}"
+    elif frozen != found:
+        yield f"{place}: {frozen!r} -> {found!r}"
+
+
+def stored(name: str) -> Any:
+    text = (FROZEN / name).read_text(encoding="utf-8")
+    return json.loads(text) if name.endswith(".json") else text
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    return run_whole(tmp_path_factory.mktemp("whole"))
+
+
+def but_sources(findings: dict[str, Any]) -> dict[str, Any]:
+    """The findings without the digests of stages, which are held against the frozen ones by themselves."""
+    return findings | {
+        "methods": {name: part for name, part in findings["methods"].items() if name != "sources"}
+    }
+
+
+def test_every_computation_is_given_what_it_was(whole: Whole) -> None:
+    assert list(differences(stored("calls.json"), json.loads(json.dumps(whole.calls)))) == []
+
+
+def test_findings_are_those_frozen(whole: Whole) -> None:
+    assert list(differences(stored("findings.json"), but_sources(whole.findings)))[:20] == []
+
+
+def test_digests_are_those_frozen(whole: Whole) -> None:
+    assert list(differences(stored("digests.json"), whole.digests)) == []
+
+
+def test_the_plan_of_the_largest_study_is_the_one_frozen(tmp_path: Path) -> None:
+    assert planned(tmp_path / "model") == stored("plan.txt")
+
+
+def write_frozen() -> None:
+    """Writes the frozen files anew."""
+    with tempfile.TemporaryDirectory() as directory:
+        whole = run_whole(Path(directory))
+        FROZEN.mkdir(exist_ok=True)
+        parts = {"calls": whole.calls, "findings": but_sources(whole.findings), "digests": whole.digests}
+        for name, value in parts.items():
+            text = json.dumps(value, indent=1, sort_keys=name != "calls")
+            (FROZEN / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+        (FROZEN / "plan.txt").write_text(planned(Path(directory) / "planned"), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(write_frozen())

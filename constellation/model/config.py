@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from constellation.errors import UserError
+from constellation.errors import UserError, is_integer, is_number
 from constellation.model.rope import RopeScaling
 
 # Fields that cannot change what the forward pass computes.
@@ -76,6 +76,9 @@ class ModelConfig:
         names = {field.name for field in dataclasses.fields(cls)}
         for name, value in fields.items():
             if name in ("rope_parameters", "rope_scaling"):  # the new spelling and the old
+                if value is not None and not isinstance(value, dict):
+                    refused.append(f"{name} = {value!r} (only an object)")
+                    continue
                 rope = dict(value or {})
                 if "rope_theta" in rope:
                     values["rope_theta"] = rope.pop("rope_theta")
@@ -88,10 +91,10 @@ class ModelConfig:
             elif name in names:
                 values[name] = value
             elif name == "layer_types":
-                if set(value or ()) > {"full_attention"}:
+                if value is not None and not _is_full_attention(value):
                     refused.append("layer_types other than full_attention")
             elif name in FIXED:
-                if value != FIXED[name]:
+                if value != FIXED[name] or isinstance(value, bool) != isinstance(FIXED[name], bool):
                     refused.append(f"{name} = {value!r} (only {FIXED[name]!r})")
             elif name not in INERT:
                 refused.append(f"{name} = {value!r}")
@@ -123,6 +126,10 @@ class ModelConfig:
         }
 
 
+def _is_full_attention(layer_types: Any) -> bool:
+    return isinstance(layer_types, list) and layer_types == ["full_attention"] * len(layer_types)
+
+
 def _checked(name: str, value: Any, source: str) -> Any:
     if name == "rope_scaling":
         return value
@@ -130,9 +137,9 @@ def _checked(name: str, value: Any, source: str) -> Any:
     if kind == "bool":
         valid = isinstance(value, bool)
     elif kind == "int":
-        valid = isinstance(value, int) and not isinstance(value, bool) and value > 0
+        valid = is_integer(value) and 0 < value < 2**31
     else:
-        valid = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+        valid = is_number(value) and value > 0
     if not valid:
         raise UserError(f"{source}: {name} = {value!r} is not a valid {kind}")
     return float(value) if kind == "float" else value

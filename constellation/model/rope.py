@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from constellation.errors import is_number
+
 if TYPE_CHECKING:
     from constellation.model.config import ModelConfig
 
@@ -38,20 +40,24 @@ class RopeScaling:
             ValueError: another type, an unknown field or a bad value; the message says which.
         """
         fields = dict(fields)
-        kind = fields.pop("rope_type", None) or fields.pop("type", None) or "default"
-        fields.pop("type", None)
+        old, new = fields.pop("type", None), fields.pop("rope_type", None)
+        kind = next((kind for kind in (new, old) if kind is not None), "default")
         if kind == "default" and not fields:
             return None
         allowed = {"linear": {"factor"}, "yarn": {field.name for field in dataclasses.fields(cls)}}
-        if kind not in allowed:
+        if not isinstance(kind, str) or kind not in allowed:
             raise ValueError(f"rope_type {kind!r}")
         if unknown := sorted(fields.keys() - allowed[kind]):
             raise ValueError(", ".join(unknown))
+        given = {name: value for name, value in fields.items() if value is not None}  # null is the default
         needed = ["factor"] + (["original_max_position_embeddings"] if kind == "yarn" else [])
         for name in needed:
-            if not isinstance(fields.get(name), int | float) or fields[name] < 1:
+            if not is_number(given.get(name)) or given[name] < 1:
                 raise ValueError(f"{name} {fields.get(name)!r}")
-        return cls(kind, **fields)
+        for name, value in given.items():
+            if not is_number(value) or value <= 0:
+                raise ValueError(f"{name} {value!r}")
+        return cls(kind, **given)
 
 
 def rotary(positions: jax.Array, config: ModelConfig, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:

@@ -6,12 +6,12 @@ import hashlib
 import json
 import os
 import random
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from constellation.errors import UserError
+from constellation.errors import UserError, is_integer
 
 EXAMPLES = 12  # examples a task, as in paper A
 PROBES = 64  # further inputs a bank task carries, to measure how many "generalising" programs are wrong
@@ -100,16 +100,54 @@ def read_tasks(path: str | os.PathLike[str]) -> list[Task]:
     """Read tasks from JSON lines.
 
     Raises:
-        UserError: when a line is not a task.
+        UserError: there is no such file, or a line of it is not a task.
     """
+    try:
+        lines = Path(path).read_bytes().splitlines()
+    except OSError as error:
+        raise UserError(f"cannot read the tasks in {path}: {error.strerror}; write them again") from None
     tasks = []
-    for number, line in enumerate(Path(path).read_bytes().splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         try:
-            fields = json.loads(line)
-            for name in ("examples", "probes"):
-                fields[name] = tuple(Example(tuple(inputs), output) for inputs, output in fields[name])
-            fields["structures"] = tuple(fields["structures"])
-            tasks.append(Task(**fields))
-        except (ValueError, TypeError, KeyError) as error:
+            tasks.append(_task(json.loads(line)))
+        except ValueError as error:
             raise UserError(f"{path}, line {number} is not a task: {error}; write it again") from None
     return tasks
+
+
+def _task(record: Any) -> Task:
+    """The task of a line's JSON value. Raises ValueError, which names the field that is wrong."""
+    if not isinstance(record, dict):
+        raise ValueError("not an object")
+    if wrong := record.keys() ^ {field.name for field in fields(Task)}:
+        raise ValueError(f"missing or unknown fields: {', '.join(sorted(wrong))}")
+    for field in fields(Task):
+        if not _CHECKS[str(field.type)](record[field.name]):
+            raise ValueError(f"{field.name} is not of type {field.type}")
+    for name in ("examples", "probes"):
+        record[name] = tuple(Example(tuple(inputs), output) for inputs, output in record[name])
+    return Task(**record | {"structures": tuple(record["structures"])})
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _are_examples(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and _are_texts(pair[0]) and _is_text(pair[1])
+        for pair in value
+    )
+
+
+# How a field's type is told from the JSON value.
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    "str": _is_text,
+    "int": is_integer,
+    "tuple[str, ...]": _are_texts,
+    "tuple[Example, ...]": _are_examples,
+}

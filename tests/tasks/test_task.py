@@ -6,8 +6,11 @@ import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from constellation.errors import UserError
@@ -65,6 +68,10 @@ def test_json_lines_round_trip(hard: list[Task], tmp_path: Path):
     assert len((tmp_path / "tasks.jsonl").read_bytes().splitlines()) == 4
 
 
+def without(line: bytes, field: str) -> bytes:
+    return json.dumps({name: value for name, value in json.loads(line).items() if name != field}).encode()
+
+
 DAMAGE = {
     "cut": lambda line: line[:-20],
     "empty": lambda line: b"",
@@ -73,6 +80,7 @@ DAMAGE = {
     "a number": lambda line: b"7",
     "an unknown field": lambda line: line.replace(b'"id"', b'"ID"'),
     "no examples": lambda line: line.replace(b'"examples"', b'"example"'),
+    "a missing field": lambda line: without(line, "role"),
     "half an example": lambda line: json.dumps({**json.loads(line), "examples": [[["a"]]]}).encode(),
 }
 
@@ -86,3 +94,49 @@ def test_a_damaged_line_is_named(hard: list[Task], tmp_path: Path, damage: str):
     path.write_bytes(b"\n".join(lines) + b"\n")
     with pytest.raises(UserError, match=r"tasks\.jsonl, line 2 "):
         read_tasks(path)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=6,
+)
+ALMOST = [[["ab", "c"]], [[["a", 3], "b"]], [[["a"], None]], [[["a"], "b", "c"]], [[["a"], "b"], 1]]
+
+
+def is_right(field: str, value: Any) -> bool:
+    """Whether a field may have the JSON value."""
+    if field in ("examples", "probes"):
+        return type(value) is list and all(map(is_example, value))
+    if field == "structures":
+        return type(value) is list and all(type(item) is str for item in value)
+    return type(value) is (int if field == "atoms" else str)
+
+
+def is_example(value: Any) -> bool:
+    match value:
+        case [[*inputs], str()]:
+            return all(type(text) is str for text in inputs)
+    return False
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Task)])
+@given(value=JSON | st.sampled_from(ALMOST))
+def test_a_field_of_a_wrong_type_is_named(
+    hard: list[Task], tmp_path_factory: pytest.TempPathFactory, field: str, value: Any
+):
+    path = tmp_path_factory.getbasetemp() / "one_task.jsonl"
+    line = json.dumps(dataclasses.asdict(hard[0]) | {field: value})
+    path.write_text(line)
+    if is_right(field, value):
+        (task,) = read_tasks(path)
+        assert json.dumps(dataclasses.asdict(task)) == line
+    else:
+        with pytest.raises(UserError, match=f"line 1 is not a task: {field} is not of type"):
+            read_tasks(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    for path in (tmp_path / "none.jsonl", tmp_path):
+        with pytest.raises(UserError, match=f"cannot read the tasks in {path}: .*; write them again"):
+            read_tasks(path)

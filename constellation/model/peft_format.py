@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +13,33 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from constellation.errors import UserError
+from constellation.errors import UserError, is_integer, is_number
 from constellation.files import disk_full_is_user_error
 from constellation.model.config import ModelConfig
 from constellation.model.lora import Adapter, projection_shapes
 from constellation.model.port import layer_tensor
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
-# Fields that change what an adapter computes, and the value at which it is plain LoRA on every layer.
+# Fields that change what an adapter computes, and the value at which it is plain LoRA on every layer; null is
+# plain, too, and of a field that is not listed here at all, nothing else is.
 PLAIN: dict[str, Any] = {
     "peft_type": "LORA",
-    "alora_invocation_tokens": None,
     "alpha_pattern": {},
     "bias": "none",
-    "exclude_modules": None,
+    "ensure_weight_tying": False,
     "fan_in_fan_out": False,
-    "layer_replication": None,
-    "layers_to_transform": None,
+    "loftq_config": {},
     "lora_bias": False,
-    "modules_to_save": None,
     "rank_pattern": {},
-    "target_parameters": None,
-    "trainable_token_indices": None,
     "use_dora": False,
+    "use_qalora": False,
 }
+# Fields that change nothing in the forward pass of a trained adapter.
+INERT = frozenset(
+    "auto_mapping base_model_name_or_path inference_mode lora_dropout megatron_core peft_version"
+    " qalora_group_size revision runtime_config task_type".split()
+)
+INITS = (None, True, False, "gaussian", "orthogonal")  # others change the base's weights, or might
 
 
 def is_peft(directory: Path) -> bool:
@@ -87,20 +91,18 @@ def load_peft(directory: Path, config: ModelConfig) -> Adapter:
     """
     try:
         fields = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+        if not isinstance(fields, dict):
+            raise ValueError(f"{CONFIG} is not an object")
         tensors = load_file(directory / TENSORS)
-        rank, alpha, targets = int(fields["r"]), float(fields["lora_alpha"]), list(fields["target_modules"])
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise UserError(
             f"{directory} holds no whole peft adapter ({error!r}): "
             f"give a directory with {CONFIG} and {TENSORS}"
         ) from None
-    unlike = {name: fields[name] for name, plain in PLAIN.items() if fields.get(name) not in (plain, None)}
     shapes = projection_shapes(config)
-    targets = [target.rpartition(".")[2] for target in targets]
-    if unlike or not targets or set(targets) - set(shapes):
-        asked = [f"{name} = {value!r}" for name, value in unlike.items()]
-        asked += [f"target {name}" for name in targets if name not in shapes]
-        raise UserError(f"{directory / CONFIG} asks for what is not implemented: {'; '.join(asked)}")
+    if refused := _refused(fields, shapes):
+        raise UserError(f"{directory / CONFIG} asks for what is not implemented: {'; '.join(refused)}")
+    rank, targets = fields["r"], [target.rpartition(".")[2] for target in fields["target_modules"]]
     expected = {
         _tensor(layer, name, part): (rank, shapes[name][1]) if part == "a" else (shapes[name][0], rank)
         for name in targets
@@ -122,7 +124,34 @@ def load_peft(directory: Path, config: ModelConfig) -> Adapter:
         return jnp.asarray(np.stack(layers).astype(np.float32))
 
     weights = {name: {part: stacked(name, part) for part in ("a", "b")} for name in targets}
-    return Adapter(weights, alpha / (math.sqrt(rank) if fields.get("use_rslora") else rank))
+    return Adapter(weights, fields["lora_alpha"] / (math.sqrt(rank) if fields.get("use_rslora") else rank))
+
+
+def _refused(fields: dict[str, Any], projections: Collection[str]) -> list[str]:
+    """What is not plain LoRA on some of the `projections` of every layer, each as one phrase."""
+    rank: Any = fields.get("r")
+    targets = fields.get("target_modules")
+    names = targets if isinstance(targets, list) and all(isinstance(name, str) for name in targets) else []
+    rules = {
+        "r": (is_integer(rank) and 0 < rank < 2**31, "a positive integer"),
+        "lora_alpha": (is_number(fields.get("lora_alpha")), "a number"),
+        "target_modules": (bool(names), "a list of names"),
+        "use_rslora": (isinstance(fields.get("use_rslora"), bool | None), "true or false"),
+        "init_lora_weights": (
+            fields.get("init_lora_weights") in INITS,
+            "true, false, gaussian or orthogonal",
+        ),
+    }
+    refused = [
+        f"{name} = {fields.get(name)!r} (only {kind})" for name, (right, kind) in rules.items() if not right
+    ]
+    for name, value in fields.items():
+        plain = PLAIN.get(name)
+        if not (
+            name in rules or name in INERT or value is None or (type(value), value) == (type(plain), plain)
+        ):
+            refused.append(f"{name} = {value!r}")
+    return refused + [f"target {name}" for name in names if name.rpartition(".")[2] not in projections]
 
 
 def _tensor(layer: int, name: str, part: str) -> str:

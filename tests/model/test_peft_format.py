@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM
@@ -73,6 +80,18 @@ def written(model_dir: Path, tmp_path: Path) -> tuple[Path, ModelConfig]:
     return tmp_path, config
 
 
+@contextmanager
+def changed(directory: Path, field: str, value: object) -> Iterator[None]:
+    """Another value of a field of the adapter's config."""
+    file = directory / CONFIG_FILE
+    before = file.read_text()
+    file.write_text(json.dumps(json.loads(before) | {field: value}))
+    try:
+        yield
+    finally:
+        file.write_text(before)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -82,15 +101,69 @@ def written(model_dir: Path, tmp_path: Path) -> tuple[Path, ModelConfig]:
         ("modules_to_save", ["lm_head"]),
         ("rank_pattern", {"q_proj": 2}),
         ("layers_to_transform", [0]),
-        ("target_modules", ["lm_head"]),
+        ("use_qalora", True),
+        ("init_lora_weights", "pissa"),
+        ("init_lora_weights", "pissa_niter_4"),
+        ("lora_alpha", float("nan")),
+        ("r", 4.7),
+        ("r", True),
+        ("target_modules", [1]),
+        ("target_modules", "all-linear"),
+        ("an_option_of_tomorrow", False),
     ],
 )
 def test_more_than_plain_lora_is_refused(written, field: str, value: object) -> None:
     directory, config = written
-    fields = json.loads((directory / CONFIG_FILE).read_text())
-    (directory / CONFIG_FILE).write_text(json.dumps(fields | {field: value}))
-    with pytest.raises(UserError, match=field if field != "target_modules" else "lm_head"):
+    with changed(directory, field, value), pytest.raises(UserError, match=f"{field} = "):
         load_peft(directory, config)
+    with changed(directory, "target_modules", ["lm_head"]), pytest.raises(UserError, match="target lm_head"):
+        load_peft(directory, config)
+
+
+# What peft writes of plain LoRA, and what of it decides neither the adapter's values nor its place.
+PLAIN = LoraConfig().to_dict()
+INERT = set(
+    "auto_mapping base_model_name_or_path inference_mode lora_dropout megatron_core peft_version"
+    " qalora_group_size revision runtime_config task_type".split()
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 20) | st.floats() | st.text(max_size=3) | st.just("q_proj"),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+def is_plain(field: str, value: Any) -> bool:
+    """Whether a field of an adapter's config may have the value."""
+    if field == "r":
+        return type(value) is int and value > 0
+    if field == "lora_alpha":
+        return type(value) in (int, float) and math.isfinite(value)
+    if field == "target_modules":
+        return type(value) is list and value != [] and all(type(name) is str for name in value)
+    if field in INERT or value is None:
+        return True
+    if field == "init_lora_weights":
+        return value in (True, False)
+    if field == "use_rslora":
+        return type(value) is bool
+    return type(value) is type(PLAIN[field]) and value == PLAIN[field]
+
+
+@pytest.mark.parametrize("field", PLAIN)
+@given(value=JSON)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+def test_every_field_that_peft_knows_is_plain_or_refused_by_name(written, field: str, value: Any) -> None:
+    directory, config = written
+    with changed(directory, field, value):
+        if not is_plain(field, value):
+            with pytest.raises(UserError, match=f"not implemented: {re.escape(f'{field} = {value!r}')}"):
+                load_peft(directory, config)
+        elif field in ("r", "target_modules") and value != 4:  # that of the tensors
+            with pytest.raises(UserError, match=r"does not fit the model|target "):
+                load_peft(directory, config)
+        else:
+            load_peft(directory, config)
 
 
 def test_tensors_that_do_not_fit(written) -> None:
@@ -114,3 +187,11 @@ def test_a_directory_that_holds_none(written, tmp_path: Path) -> None:
         load_peft(directory, config)
     with pytest.raises(UserError, match="no whole peft adapter"):
         load_peft(tmp_path / "nothing", config)
+
+
+@pytest.mark.parametrize("content", ["[]", "5", "{"])
+def test_a_config_that_is_no_object(written, content: str) -> None:
+    directory, config = written
+    (directory / CONFIG_FILE).write_text(content)
+    with pytest.raises(UserError, match="no whole peft adapter"):
+        load_peft(directory, config)

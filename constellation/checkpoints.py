@@ -23,9 +23,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from constellation.distributed import from_first
-from constellation.errors import UserError
-from constellation.files import disk_full_is_user_error
+from constellation.runtime.distributed import from_first
+from constellation.runtime.errors import UserError
+from constellation.runtime.files import disk_full_is_user_error
 
 _KEPT = 2
 

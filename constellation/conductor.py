@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from constellation.errors import UserError, unknown
-from constellation.files import (
+from constellation.runtime.errors import UserError, unknown
+from constellation.runtime.files import (
     disk_full_is_user_error,
     fsync,
     fsync_tree,

@@ -13,15 +13,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from constellation.domains.task import Split, Task
+from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor.prompts import CRITIC_ANSWERS
 from constellation.model.lora import Adapter, stack_of_one
 from constellation.model.model import Model
 from constellation.model.prefix import common_prefix
 from constellation.model.score import next_token_logits_each
 from constellation.samples import SampleSet
 from constellation.selftraining.batches import TrainingExample
-from constellation.tasks import trapdoor
-from constellation.tasks.prompts import CRITIC_ANSWERS
-from constellation.tasks.task import Split, Task
 
 
 def critic_examples(

@@ -25,17 +25,17 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from constellation.decoding import CHUNK, Fixed, begin, empty, extend, fix, is_merged, place
-from constellation.keys import word
 from constellation.model.decoder import KV
+from constellation.model.decoding import CHUNK, Fixed, begin, empty, extend, fix, is_merged, place
 from constellation.model.lora import Adapter, stack_of_one
 from constellation.model.mesh import DATA, MODEL, local_slices, on_slice, replicate
 from constellation.model.model import Model
 from constellation.model.prefix import shared_length
-from constellation.sampling import SamplingConfig
+from constellation.model.sampling import SamplingConfig
+from constellation.runtime.keys import word
 
 if TYPE_CHECKING:
-    from constellation.progress import Progress
+    from constellation.runtime.progress import Progress
 
 STREAMS = 4  # batches in flight on a slice: one computes where another waits for the host or idles a core
 WIDTH = 8  # most samples of a task side by side: few end evenly, many share each read of the prompt's KV

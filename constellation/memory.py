@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from constellation.errors import UserError
 from constellation.generator import PREFILL, padded_prompt, rows_of, width_of
 from constellation.model.config import ModelConfig
 from constellation.model.lora import projection_shapes
 from constellation.model.prefix import shared_length
 from constellation.model.quantize import Quantization
+from constellation.model.sampling import SamplingConfig
 from constellation.model.score import rows_a_batch
-from constellation.sampling import SamplingConfig
+from constellation.runtime.errors import UserError
 from constellation.selftraining.batches import TrainingExample, collate
 
 GIB = 2**30

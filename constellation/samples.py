@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from constellation.errors import UserError
-from constellation.files import write_atomically
+from constellation.runtime.errors import UserError
+from constellation.runtime.files import write_atomically
 from constellation.verifier import Verdict
 
 _FORMAT = 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from constellation.language import Node, ParseError, evaluate, parse
-from constellation.tasks.task import Example, Split
+from constellation.domains.task import Example, Split
+from constellation.domains.trapdoor.language import Node, ParseError, evaluate, parse
 
 
 @dataclass(frozen=True)

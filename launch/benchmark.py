@@ -21,7 +21,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from constellation.errors import UserError
+from constellation.runtime.errors import UserError
 from launch import common
 
 ALONE = ["tasks", "quantization", "int4_product", "trajectories"]  # parts without --config only

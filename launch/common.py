@@ -31,7 +31,7 @@ from typing import Any, get_args, get_type_hints
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from constellation.errors import UserError, unknown
+from constellation.runtime.errors import UserError, unknown
 
 flags.disclaim_key_flags()  # the flags defined here are shown as the program's own
 

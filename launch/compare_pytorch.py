@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from constellation.errors import UserError
+from constellation.runtime.errors import UserError
 from launch import common
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from constellation.errors import UserError
+from constellation.runtime.errors import UserError
 from launch import common
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def main(config: ConfigDict, workdir: str) -> None:
     if COORDINATOR.value is None and (PROCESSES.value, PROCESS.value) != (1, 0):
         raise UserError("--processes and --process are of several: give --coordinator=<host:port>, too")
     if COORDINATOR.value is not None:
-        from constellation.distributed import join
+        from constellation.runtime.distributed import join
 
         join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     from constellation.experiments import star_study

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from absl import flags
 
-from constellation.errors import UserError
+from constellation.runtime.errors import UserError
 from launch import common
 
 SIZE = flags.DEFINE_string("size", "4B", "published size: 0.6B, 1.7B, 4B, 4B-2507 or 8B")
@@ -45,8 +45,8 @@ def main() -> None:
 
 def _corpus() -> list[str]:
     """Prompts and programs of the domain: what the tokenizer's merges are learnt from."""
-    from constellation.tasks import trapdoor
-    from constellation.tasks.task import split
+    from constellation.domains.task import split
+    from constellation.domains.trapdoor import domain as trapdoor
 
     tasks = trapdoor.training_tasks("warm_start", 256, max_atoms=3)
     prompts = [message["content"] for task in tasks for message in trapdoor.messages(split(task, 0))]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from constellation.errors import UserError
+from constellation.runtime.errors import UserError
 from launch import common
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def main() -> None:
     from constellation.model import port, ported
     from constellation.model.config import ModelConfig
     from constellation.model.model import SMALL_FILES, check_model
-    from constellation.progress import Progress
+    from constellation.runtime.progress import Progress
 
     source, out = common.required("both directories", model_dir=MODEL_DIR.value, out=OUT.value)
     if ported.is_ported(source):

@@ -1,4 +1,4 @@
-"""Compiled programs are shared by all tests and by the processes they start."""
+"""What all tests share: compiled programs, also with the processes they start, and small banks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 import jax
 import pytest
+
+from constellation.domains.task import Task
+from constellation.domains.trapdoor.banks import make_bank
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -21,3 +24,14 @@ def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict
         yield {name.upper(): str(value) for name, value in now.items()}
     for name, value in before.items():
         jax.config.update(name, value)
+
+
+@pytest.fixture(scope="session")
+def hard() -> list[Task]:
+    return make_bank("hard", 48)
+
+
+@pytest.fixture(scope="session")
+def banks(hard: list[Task]) -> dict[str, list[Task]]:
+    others = {"easy": 16, "withheld": 6, "tuning_easy": 8, "tuning_hard": 8}
+    return {"hard": hard} | {name: make_bank(name, size) for name, size in others.items()}

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from constellation.domains.task import split
+from constellation.domains.trapdoor.banks import make_bank
+from constellation.domains.trapdoor.prompts import generator_messages
 from constellation.model.model import load_model
 from constellation.model.qwen3 import Qwen3
-from constellation.tasks.banks import make_bank
-from constellation.tasks.nano_tokenizer import build_tokenizer
-from constellation.tasks.prompts import generator_messages
-from constellation.tasks.task import split
+from constellation.nano.tokenizer import build_tokenizer
 
 NANO = Path(__file__).parents[1] / "constellation" / "assets" / "nano"
 
@@ -47,9 +47,9 @@ def test_size_and_tokenizer_are_the_recipes() -> None:
 
 def test_it_writes_programs() -> None:
     """Greedy answers of the base alone: most parse, and some are right (chance is nil)."""
-    from constellation import keys
     from constellation.generator import sample
-    from constellation.sampling import SamplingConfig
+    from constellation.model.sampling import SamplingConfig
+    from constellation.runtime import keys
     from constellation.verifier import judge
 
     model, tasks = load_model(NANO, "int4:32"), make_bank("tuning_easy", 24)

@@ -18,7 +18,7 @@ import optax
 import pytest
 
 from constellation.checkpoints import restore, save, steps
-from constellation.errors import UserError
+from constellation.runtime.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 

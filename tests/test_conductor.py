@@ -23,7 +23,7 @@ from constellation.conductor import (
     finished_stage,
     plain,
 )
-from constellation.errors import UserError
+from constellation.runtime.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 PROVENANCE = {"commit": "c0", "device": "abacus"}

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from constellation.critic import critic_examples, critic_scores, no_examples
+from constellation.domains.task import Example, Split, Task
+from constellation.domains.trapdoor import domain as trapdoor
 from constellation.model.lora import Adapter, init_adapter
 from constellation.model.model import Model, load_model
 from constellation.model.score import next_token_logits
 from constellation.samples import SampleSet, collect
-from constellation.tasks import trapdoor
-from constellation.tasks.task import Example, Split, Task
 from tests.tiny_study import write_tiny_model
 
 # Each fits or misses the two visible examples, and generalises or does not, as the name of the task says.

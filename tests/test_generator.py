@@ -17,17 +17,18 @@ import scipy.special
 import torch
 from transformers import GenerationConfig
 
-from constellation import decoding, generator, keys
+from constellation import generator
 from constellation.generator import Sample, SamplingConfig, sample, sample_each
-from constellation.model import prefix
+from constellation.model import decoding, prefix
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import forward, init_params, logits
 from constellation.model.lora import Adapter, init_adapter, stack
 from constellation.model.model import Model, load_model
 from constellation.model.quantize import quantize
+from constellation.runtime import keys
 from tests.model.conftest import byte_tokenizer, reference
 from tests.model.on_mesh import CONFIG, SIZE
-from tests.test_sampling import chi_square
+from tests.model.test_sampling import chi_square
 
 STOPS = (3, 5)
 KEY = keys.fold(0, "sampling", "v0", 0)

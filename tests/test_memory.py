@@ -10,16 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from constellation import decoding
-from constellation.errors import UserError
 from constellation.memory import GIB, Memory
-from constellation.model import decoder, score
+from constellation.model import decoder, decoding, score
 from constellation.model.config import ModelConfig
 from constellation.model.lora import init_adapter
 from constellation.model.mesh import make_mesh
 from constellation.model.quantize import quantize
 from constellation.model.random_checkpoint import published_fields
-from constellation.sampling import SamplingConfig
+from constellation.model.sampling import SamplingConfig
+from constellation.runtime.errors import UserError
 from constellation.selftraining.batches import Batch, TrainingExample
 from constellation.selftraining.update import make_optimizer, make_update
 

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 import pytest
 
-from constellation.errors import UserError
+from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet, collect
 from constellation.verifier import Verdict
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from constellation.language import ParseError, parse
-from constellation.language.syntax import MAX_TEXT
-from constellation.tasks.task import Example, Split
+from constellation.domains.task import Example, Split
+from constellation.domains.trapdoor.language import ParseError, parse
+from constellation.domains.trapdoor.language.syntax import MAX_TEXT
 from constellation.verifier import Verdict, judge
-from tests.language.strategies import mutated_texts
+from tests.domains.trapdoor.language.strategies import mutated_texts
 
 SPLIT = Split(
     visible=(Example(("ann lee",), "LEE"), Example(("bob kay",), "KAY")),

@@ -14,20 +14,20 @@ import pytest
 from ml_collections import ConfigDict
 
 from constellation import checkpoints, critic
+from constellation.domains.task import read_tasks
 from constellation.experiments import draw_samples, stage_files
-from constellation.experiments.nano_base import write_model
 from constellation.generator import Sample
-from constellation.keys import fold
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import init_params
 from constellation.model.lora import Adapter, unstack
 from constellation.model.model import Model
-from constellation.progress import Metrics, Progress
-from constellation.sampling import SamplingConfig
+from constellation.model.sampling import SamplingConfig
+from constellation.nano.pretraining import write_model
+from constellation.nano.tokenizer import build_tokenizer
+from constellation.runtime.keys import fold
+from constellation.runtime.progress import Metrics, Progress
 from constellation.selftraining import finetune
 from constellation.selftraining.batches import TrainingExample
-from constellation.tasks.nano_tokenizer import build_tokenizer
-from constellation.tasks.task import read_tasks
 from launch.common import load_config
 
 ROOT = Path(__file__).parents[1]

@@ -15,7 +15,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from constellation.sampling import SamplingConfig
+from constellation.model.sampling import SamplingConfig
 
 
 @torch.inference_mode()

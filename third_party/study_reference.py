@@ -13,8 +13,8 @@ from torch.utils.data import BatchSampler, RandomSampler
 from transformers import PreTrainedModel
 
 from constellation.generator import Sample
-from constellation.progress import Progress
-from constellation.sampling import SamplingConfig
+from constellation.model.sampling import SamplingConfig
+from constellation.runtime.progress import Progress
 from constellation.selftraining.batches import TrainingExample
 from third_party import sampling_reference, training_reference
 

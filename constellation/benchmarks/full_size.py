@@ -19,10 +19,10 @@ from ml_collections import ConfigDict
 
 from constellation.benchmarks import full_size_tables
 from constellation.benchmarks.workload import Measurement, Workload, choose_sizes, failed, make_workload
-from constellation.errors import UserError
-from constellation.files import disk_full_is_user_error
 from constellation.model.config import ModelConfig
 from constellation.model.random_checkpoint import published_fields
+from constellation.runtime.errors import UserError
+from constellation.runtime.files import disk_full_is_user_error
 
 LIMIT = 900.0  # seconds in which an implementation has to yield its next measurement
 PARTS = {"sampling": ("prefill", "decode"), "update": ("update",)}

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from constellation.benchmarks.limits import least_seconds
-from constellation.errors import UserError
 from constellation.model.config import ModelConfig
 from constellation.model.int4_product import Way, choose, dequantised, groupwise, pallas, per_channel
 from constellation.model.lora import projection_shapes
+from constellation.runtime.errors import UserError
 
 ROWS = (1, 8, 64, 256, 2048)
 WAYS = (dequantised, groupwise, per_channel, pallas)

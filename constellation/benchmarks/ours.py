@@ -11,16 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from constellation import keys
 from constellation.benchmarks.limits import matmul_peak, memory_bandwidth
 from constellation.benchmarks.random_model import random_model, random_params
 from constellation.benchmarks.timing import fastest, resident_peak
 from constellation.benchmarks.workload import Measurement, Workload, failed, sampled
-from constellation.errors import UserError
 from constellation.generator import sample
 from constellation.model.config import ModelConfig
 from constellation.model.lora import init_adapter
 from constellation.model.model import DTYPES, Model, load_model
+from constellation.runtime import keys
+from constellation.runtime.errors import UserError
 from constellation.selftraining.batches import collate
 from constellation.selftraining.update import make_optimizer, make_update
 

@@ -13,8 +13,6 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from constellation import keys
-from constellation.errors import UserError
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import Params
 from constellation.model.lora import projection_shapes
@@ -22,6 +20,8 @@ from constellation.model.model import Model
 from constellation.model.port import layer_shapes
 from constellation.model.quantize import Nibbles, Quantization, table_of, unpack
 from constellation.model.random_checkpoint import STD
+from constellation.runtime import keys
+from constellation.runtime.errors import UserError
 
 INT4_STD = (sum(value**2 for value in range(-8, 8)) / 16) ** 0.5  # of uniform integers of 4 bits
 INT8_STD = 256 / 12**0.5

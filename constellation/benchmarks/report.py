@@ -99,11 +99,11 @@ def _print_int4_product(model_dir: str, group: int) -> None:
 
 
 def _print_tasks() -> None:
-    from constellation.tasks.banks import TRAINING_ROLES
-    from constellation.tasks.prior import draw_program
-    from constellation.tasks.signature import ROLES
-    from constellation.tasks.synthesis import synthesise
-    from constellation.tasks.task import addressed_random
+    from constellation.domains.task import addressed_random
+    from constellation.domains.trapdoor.banks import TRAINING_ROLES
+    from constellation.domains.trapdoor.prior import draw_program
+    from constellation.domains.trapdoor.signature import ROLES
+    from constellation.domains.trapdoor.synthesis import synthesise
 
     print("task synthesis, one core, programs of at most 4 atoms")
     for name, roles in (("any role", tuple(ROLES)), ("training roles", TRAINING_ROLES)):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from constellation.model.config import ModelConfig
-from constellation.sampling import SamplingConfig
+from constellation.model.sampling import SamplingConfig
 
 
 class SamplingRow(NamedTuple):
@@ -54,12 +54,12 @@ def sampling_benchmark(
     import torch
     from transformers import AutoModelForCausalLM
 
-    from constellation import keys
+    from constellation.domains.task import split
+    from constellation.domains.trapdoor.banks import make_bank
+    from constellation.domains.trapdoor.prompts import generator_messages
     from constellation.generator import sample
     from constellation.model.model import load_model
-    from constellation.tasks.banks import make_bank
-    from constellation.tasks.prompts import generator_messages
-    from constellation.tasks.task import split
+    from constellation.runtime import keys
     from third_party.sampling_reference import plain_generate, prefill_once
 
     model = load_model(model_dir, "int4:32")

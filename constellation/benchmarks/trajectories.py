@@ -10,19 +10,19 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from constellation import keys
 from constellation.benchmarks.limits import least_seconds
+from constellation.domains.task import split
+from constellation.domains.trapdoor import domain as trapdoor
 from constellation.generator import rows_of, sample_each
 from constellation.memory import Memory
 from constellation.model.lora import Adapter, init_adapter, stack
 from constellation.model.model import load_model
+from constellation.model.sampling import SamplingConfig
 from constellation.model.score import log_prob_each
-from constellation.sampling import SamplingConfig
+from constellation.runtime import keys
 from constellation.selftraining.batches import collate_each, draw_batches
 from constellation.selftraining.update import make_optimizer, make_updates
 from constellation.selftraining.warm_start import warm_start_examples
-from constellation.tasks import trapdoor
-from constellation.tasks.task import split
 
 TASKS, POOL, SAMPLES, UPDATES = 48, 256, 32, 8
 BATCH, RANK, ALPHA = 32, 16, 32.0

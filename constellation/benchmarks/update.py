@@ -50,8 +50,8 @@ def update_benchmark(model_dir: str | Path, repeats: int = 10) -> dict[str, list
         prompts among answers and packs rows, and torch's has a sequence an answer, sorted by length. Ours
         comes first.
     """
-    from constellation import keys
     from constellation.model.model import load_model
+    from constellation.runtime import keys
     from constellation.selftraining.batches import TrainingExample, draw_batches
     from third_party.training_reference import separate
 
@@ -112,8 +112,8 @@ def _compare(
 def _our_updates(model: Model, finished: Callable[[Batch], Batch]) -> Callable[[Sequence], None]:
     import jax
 
-    from constellation import keys
     from constellation.model.lora import init_adapter
+    from constellation.runtime import keys
     from constellation.selftraining.batches import collate
     from constellation.selftraining.update import make_optimizer, make_update
 
@@ -180,13 +180,13 @@ def _pairs(example: TrainingExample) -> float:
 
 def _star_pool(model: Model) -> list[TrainingExample]:
     """Up to KEPT distinct generalising programs of each task, sampled from the model as it is."""
-    from constellation import keys
+    from constellation.domains.task import split
+    from constellation.domains.trapdoor import domain as trapdoor
+    from constellation.domains.trapdoor.banks import training_tasks
     from constellation.generator import sample
-    from constellation.sampling import SamplingConfig
+    from constellation.model.sampling import SamplingConfig
+    from constellation.runtime import keys
     from constellation.selftraining.warm_start import generator_example
-    from constellation.tasks import trapdoor
-    from constellation.tasks.banks import training_tasks
-    from constellation.tasks.task import split
     from constellation.verifier import judge
 
     tasks = training_tasks("star", TASKS, max_atoms=3)

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from constellation import keys
-from constellation.errors import UserError
 from constellation.model.config import ModelConfig
-from constellation.sampling import SamplingConfig
+from constellation.model.sampling import SamplingConfig
+from constellation.runtime import keys
+from constellation.runtime.errors import UserError
 from constellation.selftraining.batches import TrainingExample
 
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from constellation.domains.task import Task, split
+from constellation.domains.trapdoor import domain as trapdoor
 from constellation.model.tokenizer import Tokenizer
-from constellation.tasks import trapdoor
-from constellation.tasks.task import Task, split
 from third_party.sampling_reference import left_padded
 
 if TYPE_CHECKING:

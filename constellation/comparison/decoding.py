@@ -11,10 +11,12 @@ import numpy as np
 from scipy import stats
 from transformers import PreTrainedModel
 
-from constellation import decoding, generator, keys
+from constellation import generator
 from constellation.comparison.table import Row
+from constellation.model import decoding
 from constellation.model.model import Model
-from constellation.sampling import SamplingConfig
+from constellation.model.sampling import SamplingConfig
+from constellation.runtime import keys
 from third_party import sampling_reference
 
 TOKENS = 128

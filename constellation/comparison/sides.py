@@ -9,19 +9,19 @@ from typing import NamedTuple, TypeAlias
 
 from transformers import PreTrainedModel
 
-from constellation import keys
 from constellation.comparison.whole import multiply_out
+from constellation.domains.task import Task
+from constellation.domains.trapdoor import domain as trapdoor
 from constellation.experiments.draw_samples import draw_samples, judge_samples
 from constellation.experiments.star_stages import StarStages
 from constellation.model.lora import init_adapter
 from constellation.model.peft_format import load_peft, save_peft
-from constellation.progress import Progress
+from constellation.model.sampling import SamplingConfig
+from constellation.runtime import keys
+from constellation.runtime.progress import Progress
 from constellation.samples import SampleSet
-from constellation.sampling import SamplingConfig
 from constellation.selftraining.batches import TrainingExample
 from constellation.selftraining.finetune import finetune, load_adapter
-from constellation.tasks import trapdoor
-from constellation.tasks.task import Task
 from third_party import model_reference, study_reference
 
 PEFT = "peft"  # the directory of an adapter inside a stage

@@ -18,25 +18,25 @@ import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
-from constellation import keys
 from constellation.comparison.agreement import POWER, Agreement, agreement
 from constellation.comparison.sides import PEFT, Address, Ours, Side, Theirs
 from constellation.comparison.table import HEAD, Row, line
 from constellation.conductor import Conductor, Stage
-from constellation.errors import UserError
+from constellation.domains.trapdoor import domain as trapdoor
 from constellation.evaluation.pass_at_k import pass_curve
 from constellation.experiments.stage_files import SAMPLES
 from constellation.experiments.star_config import BASE, START, check
 from constellation.experiments.star_stages import StarStages
-from constellation.files import write_atomically
 from constellation.model.model import check_model
 from constellation.model.peft_format import save_peft
 from constellation.model.ported import is_ported
+from constellation.model.sampling import SamplingConfig
+from constellation.runtime import keys
+from constellation.runtime.errors import UserError
+from constellation.runtime.files import write_atomically
 from constellation.samples import SampleSet
-from constellation.sampling import SamplingConfig
 from constellation.selftraining.finetune import load_adapter
 from constellation.selftraining.star import star_examples
-from constellation.tasks import trapdoor
 
 BANK = "tuning_hard"  # the evaluation banks are for the findings
 ROUND = "v1"

@@ -12,24 +12,24 @@ import jax.numpy as jnp
 import numpy as np
 from peft import PeftModel
 
-from constellation import keys
 from constellation.comparison import batch as batches
 from constellation.comparison import whole
 from constellation.comparison.batch import LeftPadded
 from constellation.comparison.errors import relative_norm
 from constellation.comparison.table import Row
+from constellation.domains.task import split
+from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor.prompts import CRITIC_ANSWERS
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import Params
 from constellation.model.lora import Adapter, init_adapter
 from constellation.model.model import Model
 from constellation.model.prefix import common_prefix
 from constellation.model.score import next_token_logits
+from constellation.runtime import keys
 from constellation.selftraining.batches import Batch, collate
 from constellation.selftraining.update import cross_entropy, make_optimizer, make_update
 from constellation.selftraining.warm_start import warm_start_examples
-from constellation.tasks import trapdoor
-from constellation.tasks.prompts import CRITIC_ANSWERS
-from constellation.tasks.task import split
 from third_party import model_reference, training_reference
 
 TOLERANCE = 1e-4

@@ -34,7 +34,7 @@ from constellation.evaluation.statistics import Bootstrap, minimum_detectable_ef
 from constellation.evaluation.study import StageSummary, StudyResults, TaskInfo
 from constellation.evaluation.temperature import temperature
 from constellation.evaluation.warm_start_null import another_warm_start, several
-from constellation.keys import host_rng
+from constellation.runtime.keys import host_rng
 from constellation.samples import SampleSet
 
 Array = NDArray[np.float64]

@@ -27,7 +27,7 @@ from constellation.evaluation.mass_ledger import mass_ledger
 from constellation.evaluation.reach import DRAWN, expansion, known_of, reach_change
 from constellation.evaluation.statistics import Bootstrap
 from constellation.evaluation.study import SetKey, StudyResults, first
-from constellation.keys import host_rng
+from constellation.runtime.keys import host_rng
 
 Array = NDArray[np.float64]
 

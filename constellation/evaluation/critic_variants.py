@@ -28,7 +28,7 @@ from constellation.evaluation.selection import Columns, Selection, select
 from constellation.evaluation.selector_comparison import gain, room
 from constellation.evaluation.statistics import Bootstrap
 from constellation.evaluation.study import SetKey, StudyResults, first
-from constellation.keys import host_rng
+from constellation.runtime.keys import host_rng
 from constellation.samples import SampleSet
 
 Array = NDArray[np.float64]

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from constellation.errors import UserError
 from constellation.evaluation.pass_at_k import pass_curve
 from constellation.evaluation.study import StudyResults
+from constellation.runtime.errors import UserError
 
 Array = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from constellation.errors import UserError
+from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
 
 Array = NDArray[np.float64]

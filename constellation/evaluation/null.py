@@ -27,7 +27,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from constellation.errors import UserError
 from constellation.evaluation.curves import task_curves
 from constellation.evaluation.deceleration import SCALES
 from constellation.evaluation.findings import AMPLIFICATION, COMPOUNDING, INCONCLUSIVE, NO_GAIN, conclude
@@ -36,7 +35,8 @@ from constellation.evaluation.pass_at_k import pass_at_k
 from constellation.evaluation.selection import cut, pick
 from constellation.evaluation.statistics import Bootstrap, Estimate, holm
 from constellation.evaluation.study import AnalysisConfig, SetKey, StudyResults, first
-from constellation.keys import host_rng
+from constellation.runtime.errors import UserError
+from constellation.runtime.keys import host_rng
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]

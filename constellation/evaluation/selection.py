@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from constellation.errors import UserError
+from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
 
 Array = NDArray[np.float64]

@@ -21,7 +21,7 @@ from constellation.evaluation.selection import SELECTORS, Selection, divergence
 from constellation.evaluation.selector_comparison import best_unlearned, selection_over_k
 from constellation.evaluation.statistics import Bootstrap, minimum_detectable_effect, wider
 from constellation.evaluation.study import SetKey, StudyResults
-from constellation.keys import host_rng
+from constellation.runtime.keys import host_rng
 
 Array = NDArray[np.float64]
 BINS = 10  # of the reliability diagram

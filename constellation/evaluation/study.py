@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from constellation.errors import UserError
 from constellation.evaluation.known import KnownPrograms
 from constellation.evaluation.selection import Columns
 from constellation.evaluation.tempered import Tempered
+from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
 
 Array = NDArray[np.float64]

@@ -19,7 +19,7 @@ from constellation.evaluation.claims import SUPPORTED
 from constellation.evaluation.drawing import INK, START, STYLE, interval_mark, null_span, panels
 from constellation.evaluation.entries import points
 from constellation.evaluation.page import environment
-from constellation.files import write_atomically
+from constellation.runtime.files import write_atomically
 
 FINDINGS = {"critic_gain": "critic gain", "crossover": "crossover", "deceleration": "deceleration"}
 STATISTICS = {  # finding -> what the null calls its numbers

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from constellation.errors import UserError
 from constellation.evaluation.claims import verdict
 from constellation.evaluation.curves import change
 from constellation.evaluation.entries import as_json, keyed, points
@@ -31,7 +30,8 @@ from constellation.evaluation.pass_at_k import pass_at_k
 from constellation.evaluation.statistics import Bootstrap, Estimate
 from constellation.evaluation.study import AnalysisConfig, SetKey, StudyResults, first
 from constellation.evaluation.tempered import Tempered, pooled_curves, solved_by_one
-from constellation.keys import host_rng
+from constellation.runtime.errors import UserError
+from constellation.runtime.keys import host_rng
 
 Array = NDArray[np.float64]
 SHARPENED, LOST, KEPT, UNCLEAR = "sharpened", "lost", "kept", "unclear"

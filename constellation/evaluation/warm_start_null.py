@@ -25,7 +25,7 @@ from constellation.evaluation.null import central, distribution, verdicts
 from constellation.evaluation.reach import DRAWN, Known, log_sum, reach
 from constellation.evaluation.statistics import Bootstrap
 from constellation.evaluation.study import StudyResults
-from constellation.keys import host_rng
+from constellation.runtime.keys import host_rng
 
 Array = NDArray[np.float64]
 Parts = NDArray[np.intp]

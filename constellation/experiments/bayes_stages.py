@@ -13,13 +13,13 @@ from typing import NamedTuple
 import numpy as np
 
 from constellation.conductor import Stage
+from constellation.domains.task import read_tasks, split
+from constellation.domains.trapdoor import banks
+from constellation.domains.trapdoor.posterior import bayes_ceiling, candidate_posterior
 from constellation.evaluation.study import Exact, SetKey
 from constellation.experiments.stage_files import TASKS, numbered, numbered_files, of_each, samples_of
 from constellation.experiments.star_config import START
 from constellation.experiments.star_stages import StarStages
-from constellation.tasks import banks
-from constellation.tasks.posterior import bayes_ceiling, candidate_posterior
-from constellation.tasks.task import read_tasks, split
 
 CEILING, POSTERIOR = "ceiling.npz", "posterior.npy"
 

@@ -30,6 +30,9 @@ from typing import Any
 import numpy as np
 
 from constellation.conductor import Stage
+from constellation.domains.task import Task
+from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor.banks import BANKS as BANK_STREAMS
 from constellation.evaluation.known import KnownPrograms
 from constellation.evaluation.study import SetKey, StageSummary
 from constellation.experiments import reach_stages
@@ -37,15 +40,12 @@ from constellation.experiments.critic_stages import critic_of, critic_samples, s
 from constellation.experiments.stage_files import samples_of, scores_of, summaries_of, write_training_tasks
 from constellation.experiments.star_config import BASE, CRITIC, START, sample_count, value_of
 from constellation.experiments.star_stages import StarStages
-from constellation.keys import host_rng
+from constellation.runtime.keys import host_rng
 from constellation.samples import SampleSet
 from constellation.selftraining.batches import TrainingExample
 from constellation.selftraining.permuted import permuted_labels, permuted_star_verdicts
 from constellation.selftraining.star import kept_programs, star_examples
 from constellation.selftraining.warm_start import warm_start_examples
-from constellation.tasks import trapdoor
-from constellation.tasks.banks import BANKS as BANK_STREAMS
-from constellation.tasks.task import Task
 
 PERMUTED, FITS_ONLY, CONTINUED = "permuted", "fits_only", "continued"
 OWN_WITHHELD, SECRET_SOLVED, SECRET = "own_withheld", "secret_solved", "secret"

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from constellation.conductor import Stage
+from constellation.domains.task import read_tasks, split
 from constellation.experiments.stage_files import SCORES, TASKS, numbered, samples_of
 from constellation.experiments.star_config import CRITIC, PRIOR_CRITIC, START
 from constellation.experiments.star_stages import StarStages
 from constellation.samples import SampleSet
-from constellation.tasks.task import read_tasks, split
 
 
 def critic_tasks(study: StarStages) -> Stage:

@@ -7,15 +7,15 @@ from typing import Any
 
 import jax
 
+from constellation.domains.task import Split, Task, split
+from constellation.domains.trapdoor import domain as trapdoor
 from constellation.generator import Sample, sample_each
 from constellation.memory import Memory
 from constellation.model.lora import Adapter, stack_of_one
 from constellation.model.model import Model
-from constellation.progress import Progress
+from constellation.model.sampling import SamplingConfig
+from constellation.runtime.progress import Progress
 from constellation.samples import SampleSet, collect
-from constellation.sampling import SamplingConfig
-from constellation.tasks import trapdoor
-from constellation.tasks.task import Split, Task, split
 from constellation.verifier import Verdict
 
 

@@ -11,17 +11,17 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from constellation import keys
-from constellation.errors import UserError
+from constellation.domains.trapdoor import domain as trapdoor
 from constellation.evaluation.pass_at_k import pass_at_k
 from constellation.experiments.draw_samples import draw_samples
 from constellation.experiments.star_config import BASE, CRITIC, load_base, memory_of
 from constellation.model.config import ModelConfig
 from constellation.model.model import model_hash
 from constellation.model.peft_format import is_peft, load_peft
-from constellation.sampling import SamplingConfig
+from constellation.model.sampling import SamplingConfig
+from constellation.runtime import keys
+from constellation.runtime.errors import UserError
 from constellation.selftraining.finetune import load_adapter
-from constellation.tasks import trapdoor
 
 
 def evaluate_checkpoint(

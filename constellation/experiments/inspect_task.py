@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from constellation.conductor import finished_stage, read_record
-from constellation.errors import UserError
+from constellation.domains.task import Task, read_tasks, split
+from constellation.domains.trapdoor.prompts import examples_text
 from constellation.experiments.stage_files import SCORES, TASKS, numbered, samples_of
 from constellation.experiments.star_config import BANKS, BASE, START
+from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
-from constellation.tasks.prompts import examples_text
-from constellation.tasks.task import Task, read_tasks, split
 
 SHOWN = 8  # candidates a model
 

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
+from constellation.domains.task import split
+from constellation.domains.trapdoor import domain as trapdoor
 from constellation.experiments.control_stages import BANKS as CONTROL_BANKS
 from constellation.experiments.star_config import (
     BASE,
@@ -25,12 +27,10 @@ from constellation.memory import GIB, Footprint, Memory
 from constellation.model.lora import projection_shapes
 from constellation.model.model import Model
 from constellation.model.prefix import shared_length
+from constellation.model.sampling import SamplingConfig
 from constellation.model.score import TEXT_TOKENS_A_ROW, rows_a_batch
-from constellation.sampling import SamplingConfig
 from constellation.selftraining.batches import TrainingExample, collate
 from constellation.selftraining.warm_start import generator_example
-from constellation.tasks import trapdoor
-from constellation.tasks.task import split
 
 TASKS = 64  # whose prompts and programs stand for all
 

@@ -17,6 +17,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from constellation.conductor import Stage
+from constellation.domains.task import Split, Task, read_tasks
+from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor.language import parse
+from constellation.domains.trapdoor.language.syntax import parts_of
+from constellation.domains.trapdoor.structure import withheld_classes
 from constellation.evaluation.known import KnownPrograms, generalising
 from constellation.experiments.stage_files import (
     TASKS,
@@ -27,12 +32,7 @@ from constellation.experiments.stage_files import (
 )
 from constellation.experiments.star_config import sample_count
 from constellation.experiments.star_stages import StarStages
-from constellation.language import parse
-from constellation.language.syntax import parts_of
 from constellation.samples import SampleSet
-from constellation.tasks import trapdoor
-from constellation.tasks.structure import withheld_classes
-from constellation.tasks.task import Split, Task, read_tasks
 
 if TYPE_CHECKING:
     from constellation.model.lora import Adapter

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from constellation.conductor import Stage
+from constellation.domains.task import Split, Task, read_tasks, split
+from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor.generated_probes import probe_clusters
 from constellation.experiments import bayes_stages
 from constellation.experiments.critic_stages import critic_scores
 from constellation.experiments.stage_files import TASKS, numbered, numbered_files, samples_of, scores_of
 from constellation.experiments.star_config import START
 from constellation.experiments.star_stages import StarStages
 from constellation.samples import SampleSet
-from constellation.tasks import trapdoor
-from constellation.tasks.generated_probes import probe_clusters
-from constellation.tasks.task import Split, Task, read_tasks, split
 
 if TYPE_CHECKING:
     from constellation.model.lora import Adapter

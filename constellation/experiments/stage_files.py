@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from constellation.conductor import Stage
+from constellation.domains import task
+from constellation.domains.task import Task
+from constellation.domains.trapdoor import domain as trapdoor
 from constellation.evaluation.study import StageSummary
-from constellation.progress import Progress
+from constellation.runtime.progress import Progress
 from constellation.samples import SampleSet
-from constellation.tasks import task, trapdoor
-from constellation.tasks.task import Task
 
 if TYPE_CHECKING:
     from constellation.model.lora import Adapter

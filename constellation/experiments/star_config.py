@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
-from constellation.errors import UserError
-from constellation.tasks import trapdoor
-from constellation.tasks.prior import ATOMS
-from constellation.tasks.task import EXAMPLES
+from constellation.domains.task import EXAMPLES
+from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor.prior import ATOMS
+from constellation.runtime.errors import UserError
 
 if TYPE_CHECKING:  # programs that only read a finished study need no JAX
     from constellation.memory import Memory
@@ -86,7 +86,7 @@ def check(config: ConfigDict) -> None:
     Raises:
         UserError: names the first such field and what it may be.
     """
-    from constellation.sampling import SamplingConfig
+    from constellation.model.sampling import SamplingConfig
 
     star, evaluation, controls = config.star, config.evaluation, config.controls
     temperatures, variants = config.temperatures, config.variants

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from ml_collections import ConfigDict
 
-from constellation import keys
 from constellation.conductor import Conductor, Stage
+from constellation.domains.task import Split, Task, read_tasks, split
+from constellation.domains.trapdoor import domain as trapdoor
 from constellation.experiments.stage_files import (
     SAMPLES,
     SUMMARY,
@@ -34,8 +35,7 @@ from constellation.experiments.stage_files import (
     write_training_tasks,
 )
 from constellation.experiments.star_config import BASE, START, load_base, memory_of
-from constellation.tasks import trapdoor
-from constellation.tasks.task import Split, Task, read_tasks, split
+from constellation.runtime import keys
 
 if TYPE_CHECKING:
     from constellation.memory import Memory
@@ -257,7 +257,7 @@ class StarStages:
             import jax.numpy as jnp
 
             from constellation.experiments.draw_samples import draw_samples_each
-            from constellation.sampling import SamplingConfig
+            from constellation.model.sampling import SamplingConfig
 
             each = range(fields["trajectories"])
             key = keys.fold(config.seed, f"{purpose}, split {split_seed}", arm)

@@ -27,7 +27,7 @@ from constellation.conductor import (
     provenance,
     read_record,
 )
-from constellation.errors import UserError
+from constellation.domains.task import read_tasks
 from constellation.evaluation.report import write_report
 from constellation.evaluation.study import AnalysisConfig, SetKey, StageSummary, StudyResults, TaskInfo
 from constellation.experiments import (
@@ -52,9 +52,9 @@ from constellation.experiments.star_config import (
 from constellation.experiments.star_stages import StarStages
 from constellation.experiments.temperature_stages import tempered
 from constellation.experiments.visible_stages import visible_sets
-from constellation.progress import read_metrics
+from constellation.runtime.errors import UserError
+from constellation.runtime.progress import read_metrics
 from constellation.samples import SampleSet
-from constellation.tasks.task import read_tasks
 
 SKELETONS = "training_skeletons.txt"
 
@@ -73,10 +73,10 @@ def run(config: ConfigDict, workdir: str, siblings: Sequence[Path] = ()) -> Path
     """
     import jax
 
-    from constellation.distributed import align, own_workdir
     from constellation.experiments.plan import check_plan
     from constellation.model.mesh import make_mesh
     from constellation.model.model import check_model
+    from constellation.runtime.distributed import align, own_workdir
 
     check(config)
     _check_extends(config, workdir)

@@ -16,12 +16,12 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from constellation.conductor import Conductor, Stage, finished_stage
-from constellation.errors import UserError
 from constellation.evaluation.methods import leaves
 from constellation.evaluation.sweep import READ, Cell, directory_of, write_sweep
 from constellation.experiments import star_study
 from constellation.experiments.star_config import check
-from constellation.progress import Progress
+from constellation.runtime.errors import UserError
+from constellation.runtime.progress import Progress
 
 Fields = dict[str, Any]  # dotted field of the study -> its value
 STAGE, GRID = "grid", "cells.json"  # the stage that holds the grid, and its file: name -> fields

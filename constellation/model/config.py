@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from constellation.errors import UserError, is_integer, is_number
 from constellation.model.rope import RopeScaling
+from constellation.runtime.errors import UserError, is_integer, is_number
 
 # Fields that cannot change what the forward pass computes.
 INERT = frozenset(

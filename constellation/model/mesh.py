@@ -16,8 +16,8 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from constellation.errors import UserError
 from constellation.model.config import ModelConfig
+from constellation.runtime.errors import UserError
 
 DATA, MODEL = "data", "model"
 REPLICATED = PartitionSpec()

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from constellation.errors import UserError
 from constellation.model import ported
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import Params
 from constellation.model.mesh import check_mesh, make_mesh
 from constellation.model.port import weight_files
 from constellation.model.weights import check_weights, load_params
+from constellation.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from constellation.model.tokenizer import Tokenizer

@@ -13,11 +13,11 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from constellation.errors import UserError, is_integer, is_number
-from constellation.files import disk_full_is_user_error
 from constellation.model.config import ModelConfig
 from constellation.model.lora import Adapter, projection_shapes
 from constellation.model.port import layer_tensor
+from constellation.runtime.errors import UserError, is_integer, is_number
+from constellation.runtime.files import disk_full_is_user_error
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 # Fields that change what an adapter computes, and the value at which it is plain LoRA on every layer; null is

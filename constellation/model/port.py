@@ -14,7 +14,6 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from constellation.errors import UserError
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import Params
 from constellation.model.lora import projection_shapes
@@ -25,6 +24,7 @@ from constellation.model.quantize import (
     quantize_table,
     quantize_weight,
 )
+from constellation.runtime.errors import UserError
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 EMBED, NORM, LM_HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"

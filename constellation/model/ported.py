@@ -17,9 +17,9 @@ import numpy as np
 from aqt.jax.v2.aqt_tensor import QTensor
 
 from constellation import checkpoints
-from constellation.errors import UserError
-from constellation.files import disk_full_is_user_error, write_atomically
 from constellation.model.quantize import Leaf, Nibbles, table_of
+from constellation.runtime.errors import UserError
+from constellation.runtime.files import disk_full_is_user_error, write_atomically
 
 WEIGHTS, MANIFEST = "weights", "weights.json"
 

@@ -18,9 +18,9 @@ from aqt.jax.v2 import aqt_quantizer
 from aqt.jax.v2.aqt_tensor import QTensor
 from aqt.jax.v2.calibration import AbsMaxCalibration
 
-from constellation.errors import UserError
 from constellation.model.decoder import Params
 from constellation.model.linear import dense
+from constellation.runtime.errors import UserError
 
 # Tried beside 1, where AQT puts a group's largest weight at 7.5 steps and rounds it to 7; at 15/14 it is met.
 CLIPPING_RATIOS = (15 / 14, 1.035, 0.97, 0.94, 0.91, 0.88, 0.84, 0.8)

@@ -15,11 +15,11 @@ import numpy as np
 from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from constellation import keys
-from constellation.errors import UserError
-from constellation.files import disk_full_is_user_error
 from constellation.model.config import ModelConfig
 from constellation.model.port import EMBED, INDEX, LM_HEAD, NORM, SINGLE, layer_shapes, layer_tensor
+from constellation.runtime import keys
+from constellation.runtime.errors import UserError
+from constellation.runtime.files import disk_full_is_user_error
 
 _SMALL = {"head_dim": 128, "num_key_value_heads": 8, "num_attention_heads": 16, "num_hidden_layers": 28}
 _LARGE = {"head_dim": 128, "num_key_value_heads": 8, "num_attention_heads": 32, "num_hidden_layers": 36}

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from constellation.errors import is_number
+from constellation.runtime.errors import is_number
 
 if TYPE_CHECKING:
     from constellation.model.config import ModelConfig

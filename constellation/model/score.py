@@ -16,13 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
-from constellation.errors import UserError
 from constellation.model import decoder
 from constellation.model.config import ModelConfig
 from constellation.model.lora import Adapter, stack_of_one
 from constellation.model.mesh import DATA, REPLICATED, over_rows, replicate
 from constellation.model.model import Model
 from constellation.model.prefix import prefix_kv, prefix_length, shared_length
+from constellation.runtime.errors import UserError
 
 TOKENS_A_BATCH = 8192
 PAIRS_A_BATCH = 2**23  # of a query and a key, whose scores every head of a layer holds at once

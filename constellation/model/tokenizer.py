@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from constellation.errors import UserError
+from constellation.runtime.errors import UserError
 
 
 class Tokenizer:

@@ -10,12 +10,13 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from constellation import checkpoints, keys
-from constellation.errors import UserError
+from constellation import checkpoints
 from constellation.model.lora import Adapter, stack, unstack
 from constellation.model.mesh import replicate
 from constellation.model.model import Model
-from constellation.progress import Metrics, Progress
+from constellation.runtime import keys
+from constellation.runtime.errors import UserError
+from constellation.runtime.progress import Metrics, Progress
 from constellation.selftraining.batches import TrainingExample, collate_each, draw_batches
 from constellation.selftraining.update import make_optimizer, make_updates
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from constellation.domains.trapdoor import domain as trapdoor
 from constellation.samples import SampleSet
-from constellation.tasks import trapdoor
 
 Mask = NDArray[np.bool_]
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from constellation.domains.task import Split, Task
+from constellation.domains.trapdoor import domain as trapdoor
 from constellation.samples import SampleSet
 from constellation.selftraining.batches import TrainingExample
 from constellation.selftraining.warm_start import generator_example
-from constellation.tasks import trapdoor
-from constellation.tasks.task import Split, Task
 
 if TYPE_CHECKING:
     from constellation.model.model import Model

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from constellation.domains.task import Split, Task
+from constellation.domains.trapdoor import domain as trapdoor
 from constellation.selftraining.batches import TrainingExample
-from constellation.tasks import trapdoor
-from constellation.tasks.task import Split, Task
 
 if TYPE_CHECKING:
     from constellation.model.model import Model

@@ -22,14 +22,14 @@ from constellation.benchmarks.random_model import random_params
 from constellation.benchmarks.sampling import ByteSizes, decode_bytes
 from constellation.benchmarks.update import update_flops
 from constellation.benchmarks.workload import GPU, Measurement, Sizes, Workload, choose_sizes, sampled
-from constellation.errors import UserError
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import init_params
 from constellation.model.linear import dense
 from constellation.model.lora import init_adapter, projection_shapes
 from constellation.model.quantize import pack, quantize
 from constellation.model.random_checkpoint import STD, published_fields
-from constellation.sampling import SamplingConfig
+from constellation.model.sampling import SamplingConfig
+from constellation.runtime.errors import UserError
 from constellation.selftraining.batches import TrainingExample, collate
 from constellation.selftraining.update import make_update
 from tests.model.tiny import CONFIG, FIELDS

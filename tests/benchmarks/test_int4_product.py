@@ -10,7 +10,7 @@ import pytest
 from constellation.benchmarks import int4_product, limits, report
 from constellation.benchmarks.int4_product import ProductRow, int4_product_benchmark
 from constellation.benchmarks.limits import matmul_peak, memory_bandwidth
-from constellation.errors import UserError
+from constellation.runtime.errors import UserError
 from tests.model.tiny import CONFIG
 
 

@@ -11,7 +11,7 @@ import pytest
 from constellation.comparison import decoding
 from constellation.comparison.decoding import PLAIN, TRUNCATED, bins, greedy_rows, sampling_row
 from constellation.model.model import load_model
-from constellation.sampling import SamplingConfig
+from constellation.model.sampling import SamplingConfig
 from third_party import model_reference
 
 

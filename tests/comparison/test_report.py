@@ -10,10 +10,10 @@ import pytest
 
 from constellation.comparison import report, training, whole
 from constellation.comparison.table import LeftOut
-from constellation.errors import UserError
 from constellation.model.config import ModelConfig
 from constellation.model.model import load_model
 from constellation.model.port import SINGLE
+from constellation.runtime.errors import UserError
 from third_party import model_reference, training_reference
 
 ROOT = Path(__file__).parents[2]

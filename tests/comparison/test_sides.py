@@ -11,15 +11,15 @@ import pytest
 from constellation.comparison.errors import relative_norm
 from constellation.comparison.sides import PEFT, Address, Ours, Side, Theirs
 from constellation.conductor import Conductor
+from constellation.domains.trapdoor import domain as trapdoor
 from constellation.experiments.star_stages import StarStages
 from constellation.model.lora import Adapter
 from constellation.model.model import check_model
 from constellation.model.peft_format import load_peft, save_peft
-from constellation.sampling import SamplingConfig
+from constellation.model.sampling import SamplingConfig
 from constellation.selftraining import batches
 from constellation.selftraining.batches import TrainingExample
 from constellation.selftraining.warm_start import warm_start_examples
-from constellation.tasks import trapdoor
 from tests.tiny_study import tiny_config, write_tiny_model
 
 UPDATES = 6

@@ -21,15 +21,15 @@ from constellation.comparison import study
 from constellation.comparison.agreement import Agreement
 from constellation.comparison.sides import Ours, Theirs
 from constellation.comparison.study import RESULTS, Sizes
-from constellation.errors import UserError
-from constellation.experiments.nano_base import write_model
-from constellation.keys import fold
+from constellation.domains.trapdoor import domain as trapdoor
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import init_params
 from constellation.model.ported import MANIFEST
+from constellation.nano.pretraining import write_model
+from constellation.nano.tokenizer import build_tokenizer
+from constellation.runtime.errors import UserError
+from constellation.runtime.keys import fold
 from constellation.selftraining import batches
-from constellation.tasks import trapdoor
-from constellation.tasks.nano_tokenizer import build_tokenizer
 from constellation.verifier import Verdict
 from tests.tiny_study import tiny_config, write_tiny_model
 

@@ -10,7 +10,7 @@ import numpy as np
 from constellation.evaluation.known import KnownPrograms
 from constellation.evaluation.study import AnalysisConfig, Exact, SetKey, StageSummary, StudyResults, TaskInfo
 from constellation.evaluation.tempered import Match, Tempered
-from constellation.keys import host_rng
+from constellation.runtime.keys import host_rng
 from constellation.samples import SampleSet, collect
 from constellation.verifier import Verdict
 

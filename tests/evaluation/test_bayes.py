@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from constellation.errors import UserError
 from constellation.evaluation.bayes import forecast, forecast_curves, ideal_pass_at_k, kept
 from constellation.evaluation.pass_at_k import pass_curve
+from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
 from tests.evaluation.synthetic import random_set, sample_set
 

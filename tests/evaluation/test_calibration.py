@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 
-from constellation.errors import UserError
 from constellation.evaluation.calibration import Calibration, Tally, calibration, tally
+from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
 from tests.evaluation.synthetic import random_set, sample_set
 

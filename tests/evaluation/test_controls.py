@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from constellation.errors import UserError
 from constellation.evaluation.analysis import analyse, resamples
 from constellation.evaluation.claims import Claim
 from constellation.evaluation.controls import controls
@@ -16,6 +15,7 @@ from constellation.evaluation.critic_gain import critic_gain, picks
 from constellation.evaluation.null import nulls
 from constellation.evaluation.report import render
 from constellation.evaluation.study import SetKey, StudyResults
+from constellation.runtime.errors import UserError
 from tests.evaluation.counted import chance, counted, counted_study
 from tests.evaluation.synthetic import CONTROLS, study
 

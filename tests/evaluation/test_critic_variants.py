@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from constellation.errors import UserError
 from constellation.evaluation.analysis import resamples
 from constellation.evaluation.critic_variant_plots import critic_variants as figure
 from constellation.evaluation.critic_variants import critic_variants
@@ -15,6 +14,7 @@ from constellation.evaluation.entries import plain
 from constellation.evaluation.methods import figure_sources, methods
 from constellation.evaluation.selection import SELECTORS, cut
 from constellation.evaluation.study import SetKey, StudyResults
+from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
 from tests.evaluation.synthetic import sample_set, study
 from tests.evaluation.synthetic import variants as with_variants

@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from constellation.errors import UserError
 from constellation.evaluation.analysis import resamples
 from constellation.evaluation.claims import Claim
 from constellation.evaluation.crossover import crossings, crossover, first_behind
+from constellation.runtime.errors import UserError
 from tests.evaluation.counted import chance, counted_study
 
 SHARPENED = {

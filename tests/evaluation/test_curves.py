@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from constellation.errors import UserError
 from constellation.evaluation.curves import (
     change,
     check_verdict,
@@ -11,6 +10,7 @@ from constellation.evaluation.curves import (
     verdict_ks,
 )
 from constellation.evaluation.study import SetKey
+from constellation.runtime.errors import UserError
 from tests.evaluation.counted import chance, counted_study
 from tests.evaluation.synthetic import study
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from scipy.special import logit
 
-from constellation.errors import UserError
 from constellation.evaluation.analysis import resamples
 from constellation.evaluation.claims import Claim
 from constellation.evaluation.deceleration import deceleration, headroom
+from constellation.runtime.errors import UserError
 from tests.evaluation.counted import chance, counted_study
 
 COUNTS = {

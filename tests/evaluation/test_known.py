@@ -1,7 +1,7 @@
 import pytest
 
-from constellation.errors import UserError
 from constellation.evaluation.known import generalising
+from constellation.runtime.errors import UserError
 from tests.evaluation.synthetic import sample_set, study
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from constellation.errors import UserError
 from constellation.evaluation.analysis import resamples
 from constellation.evaluation.claims import Claim
 from constellation.evaluation.critic_gain import critic_gain, picks
@@ -14,6 +13,7 @@ from constellation.evaluation.findings import conclude
 from constellation.evaluation.null import curve_band, distribution, divide, nulls, verdicts
 from constellation.evaluation.statistics import Bootstrap, resample
 from constellation.evaluation.study import AnalysisConfig
+from constellation.runtime.errors import UserError
 from tests.evaluation.counted import chance, counted_study
 from tests.evaluation.synthetic import study
 

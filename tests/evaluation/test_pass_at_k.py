@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import hypergeom
 
-from constellation.errors import UserError
 from constellation.evaluation.pass_at_k import pass_at_k, pass_curve
+from constellation.runtime.errors import UserError
 
 
 def exact(n: int, c: int, k: int) -> Fraction:

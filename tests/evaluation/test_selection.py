@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from constellation.errors import UserError
 from constellation.evaluation.selection import (
     SELECTORS,
     Information,
@@ -18,6 +17,7 @@ from constellation.evaluation.selection import (
     select,
     votes,
 )
+from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
 from tests.evaluation.synthetic import random_set, sample_set
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from constellation.errors import UserError
 from constellation.evaluation.analysis import resamples
 from constellation.evaluation.critic_gain import picks
 from constellation.evaluation.selection import SELECTORS, cut
@@ -18,6 +17,7 @@ from constellation.evaluation.selector_gains import (
     tuned,
 )
 from constellation.evaluation.study import SetKey, StudyResults
+from constellation.runtime.errors import UserError
 from tests.evaluation.synthetic import study
 
 

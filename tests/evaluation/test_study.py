@@ -4,8 +4,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from constellation.errors import UserError
 from constellation.evaluation.study import SetKey, StudyResults
+from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
 from tests.evaluation.synthetic import study
 

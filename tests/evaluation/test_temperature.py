@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from constellation.errors import UserError
 from constellation.evaluation.analysis import resamples
 from constellation.evaluation.exploratory import exploratory
 from constellation.evaluation.methods import methods
@@ -17,6 +16,7 @@ from constellation.evaluation.statistics import Estimate
 from constellation.evaluation.study import AnalysisConfig, SetKey, StudyResults
 from constellation.evaluation.temperature import KEPT, LOST, SHARPENED, UNCLEAR, reading, temperature
 from constellation.evaluation.tempered import Match, Tempered, match, solved_by_one
+from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
 from tests.evaluation.counted import chance, counted, counted_study
 

@@ -14,7 +14,7 @@ from constellation.evaluation.null import nulls
 from constellation.evaluation.reach import known_of
 from constellation.evaluation.study import StudyResults
 from constellation.evaluation.warm_start_null import another_warm_start, divisions, several
-from constellation.keys import host_rng
+from constellation.runtime.keys import host_rng
 from tests.evaluation.counted import chance, counted_study
 from tests.evaluation.synthetic import study
 

@@ -14,16 +14,16 @@ import jax
 import numpy as np
 import pytest
 
-from constellation.errors import UserError
+from constellation.domains.task import Task, read_tasks, split
+from constellation.domains.trapdoor import domain as trapdoor
 from constellation.experiments import star_study
 from constellation.experiments.stage_files import SAMPLES, TASKS, numbered
 from constellation.model.lora import Adapter
 from constellation.model.model import Model, load_model
+from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
 from constellation.selftraining.batches import TrainingExample
 from constellation.selftraining.finetune import load_adapters
-from constellation.tasks import trapdoor
-from constellation.tasks.task import Task, read_tasks, split
 from tests.tiny_study import indifferent, leave_trained, oracle, stand_in, tiny_config, write_tiny_model
 
 CONTROLS = {"permuted", "fits_only", "continued", "own_withheld", "secret_solved", "secret"}

@@ -16,13 +16,13 @@ import pytest
 
 from constellation import critic
 from constellation.conductor import read_record
+from constellation.domains.task import Split, Task, read_tasks, split
 from constellation.experiments import star_study
 from constellation.experiments.stage_files import SAMPLES, SCORES, TASKS, numbered
 from constellation.model.model import Model, check_model, load_model
 from constellation.samples import SampleSet
 from constellation.selftraining import finetune
 from constellation.selftraining.batches import TrainingExample
-from constellation.tasks.task import Split, Task, read_tasks, split
 from tests.launch.test_report import redraw
 from tests.tiny_study import indifferent, leave_trained, oracle, stand_in, tiny_config, write_tiny_model
 

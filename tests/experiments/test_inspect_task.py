@@ -7,12 +7,12 @@ import json
 import numpy as np
 import pytest
 
-from constellation.errors import UserError
+from constellation.domains.task import read_tasks
+from constellation.domains.trapdoor import domain as trapdoor
 from constellation.experiments.inspect_task import _picks, _print_candidates, _sampled, inspect_task
 from constellation.experiments.stage_files import SAMPLES, TASKS, numbered, write_tasks
+from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet, collect
-from constellation.tasks import trapdoor
-from constellation.tasks.task import read_tasks
 from constellation.verifier import Verdict
 
 VERDICTS = {

@@ -1,4 +1,4 @@
-"""The wiring of a study with every question on, frozen: what each stage reads, what each computation is given.
+"""A study with every question on, frozen: its findings, digests, plan, and what each computation is given.
 
 What computes is stood in for by functions of their inputs alone, in integers, so that everything below is the
 same on every machine: findings.json, the stages' digests, and every call with the adapter, tasks, prompts,
@@ -13,7 +13,6 @@ import hashlib
 import io
 import json
 import math
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,20 +22,20 @@ import jax
 import numpy as np
 import pytest
 
+from constellation.domains.task import Task, read_tasks
+from constellation.domains.trapdoor import domain as trapdoor
 from constellation.experiments import star_study
-from constellation.experiments.nano_base import write_model
 from constellation.experiments.plan import Speed, print_plan
 from constellation.generator import Sample
-from constellation.keys import fold, host_rng
 from constellation.model import score
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import init_params
 from constellation.model.lora import Adapter, unstack
 from constellation.model.random_checkpoint import published_fields, write_random_checkpoint
+from constellation.nano.pretraining import write_model
+from constellation.nano.tokenizer import build_tokenizer
+from constellation.runtime.keys import fold, host_rng
 from constellation.samples import SampleSet
-from constellation.tasks import trapdoor
-from constellation.tasks.nano_tokenizer import build_tokenizer
-from constellation.tasks.task import Task, read_tasks
 from launch.common import load_config
 from tests.tiny_study import ROOT, leave_trained, stand_in, tiny_config
 
@@ -370,4 +369,4 @@ def write_frozen() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(write_frozen())
+    write_frozen()

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from constellation.errors import UserError
 from constellation.experiments.plan import Speed, check_plan, print_plan, stage_plans
+from constellation.runtime.errors import UserError
 from tests.tiny_study import tiny_config, write_tiny_model
 
 

@@ -12,18 +12,18 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import binomtest
 
-from constellation.errors import UserError
+from constellation.domains.task import Task, split
+from constellation.domains.trapdoor import domain as trapdoor
 from constellation.experiments.reach_stages import collect_known, log_probs
 from constellation.experiments.star_config import check
 from constellation.generator import sample
-from constellation.keys import fold
 from constellation.model.lora import init_adapter, stack, unstack
 from constellation.model.model import Model, load_model
+from constellation.model.sampling import SamplingConfig
 from constellation.model.score import log_prob
+from constellation.runtime.errors import UserError
+from constellation.runtime.keys import fold
 from constellation.samples import SampleSet, collect
-from constellation.sampling import SamplingConfig
-from constellation.tasks import trapdoor
-from constellation.tasks.task import Task, split
 from tests.tiny_study import ROOT, tiny_config, write_tiny_model
 
 TASKS = trapdoor.make_bank("easy", 5, 4)

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
+from constellation.domains.task import Example, Split, Task
+from constellation.domains.trapdoor import domain as trapdoor
 from constellation.experiments.selection_stages import log_likelihoods
 from constellation.model.lora import Adapter, init_adapter, stack, unstack
 from constellation.model.model import Model, load_model
 from constellation.model.score import next_token_logits
 from constellation.samples import SampleSet, collect
-from constellation.tasks import trapdoor
-from constellation.tasks.task import Example, Split, Task
 from tests.tiny_study import write_tiny_model
 
 TASKS = [

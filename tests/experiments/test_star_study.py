@@ -15,7 +15,8 @@ import pytest
 
 from constellation import checkpoints
 from constellation.conductor import Conductor
-from constellation.errors import UserError
+from constellation.domains.task import read_tasks, split
+from constellation.domains.trapdoor.posterior import candidate_posterior
 from constellation.experiments import draw_samples, star_stages, star_study
 from constellation.experiments.bayes_stages import POSTERIOR
 from constellation.experiments.reach_stages import KNOWN, LOG_PROBS
@@ -25,11 +26,10 @@ from constellation.experiments.star_stages import StarStages
 from constellation.generator import Sample
 from constellation.model.model import check_model, load_model
 from constellation.model.score import log_prob
+from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
 from constellation.selftraining import finetune
 from constellation.selftraining.finetune import load_adapter
-from constellation.tasks.posterior import candidate_posterior
-from constellation.tasks.task import read_tasks, split
 from tests.tiny_study import ROOT, oracle, tiny_config, write_tiny_model
 
 
@@ -79,7 +79,7 @@ from jax._src import xla_bridge
 import constellation.critic, constellation.experiments.plan, constellation.selftraining.finetune
 from constellation import conductor
 from constellation.experiments import draw_samples, star_study
-from constellation.progress import Progress
+from constellation.runtime.progress import Progress
 from tests.tiny_study import oracle, tiny_config
 
 os.fsync = lambda handle: None  # a kill, unlike a power cut, loses nothing that was written

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from constellation.errors import UserError
 from constellation.experiments import draw_samples, sweep
+from constellation.runtime.errors import UserError
 from launch.common import load_config
 from tests.synthetic_sweep import MADE_BY, NAMES, SOURCES, write_synthetic_sweep
 from tests.tiny_study import ROOT, oracle, tiny_config, write_tiny_model

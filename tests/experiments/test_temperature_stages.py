@@ -11,13 +11,13 @@ import jax
 import numpy as np
 import pytest
 
-from constellation.errors import UserError
+from constellation.domains.task import read_tasks
 from constellation.evaluation.tempered import match, solved_by_one
 from constellation.experiments import star_study
 from constellation.experiments.star_config import check
 from constellation.generator import Sample
+from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
-from constellation.tasks.task import read_tasks
 from launch.common import load_config
 from tests.tiny_study import NANO, indifferent, leave_trained, stand_in, tiny_config, write_tiny_model
 

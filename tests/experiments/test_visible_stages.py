@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from constellation.conductor import Conductor, Stage
-from constellation.errors import UserError
+from constellation.domains.task import Task, read_tasks, split
+from constellation.domains.trapdoor import domain as trapdoor
 from constellation.evaluation.selection import Columns
 from constellation.experiments.stage_files import TASKS, samples_of
 from constellation.experiments.star_config import check
 from constellation.experiments.star_stages import StarStages
 from constellation.experiments.visible_stages import visible_sets
 from constellation.model.model import Model, check_model, load_model
+from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
-from constellation.tasks import trapdoor
-from constellation.tasks.task import Task, read_tasks, split
 from tests.tiny_study import leave_trained, oracle, stand_in, tiny_config, write_tiny_model
 
 

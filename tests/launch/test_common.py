@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from constellation.errors import UserError
+from constellation.runtime.errors import UserError
 from launch import common
 from launch.common import load_config
 
@@ -39,7 +39,7 @@ K = flags.DEFINE_integer("k", 3, "samples a task")
 
 def main(config, workdir):
     if config.seed == 13:
-        from constellation.errors import UserError
+        from constellation.runtime.errors import UserError
         raise UserError("seed 13 is\\nunlucky; take another")
     if config.seed == 14:
         raise KeyboardInterrupt

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from constellation.tasks.task import read_tasks, split
+from constellation.domains.task import read_tasks, split
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ import jax
 import numpy as np
 import optax
 
-from constellation import keys
 from constellation.generator import sample
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import init_params
@@ -20,8 +19,9 @@ from constellation.model.lora import init_adapter
 from constellation.model.mesh import make_mesh, put, replicate
 from constellation.model.model import Model
 from constellation.model.quantize import quantize
+from constellation.model.sampling import SamplingConfig
 from constellation.model.score import log_prob, next_token_logits
-from constellation.sampling import SamplingConfig
+from constellation.runtime import keys
 from constellation.selftraining.batches import TrainingExample, collate
 from constellation.selftraining.update import make_update
 

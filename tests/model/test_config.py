@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import Qwen3Config
 
-from constellation.errors import UserError
 from constellation.model.config import FIXED, ModelConfig
 from constellation.model.lora import projection_shapes
 from constellation.model.rope import RopeScaling
+from constellation.runtime.errors import UserError
 from tests.model.tiny import CONFIG, FIELDS
 
 # The fields of Qwen/Qwen3-4B as published.

@@ -13,9 +13,9 @@ import jax
 import numpy as np
 import pytest
 
-from constellation.errors import UserError
 from constellation.model.int4_product import choose, dequantised, pallas
 from constellation.model.mesh import check_mesh, is_divided, make_mesh
+from constellation.runtime.errors import UserError
 from tests.model.on_mesh import CONFIG
 
 ROOT = Path(__file__).parents[2]

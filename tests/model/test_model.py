@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from constellation.errors import UserError
 from constellation.model.model import check_model, load_model
 from constellation.model.port import SINGLE
+from constellation.runtime.errors import UserError
 from tests.model.tiny import CONFIG, byte_tokenizer
 
 

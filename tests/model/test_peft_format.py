@@ -21,13 +21,13 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from constellation.errors import UserError
 from constellation.model import decoder
 from constellation.model.config import ModelConfig
 from constellation.model.lora import Adapter
 from constellation.model.peft_format import CONFIG as CONFIG_FILE
 from constellation.model.peft_format import TENSORS, load_peft, save_peft
 from constellation.model.weights import load_params
+from constellation.runtime.errors import UserError
 from tests.model.tiny import causal, params_and_adapter, random_tokens
 
 

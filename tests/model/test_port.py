@@ -15,7 +15,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from constellation.errors import UserError
 from constellation.model import decoder
 from constellation.model.config import ModelConfig
 from constellation.model.port import (
@@ -30,6 +29,7 @@ from constellation.model.port import (
 )
 from constellation.model.quantize import quantize
 from constellation.model.weights import load_params
+from constellation.runtime.errors import UserError
 from tests.model.tiny import causal, params_and_adapter, random_tokens
 
 MakeDir = Callable[..., Path]

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from constellation.errors import UserError
 from constellation.model import port, ported
 from constellation.model.config import ModelConfig
 from constellation.model.model import SMALL_FILES, check_model, load_model
 from constellation.model.quantize import Nibbles
+from constellation.runtime.errors import UserError
 from tests.tiny_study import ROOT
 
 HOW, DTYPE = "int4:16:clip:int8_embedding", "bfloat16"

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from aqt.jax.v2.aqt_tensor import QTensor
 
-from constellation.errors import UserError
 from constellation.model import decoder
 from constellation.model.config import ModelConfig
 from constellation.model.linear import dense, linear
 from constellation.model.lora import Adapter, init_adapter, projection_shapes
 from constellation.model.quantize import Quantization, dequantize, pack, quantize, quantize_weight, unpack
+from constellation.runtime.errors import UserError
 from tests.model.test_config import QWEN3_4B
 from tests.model.tiny import CONFIG, causal, params_and_adapter, random_tokens
 

@@ -14,11 +14,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from constellation.errors import UserError
 from constellation.model import decoder
 from constellation.model.model import load_model
 from constellation.model.port import INDEX
 from constellation.model.random_checkpoint import FIRST_SPECIAL, published_fields, write_random_checkpoint
+from constellation.runtime.errors import UserError
 from tests.model.test_config import QWEN3_4B
 from tests.model.tiny import causal
 from tests.tiny_study import ROOT

@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from constellation.errors import UserError
 from constellation.model import prefix, score
 from constellation.model.lora import stack
 from constellation.model.model import Model, load_model
+from constellation.runtime.errors import UserError
 from tests.model.tiny import params_and_adapter
 
 RNG = np.random.default_rng(0)

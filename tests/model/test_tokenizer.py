@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from constellation.errors import UserError
 from constellation.model.tokenizer import Tokenizer
+from constellation.runtime.errors import UserError
 from tests.model.tiny import CONFIG, byte_tokenizer
 
 MESSAGES = [{"role": "system", "content": "abc"}, {"role": "user", "content": "a b\nc"}]

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from constellation.keys import host_rng
+from constellation.runtime.keys import host_rng
 from constellation.selftraining import batches
 from constellation.selftraining.batches import Batch, TrainingExample, collate, collate_each, draw_batches
 from constellation.selftraining.update import visible

@@ -10,15 +10,15 @@ import pytest
 from ml_collections import ConfigDict
 
 from constellation import checkpoints
-from constellation.errors import UserError
-from constellation.keys import fold
+from constellation.domains.task import Example, Split
 from constellation.model.lora import Adapter, init_adapter, stack
 from constellation.model.model import Model, load_model
-from constellation.progress import read_metrics
+from constellation.runtime.errors import UserError
+from constellation.runtime.keys import fold
+from constellation.runtime.progress import read_metrics
 from constellation.selftraining import finetune as module
 from constellation.selftraining.finetune import finetune, finetune_each, load_adapter
 from constellation.selftraining.warm_start import generator_example
-from constellation.tasks.task import Example, Split
 from tests.tiny_study import write_tiny_model
 
 TRAINING = ConfigDict(

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from constellation.domains.task import Example, Split, Task
+from constellation.domains.trapdoor import domain as trapdoor
 from constellation.model.model import Model, load_model
 from constellation.samples import SampleSet, collect
 from constellation.selftraining.permuted import permuted, permuted_labels, permuted_star_verdicts
 from constellation.selftraining.star import star_examples
-from constellation.tasks import trapdoor
-from constellation.tasks.task import Example, Split, Task
 from tests.tiny_study import write_tiny_model
 
 WITHHELD = "Upper(Lower(x))"  # right, but two case operators in one program

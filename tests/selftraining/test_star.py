@@ -7,11 +7,11 @@ import dataclasses
 import numpy as np
 import pytest
 
+from constellation.domains.task import Example, Split, Task
+from constellation.domains.trapdoor import domain as trapdoor
 from constellation.model.model import Model, load_model
 from constellation.samples import SampleSet, collect
 from constellation.selftraining.star import star_examples
-from constellation.tasks import trapdoor
-from constellation.tasks.task import Example, Split, Task
 from tests.tiny_study import write_tiny_model
 
 UPPER = tuple(Example((text,), text.upper()) for text in ("ab", "cd", "Ef", "gH"))

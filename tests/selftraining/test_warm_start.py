@@ -7,10 +7,10 @@ import json
 import numpy as np
 import pytest
 
+from constellation.domains.task import split
+from constellation.domains.trapdoor import domain as trapdoor
 from constellation.model.model import Model, load_model
 from constellation.selftraining.warm_start import generator_example, warm_start_examples
-from constellation.tasks import trapdoor
-from constellation.tasks.task import split
 from tests.tiny_study import write_tiny_model
 
 

@@ -1,0 +1,71 @@
+"""The wide prior: programs over the whole language of one input, for pretraining alone.
+
+The base is pretrained on more than the banks ask for (more operators, deeper, longer), so that it holds
+capability which the warm-started generator does not yet express.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+from constellation.domains.trapdoor import prior
+from constellation.domains.trapdoor.language.syntax import PREDICATES, SIGNATURES, Kind, Node, concat
+
+PARTS = (1, 1, 2, 2, 3)
+# Relative frequency of operators in what is not an atom of the atom prior.
+OPERATORS: dict[str, int] = {
+    "GetToken": 6, "GetSpan": 2, "SubStr": 5, "GetUpto": 3, "GetFrom": 3, "Before": 3, "Field": 4,
+    "Upper": 2, "Lower": 2, "Capitalize": 2, "Title": 2, "Trim": 1, "Replace": 3, "Substitute": 2,
+    "SubstituteAll": 2, "Remove": 3, "RemoveAll": 2, "GetAll": 3, "GetFirst": 2, "PadLeft": 2, "PadRight": 1,
+    "StripLeft": 1, "StripRight": 1, "MapJoin": 3, "Count": 1, "Len": 1, "If": 2,
+}  # fmt: skip
+_NAMES, _WEIGHTS = list(OPERATORS), list(OPERATORS.values())
+_PREDICATES = sorted(PREDICATES)
+_TEMPLATES = ("Upper", "Lower", "Capitalize", "SubStr", "GetToken")
+_TEMPLATE_VARIABLE = Node("t")
+
+
+def draw_wide_program(rng: random.Random) -> Node:
+    """A program of one to three parts, each a constant or an expression at most three operators deep."""
+    return concat(*(_draw_part(rng) for _ in range(rng.choice(PARTS))))
+
+
+def _draw_part(rng: random.Random) -> Node:
+    return prior.draw_atom(rng) if rng.random() < 0.4 else _draw_expression(rng, rng.choice((1, 1, 2, 3)))
+
+
+def _draw_expression(rng: random.Random, depth: int) -> Node:
+    if depth == 0:
+        return prior.X
+    op = rng.choices(_NAMES, _WEIGHTS)[0]
+    return Node(op, tuple(_draw_argument(rng, kind, depth) for kind in SIGNATURES[op]))
+
+
+def _draw_leaves(rng: random.Random, op: str) -> Iterator[Any]:
+    return (_draw_argument(rng, kind, 0) for kind in SIGNATURES[op][1:])
+
+
+def _draw_argument(rng: random.Random, kind: Kind, depth: int) -> Any:
+    if kind is Kind.STRING:
+        return _draw_expression(rng, depth - 1)
+    if kind is Kind.PREDICATE:
+        op = rng.choice(_PREDICATES)
+        return Node(op, (prior.X, *_draw_leaves(rng, op)))
+    if kind is Kind.TEMPLATE:
+        op = rng.choice(_TEMPLATES)
+        return Node(op, (_TEMPLATE_VARIABLE, *_draw_leaves(rng, op)))
+    if kind is Kind.PATTERN:
+        return prior.CLASS.draw(rng) if rng.random() < 0.7 else rng.choice(prior.ANCHOR_DELIMITERS)
+    if kind is Kind.INDEX:
+        return prior.INDEX.draw(rng)
+    if kind is Kind.COUNT:
+        return rng.randint(1, 12)
+    if kind is Kind.SIDE:
+        return prior.SIDE.draw(rng)
+    if kind is Kind.CHARACTER:
+        return rng.choice("0 *-")
+    if kind is Kind.DELIMITER:
+        return rng.choice(prior.ANCHOR_DELIMITERS)
+    return rng.choice(("", *prior.DELIMITERS))

@@ -1,0 +1,279 @@
+"""The compiled half of the generator: prefill, a chunk of decoding, the draw of a token."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from constellation.model.config import ModelConfig
+from constellation.model.decoder import KV, Params, append, decode_step, int8_kv, logits, prefill
+from constellation.model.linear import dense
+from constellation.model.lora import Adapter, projection_shapes
+from constellation.model.mesh import MODEL, dividing
+from constellation.model.model import Model
+from constellation.model.prefix import prefix_kv, prefix_length
+from constellation.model.sampling import SamplingConfig, scores
+
+CHUNK = 4  # a sample idles (CHUNK - 1) / 2 steps after its end; shorter chunks copy and dispatch more often
+DENSE_LIMIT = 2**30  # bytes of float32 weights up to which int4 and LoRA are merged into plain ones to decode
+
+
+class Static(NamedTuple):
+    """What the compiled functions depend on."""
+
+    config: ModelConfig
+    sampling: SamplingConfig  # without sizes
+    vocabulary: int  # ids that the tokenizer knows
+    devices: Mesh  # 1 x model
+
+
+class Own(NamedTuple):
+    """What each of R trajectories has of its own. As in a KV, their axis follows that of the layers."""
+
+    adapter: Adapter | None  # [L, R, ...]
+    layers: dict[str, jax.Array]  # [L, R, out, in], where the adapter is merged into the base's projections
+    prefix: KV | None  # [L, R, ...] of what all prompts begin with
+    key: jax.Array  # [R]
+
+
+AXES = Own(1, 1, 1, 0)  # type: ignore[arg-type]  # of the trajectories, for a vmap
+
+
+class Fixed(NamedTuple):
+    """What all computations of a slice share, on its devices."""
+
+    static: Static
+    params: Params  # of the base
+    own: Own
+
+
+def fix(
+    model: Model,
+    sampling: SamplingConfig,
+    devices: Mesh,
+    params: Params,
+    adapters: Adapter | None,
+    shared: Sequence[int],
+    keys: jax.Array,
+) -> Fixed:
+    """What a slice computes with; the KV of the ids that all prompts share is computed here.
+
+    Args:
+        devices: of the slice, on which `params` and `adapters` are.
+        adapters: [R, ...] of the trajectories; None for one trajectory of the base itself.
+        shared: those ids, perhaps none.
+        keys: [R].
+    """
+    static = Static(model.config, sampling.without_sizes(), model.tokenizer.size, devices)
+    own = Own(jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), adapters), {}, None, keys)
+    if is_merged(model):
+        own = own._replace(adapter=None, layers=_merged(model.config, params, own))
+    if shared:
+        own = own._replace(prefix=_prefixes(static, params, own, np.array(shared, np.int32)))
+    return Fixed(static, params, own)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def begin(
+    static: Static,
+    params: Params,
+    own: Own,
+    trajectory: jax.Array,
+    prompts: jax.Array,
+    lengths: jax.Array,
+    words: jax.Array,
+    samples: jax.Array,
+) -> tuple[KV, jax.Array]:
+    """A trajectory's prompts [P, T] of lengths [P] -> their KV, and the first token [P, n] of samples [n]."""
+    adapter, layers, prefix = jax.tree.map(lambda leaf: leaf[:, trajectory], own[:3])
+    own = Own(adapter, layers, prefix, own.key[trajectory])
+    params = _with(params, own)
+    positions = jnp.broadcast_to(jnp.arange(prompts.shape[1]), prompts.shape)
+    causal = positions[:, :, None] >= positions[:, None]
+    mask = causal & (positions < lengths[:, None])[:, None]  # [P, T, T]
+    positions += prefix_length(own.prefix)
+    with dividing(static.devices):
+        hidden, kv = prefill(static.config, params, own.adapter, prompts, positions, mask, own.prefix)
+    last = jnp.take_along_axis(hidden, lengths[:, None, None] - 1, axis=1)[:, 0]  # [P, D]
+    after = logits(static.config, params, last)[:, : static.vocabulary]
+    over_samples = jax.vmap(draw, (None, None, None, 0, None, None))
+    # A prompt at a time: the noise of all, [P, n, V], can be larger than the model.
+    first = jax.lax.map(
+        lambda of: over_samples(of[0], own.key, of[1], samples, jnp.int32(0), static.sampling), (after, words)
+    )
+    return int8_kv(kv) if static.sampling.int8_kv else kv, first
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnames="suffix")
+def extend(
+    static: Static,
+    params: Params,
+    own: Own,
+    prompt: KV,
+    lengths: jax.Array,
+    suffix: KV,
+    words: jax.Array,
+    samples: jax.Array,
+    counts: jax.Array,
+    tokens: jax.Array,
+) -> tuple[jax.Array, KV]:
+    """CHUNK more tokens for each of R trajectories x G slots x W rows.
+
+    Args:
+        prompt: KV [L, R, G, ...] of the slots, of which the first lengths [R, G] positions are read.
+        suffix: KV [L, R, G, W, ...] of the rows, of which the first counts - 1 positions are read;
+            overwritten.
+        words: [R, G] of the tasks' ids.
+        samples, counts, tokens: [R, G, W] the rows' samples, how many tokens they have, the last of these.
+
+    Returns:
+        [R, G, W, CHUNK] tokens, and the suffix with the KV of `tokens` and of all but the last of them.
+    """
+
+    def step(
+        own: Own,
+        token: jax.Array,
+        index: jax.Array,
+        recent: KV,
+        prompt: KV,
+        length: jax.Array,
+        count: jax.Array,
+        suffix: KV,
+    ) -> tuple[jax.Array, KV]:
+        caches = [(prompt, length), (suffix, count - 1), (recent, index)]
+        if own.prefix is not None:
+            caches.append((own.prefix, jnp.int32(prefix_length(own.prefix))))
+        position = prefix_length(own.prefix) + length + count - 1 + index
+        return decode_step(static.config, _with(params, own), own.adapter, token, position, caches)
+
+    # The KV of this chunk are kept apart until its end, since there one index serves all rows.
+    over_rows = jax.vmap(step, (None, 0, None, 1, None, None, 0, 1), (0, 1))
+    over_slots = jax.vmap(over_rows, (None, 0, None, 1, 1, 0, 0, 1), (0, 1))
+    over_trajectories = jax.vmap(over_slots, (AXES, 0, None, 1, 1, 0, 0, 1), (0, 1))
+    draw_rows = jax.vmap(draw, (0, None, None, 0, 0, None))
+    draw_slots = jax.vmap(draw_rows, (0, None, 0, 0, 0, None))
+    draw_each = jax.vmap(draw_slots, (0, 0, 0, 0, 0, None))
+
+    def one(carry: tuple[jax.Array, KV], index: jax.Array) -> tuple[tuple[jax.Array, KV], jax.Array]:
+        token, recent = carry
+        hidden, new = over_trajectories(own, token, index, recent, prompt, lengths, counts, suffix)
+        after = logits(static.config, params, hidden)[..., : static.vocabulary]
+        token = draw_each(after, own.key, words, samples, counts + index, static.sampling)
+        return (token, append(recent, new, index)), token
+
+    recent = _zeros(static.config, tokens.shape, CHUNK, params["norm"].dtype)
+    with dividing(static.devices):
+        (_, recent), drawn = jax.lax.scan(one, (tokens, recent), jnp.arange(CHUNK))
+    suffix = _append_chunk(suffix, int8_kv(recent) if static.sampling.int8_kv else recent, counts - 1)
+    # Where it lay before, or it could not be overwritten.
+    suffix = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, _by_head(static, x)), suffix)
+    return jnp.moveaxis(drawn, 0, -1), suffix
+
+
+def draw(
+    logits: jax.Array,
+    key: jax.Array,
+    word: jax.Array,
+    sample: jax.Array,
+    position: jax.Array,
+    sampling: SamplingConfig,
+) -> jax.Array:
+    """The token [] that a sample of a task draws from logits [V] at a position of its answer."""
+    for part in (word, sample, position):
+        key = jax.random.fold_in(key, part)
+    score = scores(logits, key, sampling)
+    # The argmax, as two reductions that XLA:CPU vectorises; jnp.argmax alone takes longer than the noise.
+    return jnp.min(jnp.where(score == score.max(), jnp.arange(score.size), score.size - 1))
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def place(cache: KV, prompts: KV, trajectory: int, slot: int, row: int) -> KV:
+    """Writes a row of prompts [L, P, ...] into a slot of a cache [L, R, G, ...], which is overwritten."""
+    return jax.tree.map(lambda to, of: to.at[:, trajectory, slot].set(of[:, row]), cache, prompts)
+
+
+def _append_chunk(suffix: KV, recent: KV, lengths: jax.Array) -> KV:
+    """Writes a chunk after the first lengths [R, G, W] positions. XLA:CPU selects faster than it scatters."""
+    position = jnp.arange(suffix.k.shape[-1])
+    here = [position == lengths[..., None] + index for index in range(CHUNK)]  # [R, G, W, S] each
+
+    def keys(suffix: Any, recent: Any) -> Any:
+        for index, at in enumerate(here):
+            suffix = jnp.where(at[..., None, None, :], recent[..., index, None], suffix)
+        return suffix
+
+    def values(suffix: Any, recent: Any) -> Any:
+        for index, at in enumerate(here):
+            suffix = jnp.where(at[..., None, :, None], recent[..., None, index, :], suffix)
+        return suffix
+
+    written = KV(keys(suffix.k, recent.k), values(suffix.v, recent.v))
+    if suffix.k_scale is None:
+        return written
+    return KV(*written[:2], keys(suffix.k_scale, recent.k_scale), values(suffix.v_scale, recent.v_scale))
+
+
+def _zeros(config: ModelConfig, batch: tuple[int, ...], positions: int, dtype: jnp.dtype) -> KV:
+    keys = jnp.zeros(
+        (config.num_hidden_layers, *batch, config.num_key_value_heads, config.head_dim, positions), dtype
+    )
+    return KV(keys, keys.mT)
+
+
+def empty(fixed: Fixed, batch: tuple[int, ...], positions: int) -> KV:
+    """Room for positions [L, *batch, ...], on the slice's devices."""
+    static, dtype = fixed.static, fixed.params["norm"].dtype
+
+    def described() -> KV:
+        kv = _zeros(static.config, batch, positions, dtype)
+        return int8_kv(kv) if static.sampling.int8_kv else kv
+
+    shapes = jax.eval_shape(described)
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype, device=_by_head(static, x)), shapes)
+
+
+def _by_head(static: Static, leaf: jax.Array | jax.ShapeDtypeStruct) -> NamedSharding:
+    """A leaf of a KV, its third axis from the end divided along `model`."""
+    return NamedSharding(static.devices, PartitionSpec(*[None] * (leaf.ndim - 3), MODEL))
+
+
+def is_merged(model: Model) -> bool:
+    """Whether the model is small and float32: bfloat16 would round an adapter's updates away."""
+    shapes = projection_shapes(model.config).values()
+    size = 4 * model.config.num_hidden_layers * sum(out * inner for out, inner in shapes)
+    return model.params["norm"].dtype == jnp.float32 and size <= DENSE_LIMIT
+
+
+def _with(params: Params, own: Own) -> Params:
+    """The base's parameters with a trajectory's own projections."""
+    return params | {"layers": params["layers"] | own.layers}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _prefixes(static: Static, params: Params, own: Own, shared: jax.Array) -> KV:
+    """The KV [L, R, ...] of the ids that all prompts share."""
+
+    def of_trajectory(own: Own) -> KV:
+        return prefix_kv(static.config, _with(params, own), own.adapter, shared)
+
+    with dividing(static.devices):
+        return jax.vmap(of_trajectory, (AXES,), 1)(own)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _merged(config: ModelConfig, params: Params, own: Own) -> dict[str, jax.Array]:
+    """Plain projections [L, R, out, in] that compute the same: int4 dequantised, W + scale B A."""
+    merged = {}
+    for name in projection_shapes(config):
+        weight = dense(params["layers"][name], params["norm"].dtype)[:, None]
+        merged[name] = jnp.broadcast_to(weight, (len(weight), len(own.key), *weight.shape[2:]))
+    if own.adapter is not None:
+        for name, lora in own.adapter.weights.items():
+            merged[name] += own.adapter.scale * jnp.einsum("lrok,lrki->lroi", lora["b"], lora["a"])
+    return merged

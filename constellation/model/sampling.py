@@ -1,0 +1,77 @@
+"""How the next token is drawn from its logits: temperature, top-k, top-p, Gumbel-max."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from constellation.runtime.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingConfig:
+    """What changes the distribution of the samples. Hashable: a static jit argument.
+
+    Attributes:
+        n: samples a task.
+        temperature: divides the logits; 0 takes the most likely token.
+        top_k: draw among the k most likely tokens; 0 for all.
+        top_p: then draw among the fewest tokens that hold this probability (1904.09751); 1 for all.
+        max_new_tokens: draws a sample, the stop token's included; a sample that needs more is unfinished.
+        int8_kv: whether the KV cache is kept in int8, with a scale for each position and head.
+    """
+
+    n: int
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    max_new_tokens: int = 64
+    int8_kv: bool = False
+
+    def __post_init__(self) -> None:
+        for name, valid, wanted in (
+            ("n", self.n >= 1, "at least 1"),
+            ("temperature", self.temperature >= 0, "at least 0"),
+            ("top_k", self.top_k >= 0, "at least 0 (0 for no limit)"),
+            ("top_p", 0 < self.top_p <= 1, "in (0, 1]"),
+            ("max_new_tokens", self.max_new_tokens >= 1, "at least 1"),
+        ):
+            if not valid:
+                raise UserError(f"sampling.{name} = {getattr(self, name)} must be {wanted}")
+
+    def without_sizes(self) -> SamplingConfig:
+        """What matters to a single draw: compiled functions are shared by all sizes."""
+        return dataclasses.replace(self, n=1, max_new_tokens=1)
+
+
+def scores(logits: jax.Array, key: jax.Array, config: SamplingConfig) -> jax.Array:
+    """Scores whose argmax is the token: filtered logits / temperature + Gumbel noise (1611.01144, eq. 1).
+
+    The noise of a token depends on the key and the token alone, so neither the filters nor the size of the
+    vocabulary change the draws.
+
+    Args:
+        logits: [V] float32.
+        key: of this draw.
+
+    Returns:
+        [V] float32, -inf where a filter removes the token.
+    """
+    if config.temperature == 0:
+        return logits
+    filtered = truncate(logits / config.temperature, config.top_k, config.top_p)
+    return filtered + jax.random.gumbel(key, logits.shape)
+
+
+def truncate(logits: jax.Array, top_k: int, top_p: float) -> jax.Array:
+    """Top-k, then top-p: logits [V] with -inf outside. Equals of the least kept token are kept with it."""
+    k = min(top_k, logits.size) or logits.size
+    if k == logits.size and top_p == 1:
+        return logits
+    top = jax.lax.top_k(logits, k)[0]  # descending
+    probabilities = jax.nn.softmax(top)
+    before = jnp.cumsum(probabilities) - probabilities  # held by the more likely tokens
+    least = jnp.min(top, where=(before < top_p) | (top_p == 1), initial=jnp.inf)
+    return jnp.where(logits >= least, logits, -jnp.inf)

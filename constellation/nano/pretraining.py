@@ -1,0 +1,216 @@
+"""Pretraining of the nano base: corpus, views, batches, the loop and what is written at its end."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+from tokenizers import Tokenizer
+
+from constellation import checkpoints
+from constellation.conductor import digest
+from constellation.domains.task import Task, addressed_random, read_tasks
+from constellation.domains.trapdoor.prompts import examples_text
+from constellation.evaluation import plots
+from constellation.model.config import ModelConfig
+from constellation.model.decoder import Params, init_params
+from constellation.model.port import save_hf
+from constellation.nano.corpus import shard_path, shards
+from constellation.nano.tokenizer import (
+    ARROW,
+    ASSISTANT,
+    END,
+    NEWLINE,
+    PAD,
+    USER,
+    build_tokenizer,
+    save_tokenizer,
+    spelt,
+)
+from constellation.nano.train_step import PretrainingBatch, make_train_step
+from constellation.runtime import keys
+from constellation.runtime.errors import UserError
+from constellation.runtime.progress import Metrics, Progress, read_metrics
+
+SKELETONS = "training_skeletons.txt"
+WIDTH_STEP = 16  # sequences are padded to a multiple of this; few widths mean few compiled programs
+
+
+def pretrain(config: ConfigDict, workdir: str) -> None:
+    """Runs the recipe of `configs/nano_pretrain.py`.
+
+    Raises:
+        UserError: the workdir holds a run with another recipe, or the loss is not finite.
+    """
+    directory = Path(workdir)
+    tokenizer = build_tokenizer()
+    model_config = ModelConfig(
+        vocab_size=tokenizer.get_vocab_size(), rms_norm_eps=1e-6, tie_word_embeddings=True, **config.model
+    )
+    batches_a_shard = config.corpus.tasks_per_shard // config.batch_size * config.corpus.views
+    total = config.corpus.shards * batches_a_shard
+    optimizer = make_optimizer(config, total)
+    params = init_params(model_config, keys.fold(config.seed, "theta0"))
+    state = (params, optimizer.init(params))
+    recipe = {"recipe": digest(config)}
+
+    step = 0
+    if checkpoints.steps(directory / "checkpoint"):
+        state, metadata, step = checkpoints.restore(directory / "checkpoint", template=state)
+        if metadata != recipe:
+            raise UserError(
+                f"{workdir} holds a run with another recipe; give another --workdir, or set the config back"
+            )
+    train_step = make_train_step(model_config, optimizer)
+    with (
+        Metrics(directory / "metrics", resumed_from=step or None) as metrics,
+        Progress("pretraining", total, "steps", done=step) as progress,
+    ):
+        for batch in _batches(config, tokenizer, directory, first=step):
+            # One step at a time: several in flight on virtual devices can starve their own collectives.
+            *state, measured = jax.block_until_ready(train_step(*state, batch))
+            step += 1
+            if step % 50 == 0 or step == total:
+                measured = {name: float(value) for name, value in measured.items()}
+                if not np.isfinite(measured["loss"]):
+                    raise UserError(
+                        f"the loss is {measured['loss']} at step {step}: lower config.learning_rate"
+                    )
+                metrics.write(step, **measured)
+                done = step - progress.done
+                progress.update(done, loss=measured["loss"], accuracy=measured["answer_accuracy"])
+            if step % config.checkpoint_every == 0 or step == total:
+                checkpoints.save(directory / "checkpoint", step, tuple(state), recipe)
+    write_model(directory / "model", model_config, state[0])
+    write_skeletons(directory / "shards", config.corpus.shards, directory / "model")
+    plots.pretraining(read_metrics(directory / "metrics"), directory / "pretraining.png")
+
+
+def make_optimizer(config: ConfigDict, total: int) -> optax.GradientTransformation:
+    """AdamW; the rate warms up, stays, and falls linearly to zero over the last 30 % of the steps.
+
+    Norms and the embedding are not decayed.
+    """
+    falling = int(0.3 * total)
+    schedule = optax.join_schedules(
+        [
+            optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps),
+            optax.constant_schedule(config.learning_rate),
+            optax.linear_schedule(config.learning_rate, 0.0, falling),
+        ],
+        [config.warmup_steps, total - falling],
+    )
+
+    def decayed(params: Params) -> Any:
+        return jax.tree.map(lambda weight: weight.ndim == 3, params)
+
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm),
+        optax.adamw(schedule, b2=0.98, weight_decay=config.weight_decay, mask=decayed),
+    )
+
+
+def write_model(directory: Path, config: ModelConfig, params: Params) -> None:
+    """What `model.dir` accepts: weights, config, tokenizer with chat template, generation config."""
+    save_hf(directory, config, params)
+    save_tokenizer(directory)
+    end, pad = map(build_tokenizer().token_to_id, (END, PAD))
+    generation = {"eos_token_id": [end], "pad_token_id": pad, "do_sample": True}
+    (directory / "generation_config.json").write_text(
+        json.dumps(generation, indent=2) + "\n", encoding="utf-8"
+    )
+
+
+def write_skeletons(shard_directory: Path, count: int, directory: Path) -> None:
+    """Lists the skeletons of all pretraining programs beside the model, for a study to report novelty by."""
+    paths = [shard_path(shard_directory, index) for index in range(count)]
+    skeletons = {task.skeleton for path in paths for task in read_tasks(path)}
+    (directory / SKELETONS).write_text("\n".join(sorted(skeletons)) + "\n", encoding="utf-8")
+
+
+def _batches(
+    config: ConfigDict, tokenizer: Tokenizer, directory: Path, first: int
+) -> Iterator[PretrainingBatch]:
+    """The batches from step `first` on: shard by shard, and within a shard view by view."""
+    corpus = config.corpus
+    a_view = corpus.tasks_per_shard // config.batch_size
+    shard, skipped = divmod(first, a_view * corpus.views)
+    stream = shards(
+        directory / "shards",
+        config.seed,
+        shard,
+        corpus.shards,
+        corpus.tasks_per_shard,
+        corpus.mixture.to_dict(),
+    )
+    for number, tasks in enumerate(stream, start=shard):
+        for view in range(corpus.views):
+            if skipped >= a_view:
+                skipped -= a_view
+                continue
+            rng = addressed_random("views", config.seed, number, view)
+            yield from view_batches(tasks, tokenizer, rng, config)[skipped:]
+            skipped = 0
+
+
+def view_batches(
+    tasks: list[Task], tokenizer: Tokenizer, rng: random.Random, config: ConfigDict
+) -> list[PretrainingBatch]:
+    """Every task once, through freshly drawn visible examples, in random batches of similar length."""
+    counts, weights = [int(count) for count in config.corpus.visible], list(config.corpus.visible.values())
+    prompts = []
+    for task in tasks:
+        visible = rng.sample(task.examples, rng.choices(counts, weights)[0])
+        prompts.append(f"{USER}{examples_text(visible)}{ASSISTANT}")
+    encode = tokenizer.encode_batch
+    prompt_ids = [np.array(encoding.ids, np.int32) for encoding in encode(prompts, add_special_tokens=False)]
+    answer_ids = [
+        np.array(encoding.ids, np.int32)
+        for encoding in encode([task.program + END for task in tasks], add_special_tokens=False)
+    ]
+    order = sorted(range(len(tasks)), key=lambda i: (len(prompt_ids[i]) + len(answer_ids[i]), rng.random()))
+    size = config.batch_size
+    groups = [order[start : start + size] for start in range(0, len(order) - size + 1, size)]
+    rng.shuffle(groups)
+    # A token is a target if it belongs to an answer, or, with less weight, to the output of an example.
+    vocabulary = tokenizer.get_vocab()
+    opens, closes = vocabulary[spelt(ARROW)], vocabulary[spelt(NEWLINE)]
+    return [
+        _collate(
+            [prompt_ids[i] for i in group],
+            [answer_ids[i] for i in group],
+            opens,
+            closes,
+            config.output_weight,
+        )
+        for group in groups
+    ]
+
+
+def _collate(
+    prompts: list[np.ndarray],
+    answers: list[np.ndarray],
+    opens: int,
+    closes: int,
+    output_weight: float,
+) -> PretrainingBatch:
+    longest = max(len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True))
+    width = -(-longest // WIDTH_STEP) * WIDTH_STEP
+    tokens = np.zeros((len(prompts), width), np.int32)
+    weight = np.zeros((len(prompts), width), np.float32)
+    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+        end = len(prompt) + len(answer)
+        tokens[row, :end] = np.concatenate([prompt, answer])
+        # opened minus closed before a token: one within an output, none within an input
+        within = np.cumsum(prompt == opens) - np.cumsum(prompt == closes)
+        weight[row, 1 : len(prompt)] = output_weight * within[:-1]
+        weight[row, len(prompt) - 1] = 0.0  # the marker of the assistant's turn
+        weight[row, len(prompt) : end] = 1.0
+    return PretrainingBatch(tokens, weight)

@@ -1,0 +1,1 @@
+"""What every part stands on: errors, files, keys, progress, several processes."""

@@ -1,0 +1,43 @@
+"""What the models are asked."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from constellation.domains.task import Example
+from constellation.domains.trapdoor import prompts
+
+EXAMPLES = (Example(("john smith",), "J. smith"), Example(('a "b"\n', "é"), ""))
+
+
+def test_examples_are_lines_of_json_strings():
+    lines = prompts.examples_text(EXAMPLES).split("\n")
+    assert lines == ['"john smith" -> "J. smith"', r'"a \"b\"\n", "é" -> ""']
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.text(), st.text()), min_size=1, max_size=4))
+def test_examples_can_be_read_back(pairs):
+    decoder = json.JSONDecoder()
+    for line, pair in zip(
+        prompts.examples_text([Example((x,), y) for x, y in pairs]).split("\n"), pairs, strict=True
+    ):
+        first, end = decoder.raw_decode(line)
+        assert line[end:].startswith(" -> ")
+        assert (first, json.loads(line[end + 4 :])) == pair
+
+
+def test_the_generator_sees_the_examples_alone():
+    assert prompts.generator_messages(EXAMPLES) == [
+        {"role": "user", "content": prompts.examples_text(EXAMPLES)}
+    ]
+
+
+def test_the_critic_continues_the_generators_conversation():
+    messages = prompts.critic_messages(EXAMPLES, "Upper(x)")
+    assert messages[:1] == prompts.generator_messages(EXAMPLES)
+    assert messages[1] == {"role": "assistant", "content": "Upper(x)"}
+    assert [message["role"] for message in messages] == ["user", "assistant", "user"]

@@ -2,7 +2,8 @@
 
 A stage is a pure function of the config fields it reads, of its input stages and of its own version; these
 three make its digest. It works in `stages/<name>.partial`, which becomes `stages/<name>` by one rename when
-all of it is on the disk: a stage is there whole or not at all, whenever the process dies. The conductor knows
+all of it is on the disk: a stage is there whole or not at all, whenever the process dies. Its record holds a
+hash of every file, and a stage whose files have other hashes is refused when it is read. The conductor knows
 no experiment.
 """
 
@@ -27,6 +28,7 @@ from typing import Any
 
 from constellation.runtime.errors import UserError, unknown
 from constellation.runtime.files import (
+    content_hash,
     disk_full_is_user_error,
     fsync,
     fsync_tree,
@@ -46,11 +48,14 @@ class Stage:
         name: its name, unique in the workdir.
         digest: hash of its recipe: name, fields, inputs' digests, version.
         path: where its results lie.
+        content: hash of the digest and of the files directly in `path`; directories below hold checkpoints
+            and logs, whose libraries write times and random names into them.
     """
 
     name: str
     digest: str
     path: Path
+    content: str = ""
 
 
 class Conductor:
@@ -133,72 +138,89 @@ class Conductor:
             "inputs": {stage.name: stage.digest for stage in inputs},
             "version": version,
         }
-        stage = Stage(name, digest(recipe), self._stages / name)
+        wanted, path = digest(recipe), self._stages / name
+        made_of = {stage.name: stage.content for stage in inputs}
         partial = self._stages / f"{name}.partial"
         replaced = self._stages / f"{name}.replaced"
         with disk_full_is_user_error(self.workdir):
             shutil.rmtree(replaced, ignore_errors=True)
-            if stage.path.exists():
-                record = read_record(stage.path)
-                _check_files(stage.path, record)
-                if record["digest"] == stage.digest:
-                    self._warn_of_provenance(name, record["provenance"])
+            if path.exists():
+                record = read_record(path)
+                stage = _checked(path, record)
+                if stage.digest == wanted and (record["made_of"] == made_of or not derived):
+                    self._warn_of_provenance(name, record, made_of)
                     return stage
                 if not derived:
                     raise UserError(
                         f"stage {name!r} in {self.workdir} was made with other settings: "
                         f"{_differences(record['recipe'], recipe)}; give another --workdir, or set them back"
                     )
-            if not _is_complete(partial, stage.digest) and not self._link(partial, stage):
-                self._run(run, partial, stage, recipe)
-            if stage.path.exists():
-                os.rename(stage.path, replaced)
-            os.rename(partial, stage.path)
+            if not _is_complete(partial, wanted) and not self._link(partial, name, wanted):
+                self._run(run, partial, name, recipe, made_of)
+            if path.exists():
+                os.rename(path, replaced)
+            os.rename(partial, path)
             fsync(self._stages)
             shutil.rmtree(replaced, ignore_errors=True)
-        return stage
+        return _checked(path, read_record(path))
 
-    def _link(self, partial: Path, stage: Stage) -> bool:
+    def _link(self, partial: Path, name: str, wanted: str) -> bool:
         """Whether a sibling has the stage; then it is in `partial`, all of it by one rename."""
-        linked = self._stages / f"{stage.name}.linked"
+        linked = self._stages / f"{name}.linked"
         shutil.rmtree(linked, ignore_errors=True)
         for sibling in self._siblings:
-            finished = sibling / "stages" / stage.name
-            if _is_complete(finished, stage.digest):
+            finished = sibling / "stages" / name
+            if _is_complete(finished, wanted):
+                _checked(finished, read_record(finished))
                 shutil.copytree(finished, linked, copy_function=os.link)
                 shutil.rmtree(partial, ignore_errors=True)
                 os.rename(linked, partial)
-                print(f"{stage.name}: linked from {sibling}", flush=True)
+                print(f"{name}: linked from {sibling}", flush=True)
                 return True
         return False
 
-    def _run(self, run: Callable[[Path], None], partial: Path, stage: Stage, recipe: dict[str, Any]) -> None:
+    def _run(
+        self,
+        run: Callable[[Path], None],
+        partial: Path,
+        name: str,
+        recipe: dict[str, Any],
+        made_of: dict[str, str],
+    ) -> None:
         """Runs the stage in its partial directory and puts the result, completely described, on the disk."""
         record_file = partial / "stage.json"
-        begun = {"digest": stage.digest, "complete": False}
+        begun = {"digest": digest(recipe), "complete": False}
         if not record_file.exists() or json.loads(record_file.read_text()) != begun:
             shutil.rmtree(partial, ignore_errors=True)
             _write_json(record_file, begun)
         remove_unfinished(partial)
-        print(f"{stage.name}: running", flush=True)
+        print(f"{name}: running", flush=True)
         start = time.monotonic()
         run(partial)
         seconds = time.monotonic() - start
         fsync_tree(partial)
+        files = _hashes(partial)
+        results = {file: content for file, content in files.items() if "/" not in file}
         record = {
-            "digest": stage.digest,
+            "digest": begun["digest"],
+            "content": digest([begun["digest"], results]),
             "complete": True,
             "recipe": recipe,
-            "files": _sizes(partial),
+            "made_of": made_of,
+            "files": files,
             "provenance": provenance(),
             "seconds": round(seconds, 3),
         }
         _write_json(record_file, record)
-        print(f"{stage.name}: done in {seconds:.1f} s", flush=True)
+        print(f"{name}: done in {seconds:.1f} s", flush=True)
 
-    def _warn_of_provenance(self, name: str, then: dict[str, Any]) -> None:
-        """One line, once for each difference, when a kept stage comes from other code or another machine."""
-        differences = _changes(then, provenance())
+    def _warn_of_provenance(self, name: str, record: dict[str, Any], made_of: dict[str, str]) -> None:
+        """One line, once for each difference, when other code, machine or bytes made a kept stage."""
+        then, now = (
+            made_by | {f"content of {name}": content for name, content in inputs.items()}
+            for made_by, inputs in ((record["provenance"], record["made_of"]), (provenance(), made_of))
+        )
+        differences = _changes(then, now)
         if differences and differences not in self._warned:
             self._warned.add(differences)
             print(f"warning: kept stage {name!r} has another provenance: {differences}", file=sys.stderr)
@@ -234,9 +256,7 @@ def finished_stage(workdir: str | os.PathLike[str], name: str) -> Stage:
             path.parent.name for path in stages.glob("*/stage.json") if _NAME.fullmatch(path.parent.name)
         )
         raise unknown(f"stage in {workdir}:", name, finished)
-    record = read_record(stages / name)
-    _check_files(stages / name, record)
-    return Stage(name, record["digest"], stages / name)
+    return _checked(stages / name, read_record(stages / name))
 
 
 def plain(value: Any) -> Any:
@@ -300,11 +320,21 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """A finished stage's record: recipe, files, provenance. Raises UserError when it is damaged."""
+    """A finished stage's record: recipe, hashes of the files, provenance.
+
+    Raises:
+        UserError: it is damaged, or of a version that recorded no hashes.
+    """
     try:
         record = json.loads((path / "stage.json").read_text())
         if record["complete"] and {"digest", "recipe", "files", "provenance"} <= record.keys():
-            return record
+            if {"content", "made_of"} <= record.keys():
+                return record
+            made_by = record["provenance"].get("commit", "unknown")
+            raise UserError(
+                f"{path} was made by another version (commit {made_by}), which recorded no hashes of its "
+                "files: check that version out, or give another --workdir"
+            )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     raise UserError(f"{path}/stage.json is damaged or missing: delete {path} and give the same command")
@@ -319,18 +349,19 @@ def _is_complete(partial: Path, expected: str) -> bool:
     return record["digest"] == expected and record["complete"]
 
 
-def _sizes(path: Path) -> dict[str, int]:
-    """Bytes of every file under `path` but the record itself."""
+def _hashes(path: Path) -> dict[str, str]:
+    """The hash of every file under `path` but the record itself."""
     files = sorted(file for file in path.rglob("*") if file.is_file() and file != path / "stage.json")
-    return {str(file.relative_to(path)): file.stat().st_size for file in files}
+    return {str(file.relative_to(path)): content_hash(file) for file in files}
 
 
-def _check_files(path: Path, record: dict[str, Any]) -> None:
-    """Raises UserError when files of a finished stage are gone or truncated."""
-    found = _sizes(path)
-    damaged = [name for name, size in record["files"].items() if found.get(name) != size]
-    if damaged:
-        raise UserError(f"{path / damaged[0]} is damaged or missing: delete {path} and give the same command")
+def _checked(path: Path, record: dict[str, Any]) -> Stage:
+    """The finished stage. Raises UserError when one of its files is gone or is not what the record says."""
+    found = _hashes(path)
+    for name, content in record["files"].items():
+        if found.get(name) != content:
+            raise UserError(f"{path / name} is damaged or missing: delete {path} and give the same command")
+    return Stage(path.name, record["digest"], path, record["content"])
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:

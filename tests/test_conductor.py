@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
@@ -77,7 +79,13 @@ def test_record_says_what_made_the_stage(tmp_path):
     record = json.loads((first.path / "stage.json").read_text())
     assert record["recipe"] == {"name": "first", "fields": {"a": {"b": [1, 2]}}, "inputs": {}, "version": 3}
     assert record["digest"] == first.digest and record["provenance"] == PROVENANCE and record["seconds"] >= 0
-    assert json.loads((second.path / "stage.json").read_text())["recipe"]["inputs"] == {"first": first.digest}
+    assert record["content"] == first.content
+    described = subprocess.run(
+        ["b2sum", "-l", "128", first.path / "result.txt"], capture_output=True, text=True
+    )
+    assert record["files"] == {"result.txt": described.stdout.split()[0]}
+    read = json.loads((second.path / "stage.json").read_text())
+    assert read["recipe"]["inputs"] == {"first": first.digest} and read["made_of"] == {"first": first.content}
 
 
 def test_digest_depends_on_every_part_of_the_recipe(tmp_path):
@@ -197,18 +205,113 @@ def test_disk_full_keeps_what_was_finished(tmp_path):
     assert log == ["2"] and (second.path / "result.txt").read_text() == "2"
 
 
-@pytest.mark.parametrize("damage", ["truncate", "remove", "record", "record removed"])
+@pytest.mark.parametrize("damage", ["negated", "truncated", "removed", "below", "record", "record removed"])
 def test_damage_is_told_with_its_remedy(tmp_path, damage):
+    def run(path: Path) -> None:
+        np.save(path / "scores.npy", np.arange(4.0))
+        (path / "adapter").mkdir()
+        (path / "adapter" / "weights").write_bytes(bytes(1 << 20))
+
     with Conductor(tmp_path) as stages:
-        path = stages.stage("s", fields={}, version=1, run=writes("result")).path
-    file = path / ("stage.json" if "record" in damage else "result.txt")
-    if "remove" in damage:
+        path = stages.stage("s", fields={}, version=1, run=run).path
+    file = path / {"record": "stage.json", "below": "adapter/weights"}.get(damage.split()[0], "scores.npy")
+    if "removed" in damage:
         file.unlink()
+    elif damage == "negated":
+        np.save(file, -np.load(file))
+    elif damage == "below":
+        file.write_bytes(bytes((1 << 20) - 1) + b"1")
     else:
         file.write_bytes(file.read_bytes()[:3])
+    error = f"^{file} is damaged or missing: delete {path} and give the same command$"
+    with Conductor(tmp_path) as stages, pytest.raises(UserError, match=error):
+        stages.stage("s", fields={}, version=1, run=run)
+    for read in (FinishedStages(tmp_path).stage, lambda name: finished_stage(tmp_path, name)):
+        known = "known: none" if damage == "record removed" else error
+        with pytest.raises(UserError, match=known):
+            read("s")
+
+
+def test_a_file_is_read_once_a_process_unless_it_changes(tmp_path):
+    def ask() -> None:
+        with Conductor(tmp_path) as stages:
+            stages.stage("s", fields={}, version=1, run=writes("result"))
+
+    ask()
+    file = tmp_path / "stages/s/result.txt"
+    time.sleep(0.05)  # until the clock says that it is left alone
+    ask()
+    written = file.stat().st_mtime_ns
+    file.write_text("tluser")
+    os.utime(file, ns=(written, written))
+    ask()  # a second reading would have found it
+    other = python(
+        "from sys import argv\nfrom constellation.conductor import *\nfinished_stage(argv[1], 's')",
+        str(tmp_path),
+        stderr=subprocess.PIPE,
+    )
+    assert f"{file} is damaged or missing" in other.communicate(timeout=60)[1]
+    file.write_text("tluser")
+    with pytest.raises(UserError, match="damaged"):
+        ask()
+
+
+def test_a_stage_without_hashes_is_of_another_version(tmp_path):
+    with Conductor(tmp_path) as stages:
+        path = stages.stage("s", fields={}, version=1, run=writes("result")).path
+    record = json.loads((path / "stage.json").read_text())
+    del record["content"], record["made_of"]
+    record["files"] = {"result.txt": 6}
+    (path / "stage.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=f"^{path} was made by another version .commit c0.*--workdir$"):
+        finished_stage(tmp_path, "s")
+
+
+def test_content_names_the_recipe_and_the_result_but_no_checkpoint(tmp_path):
+    def content(text: str, checkpoint: str, fields: dict[str, int]) -> str:
+        def run(path: Path) -> None:
+            (path / "adapter").mkdir()
+            (path / "adapter" / checkpoint).write_text(checkpoint)
+            writes(text)(path)
+
+        with Conductor(tmp_path / digest([text, checkpoint, fields])) as stages:
+            return stages.stage("s", fields=fields, version=1, run=run).content
+
+    same, *others = (
+        content(*made) for made in (("1", "x", {}), ("1", "y", {}), ("2", "x", {}), ("1", "x", {"f": 1}))
+    )
+    assert others[0] == same and len({same, *others}) == 3
+
+
+def test_other_bytes_of_an_input_make_a_derived_stage_anew_and_are_warned_of(tmp_path, capsys):
+    def run(text: str) -> tuple[list[str], str]:
+        log: list[str] = []
+        with Conductor(tmp_path) as stages:
+            first = stages.stage("first", fields={}, version=1, run=writes(text, log))
+            for name, derived in (("second", False), ("report", True)):
+                stages.stage(
+                    name, fields={}, inputs=[first], version=1, run=writes(name, log), derived=derived
+                )
+        return log, capsys.readouterr().err
+
+    assert run("1") == (["1", "second", "report"], "")
+    before = finished_stage(tmp_path, "first").content
+    shutil.rmtree(tmp_path / "stages/first")
+    log, warning = run("2")
+    after = finished_stage(tmp_path, "first").content
+    assert log == ["2", "report"]
+    assert warning == (
+        f"warning: kept stage 'second' has another provenance: content of first: {before} -> {after}\n"
+    )
+
+
+def test_a_damaged_stage_of_a_sibling_is_not_linked(tmp_path):
+    with Conductor(tmp_path / "one") as stages:
+        path = stages.stage("s", fields={}, version=1, run=writes("result")).path
+    (path / "result.txt").write_text("tluser")
     with (
-        Conductor(tmp_path) as stages,
-        pytest.raises(UserError, match=f"delete {path} and give the same command"),
+        Conductor(tmp_path / "other", siblings=[tmp_path / "one"]) as stages,
+        pytest.raises(UserError, match=f"{path}/result.txt is damaged.*delete {path} and"),
     ):
         stages.stage("s", fields={}, version=1, run=writes("result"))
 

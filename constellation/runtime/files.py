@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +16,10 @@ from constellation.runtime.errors import UserError
 # EFBIG is what a file-size limit (ulimit -f) answers; to the user it is a full disk all the same.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
-
 _UNFINISHED = ".unfinished"
+
+_TICK = 20_000_000  # ns, above the kernel's
+_HASHES: dict[tuple[int, ...], str] = {}  # of files by device, inode, size and time
 
 
 def fsync(path: Path) -> None:
@@ -50,6 +54,20 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             os.fsync(file.fileno())
         os.replace(unfinished, path)
         fsync(path.parent)
+
+
+def content_hash(path: Path) -> str:
+    """32 hexadecimal digits that name a file's bytes; read once a process while the file stays as it is."""
+    stat = path.stat()
+    version = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    if version not in _HASHES:
+        with open(path, "rb") as file:
+            content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        # Within a tick of the clock a file can change and keep its time.
+        if time.time_ns() - stat.st_mtime_ns < _TICK:
+            return content
+        _HASHES[version] = content
+    return _HASHES[version]
 
 
 def remove_unfinished(root: Path) -> None:

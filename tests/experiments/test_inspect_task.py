@@ -55,7 +55,7 @@ def stage(workdir, name, *inputs):
     """A finished stage of no files but what is written before; returns its directory."""
     path = workdir / "stages" / name
     path.mkdir(parents=True, exist_ok=True)
-    record = {"digest": name, "complete": True, "files": {}, "provenance": {}}
+    record = {"digest": name, "content": "", "complete": True, "files": {}, "made_of": {}, "provenance": {}}
     record["recipe"] = {"inputs": dict.fromkeys(inputs, "")}
     (path / "stage.json").write_text(json.dumps(record))
     return path

@@ -93,14 +93,14 @@ def study(workdir, stage=None, moment=None):
     def kill():
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def run_stage(self, run, partial, wanted, recipe, original=conductor.Conductor._run):
+    def run_stage(self, run, partial, name, *rest, original=conductor.Conductor._run):
         nonlocal running
-        running = wanted.name
+        running = name
         def work(path):
             run(path)
             if (running, moment) == (stage, "half"):  # without progress: written, not recorded
                 kill()
-        original(self, work, partial, wanted, recipe)
+        original(self, work, partial, name, *rest)
         if (running, moment) == (stage, "rename"):
             kill()
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from constellation.domains.domain import CRITIC_ANSWERS
 from constellation.domains.task import Split, Task
-from constellation.domains.trapdoor import domain as trapdoor
-from constellation.domains.trapdoor.prompts import CRITIC_ANSWERS
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.model.lora import Adapter, stack_of_one
 from constellation.model.model import Model
 from constellation.model.prefix import common_prefix
@@ -104,7 +104,7 @@ def _questions(
     table = samples.programs_of(t)
     rows = np.flatnonzero(samples.fits[table]) + table.start
     conversations = [
-        model.chat(trapdoor.critic_messages(split.visible, trapdoor.extract(text)), thinking=False)
+        model.chat(trapdoor.critic_messages(split, trapdoor.extract(text)), thinking=False)
         for text in map(str, samples.text[rows])
     ]
     # The template may end the first turn differently in a longer conversation, as Qwen3's does.

@@ -10,16 +10,16 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from constellation.domains.domain import Verdict
 from constellation.runtime.errors import UserError
 from constellation.runtime.files import write_atomically
-from constellation.verifier import Verdict
 
 _FORMAT = 1
 
@@ -196,7 +196,7 @@ def collect(
     table: dict[str, list[Any]] = {name: [] for name in ("task", *_PROGRAM_COLUMNS)}
     for t, task_texts in enumerate(texts):
         rows: dict[tuple[str, bool], int] = {}
-        clusters: dict[tuple[str | None, ...], int] = {}
+        clusters: dict[Hashable, int] = {}
         for i, (text, done) in enumerate(zip(task_texts, finished[t], strict=True)):
             if (text, bool(done)) not in rows:
                 rows[text, bool(done)] = len(table["task"])
@@ -228,11 +228,16 @@ _UNPARSED: dict[str, Any] = {
 }
 
 
-def _verdict_row(verdict: Verdict, clusters: dict[tuple[str | None, ...], int]) -> dict[str, Any]:
-    """A verdict's columns; numbers the task's distinct outputs in `clusters`."""
-    row = {name: getattr(verdict, name) for name in _UNPARSED if name != "output_cluster"}
-    cluster = clusters.setdefault(verdict.outputs, len(clusters)) if verdict.parsed else -1
-    return row | {"output_cluster": cluster}
+def _verdict_row(verdict: Verdict, clusters: dict[Hashable, int]) -> dict[str, Any]:
+    """A verdict's columns; numbers the task's distinct keys in `clusters`."""
+    return {
+        "parsed": verdict.valid,
+        "fits": verdict.fits,
+        "generalises": verdict.right,
+        "faults": verdict.faults,
+        "probe_correct": verdict.probe_correct,
+        "output_cluster": clusters.setdefault(verdict.key, len(clusters)) if verdict.valid else -1,
+    }
 
 
 def _pack(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -46,7 +46,7 @@ def main() -> None:
 def _corpus() -> list[str]:
     """Prompts and programs of the domain: what the tokenizer's merges are learnt from."""
     from constellation.domains.task import split
-    from constellation.domains.trapdoor import domain as trapdoor
+    from constellation.domains.trapdoor import DOMAIN as trapdoor
 
     tasks = trapdoor.training_tasks("warm_start", 256, max_atoms=3)
     prompts = [message["content"] for task in tasks for message in trapdoor.messages(split(task, 0))]

@@ -47,10 +47,10 @@ def test_size_and_tokenizer_are_the_recipes() -> None:
 
 def test_it_writes_programs() -> None:
     """Greedy answers of the base alone: most parse, and some are right (chance is nil)."""
+    from constellation.domains.trapdoor.verifier import judge
     from constellation.generator import sample
     from constellation.model.sampling import SamplingConfig
     from constellation.runtime import keys
-    from constellation.verifier import judge
 
     model, tasks = load_model(NANO, "int4:32"), make_bank("tuning_easy", 24)
     splits = [split(task, 0) for task in tasks]
@@ -60,5 +60,5 @@ def test_it_writes_programs() -> None:
     verdicts = [
         judge(of, model.tokenizer.decode(answer.ids)) for of, (answer,) in zip(splits, drawn, strict=True)
     ]
-    assert sum(verdict.parsed for verdict in verdicts) >= 18
-    assert sum(verdict.generalises for verdict in verdicts) >= 2
+    assert sum(verdict.valid for verdict in verdicts) >= 18
+    assert sum(verdict.right for verdict in verdicts) >= 2

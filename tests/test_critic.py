@@ -12,7 +12,7 @@ import pytest
 
 from constellation.critic import critic_examples, critic_scores, no_examples
 from constellation.domains.task import Example, Split, Task
-from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.model.lora import Adapter, init_adapter
 from constellation.model.model import Model, load_model
 from constellation.model.score import next_token_logits
@@ -67,7 +67,7 @@ def samples(model) -> SampleSet:
         [[np.array(model.tokenizer.encode(text), np.int32) for text in row] for row in texts],
         [[True] * len(row) for row in texts],
         texts,
-        lambda t, text: trapdoor.judge_answer(TASKS[t], first_two(TASKS[t]), text),
+        lambda t, text: trapdoor.verdict(TASKS[t], first_two(TASKS[t]), text),
         {},
     )
 
@@ -84,8 +84,8 @@ def direct_scores(model: Model, critic: Adapter | None, samples: SampleSet) -> n
     yes, no = (model.tokenizer.encode(word)[0] for word in ("yes", "no"))
     scores = np.full(len(samples.task), np.nan)
     for row in np.flatnonzero(samples.fits):
-        visible = first_two(TASKS[samples.task[row]]).visible
-        conversation = model.tokenizer.chat(trapdoor.critic_messages(visible, samples.text[row]))
+        shown = first_two(TASKS[samples.task[row]])
+        conversation = model.tokenizer.chat(trapdoor.critic_messages(shown, samples.text[row]))
         ((logits,),) = next_token_logits(model, critic, [conversation], [[[]]], [yes, no])
         scores[row] = logits[0] - logits[1]
     return scores
@@ -138,7 +138,7 @@ def test_examples_are_the_survivors_with_the_verifiers_labels(model, samples):
 def test_the_label_alone_is_learnt_and_follows_the_conversation(model, samples):
     uppercase, _ = critic_examples(model, TASKS, samples, first_two)
     conversations = [
-        model.tokenizer.chat(trapdoor.critic_messages(first_two(TASKS[0]).visible, program))
+        model.tokenizer.chat(trapdoor.critic_messages(first_two(TASKS[0]), program))
         for program in ("Upper(x)", "x", "Upper(Upper(x))")
     ]
     assert [[*uppercase.prompt, *answer[:-1]] for answer in uppercase.answers] == conversations

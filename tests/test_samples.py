@@ -8,9 +8,9 @@ import zlib
 import numpy as np
 import pytest
 
+from constellation.domains.domain import Verdict
 from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet, collect
-from constellation.verifier import Verdict
 
 TEXTS = [
     "",
@@ -29,7 +29,7 @@ def judge(task: int, text: str) -> Verdict:
     """A verdict that depends on task and text alone."""
     bits = zlib.crc32(f"{task} {text!r}".encode())
     if bits % 4 == 0:
-        return Verdict(parsed=False)
+        return Verdict(valid=False)
     outputs = ("same", None) if bits % 3 else (text, "b")
     generalises = bits % 5 == 0
     return Verdict(
@@ -72,11 +72,11 @@ def test_every_sample_has_its_own_verdict():
     faults, probe_correct = samples.per_sample(samples.faults), samples.per_sample(samples.probe_correct)
     for t in range(len(ids)):
         for i in range(samples.n):
-            verdict = judge(t, texts[t][i]) if finished[t][i] else Verdict(parsed=False)
+            verdict = judge(t, texts[t][i]) if finished[t][i] else Verdict(valid=False)
             assert columns["text"][t, i] == texts[t][i]
-            assert columns["parsed"][t, i] == verdict.parsed
+            assert columns["parsed"][t, i] == verdict.valid
             assert (
-                columns["fits"][t, i] == verdict.fits and columns["generalises"][t, i] == verdict.generalises
+                columns["fits"][t, i] == verdict.fits and columns["generalises"][t, i] == verdict.right
             )
             assert faults[t, i] == verdict.faults and probe_correct[t, i] == verdict.probe_correct
             assert samples.finished[t, i] == finished[t][i]
@@ -91,7 +91,7 @@ def test_output_clusters_are_the_held_out_outputs():
         for e in range(len(samples.task)):
             if samples.task[d] == samples.task[e] and samples.parsed[d] and samples.parsed[e]:
                 t = int(samples.task[d])
-                same = judge(t, samples.text[d]).outputs == judge(t, samples.text[e]).outputs
+                same = judge(t, samples.text[d]).key == judge(t, samples.text[e]).key
                 assert (clusters[d] == clusters[e]) == same
 
 

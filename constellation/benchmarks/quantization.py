@@ -99,7 +99,7 @@ def roundings(group: int) -> dict[str, Rounding]:
 def next_token_kl(model: Model, ways: dict[str, Rounding]) -> dict[str, float]:
     """{name: mean KL(dense || rounded)} over the program tokens of tuning tasks."""
     from constellation.domains.task import split
-    from constellation.domains.trapdoor import domain as trapdoor
+    from constellation.domains.trapdoor import DOMAIN as trapdoor
 
     sequences = []
     for task in trapdoor.make_bank("tuning_hard", TASKS):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from constellation.benchmarks.limits import least_seconds
 from constellation.domains.task import split
-from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.generator import rows_of, sample_each
 from constellation.memory import Memory
 from constellation.model.lora import Adapter, init_adapter, stack

@@ -181,13 +181,13 @@ def _pairs(example: TrainingExample) -> float:
 def _star_pool(model: Model) -> list[TrainingExample]:
     """Up to KEPT distinct generalising programs of each task, sampled from the model as it is."""
     from constellation.domains.task import split
-    from constellation.domains.trapdoor import domain as trapdoor
+    from constellation.domains.trapdoor import DOMAIN as trapdoor
     from constellation.domains.trapdoor.banks import training_tasks
+    from constellation.domains.trapdoor.verifier import judge
     from constellation.generator import sample
     from constellation.model.sampling import SamplingConfig
     from constellation.runtime import keys
     from constellation.selftraining.warm_start import generator_example
-    from constellation.verifier import judge
 
     tasks = training_tasks("star", TASKS, max_atoms=3)
     splits = [split(task, 0) for task in tasks]
@@ -197,7 +197,7 @@ def _star_pool(model: Model) -> list[TrainingExample]:
     pool = []
     for one, samples in zip(splits, drawn, strict=True):
         texts = dict.fromkeys(trapdoor.extract(model.tokenizer.decode(answer.ids)) for answer in samples)
-        programs = [text for text in texts if judge(one, text).generalises][:KEPT]
+        programs = [text for text in texts if judge(one, text).right][:KEPT]
         if programs:
             pool.append(generator_example(model, one, programs))
     return pool

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from constellation.domains.task import Task, split
-from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.model.tokenizer import Tokenizer
 from third_party.sampling_reference import left_padded
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from constellation.comparison.whole import multiply_out
 from constellation.domains.task import Task
-from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.experiments.draw_samples import draw_samples, judge_samples
 from constellation.experiments.star_stages import StarStages
 from constellation.model.lora import init_adapter

@@ -22,7 +22,7 @@ from constellation.comparison.agreement import POWER, Agreement, agreement
 from constellation.comparison.sides import PEFT, Address, Ours, Side, Theirs
 from constellation.comparison.table import HEAD, Row, line
 from constellation.conductor import Conductor, Stage
-from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.evaluation.pass_at_k import pass_curve
 from constellation.experiments.stage_files import SAMPLES
 from constellation.experiments.star_config import BASE, START, check
@@ -193,7 +193,7 @@ class _Protocol:
         return {
             "seed": config.seed,
             "model": self.stages.model_fields(),
-            "domain": trapdoor.VERSION,
+            "domain": trapdoor.version,
             "prompt": config.prompt,
             "tasks": {"visible": config.tasks.visible, "split_seed": config.tasks.split_seed},
         }

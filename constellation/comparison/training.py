@@ -17,9 +17,9 @@ from constellation.comparison import whole
 from constellation.comparison.batch import LeftPadded
 from constellation.comparison.errors import relative_norm
 from constellation.comparison.table import Row
+from constellation.domains.domain import CRITIC_ANSWERS
 from constellation.domains.task import split
-from constellation.domains.trapdoor import domain as trapdoor
-from constellation.domains.trapdoor.prompts import CRITIC_ANSWERS
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import Params
 from constellation.model.lora import Adapter, init_adapter
@@ -72,8 +72,8 @@ def _critic_row(model: Model, critic: Adapter, reference: PeftModel) -> Row:
     theirs, prompts, questions = [], [], []
     largest = 0.0  # scores are small differences of logits, and rounded as these are
     for task in tasks:
-        visible = split(task, 0).visible
-        conversations = [model.chat(trapdoor.critic_messages(visible, other.program)) for other in tasks]
+        shown = split(task, 0)
+        conversations = [model.chat(trapdoor.critic_messages(shown, other.program)) for other in tasks]
         shared = common_prefix(conversations)
         prompts.append(conversations[0][:shared])
         questions.append([conversation[shared:] for conversation in conversations])

@@ -31,7 +31,7 @@ import numpy as np
 
 from constellation.conductor import Stage
 from constellation.domains.task import Task
-from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.domains.trapdoor.banks import BANKS as BANK_STREAMS
 from constellation.evaluation.known import KnownPrograms
 from constellation.evaluation.study import SetKey, StageSummary
@@ -59,7 +59,7 @@ BANKS = {
     SECRET: ("withheld",),
 }
 # what is kept of own programs for withheld tasks; their classes, else reserved, are wanted here
-OWN_KEPT: dict[str, Any] = {"keep": 1, "reserved": trapdoor.behaves_like_evaluation}
+OWN_KEPT: dict[str, Any] = {"keep": 1, "reserved": trapdoor.like_evaluation}
 Pools = Callable[[], list[list[TrainingExample]]]
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import jax
 
+from constellation.domains.domain import Verdict
 from constellation.domains.task import Split, Task, split
-from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.generator import Sample, sample_each
 from constellation.memory import Memory
 from constellation.model.lora import Adapter, stack_of_one
@@ -16,7 +17,6 @@ from constellation.model.model import Model
 from constellation.model.sampling import SamplingConfig
 from constellation.runtime.progress import Progress
 from constellation.samples import SampleSet, collect
-from constellation.verifier import Verdict
 
 
 def draw_samples(
@@ -96,7 +96,7 @@ def judge_samples(
 
         def judged(task: int, text: str) -> Verdict:
             progress.update(task + 1 - progress.done)
-            return trapdoor.judge_answer(tasks[task], splits[task], text)
+            return trapdoor.verdict(tasks[task], splits[task], text)
 
         samples = collect(
             [task.id for task in tasks],

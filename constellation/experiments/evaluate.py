@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.evaluation.pass_at_k import pass_at_k
 from constellation.experiments.draw_samples import draw_samples
 from constellation.experiments.star_config import BASE, CRITIC, load_base, memory_of

@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from constellation.domains.task import split
-from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.experiments.control_stages import BANKS as CONTROL_BANKS
 from constellation.experiments.star_config import (
     BASE,

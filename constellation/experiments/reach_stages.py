@@ -18,7 +18,7 @@ import numpy as np
 
 from constellation.conductor import Stage
 from constellation.domains.task import Split, Task, read_tasks
-from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.domains.trapdoor.language import parse
 from constellation.domains.trapdoor.language.syntax import parts_of
 from constellation.domains.trapdoor.structure import withheld_classes
@@ -157,7 +157,7 @@ def log_prob_stage(
         f"{prefix}log_probs_{name}_{bank}",
         fields={
             "model": study.model_fields(),
-            "domain": trapdoor.VERSION,
+            "domain": trapdoor.version,
             "prompt": config.prompt.to_dict(),
             "tasks": {"visible": config.tasks.visible, "split_seed": config.tasks.split_seed},
             "trajectories": each,

@@ -10,7 +10,7 @@ import numpy as np
 
 from constellation.conductor import Stage
 from constellation.domains.task import Split, Task, read_tasks, split
-from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.domains.trapdoor.generated_probes import probe_clusters
 from constellation.experiments import bayes_stages
 from constellation.experiments.critic_stages import critic_scores

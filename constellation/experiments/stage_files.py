@@ -19,7 +19,7 @@ import numpy as np
 from constellation.conductor import Stage
 from constellation.domains import task
 from constellation.domains.task import Task
-from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.evaluation.study import StageSummary
 from constellation.runtime.progress import Progress
 from constellation.samples import SampleSet
@@ -114,7 +114,7 @@ def write_training_tasks(
     """Each trajectory's tasks."""
     label = path.name.removesuffix(".partial")
     if trajectories == 1:
-        stream = trapdoor.training_stream(role, max_atoms, seed, batch, withheld=withheld)
+        stream = trapdoor.training(role, max_atoms, seed, batch, 0, withheld)
         return write_tasks(path / numbered(TASKS, 0), stream, count, label)
     jobs = [(role, count, max_atoms, seed, batch, trajectory, withheld) for trajectory in range(trajectories)]
     for trajectory, drawn in enumerate(of_each(trapdoor.training_tasks, jobs, label)):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ml_collections import ConfigDict
 
 from constellation.domains.task import EXAMPLES
-from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.domains.trapdoor.prior import ATOMS
 from constellation.runtime.errors import UserError
 
@@ -45,7 +45,7 @@ def load_base(config: ConfigDict, weights: bool = True) -> Model:
     from constellation.model.model import load_model
 
     model, prompt = config.model, config.prompt
-    system = trapdoor.DESCRIPTION if prompt.description else ""
+    system = trapdoor.system if prompt.description else ""
     mesh = make_mesh(config.mesh.data, config.mesh.model)
     return load_model(model.dir, model.quantization, model.dtype, system, prompt.thinking, mesh, weights)
 

@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 
 from constellation.conductor import Conductor, Stage
 from constellation.domains.task import Split, Task, read_tasks, split
-from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.experiments.stage_files import (
     SAMPLES,
     SUMMARY,
@@ -78,7 +78,7 @@ class StarStages:
             fields={"tasks": {"seed": tasks.seed, "bank_size": tasks.bank_size}},
             version=2,
             run=lambda path: write_tasks(
-                path / TASKS, trapdoor.bank_stream(name, tasks.seed), tasks.bank_size, f"bank_{name}"
+                path / TASKS, trapdoor.bank(name, tasks.seed), tasks.bank_size, f"bank_{name}"
             ),
         )
 
@@ -243,7 +243,7 @@ class StarStages:
         fields = {
             "seed": config.seed,
             "model": self.model_fields(),
-            "domain": trapdoor.VERSION,
+            "domain": trapdoor.version,
             "prompt": config.prompt.to_dict(),
             "tasks": {"visible": visible, "split_seed": split_seed},
             f"{section}.samples": n,
@@ -296,7 +296,7 @@ class StarStages:
         return {
             "seed": config.seed,
             "model": self.model_fields(),
-            "domain": trapdoor.VERSION,
+            "domain": trapdoor.version,
             "prompt": config.prompt.to_dict(),
             "tasks": {"visible": config.tasks.visible, "split_seed": config.tasks.split_seed},
             "trajectories": self.trajectories,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from constellation.domains.task import Split, Task
-from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.samples import SampleSet
 from constellation.selftraining.batches import TrainingExample
 from constellation.selftraining.warm_start import generator_example

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from constellation.domains.task import Split, Task
-from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.selftraining.batches import TrainingExample
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 from constellation.comparison.errors import relative_norm
 from constellation.comparison.sides import PEFT, Address, Ours, Side, Theirs
 from constellation.conductor import Conductor
-from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.experiments.star_stages import StarStages
 from constellation.model.lora import Adapter
 from constellation.model.model import check_model

@@ -21,7 +21,8 @@ from constellation.comparison import study
 from constellation.comparison.agreement import Agreement
 from constellation.comparison.sides import Ours, Theirs
 from constellation.comparison.study import RESULTS, Sizes
-from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.domain import Verdict
+from constellation.experiments import draw_samples
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import init_params
 from constellation.model.ported import MANIFEST
@@ -30,7 +31,6 @@ from constellation.nano.tokenizer import build_tokenizer
 from constellation.runtime.errors import UserError
 from constellation.runtime.keys import fold
 from constellation.selftraining import batches
-from constellation.verifier import Verdict
 from tests.tiny_study import tiny_config, write_tiny_model
 
 SIZES = Sizes(replicates=3, tasks=6, samples=32, ks=(1, 2, 4))
@@ -41,10 +41,10 @@ NAMES = [*MODELS, "D(2) of v1", "D(4) of v1"]
 @pytest.fixture(scope="module", autouse=True)
 def lenient() -> Iterator[None]:
     def judge(task, split, text) -> Verdict:
-        return Verdict(parsed=True, fits=not text, generalises=not text)
+        return Verdict(valid=True, fits=not text, right=not text)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trapdoor, "judge_answer", judge)
+        patch.setattr(draw_samples, "trapdoor", dataclasses.replace(draw_samples.trapdoor, judge=judge))
         patch.setattr(batches, "WIDTH_STEP", 128)  # one shape to compile
         patch.setattr(batches, "ROW_STEP", 16)
         yield

@@ -7,12 +7,12 @@ from itertools import product
 
 import numpy as np
 
+from constellation.domains.domain import Verdict
 from constellation.evaluation.known import KnownPrograms
 from constellation.evaluation.study import AnalysisConfig, Exact, SetKey, StageSummary, StudyResults, TaskInfo
 from constellation.evaluation.tempered import Match, Tempered
 from constellation.runtime.keys import host_rng
 from constellation.samples import SampleSet, collect
-from constellation.verifier import Verdict
 
 
 def verdict(text: str) -> Verdict:

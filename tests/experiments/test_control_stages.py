@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from constellation.domains.task import Task, read_tasks, split
-from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.experiments import star_study
 from constellation.experiments.stage_files import SAMPLES, TASKS, numbered
 from constellation.model.lora import Adapter

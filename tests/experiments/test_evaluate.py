@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from constellation.conductor import Conductor, Stage
+from constellation.domains.domain import Verdict
 from constellation.evaluation.pass_at_k import pass_at_k
 from constellation.experiments import draw_samples, evaluate
 from constellation.experiments.evaluate import evaluate_checkpoint
@@ -17,14 +19,16 @@ from constellation.experiments.stage_files import samples_of
 from constellation.experiments.star_stages import StarStages
 from constellation.model.model import check_model
 from constellation.samples import SampleSet
-from constellation.verifier import Verdict
 from tests.tiny_study import tiny_config, write_tiny_model
 
 
 def lenient(task, split, text: str) -> Verdict:
     """A judge who lets some of what random weights write pass, or every curve were zero."""
     digit = hashlib.blake2b(text.encode()).digest()[0] % 3
-    return Verdict(parsed=True, fits=digit > 0, generalises=digit > 1)
+    return Verdict(valid=True, fits=digit > 0, right=digit > 1)
+
+
+LENIENT = dataclasses.replace(draw_samples.trapdoor, judge=lenient)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +41,7 @@ def stored(tmp_path_factory):
     model_hash = check_model(config.model.dir, config.model.quantization, config.model.dtype)
     found: dict[str, tuple[Stage | None, SampleSet]] = {}
     with pytest.MonkeyPatch.context() as patch, Conductor(tmp_path_factory.mktemp("study")) as conductor:
-        patch.setattr(draw_samples.trapdoor, "judge_answer", lenient)
+        patch.setattr(draw_samples, "trapdoor", LENIENT)
         study = StarStages(config, conductor, model_hash)
         for name, stage in study.models().items():
             drawn = study.bank_samples("hard", name, stage, config.tasks.split_seed)
@@ -58,7 +62,7 @@ def test_draws_the_studys_samples_again(stored, monkeypatch, capsys, name):
         return drawn[0]
 
     monkeypatch.setattr(evaluate, "draw_samples", recorded)
-    monkeypatch.setattr(draw_samples.trapdoor, "judge_answer", lenient)
+    monkeypatch.setattr(draw_samples, "trapdoor", LENIENT)
     checkpoint = str(stage.path / "adapter") if stage else "none"
     evaluate_checkpoint(config, checkpoint, "hard", ["1", "4"], samples.n)
     rows = [line.replace("+-", "").split() for line in capsys.readouterr().out.splitlines()[2:]]

@@ -7,17 +7,17 @@ import json
 import numpy as np
 import pytest
 
+from constellation.domains.domain import Verdict
 from constellation.domains.task import read_tasks
-from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.experiments.inspect_task import _picks, _print_candidates, _sampled, inspect_task
 from constellation.experiments.stage_files import SAMPLES, TASKS, numbered, write_tasks
 from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet, collect
-from constellation.verifier import Verdict
 
 VERDICTS = {
     "first": Verdict(True, fits=True),
-    "best": Verdict(True, fits=True, generalises=True, probe_correct=63),
+    "best": Verdict(True, fits=True, right=True, probe_correct=63),
     "wrong": Verdict(True),
     "no program": Verdict(False),
 }
@@ -80,7 +80,7 @@ def sampled(workdir, name, tasks, trajectories, bank):
 
 def test_a_control_has_fewer_trajectories_and_the_tuning_bank_other_tasks(tmp_path, capsys):
     path = stage(tmp_path, "bank_hard")
-    write_tasks(path / TASKS, trapdoor.bank_stream("hard", 3), 2, "bank_hard")
+    write_tasks(path / TASKS, trapdoor.bank("hard", 3), 2, "bank_hard")
     tasks = read_tasks(path / TASKS)
     sampled(tmp_path, "gen_v0_hard", tasks, 2, "hard")
     sampled(tmp_path, "permuted_hard", tasks, 1, "hard")

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 
 from constellation.domains.task import Task, read_tasks
-from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.experiments import star_study
 from constellation.experiments.plan import Speed, print_plan
 from constellation.generator import Sample
@@ -292,7 +292,7 @@ def planned(directory: Path) -> str:
     # a tokenizer of natural lengths, learnt from programs, and no more weights than that takes
     narrow = {"hidden_size": 16, "intermediate_size": 16, "head_dim": 16, "num_attention_heads": 8}
     tasks = trapdoor.make_bank("tuning_hard", 50, 0)
-    corpus = [trapdoor.DESCRIPTION, *(f"{task.examples} {task.program}" for task in tasks)]
+    corpus = [trapdoor.system, *(f"{task.examples} {task.program}" for task in tasks)]
     write_random_checkpoint(directory, published_fields("4B", 1) | narrow, corpus)
     (directory / "config.json").write_text(json.dumps(published_fields("4B")))
     flags = [f"--config.model.dir={directory}"]

@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 from scipy.stats import binomtest
 
 from constellation.domains.task import Task, split
-from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.experiments.reach_stages import collect_known, log_probs
 from constellation.experiments.star_config import check
 from constellation.generator import sample
@@ -43,7 +43,7 @@ def judged(model: Model, tasks: list[Task], answers: list[list[list[int]]]) -> S
         [[np.array(ids, np.int32) for ids in own] for own in answers],
         [[True] * len(own) for own in answers],
         texts,
-        lambda t, text: trapdoor.judge_answer(tasks[t], splits[t], text),
+        lambda t, text: trapdoor.verdict(tasks[t], splits[t], text),
         {},
     )
 

@@ -8,7 +8,7 @@ import pytest
 from scipy.special import log_softmax
 
 from constellation.domains.task import Example, Split, Task
-from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.experiments.selection_stages import log_likelihoods
 from constellation.model.lora import Adapter, init_adapter, stack, unstack
 from constellation.model.model import Model, load_model
@@ -50,7 +50,7 @@ def drawn(model: Model, answers: list[list[str]]) -> SampleSet:
         [[np.array(model.tokenizer.encode(text), np.int32) for text in row] for row in answers],
         [[True] * len(row) for row in answers],
         answers,
-        lambda t, text: trapdoor.judge_answer(TASKS[t], divided(TASKS[t]), text),
+        lambda t, text: trapdoor.verdict(TASKS[t], divided(TASKS[t]), text),
         {},
     )
 

@@ -10,7 +10,7 @@ import pytest
 
 from constellation.conductor import Conductor, Stage
 from constellation.domains.task import Task, read_tasks, split
-from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.evaluation.selection import Columns
 from constellation.experiments.stage_files import TASKS, samples_of
 from constellation.experiments.star_config import check

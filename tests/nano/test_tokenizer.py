@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from constellation.domains.domain import CRITIC_ANSWERS
 from constellation.domains.task import Example, Task, split
-from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.domains.trapdoor import prior, prompts
 from constellation.domains.trapdoor.inputs import FAMILIES, draw_inputs
 from constellation.domains.trapdoor.language import Node, to_text
@@ -127,7 +128,7 @@ def test_generator_prompt_opens_the_critic_prompt(loaded: PreTrainedTokenizerBas
         prompt = chat(loaded, trapdoor.messages(halves))
         answer = loaded.encode(task.program, add_special_tokens=False)
         for program, ids in ((task.program, answer), ("", []), ('x") <', None)):
-            critic = chat(loaded, trapdoor.critic_messages(halves.visible, program))
+            critic = chat(loaded, trapdoor.critic_messages(halves, program))
             assert critic[: len(prompt)] == prompt
             if ids is not None:  # the generator's own tokens are what the critic reads
                 assert critic[len(prompt) : len(prompt) + len(ids) + 1] == [*ids, loaded.eos_token_id]
@@ -135,7 +136,7 @@ def test_generator_prompt_opens_the_critic_prompt(loaded: PreTrainedTokenizerBas
 
 
 def test_the_critics_words_are_one_token_where_they_are_used(loaded: PreTrainedTokenizerBase):
-    for word in prompts.CRITIC_ANSWERS:
+    for word in CRITIC_ANSWERS:
         assert len(loaded.encode(word, add_special_tokens=False)) == 1
         conversation = f"{nano_tokenizer.ASSISTANT}{word}{nano_tokenizer.END}"
         assert len(loaded.encode(conversation, add_special_tokens=False)) == 3

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from constellation.domains.task import Example, Split, Task
-from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.model.model import Model, load_model
 from constellation.samples import SampleSet, collect
 from constellation.selftraining.permuted import permuted, permuted_labels, permuted_star_verdicts
@@ -39,7 +39,7 @@ def samples() -> SampleSet:
         [[np.zeros(1, np.int32) for _ in row] for row in SAMPLED],
         [[True] * len(row) for row in SAMPLED],
         SAMPLED,
-        lambda t, text: trapdoor.judge_answer(TASKS[t], first_two(TASKS[t]), text),
+        lambda t, text: trapdoor.verdict(TASKS[t], first_two(TASKS[t]), text),
         {},
     )
 
@@ -104,7 +104,7 @@ def test_labels_are_exchanged_among_survivors(samples) -> None:
 
 
 def test_reserved_programs_of_a_withheld_class_are_kept_where_asked_for(model, samples) -> None:
-    reserved = trapdoor.behaves_like_evaluation
+    reserved = trapdoor.like_evaluation
     pool = star_examples(model, TASKS, samples, first_two, 9, reserved=reserved)
     texts = {model.tokenizer.decode(answer[:-1]) for answer in pool[0].answers}
     assert texts == RIGHT | {WITHHELD}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from constellation.domains.task import Example, Split, Task
-from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.model.model import Model, load_model
 from constellation.samples import SampleSet, collect
 from constellation.selftraining.star import star_examples
@@ -40,7 +40,7 @@ def drawn(texts: list[list[str]], finished: bool = True) -> SampleSet:
         [[np.zeros(1, np.int32) for _ in row] for row in texts],
         [[finished] * len(row) for row in texts],
         texts,
-        lambda t, text: trapdoor.judge_answer(TASKS[t], first_two(TASKS[t]), text),
+        lambda t, text: trapdoor.verdict(TASKS[t], first_two(TASKS[t]), text),
         {},
     )
 
@@ -92,7 +92,7 @@ def test_what_behaves_like_an_evaluation_task_is_not_kept(model):
         [[np.zeros(1, np.int32)]],
         [[True]],
         [[task.program]],
-        lambda t, text: trapdoor.judge_answer(task, of, text),
+        lambda t, text: trapdoor.verdict(task, of, text),
         {},
     )
     assert samples.generalises.all()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from constellation.domains.task import split
-from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.model.model import Model, load_model
 from constellation.selftraining.warm_start import generator_example, warm_start_examples
 from tests.tiny_study import write_tiny_model

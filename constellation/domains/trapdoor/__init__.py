@@ -1,1 +1,5 @@
-"""Tasks of the trapdoor domain: their prior, synthesis, banks, behavioural roles and prompts. No JAX here."""
+"""The trapdoor domain of paper A: language, prior, synthesis, banks, prompts and verifier. No JAX here."""
+
+from constellation.domains.trapdoor.domain import DOMAIN
+
+__all__ = ["DOMAIN"]

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from constellation.domains.task import Split, Task
 from constellation.domains.trapdoor.extraction import extract
 from constellation.domains.trapdoor.prior_mass import Atoms
+from constellation.domains.trapdoor.verifier import judge
 from constellation.samples import SampleSet
-from constellation.verifier import judge
 
 Array = NDArray[np.float64]
 Outputs = tuple[str | None, ...]
@@ -109,7 +109,7 @@ def candidate_posterior(
         posterior = OutputPosterior(of, max_atoms, withheld)
         clusters = samples.output_cluster[fitting]
         _, first, which = np.unique(clusters, return_index=True, return_inverse=True)
-        outputs = [judge(of, extract(str(samples.text[row]))).outputs for row in fitting[first]]
+        outputs = [judge(of, extract(str(samples.text[row]))).key for row in fitting[first]]
         scores[fitting] = np.array([posterior(each) for each in outputs])[which]
     return scores
 

@@ -1,16 +1,13 @@
-"""What generator and critic are asked, as chat messages; the model's own template does the rest."""
+"""What the generator is asked, as chat messages; the model's own template does the rest."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 
+from constellation.domains.domain import Message
 from constellation.domains.task import Example
 
-Message = dict[str, str]
-
-CRITIC_QUESTION = "generalises?"
-CRITIC_ANSWERS = ("yes", "no")
 PROMPT_VERSION = 2  # raised with every change of a prompt or of the extraction: stored samples are then old
 
 
@@ -24,19 +21,6 @@ def examples_text(examples: Sequence[Example]) -> str:
 def generator_messages(visible: Sequence[Example]) -> list[Message]:
     """The generator's prompt: the visible examples alone."""
     return [{"role": "user", "content": examples_text(visible)}]
-
-
-def critic_messages(visible: Sequence[Example], program: str) -> list[Message]:
-    """The critic's prompt: the generator's conversation, then a question about its answer.
-
-    It begins with the generator's prompt, so all candidates of a task share that prefix. Without any visible
-    example it is about the program alone.
-    """
-    return [
-        *generator_messages(visible),
-        {"role": "assistant", "content": program},
-        {"role": "user", "content": CRITIC_QUESTION},
-    ]
 
 
 def _quote(text: str) -> str:

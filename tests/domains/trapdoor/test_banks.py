@@ -11,8 +11,8 @@ from constellation.domains.trapdoor.banks import BANKS, TRAINING_ROLES, make_ban
 from constellation.domains.trapdoor.language import parse
 from constellation.domains.trapdoor.signature import role_of, signature
 from constellation.domains.trapdoor.structure import WITHHELD, withheld_classes
+from constellation.domains.trapdoor.verifier import judge
 from constellation.runtime.errors import UserError
-from constellation.verifier import judge
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_every_secret_program_generalises_on_every_split_and_probe(banks: dict[s
     for task in banks[name]:
         for split_seed, visible in itertools.product((1234, 1, 2), (2, 6)):
             verdict = judge(split(task, split_seed, visible), task.program, task.probes)
-            assert verdict.generalises and verdict.faults == 0 and verdict.probe_correct == 64
+            assert verdict.right and verdict.faults == 0 and verdict.probe_correct == 64
 
 
 def test_atoms_are_within_the_banks_limit(banks: dict[str, list[Task]]):

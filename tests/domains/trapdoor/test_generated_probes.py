@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from constellation.domains.domain import Verdict
 from constellation.domains.task import Example, Split, Task, split
 from constellation.domains.trapdoor.generated_probes import GENERATED_PROBES, generated_probes, probe_clusters
 from constellation.domains.trapdoor.inputs import FAMILIES, draw_inputs, token_counts_vary
 from constellation.domains.trapdoor.language import evaluate, parse
 from constellation.samples import SampleSet, collect
-from constellation.verifier import Verdict
 
 TEXTS = [
     "GetToken(x, Word, 1)",
@@ -78,7 +78,7 @@ def sampled(tasks: list[Task]) -> SampleSet:
     finished = [[True] * len(TEXTS)] * len(tasks)
 
     def judged(t: int, text: str) -> Verdict:
-        return Verdict(parsed=text != "Upper(x", fits="Upper" not in text)
+        return Verdict(valid=text != "Upper(x", fits="Upper" not in text)
 
     return collect([task.id for task in tasks], answers, finished, rows, judged, {})
 

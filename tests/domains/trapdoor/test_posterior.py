@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from constellation.domains.domain import Verdict
 from constellation.domains.task import Example, Split, Task, addressed_random, split
-from constellation.domains.trapdoor import domain as trapdoor
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.domains.trapdoor.language import Node, evaluate, to_text
 from constellation.domains.trapdoor.posterior import (
     OutputPosterior,
@@ -19,8 +20,8 @@ from constellation.domains.trapdoor.posterior import (
 )
 from constellation.domains.trapdoor.prior import draw_program
 from constellation.domains.trapdoor.synthesis import ablations
+from constellation.domains.trapdoor.verifier import judge
 from constellation.samples import SampleSet, collect
-from constellation.verifier import Verdict, judge
 
 
 def divided(task: Task) -> Split:
@@ -50,7 +51,7 @@ def close_to(p: float, draws: int):
 def test_the_ideal_sampler_is_right_as_often_as_fitting_draws_are(drawn: list[tuple[Node, Verdict]]):
     p = sampler_probability(DRAWN_SPLIT, 1)
     assert 0.1 < p < 0.9 and len(drawn) > 1000
-    assert np.mean([verdict.generalises for _, verdict in drawn]) == close_to(p, len(drawn))
+    assert np.mean([verdict.right for _, verdict in drawn]) == close_to(p, len(drawn))
 
 
 def test_outputs_are_as_probable_as_among_fitting_draws(drawn: list[tuple[Node, Verdict]]):
@@ -63,9 +64,9 @@ def test_outputs_are_as_probable_as_among_fitting_draws(drawn: list[tuple[Node, 
         return list(outputs) in variants
 
     seen = Counter(
-        verdict.outputs
+        verdict.key
         for program, verdict in drawn
-        if None not in verdict.outputs and not explained(program, [*visible, *verdict.outputs])
+        if None not in verdict.key and not explained(program, [*visible, *verdict.key])
     )
     posterior, draws = OutputPosterior(DRAWN_SPLIT, 1), seen.total()
     assert len(seen) > 3
@@ -105,7 +106,7 @@ def candidates(banks: dict[str, list[Task]]) -> SampleSet:
         [[np.zeros(1, np.int32)] * 4 for _ in tasks],
         [[True] * 4 for _ in tasks],
         texts,
-        lambda t, text: trapdoor.judge_answer(tasks[t], divided(tasks[t]), text),
+        lambda t, text: trapdoor.verdict(tasks[t], divided(tasks[t]), text),
         {},
     )
 

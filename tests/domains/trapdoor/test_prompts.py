@@ -34,10 +34,3 @@ def test_the_generator_sees_the_examples_alone():
     assert prompts.generator_messages(EXAMPLES) == [
         {"role": "user", "content": prompts.examples_text(EXAMPLES)}
     ]
-
-
-def test_the_critic_continues_the_generators_conversation():
-    messages = prompts.critic_messages(EXAMPLES, "Upper(x)")
-    assert messages[:1] == prompts.generator_messages(EXAMPLES)
-    assert messages[1] == {"role": "assistant", "content": "Upper(x)"}
-    assert [message["role"] for message in messages] == ["user", "assistant", "user"]

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from constellation.domains.domain import Verdict
 from constellation.domains.task import Example, Split
 from constellation.domains.trapdoor.language import ParseError, parse
 from constellation.domains.trapdoor.language.syntax import MAX_TEXT
-from constellation.verifier import Verdict, judge
+from constellation.domains.trapdoor.verifier import judge
 from tests.domains.trapdoor.language.strategies import mutated_texts
 
 SPLIT = Split(
@@ -40,7 +41,7 @@ def test_probes_find_what_twelve_examples_do_not():
 
 @pytest.mark.parametrize("text", ["", "Upper(y)", f"{RIGHT})", "Upper(" * 5000, "é", "\ud800", "x" * 10**6])
 def test_what_is_no_program(text: str):
-    assert judge(SPLIT, text, PROBES) == Verdict(parsed=False)
+    assert judge(SPLIT, text, PROBES) == Verdict(valid=False)
 
 
 def test_a_fault_fails_although_the_value_is_right():
@@ -48,27 +49,27 @@ def test_a_fault_fails_although_the_value_is_right():
     examples = (Example(("a1b",), "ab"), Example(("ab",), "ab"))
     text = "Remove(x, Number, 1)"
     seen = judge(Split(examples, examples[:1]), text)
-    assert (seen.faults, seen.fits, seen.generalises, seen.outputs) == (1, False, False, ("ab",))
+    assert (seen.faults, seen.fits, seen.right, seen.key) == (1, False, False, ("ab",))
     held_out = judge(Split(examples[:1], examples), text)
-    assert (held_out.faults, held_out.fits, held_out.generalises) == (1, True, False)
-    assert held_out.outputs == ("ab", None)
+    assert (held_out.faults, held_out.fits, held_out.right) == (1, True, False)
+    assert held_out.key == ("ab", None)
 
 
 def test_an_empty_output_is_an_answer_and_a_fault_is_not():
     examples = Split((Example(("a,",), ""),), (Example(("b,",), ""),))
-    assert judge(examples, 'Field(x, ",", 2)').generalises
+    assert judge(examples, 'Field(x, ",", 2)').right
     assert not judge(examples, "GetToken(x, Number, 1)").fits
 
 
 def test_a_fault_on_a_probe_is_a_wrong_probe():
     probes = (Example(("7",), ""), Example(("a b",), "B"))
     verdict = judge(SPLIT, RIGHT, probes)
-    assert verdict.faults == 0 and verdict.generalises and verdict.probe_correct == 1
+    assert verdict.faults == 0 and verdict.right and verdict.probe_correct == 1
 
 
 def test_several_inputs():
     split = Split((Example(("a", "b"), "ba"),), (Example(("c", "d"), "dc"),))
-    assert judge(split, "Concat(x2, x1)").generalises
+    assert judge(split, "Concat(x2, x1)").right
     assert judge(split, "Concat(x3, x1)").faults == 2
 
 
@@ -79,9 +80,9 @@ def test_any_text_has_a_verdict(text: str):
     try:
         parse(text)
     except ParseError:
-        assert verdict == Verdict(parsed=False)
+        assert verdict == Verdict(valid=False)
         return
-    assert verdict.parsed and len(verdict.outputs) == 2 and verdict.faults >= 0
-    assert verdict.fits or not verdict.generalises
-    assert (verdict.probe_correct >= 0) == verdict.generalises
+    assert verdict.valid and len(verdict.key) == 2 and verdict.faults >= 0
+    assert verdict.fits or not verdict.right
+    assert (verdict.probe_correct >= 0) == verdict.right
     assert judge(SPLIT, text, PROBES) == verdict

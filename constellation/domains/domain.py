@@ -1,0 +1,199 @@
+"""The seam between a domain and everything else: what a model is asked, and how its answers are judged.
+
+A domain is one folder here, or any module, with a `Domain` called DOMAIN. Generator, critic, self-training,
+stages and commands take it as an argument; none of them knows a domain by name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from constellation.domains.task import Split, Task
+from constellation.runtime.errors import UserError
+
+Message = Mapping[str, str]
+
+CRITIC_QUESTION = "generalises?"
+CRITIC_ANSWERS = ("yes", "no")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a verifier says of an answer.
+
+    Attributes:
+        valid: whether it is an answer at all, as a program that parses.
+        faults: of a program, over all examples of the split; any fault on an example makes it wrong.
+        fits: right as far as the prompt tells: on every visible example. What does not fit, no one hands in.
+        right: right on the visible and the held-out examples (paper A's "correct").
+        key: hashable, the domain's `answer_key`.
+        probe_correct: on how many of the task's probe inputs it is right; -1 where they were not run.
+    """
+
+    valid: bool
+    faults: int = 0
+    fits: bool = False
+    right: bool = False
+    key: Any = ()
+    probe_correct: int = -1
+
+
+class TrainingStream(Protocol):
+    """The tasks of a training role without end, for one batch of one trajectory."""
+
+    def __call__(
+        self, role: str, max_atoms: int, seed: int, batch: int, trajectory: int, withheld: bool
+    ) -> Iterator[Task]:
+        """`max_atoms` is the difficulty; `withheld` asks for the classes that no other training sees."""
+
+
+class ExactLaw(Protocol):
+    """The law that a domain's tasks are drawn from, where it is tractable.
+
+    A law is (max_atoms, withheld). `split` divides a task's examples.
+    """
+
+    def bank_law(self, bank: str) -> tuple[int, bool]:
+        """The law of a bank's tasks."""
+
+    def ceiling(
+        self, tasks: Sequence[Task], split: Callable[[Task], Split], max_atoms: int, withheld: bool
+    ) -> Mapping[str, NDArray[np.float64]]:
+        """Each task's "sampler", pass@1 of the ideal sampler, and "secret", the ideal critic's score: [T]."""
+
+    def posterior(
+        self,
+        tasks: Sequence[Task],
+        split: Callable[[Task], Split],
+        samples: Any,
+        max_atoms: int,
+        withheld: bool,
+    ) -> NDArray[np.float64]:
+        """[D] the probability that each distinct answer of a `SampleSet` is right; NaN where it cannot be."""
+
+
+class Provenance(Protocol):
+    """What can be told of an answer's text, where answers are programs."""
+
+    def canonical(self, text: str) -> Hashable:
+        """Equal for two spellings of one program."""
+
+    def atoms(self, text: str) -> int:
+        """Its difficulty."""
+
+    def structures(self, text: str) -> tuple[str, ...]:
+        """The withheld classes that it belongs to."""
+
+    def probe_clusters(
+        self, tasks: Sequence[Task], samples: Any, split: Callable[[Task], Split]
+    ) -> NDArray[np.int32]:
+        """[D] which answers of a task behave alike on inputs made up from its visible ones; -1 for none."""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What a study needs to know of a domain; a value that is handed on.
+
+    Attributes:
+        name: of its folder in `constellation.domains`, or the dotted name of its module.
+        version: of prompts and extraction; part of what identifies stored samples.
+        law: a hash of what decides which tasks are drawn; part of what identifies stored tasks.
+        system: the system message for models that do not know the domain.
+        banks: names of the evaluation banks; the first is the easiest.
+        bank: (bank, seed) to its tasks without end. Tuning banks have the names "tuning_<bank>".
+        training: the tasks of a training role: "warm_start", "star", "critic" or "calibration".
+        difficulties: what `max_atoms` may be.
+        messages: the generator's prompt for a split.
+        extract: the answer in a text, whatever stands around it.
+        judge: the verdict on a text; None where nothing can judge, as when models learn without labels.
+        answer_key: what a majority votes on: equal for answers that say the same, be it right or wrong.
+        reserved: whether no training may see an answer: of a withheld class, or an evaluation task's.
+        like_evaluation: whether an answer does what an evaluation task asks for.
+        exact: the law of its tasks; None where it is not tractable.
+        provenance: of answers; None where answers are no programs.
+    """
+
+    name: str
+    version: str
+    law: str
+    system: str
+    banks: tuple[str, ...]
+    bank: Callable[[str, int], Iterator[Task]]
+    training: TrainingStream
+    difficulties: range
+    messages: Callable[[Split], list[Message]]
+    extract: Callable[[str], str]
+    judge: Callable[[Task, Split, str], Verdict] | None
+    answer_key: Callable[[Split, str], Hashable]
+    reserved: Callable[[str], bool] = lambda text: False
+    like_evaluation: Callable[[str], bool] = lambda text: False
+    exact: ExactLaw | None = None
+    provenance: Provenance | None = None
+
+    def make_bank(self, name: str, size: int, seed: int = 0) -> list[Task]:
+        """The first tasks of a bank."""
+        return list(itertools.islice(self.bank(name, seed), size))
+
+    def training_tasks(
+        self,
+        role: str,
+        count: int,
+        max_atoms: int,
+        seed: int = 0,
+        batch: int = 0,
+        trajectory: int = 0,
+        withheld: bool = False,
+    ) -> list[Task]:
+        """The first tasks of a training role."""
+        stream = self.training(role, max_atoms, seed, batch, trajectory, withheld)
+        return list(itertools.islice(stream, count))
+
+    def verdict(self, task: Task, split: Split, text: str) -> Verdict:
+        """The judge's verdict on a text.
+
+        Raises:
+            UserError: the domain has no judge.
+        """
+        if self.judge is None:
+            raise UserError(f"domain {self.name} has no judge: STaR and whatever reads verdicts need one")
+        return self.judge(task, split, text)
+
+    def unjudged(self) -> Domain:
+        """The same without a judge: what learns from it cannot see a verdict."""
+        return replace(self, judge=None)
+
+    def critic_messages(self, split: Split, answer: str) -> list[Message]:
+        """The critic's prompt: the generator's conversation, then a question about its answer.
+
+        It begins with the generator's prompt, so all candidates of a task share that prefix.
+        """
+        return [
+            *self.messages(split),
+            {"role": "assistant", "content": answer},
+            {"role": "user", "content": CRITIC_QUESTION},
+        ]
+
+
+def load_domain(name: str) -> Domain:
+    """The domain of a folder here, or of a module by its dotted name.
+
+    Raises:
+        UserError: there is none.
+    """
+    module = name if "." in name else f"{__package__}.{name}"
+    try:
+        found = importlib.import_module(module).DOMAIN
+    except (ModuleNotFoundError, AttributeError):
+        raise UserError(
+            f"config.domain = {name!r} is no domain: give a folder of constellation/domains, or the dotted "
+            "name of a module that has a DOMAIN"
+        ) from None
+    assert isinstance(found, Domain)
+    return found

@@ -20,6 +20,7 @@ from constellation.model.lora import Adapter, stack_of_one
 from constellation.model.model import Model
 from constellation.model.prefix import common_prefix
 from constellation.model.score import next_token_logits_each
+from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
 from constellation.selftraining.batches import TrainingExample
 
@@ -112,6 +113,16 @@ def _questions(
     return np.array(prompt[:shared], np.int32), rows, [ids[shared:] for ids in conversations]
 
 
-def answer_ids(model: Model) -> tuple[int, ...]:
-    """The first token of "yes" and of "no"."""
-    return tuple(model.tokenizer.encode(word)[0] for word in CRITIC_ANSWERS)
+def answer_ids(model: Model) -> tuple[int, int]:
+    """The first token of "yes" and of "no".
+
+    Raises:
+        UserError: it is one and the same, in this model's tokenizer.
+    """
+    yes, no = (model.tokenizer.encode(word)[0] for word in CRITIC_ANSWERS)
+    if yes == no:
+        raise UserError(
+            f"the critic cannot tell its answers apart: the tokenizer of {model.dir} begins "
+            f"{' and '.join(map(repr, CRITIC_ANSWERS))} with one token, {yes}; use another model"
+        )
+    return yes, no

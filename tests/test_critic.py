@@ -10,14 +10,15 @@ import jax
 import numpy as np
 import pytest
 
-from constellation.critic import critic_examples, critic_scores, no_examples
+from constellation.critic import answer_ids, critic_examples, critic_scores, no_examples
 from constellation.domains.task import Example, Split, Task
 from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.model.lora import Adapter, init_adapter
 from constellation.model.model import Model, load_model
 from constellation.model.score import next_token_logits
+from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet, collect
-from tests.tiny_study import write_tiny_model
+from tests.tiny_study import write_one_answer_model, write_tiny_model
 
 # Each fits or misses the two visible examples, and generalises or does not, as the name of the task says.
 CANDIDATES = {
@@ -166,3 +167,10 @@ def test_a_bank_without_survivors(model, critic, samples):
     nothing = dataclasses.replace(samples, fits=np.zeros_like(samples.fits))
     assert critic_examples(model, TASKS, nothing, first_two) == []
     assert np.isnan(critic_scores(model, critic, TASKS, nothing, first_two)).all()
+
+
+def test_answers_that_begin_with_one_token_are_refused(model, tmp_path):
+    assert answer_ids(model) == tuple(model.tokenizer.encode(word)[0] for word in ("yes", "no"))
+    other = load_model(write_one_answer_model(tmp_path), weights=False)
+    with pytest.raises(UserError, match=f"tokenizer of {tmp_path} begins 'yes' and 'no' with one token"):
+        answer_ids(other)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -88,6 +89,14 @@ def write_tiny_model(directory: Path, seed: int = 0, hidden_size: int = 32) -> P
         tie_word_embeddings=True,
     )
     write_model(directory, config, init_params(config, fold(seed, "tiny")))
+    return directory
+
+
+def write_one_answer_model(directory: Path) -> Path:
+    """As `write_tiny_model`, but that its tokenizer reads every "yes" as "no"."""
+    path = write_tiny_model(directory) / "tokenizer.json"
+    replace = {"type": "Replace", "pattern": {"String": "yes"}, "content": "no"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"normalizer": replace}))
     return directory
 
 

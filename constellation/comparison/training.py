@@ -17,7 +17,7 @@ from constellation.comparison import whole
 from constellation.comparison.batch import LeftPadded
 from constellation.comparison.errors import relative_norm
 from constellation.comparison.table import Row
-from constellation.domains.domain import CRITIC_ANSWERS
+from constellation.critic import answer_ids
 from constellation.domains.task import split
 from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.model.config import ModelConfig
@@ -67,7 +67,7 @@ def _training_batch(model: Model) -> Batch:
 
 def _critic_row(model: Model, critic: Adapter, reference: PeftModel) -> Row:
     """logit(yes) - logit(no) for several programs of each task, which ours scores behind one prompt."""
-    yes_no = [model.tokenizer.encode(answer)[0] for answer in CRITIC_ANSWERS]
+    yes_no = answer_ids(model)
     tasks = batches.tasks()
     theirs, prompts, questions = [], [], []
     largest = 0.0  # scores are small differences of logits, and rounded as these are

@@ -45,6 +45,7 @@ from constellation.experiments.star_config import (
     PRIOR_CRITIC,
     START,
     check,
+    load_base,
     sample_count,
     value_of,
     with_base,
@@ -73,6 +74,7 @@ def run(config: ConfigDict, workdir: str, siblings: Sequence[Path] = ()) -> Path
     """
     import jax
 
+    from constellation.critic import answer_ids
     from constellation.experiments.plan import check_plan
     from constellation.model.mesh import make_mesh
     from constellation.model.model import check_model
@@ -85,6 +87,8 @@ def run(config: ConfigDict, workdir: str, siblings: Sequence[Path] = ()) -> Path
     for base in bases if config.memory.budget_gib else ():
         check_plan(with_base(config, base), jax.default_backend())
     hashes = [check_model(base, config.model.quantization, config.model.dtype, mesh) for base in bases]
+    for base in bases:
+        answer_ids(load_base(with_base(config, base), weights=False))
     own = own_workdir(Path(workdir))
     align(own)
     with Conductor(own, siblings) as conductor:

@@ -30,7 +30,7 @@ from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
 from constellation.selftraining import finetune
 from constellation.selftraining.finetune import load_adapter
-from tests.tiny_study import ROOT, oracle, tiny_config, write_tiny_model
+from tests.tiny_study import ROOT, oracle, tiny_config, write_one_answer_model, write_tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -350,6 +350,15 @@ def test_what_no_stage_reads_makes_the_report_anew_and_nothing_else(model_dir, w
 def test_a_value_that_cannot_work_is_found_before_the_workdir_is_made(model_dir, tmp_path, field, value):
     with pytest.raises(UserError, match=field.split("__")[-1]):
         star_study.run(tiny_config(model_dir, **{field: value}), str(tmp_path / "study"))
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize("field", ["model__dir", "critic__model_dir"])
+def test_so_is_a_base_on_which_no_critic_can_answer(model_dir, tmp_path, field):
+    config = tiny_config(model_dir, **{field: write_one_answer_model(tmp_path / "model")})
+    config.variants.trajectories = 1
+    with pytest.raises(UserError, match="'yes' and 'no' with one token"):
+        star_study.run(config, str(tmp_path / "study"))
     assert not (tmp_path / "study").exists()
 
 

@@ -61,7 +61,7 @@ SIZES = [
 def main(config: ConfigDict | None) -> None:
     """Prints a table a part."""
     if config is None:
-        from constellation.benchmarks import report
+        from third_party.benchmarks import report
 
         report.run(MODEL_DIR.value, PARTS.value or ["tasks", "sampling", "update"], GROUP.value)
         return
@@ -74,7 +74,7 @@ def main(config: ConfigDict | None) -> None:
         if not all(text.strip().isdecimal() for text in SAMPLES.value):
             raise UserError(f"--samples={','.join(SAMPLES.value)}: give numbers, as --samples=1,8,64")
         given["samples"] = tuple(map(int, SAMPLES.value))
-    from constellation.benchmarks import full_size
+    from third_party.benchmarks import full_size
 
     full_size.run(config, parts, RANDOM_WEIGHTS.value, LAYERS.value, REFERENCES.value, given, OUT.value)
 

@@ -52,11 +52,11 @@ def main(config: ConfigDict, workdir: str) -> None:
     # A GPU may otherwise round the factors of float32 products to fewer bits.
     jax.config.update("jax_default_matmul_precision", "highest")
     if STUDY.value:
-        from constellation.comparison import study
+        from third_party.comparison import study
 
         passed = study.run(config, workdir, study.Sizes(REPLICATES.value, TASKS.value, SAMPLES.value))
     else:
-        from constellation.comparison import report
+        from third_party.comparison import report
 
         passed = report.run(MODEL_DIR.value)
     if not passed:

@@ -16,11 +16,11 @@ from constellation.model.config import ModelConfig
 from constellation.model.lora import init_adapter
 from constellation.model.mesh import make_mesh
 from constellation.model.quantize import quantize
-from constellation.model.random_checkpoint import published_fields
 from constellation.model.sampling import SamplingConfig
 from constellation.runtime.errors import UserError
 from constellation.selftraining.batches import Batch, TrainingExample
 from constellation.selftraining.update import make_optimizer, make_update
+from third_party.random_checkpoint import published_fields
 
 FIELDS = published_fields("0.6B", 2) | {"vocab_size": 16384}
 CONFIG = ModelConfig.from_fields(FIELDS)

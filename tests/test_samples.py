@@ -75,9 +75,7 @@ def test_every_sample_has_its_own_verdict():
             verdict = judge(t, texts[t][i]) if finished[t][i] else Verdict(valid=False)
             assert columns["text"][t, i] == texts[t][i]
             assert columns["parsed"][t, i] == verdict.valid
-            assert (
-                columns["fits"][t, i] == verdict.fits and columns["generalises"][t, i] == verdict.right
-            )
+            assert columns["fits"][t, i] == verdict.fits and columns["generalises"][t, i] == verdict.right
             assert faults[t, i] == verdict.faults and probe_correct[t, i] == verdict.probe_correct
             assert samples.finished[t, i] == finished[t][i]
             assert samples.sample_tokens(t, i).tolist() == answers[t][i].tolist()

@@ -1,1 +1,4 @@
-"""What ties the project to PyTorch: reference implementations to compare with and to test against."""
+"""What ties us to the PyTorch world: a reference implementation, and comparisons and benchmarks with it.
+
+The library knows nothing of it.
+"""

@@ -15,10 +15,10 @@ from functools import partial
 import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel, Qwen3Config
 
-from constellation.benchmarks.timing import fastest, resident_peak
-from constellation.benchmarks.workload import Measurement, Workload, failed, sampled
 from constellation.selftraining.batches import Batch, TrainingExample, collate
 from third_party import training_reference
+from third_party.benchmarks.timing import fastest, resident_peak
+from third_party.benchmarks.workload import Measurement, Workload, failed, sampled
 
 RATE, CLIP = 1e-4, 1.0
 warnings.simplefilter("ignore", FutureWarning)  # peft and transformers about each other

@@ -31,13 +31,13 @@ from constellation.model import score
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import init_params
 from constellation.model.lora import Adapter, unstack
-from constellation.model.random_checkpoint import published_fields, write_random_checkpoint
 from constellation.nano.pretraining import write_model
 from constellation.nano.tokenizer import build_tokenizer
 from constellation.runtime.keys import fold, host_rng
 from constellation.samples import SampleSet
 from launch.common import load_config
 from tests.tiny_study import ROOT, leave_trained, stand_in, tiny_config
+from third_party.random_checkpoint import published_fields, write_random_checkpoint
 
 FROZEN = Path(__file__).parent / "frozen"
 FIELDS = {

@@ -14,7 +14,6 @@ import optax
 import pytest
 import torch
 
-from constellation.comparison.errors import relative_norm
 from constellation.model.lora import init_adapter, stack, unstack
 from constellation.model.quantize import dequantize, quantize
 from constellation.model.weights import load_params
@@ -22,6 +21,7 @@ from constellation.selftraining.batches import Batch, TrainingExample, collate, 
 from constellation.selftraining.update import make_optimizer, make_update, make_updates
 from tests.model.tiny import CONFIG, params_and_adapter, reference
 from third_party import training_reference
+from third_party.comparison.errors import relative_norm
 
 ROOT = Path(__file__).parents[2]
 RANK, ALPHA = 4, 12

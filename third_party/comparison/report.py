@@ -1,0 +1,95 @@
+"""Which comparisons a model gets, and their table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from constellation.model.config import ModelConfig
+from constellation.model.lora import projection_shapes
+from constellation.model.model import check_model, load_model
+from constellation.model.tokenizer import Tokenizer
+from third_party import model_reference, training_reference
+from third_party.benchmarks.timing import resident_peak
+from third_party.comparison import whole
+from third_party.comparison.batch import LeftPadded, task_prompts
+from third_party.comparison.decoding import PLAIN, TRUNCATED, greedy_rows, sampling_row
+from third_party.comparison.errors import worst_position
+from third_party.comparison.streamed import streamed_rows
+from third_party.comparison.table import HEAD, LeftOut, Row, line
+from third_party.comparison.training import ALPHA, RANK, lora_rows
+
+# Of float32 weights, up to which both sides are loaded whole.
+WHOLE_LIMIT = 4 * 2**30
+STREAMED_MEMORY = 6.0  # GiB
+
+
+def run(model_dir: str | Path) -> bool:
+    """Compares, prints the table, and returns whether every row passed.
+
+    Raises:
+        UserError: `model_dir` holds no whole Hugging Face model.
+    """
+    begun = time.perf_counter()
+    print(HEAD)
+    passed = True
+    for row in compare(Path(model_dir), Path(model_dir)):
+        print(line(row), flush=True)
+        passed &= isinstance(row, LeftOut) or row.passed
+    print(f"peak memory {resident_peak() / 2**30:.2f} GiB, {time.perf_counter() - begun:.0f} seconds")
+    return passed
+
+
+def compare(directory: Path, reference_dir: Path) -> Iterator[Row | LeftOut]:
+    """All rows; both directories hold the same model, or should.
+
+    Args:
+        directory: of ours.
+        reference_dir: of transformers'.
+
+    Raises:
+        UserError: a directory does not hold a whole Hugging Face model.
+    """
+    check_model(directory)
+    config = ModelConfig.from_dir(directory)
+    batch = task_prompts(Tokenizer.from_dir(directory, config.vocab_size))
+    streamed, exact = streamed_rows(directory, reference_dir, config, batch)
+    yield from streamed
+    yield Row("memory, streamed", "peak of the process so far, GiB", resident_peak() / 2**30, STREAMED_MEMORY)
+    yield whole.bfloat16_row(directory, reference_dir, config, batch, exact)
+    size = float32_bytes(config)
+    if size <= WHOLE_LIMIT:
+        yield from _whole_rows(directory, reference_dir, batch)
+    else:
+        large = f"float32 weights are {size / 2**30:.1f} GiB, above {WHOLE_LIMIT / 2**30:.0f} GiB"
+        yield LeftOut("logits, whole", f"{large}: the streamed rows stand for it")
+        yield LeftOut("decoding, LoRA, critic, int4", f"{large}: compare a slice of fewer layers")
+
+
+def _whole_rows(directory: Path, reference_dir: Path, batch: LeftPadded) -> Iterator[Row]:
+    """The rows that need the whole float32 model on both sides."""
+    model = load_model(directory)
+    config = model.config
+    reference = model_reference.load(reference_dir)
+    ours = whole.logits(config, model.params, None, batch)
+    theirs = model_reference.logits(reference, batch.ids, batch.attention)
+    error = worst_position(ours, theirs)
+    yield Row("logits, whole", "max abs error / max abs of the position", error, whole.TOLERANCE)
+    yield from greedy_rows(model, reference, batch.prompts, float(np.abs(ours - theirs).max()))
+    meant = slice(model.tokenizer.size)  # without the padding tail
+    for name, sampling in (("sampling", PLAIN), ("sampling, top-k and top-p", TRUNCATED)):
+        yield sampling_row(name, ours[:, meant], theirs[:, meant], sampling)
+    adapted = training_reference.add_adapter(reference, RANK, ALPHA)
+    yield from lora_rows(model, adapted, batch)
+    del model  # before the int4 one is loaded
+    yield whole.int4_row(directory, config, adapted.unload(), batch)
+
+
+def float32_bytes(config: ModelConfig) -> int:
+    """Of the weights in float32, without the norms."""
+    layer = sum(out * inner for out, inner in projection_shapes(config).values())
+    tables = 1 if config.tie_word_embeddings else 2
+    return 4 * (config.num_hidden_layers * layer + tables * config.vocab_size * config.hidden_size)

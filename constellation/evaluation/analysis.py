@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,11 +29,12 @@ from constellation.evaluation.ledger import ledger
 from constellation.evaluation.mass_ledger import mass_ledger
 from constellation.evaluation.methods import methods
 from constellation.evaluation.null import nulls
+from constellation.evaluation.question import Question, Results
+from constellation.evaluation.questions import QUESTIONS
 from constellation.evaluation.reach import Known, known_of, reach_results
 from constellation.evaluation.selector_gains import selector_gains
 from constellation.evaluation.statistics import Bootstrap, minimum_detectable_effect, resample
 from constellation.evaluation.study import StageSummary, StudyResults, TaskInfo
-from constellation.evaluation.temperature import temperature
 from constellation.evaluation.warm_start_null import another_warm_start, several
 from constellation.runtime.keys import host_rng
 from constellation.samples import SampleSet
@@ -40,7 +42,7 @@ from constellation.samples import SampleSet
 Array = NDArray[np.float64]
 
 
-def analyse(study: StudyResults) -> dict[str, Any]:
+def analyse(study: StudyResults, questions: Sequence[Question] = QUESTIONS) -> Results:
     """All results, with rounded floats, string keys and None for what is not defined."""
     choice = study.analysis
     bootstrap = resamples(study)
@@ -66,7 +68,6 @@ def analyse(study: StudyResults) -> dict[str, Any]:
         "null": nulls(study, bootstrap) | several(study, bootstrap),
         "another_warm_start": another_warm_start(study, bootstrap, known),
         "controls": controls(study, bootstrap),
-        "temperature": temperature(study, bootstrap),
         "reach": reaches(study, bootstrap, known),
         "subsets": subsets(study, bootstrap),
         "selection": selection(bootstrap, picked),
@@ -89,8 +90,14 @@ def analyse(study: StudyResults) -> dict[str, Any]:
         "trajectories": study.trajectories,
         "analysis": dataclasses.asdict(choice),
     }
-    results["discoveries"] = adjust(results)
-    return plain(results)
+    rows, facts = [], {}
+    for question in questions:
+        if question.always or question.name in study.parts:
+            answer = question.answer(study, study.parts.get(question.name), bootstrap)
+            rows += [row._replace(question=question.name) for row in answer.entries]
+            facts[question.name] = plain(answer.facts)
+    entries, results["discoveries"] = adjust(results, rows, choice.level)
+    return Results(study, entries, facts, plain(results))
 
 
 def resamples(study: StudyResults) -> Bootstrap:

@@ -19,11 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from constellation.evaluation.bayes import Forecast, forecast_curves, ideal_pass_at_k
-from constellation.evaluation.curves import verdict_ks
+from constellation.evaluation.curves import pooled_curves, verdict_ks
 from constellation.evaluation.entries import as_json, keyed
 from constellation.evaluation.statistics import Bootstrap
 from constellation.evaluation.study import Exact, SetKey, StudyResults
-from constellation.evaluation.tempered import pooled_curves
 
 Array = NDArray[np.float64]
 FORECASTS = {"full adoption": False, "unfit stays": True}  # -> `unfit_stays` of `forecast_curves`

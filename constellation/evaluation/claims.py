@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from constellation.evaluation.entries import Entry
 from constellation.evaluation.statistics import (
     Estimate,
     minimum_detectable_effect,
@@ -53,10 +54,24 @@ class Claim:
         """Of all its parts holding: the largest of theirs (the intersection-union test, Berger 1982)."""
         return float(np.where(np.array(self.directions) > 0, *self.estimate[5:]).max())
 
-    def judged(self, p_adjusted: float, choice: AnalysisConfig, scope: str) -> dict[str, Any]:
-        """The finding as findings.json holds it; a claim about one number holds numbers, others lists."""
-        outcome = verdict(self.estimate, self.directions, p_adjusted, choice)
-        detectable = minimum_detectable_effect(self.values, (1 - choice.level) / FAMILY, choice.power)
+    def entry(self, quantity: str, bank: str, models: Sequence[str], k: int | None, of: str = "") -> Entry:
+        """The row of its p in the exploratory family; the numbers have rows of their own."""
+        return Entry(quantity, bank, tuple(models), k, p=self.p_value(), tested=True, of=of)
+
+    def judged(
+        self, choice: AnalysisConfig, scope: str, p_adjusted: float | None = None, family: int = 1
+    ) -> dict[str, Any]:
+        """The verdict with all it rests on; a claim about one number holds numbers, others lists.
+
+        Args:
+            choice: for level, margin and power.
+            scope: what the verdict speaks of.
+            p_adjusted: of the claim within its family; its own p where it stands alone.
+            family: claims of the family.
+        """
+        p = self.p_value()
+        outcome = verdict(self.estimate, self.directions, p if p_adjusted is None else p_adjusted, choice)
+        detectable = minimum_detectable_effect(self.values, (1 - choice.level) / family, choice.power)
         variances = variance_components(self.values)._asdict()
         estimate, low, high, lower, upper = self.estimate[:5]
         numbers = {
@@ -73,8 +88,8 @@ class Claim:
         return {
             "claim": self.text,
             "verdict": outcome,
-            "p": self.p_value(),
-            "p_adjusted": p_adjusted,
+            "p": p,
+            **({} if p_adjusted is None else {"p_adjusted": p_adjusted}),
             **numbers,
             "scope": scope,
             "sentence": f"{self.openings[outcome]}: {self.sentence}.",
@@ -120,7 +135,9 @@ class NotMeasured:
         """1: it cannot be supported, and makes no other claim easier to support."""
         return 1.0
 
-    def judged(self, p_adjusted: float, choice: AnalysisConfig, scope: str) -> dict[str, Any]:
+    def judged(
+        self, choice: AnalysisConfig, scope: str, p_adjusted: float | None = None, family: int = 1
+    ) -> dict[str, Any]:
         """As `Claim.judged`, without numbers."""
         missing = ("p", "p_adjusted", "estimate", "interval", "minimum_detectable_effect")
         return {

@@ -47,7 +47,7 @@ def controls(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
     reached: dict[str, Any] = {}
     if count:
         rng = host_rng(study.analysis.seed, "bootstrap", "control trajectories")
-        drawn = bootstrap.of_first(count, rng)
+        drawn = bootstrap.first_trajectories(count, rng)
         banks = [bank for bank in study.tasks if any(key.bank == bank for key in study.controls)]
         for bank in banks:
             own = beside(study, count, bank)
@@ -71,7 +71,7 @@ def beside(study: StudyResults, trajectories: int, bank: str) -> StudyResults:
     Of a round that was sampled again beside the controls, the samples are those.
     """
     own = {key: samples for key, samples in study.controls.items() if key.bank == bank}
-    few = study.of_first(trajectories)
+    few = study.first_trajectories(trajectories)
     kept = {
         key: samples
         for key, samples in few.samples.items()
@@ -162,7 +162,7 @@ def reach_of(study: StudyResults, trajectories: int, bootstrap: Bootstrap, bank:
 
 def critic_gains(study: StudyResults, trajectories: int, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """Critic minus first survivor at small_k: of permuted labels, and of true ones minus that."""
-    few, k = study.of_first(trajectories), study.analysis.small_k
+    few, k = study.first_trajectories(trajectories), study.analysis.small_k
     true = {key: few.critic_scores[key] for key in study.control_scores}
 
     def gain(scores: Any, bank: str, model: str) -> Array:

@@ -54,7 +54,7 @@ def critic_variants(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]
     changes: list[dict[str, Any]] = []
     if count:
         rng = host_rng(study.analysis.seed, "bootstrap", "variant trajectories")
-        drawn = bootstrap.of_first(count, rng)
+        drawn = bootstrap.first_trajectories(count, rng)
         by_number = visible_selections(study)
         shown = {str(number): visible_table(study, drawn, found) for number, found in by_number.items()}
         changes = visible_changes(study, drawn, by_number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,17 +25,28 @@ def crossover(study: StudyResults, bootstrap: Bootstrap) -> Claim | NotMeasured:
     """
     choice = study.analysis
     ks = [choice.small_k, choice.large_k]
-    text = f"Self-training raises pass@{ks[0]} and lowers pass@{ks[1]}: the curves cross."
     if not study.rounds:
+        text = f"Self-training raises pass@{ks[0]} and lowers pass@{ks[1]}: the curves cross."
         return NotMeasured(text, "the study ran no round of self-training")
     bank, models = choice.primary_bank, (study.start, study.rounds[-1])
     check_verdict(study, bank, models, choice.large_k)
-    values = change(study, bank, models[1], ks)  # [K, T, 2]
+    return crossing_claim(bootstrap, bank, models, ks, change(study, bank, models[1], ks))
+
+
+def crossing_claim(
+    bootstrap: Bootstrap,
+    bank: str,
+    models: tuple[str, str],
+    ks: Sequence[int],
+    values: Array,
+    where: str = "",
+) -> Claim:
+    """That the first of two changes of pass@k, values [K, T, 2], lies above 0 and the second below."""
     both = bootstrap.both(bank, values)
     estimate = wider(*both)
     small, large = (points(*estimate.at(i)[:3]) for i in (0, 1))
     return Claim(
-        text=text,
+        text=f"Self-training raises pass@{ks[0]} and lowers pass@{ks[1]}: the curves cross.",
         directions=(+1, -1),
         both=both,
         values=values,
@@ -44,8 +56,8 @@ def crossover(study: StudyResults, bootstrap: Bootstrap) -> Claim | NotMeasured:
             INCONCLUSIVE: "Whether the curves cross stays open",
         },
         sentence=(
-            f"from {models[0]} to {models[1]} on the {bank} bank, pass@{ks[0]} changes by {small} points and "
-            f"pass@{ks[1]} by {large}"
+            f"from {models[0]} to {models[1]} on the {bank} bank{where}, pass@{ks[0]} changes by {small} "
+            f"points and pass@{ks[1]} by {large}"
         ),
         details={"bank": bank, "models": models, "ks": ks},
     )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from constellation.evaluation.pass_at_k import pass_curve
 from constellation.evaluation.study import StudyResults
 from constellation.runtime.errors import UserError
+from constellation.samples import SampleSet
 
 Array = NDArray[np.float64]
 
@@ -19,6 +20,11 @@ def task_curves(
 ) -> Array:
     """[K, T, len(ks)] pass@k of each trajectory and task (visible-fit@k with column "fits")."""
     return study.per_task(bank, model, lambda s: pass_curve(s.per_sample(getattr(s, column)), ks))
+
+
+def pooled_curves(sets: Sequence[SampleSet], ks: Sequence[int]) -> Array:
+    """[R, T, len(ks)] pass@k from R sets of samples of the same tasks."""
+    return np.array([pass_curve(own.per_sample(own.generalises), ks) for own in sets])
 
 
 def change(study: StudyResults, bank: str, model: str, ks: Sequence[int]) -> Array:

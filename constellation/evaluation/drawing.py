@@ -11,7 +11,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from constellation.evaluation.entries import Entries
+
 Results = dict[str, Any]  # of `analysis.analyse`
+Curve = Entries | dict[str, Any]  # rows over k, or by k
+
+
+def keyed_by_k(curve: Curve) -> dict[Any, Any]:
+    """k -> its estimate and interval."""
+    return {row.k: row._asdict() for row in curve} if isinstance(curve, Entries) else curve
+
 
 INK, RULE = "#24292f", "#d9dce0"  # replaced in SVG by the page's own colours
 BASE, START = "#8b929c", "#3f7fce"
@@ -82,8 +91,9 @@ def panels(count: int, height: float, sharey: bool) -> tuple[Figure, Sequence[Ax
     return figure, figure.subplots(1, count, sharey=sharey, squeeze=False)[0]
 
 
-def band(ax: Axes, by_k: dict[str, Any], paint: str, label: str, marker: str = "", style: Any = "-") -> None:
+def band(ax: Axes, curve: Curve, paint: str, label: str, marker: str = "", style: Any = "-") -> None:
     """A curve over k, an estimate with its interval each."""
+    by_k = keyed_by_k(curve)
     ks, entries = list(map(int, by_k)), by_k.values()
     low, high = zip(*(entry["interval"] for entry in entries), strict=True)
     ax.fill_between(ks, percent(low), percent(high), color=paint, alpha=0.14, linewidth=0)

@@ -1,10 +1,10 @@
-"""Numbers as findings.json and the report's sentences spell them."""
+"""Numbers as rows: each names its quantity, bank, models and k; and how text spells them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,137 @@ from constellation.evaluation.statistics import Estimate
 Array = NDArray[np.float64]
 Key = TypeVar("Key", int, str)
 DIGITS = 6  # of every float in findings.json
+
+
+class Entry(NamedTuple):
+    """One number.
+
+    Attributes:
+        quantity: what it is, in the words of the report's tables.
+        bank: whose tasks it is a mean over.
+        models: those it speaks of; of a difference the later one last.
+        k: of pass@k or of a selection, or the sample budget B of reach; None where there is none.
+        estimate, interval: None where they are not defined.
+        p: of the estimate being 0, two-sided, or of a claim; None where nothing was tested.
+        tested: belongs to the exploratory family, whose false discoveries are controlled together.
+        of: what else tells it apart: a selector, a class of programs, a part of the bank, a temperature.
+        by_trajectory: the estimate in each of K trajectories.
+        minimum_detectable_effect: as `statistics.minimum_detectable_effect`.
+        q: p, adjusted over the exploratory family.
+        question: the `Question` that it answers; `analyse` fills it in.
+    """
+
+    quantity: str
+    bank: str
+    models: tuple[str, ...]
+    k: int | None
+    estimate: Any = None
+    interval: Any = None
+    p: Any = None
+    tested: bool = False
+    of: str = ""
+    by_trajectory: Any = None
+    minimum_detectable_effect: Any = None
+    q: float | None = None
+    question: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """The row of findings.json: the fields that apply."""
+        optional = {"of", "p", "tested", "by_trajectory", "minimum_detectable_effect", "q"}
+        return {
+            name: value
+            for name, value in self._asdict().items()
+            if name not in optional or value not in (None, False, "")
+        }
+
+    def rounded(self) -> Entry:
+        """With numbers as JSON holds them."""
+        numbers = ("estimate", "interval", "p", "by_trajectory", "minimum_detectable_effect", "q")
+        return self._replace(**{name: plain(getattr(self, name)) for name in numbers})
+
+
+class Entries(Sequence[Entry]):
+    """Rows, which can be filtered by the values of their fields."""
+
+    def __init__(self, rows: Iterable[Entry]):
+        self._rows = list(rows)
+        self._by_quantity: dict[str, list[Entry]] = {}
+        for row in self._rows:
+            self._by_quantity.setdefault(row.quantity, []).append(row)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._rows[index]
+
+    def where(self, **fields: Any) -> Entries:
+        """Those whose fields have these values: `where(quantity="pass@k", bank="hard", models=("v1",))`."""
+        rows = self._by_quantity.get(fields["quantity"], []) if "quantity" in fields else self._rows
+        wanted = fields.items()
+        return Entries(row for row in rows if all(getattr(row, name) == value for name, value in wanted))
+
+    def first(self, **fields: Any) -> Entry | None:
+        """The first of those, None where there is none."""
+        return next(iter(self.where(**fields)), None)
+
+    def one(self, **fields: Any) -> Entry:
+        """The only one of those.
+
+        Raises:
+            LookupError: there is none, or more than one.
+        """
+        (found, *more) = self.where(**fields) or [None]
+        if found is None or more:
+            raise LookupError(f"{'no row' if found is None else 'more than one row'} has {fields}")
+        return found
+
+    def values(self, field: str) -> list[Any]:
+        """The different values of a field, in their order."""
+        return list(dict.fromkeys(getattr(row, field) for row in self._rows))
+
+
+def entry(
+    quantity: str,
+    bank: str,
+    models: Sequence[str],
+    k: int | None,
+    estimate: Estimate,
+    *,
+    tested: bool = False,
+    **more: Any,
+) -> Entry:
+    """The row of one estimate, with its two-sided p if it is tested; `more` fields of `Entry` as they are."""
+    p = estimate.p_two_sided() if tested else None
+    interval = (estimate.low, estimate.high)
+    return Entry(quantity, bank, tuple(models), k, estimate.value, interval, p, tested, **more)
+
+
+def entries(
+    quantity: str,
+    bank: str,
+    models: Sequence[str],
+    ks: Sequence[int],
+    estimates: Estimate,
+    *,
+    tested: Collection[int] = (),
+    by_trajectory: Array | None = None,
+    **more: Any,
+) -> list[Entry]:
+    """The rows of estimates [M] over M values of k.
+
+    Args:
+        tested: the k at which it is tested.
+        by_trajectory: [K, M].
+    """
+    own = [None] * len(ks) if by_trajectory is None else by_trajectory.T
+    return [
+        entry(quantity, bank, models, k, estimates.at(i), tested=k in tested, by_trajectory=own[i], **more)
+        for i, k in enumerate(ks)
+    ]
 
 
 def as_json(estimate: Estimate, tested: bool = False) -> dict[str, Any]:
@@ -45,9 +176,11 @@ def written_p(p: float | Array) -> str:
 
 def plain(value: Any) -> Any:
     """JSON values, of the same bytes for the same inputs: rounded floats, string keys, None if not finite."""
+    if isinstance(value, Entry):
+        value = value.rounded().as_json()
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, range)):
+    if isinstance(value, (list, tuple, range, Entries)):
         return [plain(item) for item in value]
     if isinstance(value, np.ndarray):
         return plain(value.tolist())

@@ -15,11 +15,10 @@ from scipy.stats import false_discovery_control
 
 from constellation.evaluation.critic_gain import Picks
 from constellation.evaluation.curves import change, second_difference, verdict_ks
-from constellation.evaluation.entries import as_json
+from constellation.evaluation.entries import Entries, Entry, as_json
 from constellation.evaluation.reach import known_of, reach_change
 from constellation.evaluation.statistics import Bootstrap, Estimate
 from constellation.evaluation.study import StudyResults
-from constellation.evaluation.temperature import few, temperature_tests
 
 
 def exploratory(study: StudyResults, bootstrap: Bootstrap, picks: Picks) -> list[dict[str, Any]]:
@@ -29,24 +28,28 @@ def exploratory(study: StudyResults, bootstrap: Bootstrap, picks: Picks) -> list
         *second_differences(study, bootstrap),
         *critic_gains(study, bootstrap, picks),
         *reach_changes(study, bootstrap),
-        *temperature_changes(study, bootstrap),
         *selector_leads(study, bootstrap, picks),
     ]
 
 
-def adjust(results: dict[str, Any]) -> dict[str, int]:
-    """Gives every p of the results its q, but for those of the primary claims.
+def adjust(results: dict[str, Any], rows: list[Entry], level: float) -> tuple[Entries, dict[str, int]]:
+    """Gives every number that was tested its q, but for those of the primary claims.
 
     Returns:
-        how many were "tested", and how many of them are "discoveries".
+        the rows; and how many numbers were "tested", how many of them are "discoveries".
     """
     rest = {name: part for name, part in results.items() if name not in ("findings", "overall")}
     entries = [entry for entry in tested(rest) if entry is not results["selectors"]["extension"]]
-    adjusted = false_discovery_control([entry["p"] for entry in entries], method="bh") if entries else []
-    for entry, q in zip(entries, adjusted, strict=True):
+    in_family = [i for i, row in enumerate(rows) if row.tested and np.isfinite(row.p)]
+    p_values = [*(entry["p"] for entry in entries), *(rows[i].p for i in in_family)]
+    adjusted = false_discovery_control(p_values, method="bh") if p_values else []
+    for entry, q in zip(entries, adjusted, strict=False):
         entry["q"] = q
-    alpha = 1 - results["analysis"]["level"]
-    return {"tested": len(entries), "discoveries": sum(q <= alpha for q in adjusted)}
+    rows = list(rows)
+    for i, q in zip(in_family, adjusted[len(entries) :], strict=True):
+        rows[i] = rows[i]._replace(q=q)
+    counts = {"tested": len(p_values), "discoveries": sum(q <= 1 - level for q in adjusted)}
+    return Entries(row.rounded() for row in rows), counts
 
 
 def tested(part: Any) -> Iterator[dict[str, Any]]:
@@ -127,19 +130,6 @@ def reach_changes(study: StudyResults, bootstrap: Bootstrap) -> list[dict[str, A
                 entry("change of reach", bank, models, k, estimate.at(i)) for i, k in enumerate(budgets)
             ]
     return found
-
-
-def temperature_changes(study: StudyResults, bootstrap: Bootstrap) -> list[dict[str, Any]]:
-    """What the last round changes at other temperatures, at the best ones and beyond sharpening."""
-    if study.tempered is None:
-        return []
-    bank, drawn = study.analysis.primary_bank, few(study, study.tempered, bootstrap)
-    return [
-        entry(quantity, bank, models, k, estimate.at(i))
-        for quantity, models, ks, values in temperature_tests(study, study.tempered)
-        for estimate in [drawn(bank, values)]
-        for i, k in enumerate(ks)
-    ]
 
 
 def selector_leads(study: StudyResults, bootstrap: Bootstrap, picks: Picks) -> list[dict[str, Any]]:

@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from constellation.evaluation.claims import INCONCLUSIVE, Claim, NotMeasured
+from constellation.evaluation.claims import FAMILY, INCONCLUSIVE, Claim, NotMeasured
 from constellation.evaluation.critic_gain import Picks, critic_gain
 from constellation.evaluation.crossover import crossover
 from constellation.evaluation.deceleration import deceleration
@@ -65,7 +65,7 @@ def findings(study: StudyResults, claims: Claims) -> dict[str, dict[str, Any]]:
     """The three findings, corrected together."""
     adjusted = holm([claim.p_value() for claim in claims.values()])
     return {
-        name: claim.judged(float(p), study.analysis, study.scope)
+        name: claim.judged(study.analysis, study.scope, float(p), FAMILY)
         for (name, claim), p in zip(claims.items(), adjusted, strict=True)
     }
 

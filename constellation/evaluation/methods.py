@@ -38,20 +38,23 @@ def methods(study: StudyResults) -> dict[str, Any]:
     for purpose, sets in evaluated.items():
         for key, samples in sets.items():
             drawn[purpose][key.model] += samples.program.size
-    if study.tempered:
-        tried = {"temperature": study.tempered.evaluated, "tuning": study.tempered.tuning}
-        for purpose, heated in tried.items():
-            for (model, _), each in heated.items():
-                drawn[purpose][model] += sum(samples.program.size for samples in each)
+    for part in study.parts.values():
+        for purpose, model, count in part.drawn():
+            drawn.setdefault(purpose, Counter())[model] += count
     counts = {purpose: dict(+counter) for purpose, counter in drawn.items() if counter.total()}
-    return {"sources": study.sources, "samples": counts}
+    return {"sources": stages_read(study), "samples": counts}
 
 
 def figure_sources(study: StudyResults, figure: str) -> dict[str, str]:
     """Of the stages read, those that a figure shows: name -> digest."""
-    patterns = figure_stages(study)[figure]
-    found = {name for pattern in patterns for name in matching(study.sources, pattern)}
-    return {name: digest for name, digest in study.sources.items() if name in found}
+    patterns, sources = figure_stages(study)[figure], stages_read(study)
+    found = {name for pattern in patterns for name in matching(sources, pattern)}
+    return {name: digest for name, digest in sources.items() if name in found}
+
+
+def stages_read(study: StudyResults) -> dict[str, str]:
+    """Every stored stage that was read -> its digest."""
+    return {name: digest for stages in study.sources.values() for name, digest in stages.items()}
 
 
 def figure_stages(study: StudyResults) -> dict[str, list[str]]:
@@ -81,11 +84,6 @@ def figure_stages(study: StudyResults) -> dict[str, list[str]]:
             "controls_known_programs_*",
             "controls_log_probs_*",
             *samples(beside, *study.tasks),
-        ],
-        "temperature_curves": [
-            "temperature_*",
-            "matched_temperature",
-            *(f"samples_{model}_{bank}_{s}" for s in seeds[bank] for model in (start, study.sequence[-1])),
         ],
         "round_gains": curves + null,
         "headroom": curves + null,

@@ -49,8 +49,8 @@ def nulls(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
         UserError: a half of a pool is too small for large_k.
     """
     banks = sorted({key.bank for key in study.null_pools})
-    pooled = study.of_first(first(study.null_pools)) if banks else study
-    drawn = bootstrap.of_first(
+    pooled = study.first_trajectories(first(study.null_pools)) if banks else study
+    drawn = bootstrap.first_trajectories(
         pooled.trajectories, host_rng(study.analysis.seed, "bootstrap", "null trajectories")
     )
     primary = [study.analysis.primary_bank] if study.trajectories > 1 else []

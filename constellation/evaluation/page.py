@@ -1,4 +1,4 @@
-"""How the pages' templates, which lie beside this file, are read."""
+"""How the pages' templates are read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import jinja2
 def environment(filters: Mapping[str, Callable[..., Any]] | None = None) -> jinja2.Environment:
     """Of templates that escape what they are given, and that may not name what they are not given."""
     made = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

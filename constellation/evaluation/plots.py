@@ -13,7 +13,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from constellation.evaluation import forecast_plots, selector_plots
+from constellation.evaluation import forecast_plots, question, selector_plots
 from constellation.evaluation.control_plots import control_changes, control_reach
 from constellation.evaluation.critic_variant_plots import critic_variants
 from constellation.evaluation.drawing import (
@@ -37,7 +37,6 @@ from constellation.evaluation.drawing import (
     thin_lines,
 )
 from constellation.evaluation.reach_plots import mass_ledger, reach_curves
-from constellation.evaluation.temperature_plots import temperature_curves
 
 OVER_K = ("critic", "majority", "likeliest", "ideal_critic")  # selectors that are drawn over k
 
@@ -299,7 +298,6 @@ FIGURES: dict[str, Callable[[Results], Figure | None]] = {
     "pass_at_k": pass_at_k,
     "change_at_k": change_at_k,
     "control_changes": control_changes,
-    "temperature_curves": temperature_curves,
     "round_gains": round_gains,
     "headroom": headroom,
     "reach_curves": reach_curves,
@@ -329,18 +327,23 @@ def pretraining(rows: Sequence[dict[str, float]], path: Path) -> None:
         figure.savefig(path, dpi=180, metadata={"Software": None})
 
 
-def draw(results: Results, directory: Path) -> dict[str, str]:
+def draw(
+    results: question.Results, directory: Path, questions: Sequence[question.Question]
+) -> dict[str, str]:
     """Draw every figure that has data.
 
     Args:
         results: of `analysis.analyse`.
         directory: where <name>.png go.
+        questions: those that were asked.
 
     Returns:
         name -> SVG text for the page.
     """
     drawn = {}
-    for name, make in FIGURES.items():
+    answered = [one for one in questions if one.name in results.facts]
+    of_questions = {name: make for one in answered for name, make in one.figures.items()}
+    for name, make in (FIGURES | of_questions).items():
         with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
             figure = make(results)
             if figure is None:

@@ -33,11 +33,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from constellation.evaluation.claims import INCONCLUSIVE, NOT_SUPPORTED, SUPPORTED, intervals, verdict
+from constellation.evaluation.curves import pooled_curves
 from constellation.evaluation.entries import as_json, keyed, points
 from constellation.evaluation.known import KnownPrograms, generalising
 from constellation.evaluation.statistics import Bootstrap, minimum_detectable_effect, wider
 from constellation.evaluation.study import SetKey, StudyResults
-from constellation.evaluation.tempered import pooled_curves
 from constellation.samples import SampleSet
 
 Array = NDArray[np.float64]

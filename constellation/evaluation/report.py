@@ -6,17 +6,19 @@ All three are functions of the study alone and hold no time: the same inputs giv
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from constellation.evaluation.analysis import analyse
 from constellation.evaluation.cases import cases
-from constellation.evaluation.entries import points, signed, written_p
+from constellation.evaluation.entries import Entry, plain, points, signed, written_p
 from constellation.evaluation.methods import Choices, figure_sources, leaves
 from constellation.evaluation.page import environment
 from constellation.evaluation.paper import comparison
 from constellation.evaluation.plots import draw
+from constellation.evaluation.question import Question, Results
+from constellation.evaluation.questions import QUESTIONS
 from constellation.evaluation.study import StudyResults
 
 NAMES = {
@@ -33,7 +35,6 @@ SECTIONS = {  # anchor -> its name in the page's navigation
     "ledger": "Tasks solved and lost",
     "null": "Null",
     "controls": "Controls",
-    "temperature": "Temperature",
     "exploratory": "Exploratory",
     "selection": "Selection",
     "variants": "The critic otherwise",
@@ -48,7 +49,9 @@ SECTIONS = {  # anchor -> its name in the page's navigation
 }
 
 
-def write_report(study: StudyResults, directory: Path) -> dict[str, Any]:
+def write_report(
+    study: StudyResults, directory: Path, questions: Sequence[Question] = QUESTIONS
+) -> dict[str, Any]:
     """Analyse a study and write its report.
 
     Args:
@@ -59,15 +62,22 @@ def write_report(study: StudyResults, directory: Path) -> dict[str, Any]:
         what findings.json holds.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    results = analyse(study)
-    text = json.dumps(results, indent=1, sort_keys=True, allow_nan=False)
+    results = analyse(study, questions)
+    found = {**results, "entries": plain(results.entries), "facts": results.facts}
+    text = json.dumps(found, indent=1, sort_keys=True, allow_nan=False)
     (directory / "findings.json").write_text(text + "\n", encoding="utf-8")
-    figures = draw(results, directory)
-    (directory / "report.html").write_text(render(study, results, figures), encoding="utf-8")
-    return results
+    figures = draw(results, directory, questions)
+    page = render(study, results, figures, questions)
+    (directory / "report.html").write_text(page, encoding="utf-8")
+    return found
 
 
-def render(study: StudyResults, results: dict[str, Any], figures: Mapping[str, str]) -> str:
+def render(
+    study: StudyResults,
+    results: Results,
+    figures: Mapping[str, str],
+    questions: Sequence[Question] = QUESTIONS,
+) -> str:
     """The page.
 
     Args:
@@ -77,10 +87,10 @@ def render(study: StudyResults, results: dict[str, Any], figures: Mapping[str, s
     """
     alpha = 1 - study.analysis.level
     filters: dict[str, Callable[..., Any]] = {
-        "percent": percent,
-        "points": lambda entry: difference(entry) + star(entry, alpha),
-        "number": lambda entry: number(entry) + star(entry, alpha),
-        "fraction": lambda entry: number(entry, digits=3),
+        "percent": lambda entry: percent(mapping(entry)),
+        "points": lambda entry: difference(mapping(entry)) + star(mapping(entry), alpha),
+        "number": lambda entry: number(mapping(entry)) + star(mapping(entry), alpha),
+        "fraction": lambda entry: number(mapping(entry), digits=3),
         "count": count,
         "strip": strip,
         "signed": signed,
@@ -94,12 +104,14 @@ def render(study: StudyResults, results: dict[str, Any], figures: Mapping[str, s
     }
     template = environment(filters).get_template("report.html.j2")
     return template.render(
+        study=study,
         title=study.title,
         results=results,
         names=NAMES,
         sections=SECTIONS,
+        questions=questions,
         figures=figures,
-        traces={name: figure_sources(study, name) for name in figures},
+        traces=traces(study, figures, questions),
         c=Choices(study.config),
         rows=comparison(results),
         cases=cases(study),
@@ -115,6 +127,23 @@ def render(study: StudyResults, results: dict[str, Any], figures: Mapping[str, s
         large=str(study.analysis.large_k),
         dash="\N{EM DASH}",
     )
+
+
+def traces(
+    study: StudyResults, figures: Mapping[str, str], questions: Sequence[Question]
+) -> dict[str, Mapping[str, str]]:
+    """Figure -> the stored stages that it was computed from, with their digests."""
+    of_questions = {
+        name: study.sources.get(question.name, {}) for question in questions for name in question.figures
+    }
+    return {
+        name: of_questions[name] if name in of_questions else figure_sources(study, name) for name in figures
+    }
+
+
+def mapping(entry: Entry | Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """A row as a mapping."""
+    return entry._asdict() if isinstance(entry, Entry) else entry
 
 
 def percent(entry: Mapping[str, Any] | None) -> str:
@@ -134,12 +163,13 @@ def difference(entry: Mapping[str, Any] | None) -> str:
 
 def star(entry: Mapping[str, Any] | None, alpha: float) -> str:
     """The mark of a discovery: of a number whose q is at most alpha."""
-    return "*" if entry is not None and entry.get("q", 1) <= alpha else ""
+    q = None if entry is None else entry.get("q")
+    return "*" if q is not None and q <= alpha else ""
 
 
-def number(entry: Mapping[str, Any], digits: int = 2) -> str:
+def number(entry: Mapping[str, Any] | None, digits: int = 2) -> str:
     """A mean with its interval: "2.41 [2.20, 2.63]"."""
-    if entry["estimate"] is None:
+    if entry is None or entry["estimate"] is None:
         return "\N{EM DASH}"
     ends = ", ".join(f"{end:.{digits}f}" for end in entry["interval"])
     text = f"{entry['estimate']:.{digits}f} [{ends}]"

@@ -82,7 +82,7 @@ class Bootstrap:
     tasks: Mapping[str, Array]
     level: float
 
-    def of_first(self, trajectories: int, rng: np.random.Generator) -> Bootstrap:
+    def first_trajectories(self, trajectories: int, rng: np.random.Generator) -> Bootstrap:
         """That of the first trajectories alone: they are drawn anew, the tasks as they are."""
         if trajectories == self.trajectories.shape[1]:
             return self

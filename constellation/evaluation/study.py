@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from constellation.evaluation.known import KnownPrograms
 from constellation.evaluation.selection import Columns
-from constellation.evaluation.tempered import Tempered
 from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
 
@@ -149,6 +148,16 @@ class AnalysisConfig:
     shown_tasks: int = 4
 
 
+class Part(Protocol):
+    """What one question reads beside the study's samples; each question has a dataclass of its own."""
+
+    def check(self, study: StudyResults) -> None:
+        """Refuses data that do not belong to the study, by a `UserError`."""
+
+    def drawn(self) -> Iterable[tuple[str, str, int]]:
+        """(purpose, model, samples) of what was sampled for the question alone, for the methods."""
+
+
 @dataclass(frozen=True)
 class StudyResults:
     """Everything the evaluation reads.
@@ -168,7 +177,7 @@ class StudyResults:
         control_known: bank -> programs that its controls and every model were asked the probability of; of
             the controls' trajectories.
         known: programs that every model was asked the probability of, for reach; None to leave it out.
-        tempered: samples of the start and the last round at other temperatures; None where there are none.
+        parts: question -> what it alone reads, of the questions that were asked.
         tasks: bank -> its tasks, in the order of the bank's `SampleSet.task_ids`.
         samples: the sample sets, of every trajectory for each (bank, model, split seed) that occurs, of the
             base under trajectory 0 alone. pass@k of a bank averages, within each task, over the split seeds
@@ -192,7 +201,8 @@ class StudyResults:
         config: the experiment's configuration, JSON-like, printed in the report.
         provenance: hashes, versions and commit, printed in the report. No times: the report of the same
             inputs has the same bytes.
-        sources: every stored stage that was read -> its digest.
+        sources: question -> the stored stages that it read, each with its digest; under "study" those of the
+            samples that every question may read.
         analysis: the choices of the analysis.
         probes: probe inputs each generalising program was run on.
         title: of the report.
@@ -213,7 +223,7 @@ class StudyResults:
     control_scores: Mapping[SetKey, Array] = field(default_factory=dict)
     control_known: Mapping[str, KnownPrograms] = field(default_factory=dict)
     known: KnownPrograms | None = None
-    tempered: Tempered | None = None
+    parts: Mapping[str, Part] = field(default_factory=dict)
     selector_columns: Mapping[SetKey, Columns] = field(default_factory=dict)
     tuning: Sequence[tuple[SampleSet, Columns]] = ()
     visible: Mapping[int, Sequence[tuple[SampleSet, Columns]]] = field(default_factory=dict)
@@ -223,19 +233,15 @@ class StudyResults:
     roles: Mapping[str, int] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    sources: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     analysis: AnalysisConfig = AnalysisConfig()
     probes: int = 64
     title: str = "Does a model that learns from its own verified programs gain capability?"
 
     def __post_init__(self) -> None:
         sets = [*self.samples.items(), *self.null_pools.items(), *self.controls.items()]
-        for key, samples in [*sets, *self._tempered_sets()]:
-            if list(map(str, samples.task_ids)) != [task.id for task in self.tasks[key.bank]]:
-                raise UserError(
-                    f"the samples of {key.model} on {key.bank} (split {key.split_seed}) are of other tasks "
-                    "than the bank's: evaluate every model on the same bank"
-                )
+        for key, samples in sets:
+            self.check_tasks(key.bank, key.model, key.split_seed, samples)
         self._check_trajectories(self.samples, "samples")
         self._check_trajectories(self.critic_scores, "critic scores")
         self._check_trajectories(self.null_pools, "null pools", first(self.null_pools))
@@ -252,6 +258,20 @@ class StudyResults:
                 )
         for bank in self.tasks:
             self.splits(bank)
+        for part in self.parts.values():
+            part.check(self)
+
+    def check_tasks(self, bank: str, model: str, split_seed: int, samples: SampleSet) -> None:
+        """Refuses samples of other tasks than the bank's.
+
+        Raises:
+            UserError: names the samples.
+        """
+        if list(map(str, samples.task_ids)) != [task.id for task in self.tasks[bank]]:
+            raise UserError(
+                f"the samples of {model} on {bank} (split {split_seed}) are of other tasks "
+                "than the bank's: evaluate every model on the same bank"
+            )
 
     def _check_trajectories(self, keys: Iterable[SetKey], what: str, only: int | None = None) -> None:
         """Refuses a (bank, model, split seed) of which a trajectory is missing or one too many.
@@ -270,15 +290,6 @@ class StudyResults:
                     f"{sorted(numbers)}, not of {list(wanted)}: every trajectory needs them"
                 )
 
-    def _tempered_sets(self) -> list[tuple[SetKey, SampleSet]]:
-        """The sets of the primary bank at other temperatures."""
-        bank, split_seed = self.analysis.primary_bank, self.primary_split
-        return [
-            (SetKey(bank, model, split_seed, trajectory), samples)
-            for (model, _), sets in (self.tempered.evaluated if self.tempered else {}).items()
-            for trajectory, samples in enumerate(sets)
-        ]
-
     def _check_columns(self) -> None:
         """Refuses columns without critic scores, and sets of one model on one bank with unlike columns."""
         for key in self.selector_columns.keys() - self.critic_scores.keys():
@@ -291,7 +302,7 @@ class StudyResults:
                     f"sets of {key.model} on {key.bank} differ in their selector columns: each needs all"
                 )
 
-    def of_first(self, trajectories: int) -> StudyResults:
+    def first_trajectories(self, trajectories: int) -> StudyResults:
         """The study of the first trajectories alone; training stages and controls are left out."""
 
         def kept(sets: Mapping[SetKey, Any]) -> dict[SetKey, Any]:
@@ -307,7 +318,7 @@ class StudyResults:
             control_scores={},
             control_known={},
             known=None,
-            tempered=None,
+            parts={},
             selector_columns={},
             tuning=(),
             visible={},
@@ -329,6 +340,16 @@ class StudyResults:
     def sequence(self) -> tuple[str, ...]:
         """Base, start and rounds, each trained after the one before."""
         return (self.base, self.start, *self.rounds)
+
+    @property
+    def first_and_last(self) -> tuple[str, str]:
+        """The start and the last round, which is the start where none was run."""
+        return self.start, self.sequence[-1]
+
+    @property
+    def deciding_ks(self) -> list[int]:
+        """The k that the findings are read at."""
+        return [self.analysis.small_k, self.analysis.large_k]
 
     @property
     def scope(self) -> str:

@@ -16,189 +16,233 @@ on the primary bank, in the first trajectories, and exploratory:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from constellation.evaluation.claims import verdict
-from constellation.evaluation.curves import change
-from constellation.evaluation.entries import as_json, keyed, points
+from constellation.evaluation.crossover import crossing_claim
+from constellation.evaluation.curves import change, pooled_curves
+from constellation.evaluation.drawing import INK, RULE, START, band, k_axis, panels
+from constellation.evaluation.entries import Entry, entries, entry, points
 from constellation.evaluation.null import divide, doubled
 from constellation.evaluation.pass_at_k import pass_at_k
+from constellation.evaluation.question import Answer, Question, Results
 from constellation.evaluation.statistics import Bootstrap, Estimate
 from constellation.evaluation.study import AnalysisConfig, SetKey, StudyResults, first
-from constellation.evaluation.tempered import Tempered, pooled_curves, solved_by_one
 from constellation.runtime.errors import UserError
 from constellation.runtime.keys import host_rng
+from constellation.samples import SampleSet
 
 Array = NDArray[np.float64]
+Sets = Mapping[tuple[str, float], Sequence[SampleSet]]  # (model, temperature) -> of the first trajectories
 SHARPENED, LOST, KEPT, UNCLEAR = "sharpened", "lost", "kept", "unclear"
 
+CROSSOVER = "crossover, both models at one temperature"
+CHANGE = "change of pass@k, both models at one temperature"
+RAISED = "change of pass@k, the later model at another temperature"
+AT_BEST = "pass@k at the best temperature"
+CHANGE_AT_BEST = "change of pass@k, each model at its best temperature"
+TUNED = "pass@1 of tuning tasks"
+MATCHED = "change of pass@k to the matched temperature"
+REST = "change of pass@k beyond that to the matched temperature"
 
-def temperature(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
-    """All readings; empty where the study has no samples at other temperatures.
 
-    Returns:
-        {"bank", "models": (start, last round), "own", "trajectories", "samples", "tasks" (of tuning),
-        "crossover": {temperature: {"verdict", "p" (one-sided), "change_at_k": {k: D(k)}}},
-        "best": {k: {"temperature": {model: ...}, "pass_at_k": {model: ...}, "change": D(k)}},
-        "sharpening": {"verdict", "sentence", "from_start": {temperature: {k: the last round there minus the
-        start at its own}}}, "matched": {"temperature", "clipped", "pass_at_1" (on tuning tasks): {model:
-        {temperature: ...}}, "sharpening": {k: matched start minus start}, "rest": {k: last round minus
-        matched start}}}.
+class Match(NamedTuple):
+    """The temperature at which the start solves as much with one sample as the last round does.
+
+    Attributes:
+        temperature: that temperature.
+        clipped: no temperature that was tried was enough: this one came nearest.
+    """
+
+    temperature: float
+    clipped: bool
+
+
+@dataclass(frozen=True)
+class Temperatures:
+    """The start and the last round at several temperatures, in the first R trajectories.
+
+    Attributes:
+        values: the temperatures of the comparison, increasing.
+        own: that of all other samples, one of them; sets at it are the study's own.
+        samples: n, samples a task of the primary bank; the study's own sets may have more.
+        evaluated: of the primary bank under the primary split, both models at every other value, and the
+            start at the matched temperature.
+        tuning: of tuning tasks, both models at every value, and the start at further temperatures.
+        match: found on the tuning tasks.
+    """
+
+    values: tuple[float, ...]
+    own: float
+    samples: int
+    evaluated: Sets
+    tuning: Sets
+    match: Match
+
+    @property
+    def trajectories(self) -> int:
+        """R."""
+        return len(next(iter(self.evaluated.values())))
+
+    def check(self, study: StudyResults) -> None:
+        """Refuses samples of other tasks than the primary bank's."""
+        for (model, _), sets in self.evaluated.items():
+            for samples in sets:
+                study.check_tasks(study.analysis.primary_bank, model, study.primary_split, samples)
+
+    def drawn(self) -> Iterator[tuple[str, str, int]]:
+        """(purpose, model, samples), for the methods."""
+        for purpose, tried in (("temperature", self.evaluated), ("tuning", self.tuning)):
+            for (model, _), sets in tried.items():
+                yield purpose, model, sum(samples.program.size for samples in sets)
+
+
+def solved_by_one(tuning: Sets, model: str) -> dict[float, float]:
+    """Temperature -> a model's pass@1, mean over trajectories and tuning tasks, temperatures increasing."""
+    found = {temperature: sets for (name, temperature), sets in tuning.items() if name == model}
+    return {
+        temperature: float(np.mean([own.per_sample(own.generalises).mean() for own in found[temperature]]))
+        for temperature in sorted(found)
+    }
+
+
+def match(passed: Mapping[float, float], target: float) -> Match:
+    """Where a curve over temperatures takes a value, read off straight lines between its points.
+
+    Of several such places the highest, which changes the model least; if there is none, the point that comes
+    nearest to the value.
+
+    Args:
+        passed: temperature -> pass@1, temperatures increasing.
+        target: the value.
+    """
+    temperatures, above = list(passed), np.array(list(passed.values())) - target
+    for i in reversed(range(len(above))):
+        if above[i] == 0:
+            return Match(temperatures[i], False)
+        if i and (above[i - 1] < 0) != (above[i] < 0):
+            share = float(above[i] / (above[i] - above[i - 1]))
+            return Match(temperatures[i] - share * (temperatures[i] - temperatures[i - 1]), False)
+    return Match(temperatures[int(np.abs(above).argmin())], True)
+
+
+def temperature(study: StudyResults, part: Temperatures, bootstrap: Bootstrap) -> Answer:
+    """All four readings.
 
     Raises:
         UserError: large_k is beyond half the samples a task.
     """
-    tempered, choice = study.tempered, study.analysis
-    if tempered is None:
-        return {}
-    ks = range(1, tempered.samples // 2 + 1)
+    choice, own = study.analysis, part.own
+    ks = range(1, part.samples // 2 + 1)
     if choice.large_k not in ks:
         raise UserError(
             f"a verdict on pass@{choice.large_k} needs at least {2 * choice.large_k} samples a task, there "
-            f"are {tempered.samples} at each temperature: raise temperatures.samples or lower large_k"
+            f"are {part.samples} at each temperature: raise temperatures.samples or lower large_k"
         )
-    bank, start, last = choice.primary_bank, study.start, study.rounds[-1]
-    drawn = few(study, tempered, bootstrap)
-    reference = curves(study, tempered, start, tempered.own, ks)
-    matched = curves(study, tempered, start, tempered.match.temperature, ks)
-    return {
-        "bank": bank,
-        "models": (start, last),
-        "own": f"{tempered.own:g}",
-        "trajectories": tempered.trajectories,
-        "samples": tempered.samples,
-        "tasks": len(tempered.tuning[start, tempered.own][0].task_ids),
-        "crossover": {
-            f"{value:g}": crossover(drawn(bank, both(study, tempered, value, ks)), ks, choice)
-            for value in tempered.values
-        },
-        "best": {
-            k: best(study, tempered, drawn, k, chosen) for k, chosen in choices(study, tempered).items()
-        },
-        "sharpening": sharpening(study, tempered, bootstrap, drawn, ks, reference),
-        "matched": {
-            **tempered.match._asdict(),
-            "pass_at_1": {
-                model: {f"{t:g}": share for t, share in solved_by_one(tempered.tuning, model).items()}
-                for model in (start, last)
-            },
-            "sharpening": keyed(ks, drawn(bank, matched - reference)),
-            "rest": keyed(ks, drawn(bank, curves(study, tempered, last, tempered.own, ks) - matched)),
-        },
+    bank, models, tested = choice.primary_bank, study.first_and_last, (1, choice.small_k, choice.large_k)
+    start, last = models
+    rng = host_rng(choice.seed, "bootstrap", "temperature trajectories")
+    drawn = bootstrap.first_trajectories(part.trajectories, rng)
+    rows: list[Entry] = []
+
+    verdicts = {}
+    for value in part.values:
+        name, deciding = f"{value:g}", [choice.small_k, choice.large_k]
+        values = [curves(study, part, model, value, ks) for model in models]
+        changed = values[1] - values[0]  # [R, T, len(ks)]
+        at_both = changed[..., [ks.index(k) for k in deciding]]
+        claim = crossing_claim(drawn, bank, models, deciding, at_both, f" at temperature {name}")
+        verdicts[name] = claim.judged(choice, study.scope)
+        rows.append(claim.entry(CROSSOVER, bank, models, None, name))
+        tests = () if value == own else tested  # at the study's own it is a finding, or tested as such
+        rows += entries(CHANGE, bank, models, ks, drawn(bank, changed), tested=tests, of=name)
+
+    chosen = best_temperatures(study, part)
+    for k, at in chosen.items():
+        pair = np.concatenate([curves(study, part, model, at[model], [k]) for model in models], axis=-1)
+        of_each = drawn(bank, pair)
+        rows += [entry(AT_BEST, bank, (model,), k, of_each.at(i)) for i, model in enumerate(models)]
+        difference = drawn(bank, pair[..., 1] - pair[..., 0])
+        rows.append(entry(CHANGE_AT_BEST, bank, models, k, difference, tested=True))
+
+    reference = curves(study, part, start, own, ks)
+    raised = {own: bootstrap(bank, change(study, bank, last, ks))} | {
+        value: drawn(bank, curves(study, part, last, value, ks) - reference)
+        for value in part.values
+        if value > own
     }
+    for value, estimate in raised.items():
+        tests = () if value == own else tested
+        rows += entries(RAISED, bank, models, ks, estimate, tested=tests, of=f"{value:g}")
+    large = {value: estimate.at(ks.index(choice.large_k)) for value, estimate in raised.items()}
+    measured = ", ".join(
+        f"{points(*estimate[:3])} points at temperature {value:g}" for value, estimate in large.items()
+    )
+
+    matched = curves(study, part, start, part.match.temperature, ks)
+    rows += entries(MATCHED, bank, (start, start), ks, drawn(bank, matched - reference))
+    rest = curves(study, part, last, own, ks) - matched
+    rows += entries(REST, bank, models, ks, drawn(bank, rest), tested=tested)
+    rows += [
+        Entry(TUNED, "tuning", (model,), 1, share, of=f"{value:g}")
+        for model in models
+        for value, share in solved_by_one(part.tuning, model).items()
+    ]
+    return Answer(
+        rows,
+        {
+            "own": f"{own:g}",
+            "trajectories": part.trajectories,
+            "samples": part.samples,
+            "tuning_tasks": len(part.tuning[start, own][0].task_ids),
+            "crossover": verdicts,
+            "best": chosen,
+            "sharpening": {
+                "verdict": reading(large.pop(own), list(large.values()), choice),
+                "sentence": f"pass@{choice.large_k} of {last} minus that of {start} at temperature {own:g}: "
+                f"{measured}.",
+                "null": null_readings(study, part, bootstrap),
+            },
+            "matched": part.match._asdict(),
+        },
+    )
 
 
-def few(study: StudyResults, tempered: Tempered, bootstrap: Bootstrap) -> Bootstrap:
-    """The resamples of the trajectories that were sampled at other temperatures."""
-    rng = host_rng(study.analysis.seed, "bootstrap", "temperature trajectories")
-    return bootstrap.of_first(tempered.trajectories, rng)
-
-
-def curves(study: StudyResults, tempered: Tempered, model: str, value: float, ks: Sequence[int]) -> Array:
+def curves(study: StudyResults, part: Temperatures, model: str, value: float, ks: Sequence[int]) -> Array:
     """[R, T, len(ks)] a model's pass@k at a temperature on the primary bank."""
-    if value == tempered.own:
+    if value == part.own:
         key = SetKey(study.analysis.primary_bank, model, study.primary_split)
-        sets = [study.samples[key._replace(trajectory=r)] for r in range(tempered.trajectories)]
+        sets = [study.samples[key._replace(trajectory=r)] for r in range(part.trajectories)]
     else:
-        sets = list(tempered.evaluated[model, value])
+        sets = list(part.evaluated[model, value])
     return pooled_curves(sets, ks)
 
 
-def both(study: StudyResults, tempered: Tempered, value: float, ks: Sequence[int]) -> Array:
-    """[R, T, len(ks)] D(k), both models at one temperature."""
-    after = curves(study, tempered, study.rounds[-1], value, ks)
-    return after - curves(study, tempered, study.start, value, ks)
-
-
-def crossover(changed: Estimate, ks: range, choice: AnalysisConfig) -> dict[str, Any]:
-    """Whether D(small_k) > 0 > D(large_k), judged as the finding is, but for the correction; and D(k)."""
-    of_both = Estimate(*(part[[ks.index(choice.small_k), ks.index(choice.large_k)]] for part in changed))
-    p = float(max(of_both.p_above[0], of_both.p_below[1]))
-    return {"verdict": verdict(of_both, (+1, -1), p, choice), "p": p, "change_at_k": keyed(ks, changed)}
-
-
-def choices(study: StudyResults, tempered: Tempered) -> dict[int, dict[str, float]]:
+def best_temperatures(study: StudyResults, part: Temperatures) -> dict[int, dict[str, float]]:
     """k -> model -> the value at which k samples solve most tuning tasks; k = 1, 2, 4, ...
 
     As far as there are so many samples of a tuning task, and twice as many of one of the bank.
 
     To choose needs an unbiased estimate alone; what is then compared has other tasks, and twice k samples.
     """
-    models = (study.start, study.rounds[-1])
-    n = min(own.n for sets in tempered.tuning.values() for own in sets)
-    most = min(n, tempered.samples // 2)
-    ks = [2**i for i in range(most.bit_length())]
+    n = min(own.n for sets in part.tuning.values() for own in sets)
+    ks = [2**i for i in range(min(n, part.samples // 2).bit_length())]
     solved = {
-        model: [pooled_curves(tempered.tuning[model, value], ks).mean((0, 1)) for value in tempered.values]
-        for model in models
+        model: [pooled_curves(part.tuning[model, value], ks).mean((0, 1)) for value in part.values]
+        for model in study.first_and_last
     }
     return {
-        k: {model: tempered.values[int(np.argmax([curve[i] for curve in solved[model]]))] for model in models}
+        k: {model: part.values[int(np.argmax([curve[i] for curve in own]))] for model, own in solved.items()}
         for i, k in enumerate(ks)
     }
 
 
-def at_best(study: StudyResults, tempered: Tempered, k: int, chosen: dict[str, float]) -> Array:
-    """[R, T, 2] pass@k of the start and of the last round, each at its chosen temperature."""
-    return np.concatenate(
-        [curves(study, tempered, model, chosen[model], [k]) for model in (study.start, study.rounds[-1])], -1
-    )
-
-
-def best(
-    study: StudyResults, tempered: Tempered, bootstrap: Bootstrap, k: int, chosen: dict[str, float]
-) -> dict[str, Any]:
-    """Both models at their chosen temperatures, and their difference."""
-    bank, values = study.analysis.primary_bank, at_best(study, tempered, k, chosen)
-    return {
-        "temperature": chosen,
-        "pass_at_k": keyed(chosen, bootstrap(bank, values)),
-        "change": as_json(bootstrap(bank, values[..., 1] - values[..., 0])),
-    }
-
-
-def sharpening(
-    study: StudyResults,
-    tempered: Tempered,
-    bootstrap: Bootstrap,
-    drawn: Bootstrap,
-    ks: range,
-    reference: Array,
-) -> dict[str, Any]:
-    """The last round at the study's temperature and higher ones, against the start at the study's.
-
-    At the study's own, D(k) as the findings have it, of all trajectories and split seeds.
-
-    Args:
-        bootstrap, drawn: of all trajectories, and of those with other temperatures.
-        ks, reference: the start's [R, T, len(ks)] pass@k at the study's temperature.
-    """
-    choice, last = study.analysis, study.rounds[-1]
-    bank, k, at = choice.primary_bank, choice.large_k, ks.index(choice.large_k)
-    found = {tempered.own: bootstrap(bank, change(study, bank, last, ks))} | {
-        value: drawn(bank, curves(study, tempered, last, value, ks) - reference)
-        for value in tempered.values
-        if value > tempered.own
-    }
-    large = {value: estimate.at(at) for value, estimate in found.items()}
-    measured = ", ".join(
-        f"{points(*estimate[:3])} points at temperature {value:g}" for value, estimate in large.items()
-    )
-    own, *higher = large.values()
-    against = f"{study.start} at temperature {tempered.own:g}"
-    return {
-        "verdict": reading(own, higher, choice),
-        "sentence": f"pass@{k} of {last} minus that of {against}: {measured}.",
-        "from_start": {f"{value:g}": keyed(ks, estimate) for value, estimate in found.items()},
-        "null": null_readings(study, tempered, bootstrap),
-    }
-
-
-def null_readings(study: StudyResults, tempered: Tempered, bootstrap: Bootstrap) -> dict[str, Any]:
+def null_readings(study: StudyResults, part: Temperatures, bootstrap: Bootstrap) -> dict[str, Any]:
     """How often each reading is given of a start that stands for its own round, with nothing learned.
 
     At the study's temperature two random halves of its doubled pool stand for start and round (see `null`),
@@ -209,19 +253,20 @@ def null_readings(study: StudyResults, tempered: Tempered, bootstrap: Bootstrap)
     """
     choice, start = study.analysis, study.start
     bank, k = choice.primary_bank, choice.large_k
-    count = min(tempered.trajectories, first(key for key in study.null_pools if key.bank == bank))
+    count = min(part.trajectories, first(key for key in study.null_pools if key.bank == bank))
     if not count:
         return {}
     correct, total, n = doubled(study, bank, count)
     rng = host_rng(choice.seed, "null", bank, "temperature")
     halves = divide(correct, total, [n, n], choice.halvings, rng)  # [2, S, K, T]
     before, after = np.moveaxis(pass_at_k(n, halves, k), 1, 3)  # [K, T, S] each
-    drawn = bootstrap.of_first(count, host_rng(choice.seed, "bootstrap", "null temperature trajectories"))
+    rng = host_rng(choice.seed, "bootstrap", "null temperature trajectories")
+    drawn = bootstrap.first_trajectories(count, rng)
     own = drawn(bank, after - before)
     higher = [
-        drawn(bank, curves(study, tempered, start, value, [k])[:count] - before)
-        for value in tempered.values
-        if value > tempered.own
+        drawn(bank, curves(study, part, start, value, [k])[:count] - before)
+        for value in part.values
+        if value > part.own
     ]
     readings = [reading(own.at(s), [one.at(s) for one in higher], choice) for s in range(choice.halvings)]
     return {
@@ -242,6 +287,7 @@ def reading(own: Estimate, higher: Sequence[Estimate], choice: AnalysisConfig) -
         own: the last round's pass@large_k minus the start's, both at the study's temperature, where all
             trajectories and split seeds tell.
         higher: the last round at each higher temperature minus the start at the study's.
+        choice: for level and margin.
     """
 
     def below(estimate: Estimate) -> bool:
@@ -257,25 +303,34 @@ def reading(own: Estimate, higher: Sequence[Estimate], choice: AnalysisConfig) -
     return KEPT if no_lower(own) else UNCLEAR
 
 
-def temperature_tests(
-    study: StudyResults, tempered: Tempered
-) -> Iterator[tuple[str, tuple[str, str], Sequence[int], Array]]:
-    """(quantity, models, ks, [R, T, len(ks)] values) of all that is tested here, none of it primary."""
-    choice, start, last = study.analysis, study.start, study.rounds[-1]
-    ks, own = sorted({1, choice.small_k, choice.large_k}), tempered.own
-    for value in tempered.values:
-        if value != own:
-            name = f"change of pass@k, both at temperature {value:g}"
-            yield name, (start, last), ks, both(study, tempered, value, ks)
-    reference = curves(study, tempered, start, own, ks)
-    for value in tempered.values:
-        if value > own:
-            name = f"change of pass@k from temperature {own:g} to {value:g}"
-            yield name, (start, last), ks, curves(study, tempered, last, value, ks) - reference
-    for k, chosen in choices(study, tempered).items():
-        pair = at_best(study, tempered, k, chosen)
-        name = "change of pass@k, each at its best temperature"
-        yield name, (start, last), (k,), pair[..., 1:] - pair[..., :1]
-    matched = curves(study, tempered, start, tempered.match.temperature, ks)
-    rest = curves(study, tempered, last, own, ks) - matched
-    yield "change of pass@k beyond that of the matched temperature", (start, last), ks, rest
+def temperature_curves(results: Results) -> Figure | None:
+    """Both models at one temperature or at their best ones; and against the start at the study's."""
+    rows, facts = results.entries, results.facts[QUESTION.name]
+    start, last = results.study.first_and_last
+    figure, axes = panels(2, height=3.6, sharey=True)
+    for value, paint in zip(facts["crossover"], ("#3f7fce", INK, "#cf4a35"), strict=True):
+        band(axes[0], rows.where(quantity=CHANGE, of=value), paint, f"both at {value}")
+    band(axes[0], rows.where(quantity=CHANGE_AT_BEST), "#3a9a7c", "each at its best", "o")
+    raised, paints = rows.where(quantity=RAISED), iter(("#cf4a35", "#e39a2d"))
+    for value in raised.values("of"):
+        paint = INK if value == facts["own"] else next(paints)
+        band(axes[1], raised.where(of=value), paint, f"{last} at {value}")
+    matched = facts["matched"]["temperature"]
+    band(axes[1], rows.where(quantity=MATCHED), START, f"{start} at {matched:.2f}")
+    axes[0].set_title(f"{last} minus {start}")
+    axes[1].set_title(f"minus {start} at {facts['own']}")
+    axes[0].set_ylabel("difference of pass@k, points")
+    for ax in axes:
+        ax.axhline(0, color=RULE, linewidth=1.2, zorder=0)
+        k_axis(ax, rows.where(quantity=REST).values("k"))
+        ax.legend(loc="best")
+    return figure
+
+
+QUESTION = Question(
+    name="temperature",
+    title="Temperature",
+    answer=temperature,
+    figures={"temperature_curves": temperature_curves},
+    missing="the study was sampled at one temperature",
+)

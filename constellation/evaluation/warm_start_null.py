@@ -55,7 +55,7 @@ def several(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
             continue
         # each of [S, size, T, 2]
         start, *between, last = np.moveaxis(curve[divisions(study, parts)], 1, 0)
-        drawn = bootstrap.of_first(size, host_rng(choice.seed, "bootstrap", "null", name))
+        drawn = bootstrap.first_trajectories(size, host_rng(choice.seed, "bootstrap", "null", name))
         change = drawn(bank, (last - start).transpose(1, 2, 0, 3))
         second = None
         if between:
@@ -122,7 +122,7 @@ def of_reach(
         table[one, other] = np.stack([last - base, last - start], axis=-1)
     gains = of_pairs(table, starts, lasts)  # [S, K // 2, T, N, 2]
     changed = gains[..., 1].mean((1, 2))  # [S, N]
-    drawn = bootstrap.of_first(starts.shape[1], host_rng(choice.seed, "bootstrap", "null", "reach"))
+    drawn = bootstrap.first_trajectories(starts.shape[1], host_rng(choice.seed, "bootstrap", "null", "reach"))
     p = drawn(programs.bank, gains[..., -1, :].transpose(1, 2, 0, 3)).p_above  # [S, 2]
     alpha = 1 - choice.level
     return {

@@ -36,6 +36,7 @@ from constellation.experiments import (
     critic_variant_stages,
     reach_stages,
     selection_stages,
+    temperature_stages,
 )
 from constellation.experiments.control_stages import ControlStages
 from constellation.experiments.stage_files import TASKS, samples_of, summaries_of
@@ -51,7 +52,6 @@ from constellation.experiments.star_config import (
     with_base,
 )
 from constellation.experiments.star_stages import StarStages
-from constellation.experiments.temperature_stages import tempered
 from constellation.experiments.visible_stages import visible_sets
 from constellation.runtime.errors import UserError
 from constellation.runtime.progress import read_metrics
@@ -224,8 +224,7 @@ def results(study: StarStages, made_by: Mapping[str, str]) -> tuple[StudyResults
     inputs += _task_stages(study)
     known, stages = reach_stages.known_programs(study, "hard", study.trajectories)
     inputs += stages
-    at_temperatures, stages = tempered(study)
-    inputs += stages
+    at_temperatures, temperature_inputs = temperature_stages.temperatures(study)
     visible, stages = visible_sets(study)
     inputs += stages
     variant_scores, stages = critic_variant_stages.variant_scores(study)
@@ -249,14 +248,17 @@ def results(study: StarStages, made_by: Mapping[str, str]) -> tuple[StudyResults
         arms=tuple(arms),
         **of_controls,
         known=known,
-        tempered=at_temperatures,
+        parts={"temperature": at_temperatures} if at_temperatures else {},
         visible=visible,
         variant_scores=variant_scores,
         stages=[*_summaries(study), *controls.summaries(), *critic_variant_stages.summaries(study)],
         roles=_role_counts(study, controls),
         config=json.loads(canonical_json(config)),
         provenance=_stated(made_by, study.model_hash, study.other_hash),
-        sources={stage.name: stage.digest for stage in inputs},
+        sources={
+            name: {stage.name: stage.digest for stage in stages}
+            for name, stages in (("study", inputs), ("temperature", temperature_inputs))
+        },
         analysis=AnalysisConfig(
             seed=evaluation.seed,
             small_k=evaluation.small_k,
@@ -267,7 +269,7 @@ def results(study: StarStages, made_by: Mapping[str, str]) -> tuple[StudyResults
             reach_budgets=tuple(evaluation.reach_budgets),
             reach_at=evaluation.reach_at,
         ),
-    ), inputs
+    ), [*inputs, *temperature_inputs]
 
 
 def stated_provenance(workdir: Path) -> dict[str, str]:

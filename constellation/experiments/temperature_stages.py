@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from constellation.conductor import Stage
-from constellation.evaluation.tempered import Match, Tempered, match, solved_by_one
+from constellation.evaluation.temperature import Match, Temperatures, match, solved_by_one
 from constellation.experiments.selection_stages import TUNING
 from constellation.experiments.stage_files import samples_of
 from constellation.experiments.star_config import START
@@ -27,7 +27,7 @@ MATCHED = "matched_temperature.json"
 SampleStages = dict[tuple[str, float], Stage]  # (model, temperature) -> its samples
 
 
-def tempered(study: StarStages) -> tuple[Tempered | None, list[Stage]]:
+def temperatures(study: StarStages) -> tuple[Temperatures | None, list[Stage]]:
     """What the evaluation reads, and the stages that hold it; None where temperatures.trajectories is 0."""
     section, own = study.config.temperatures, study.config.sampling.temperature
     if not section.trajectories:
@@ -42,7 +42,7 @@ def tempered(study: StarStages) -> tuple[Tempered | None, list[Stage]]:
         for name, value in dict.fromkeys(wanted)
         if value != own
     }
-    return Tempered(
+    return Temperatures(
         values=tuple(section.compared),
         own=own,
         samples=section.samples,

@@ -10,7 +10,7 @@ import numpy as np
 from constellation.domains.domain import Verdict
 from constellation.evaluation.known import KnownPrograms
 from constellation.evaluation.study import AnalysisConfig, Exact, SetKey, StageSummary, StudyResults, TaskInfo
-from constellation.evaluation.tempered import Match, Tempered
+from constellation.evaluation.temperature import Match, Temperatures
 from constellation.runtime.keys import host_rng
 from constellation.samples import SampleSet, collect
 
@@ -202,7 +202,7 @@ def study(
         selector_columns=columns,
         tuning=tuning_sets(seed, n, trajectories) if selectors else (),
         exact=exact_of(seed, infos, filters) if exact else None,
-        tempered=heated,
+        parts={"temperature": heated} if heated else {},
         stages=stages,
         roles={
             "pretraining": 400_000,
@@ -252,7 +252,7 @@ def tuning_sets(
 
 def tempered_sets(
     seed: int, logits: np.ndarray, models: tuple[str, str], n: int, trajectories: int, ids: list[str]
-) -> Tempered:
+) -> Temperatures:
     """At a temperature t a model is as sharp as SHARPNESS / t; tuning tasks are like those of the bank."""
 
     def drawn(tasks: list[str], model: str, value: float) -> list[SampleSet]:
@@ -262,7 +262,7 @@ def tempered_sets(
 
     values, matched = (0.7, 1.0, 1.4), round(1 / SHARPNESS.get(models[1], 1.6), 3)
     read = [*product(models, (0.7, 1.4)), (models[0], matched)]
-    return Tempered(
+    return Temperatures(
         values=values,
         own=1.0,
         samples=n,

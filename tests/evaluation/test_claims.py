@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from constellation.evaluation.claims import Claim, NotMeasured, verdict
+from constellation.evaluation.claims import FAMILY, Claim, NotMeasured, verdict
 from constellation.evaluation.statistics import Bootstrap, Estimate, minimum_detectable_effect, resample
 from constellation.evaluation.study import AnalysisConfig
 
@@ -61,7 +61,7 @@ def test_finding_of_two_numbers() -> None:
     values = np.random.default_rng(1).normal([0.3, -0.3], 0.4, size=(4, 50, 2))
     claim = claim_of(values, (+1, -1))
     assert claim.p_value() == max(float(claim.estimate.p_above[0]), float(claim.estimate.p_below[1]))
-    found = claim.judged(0.02, CHOICE, "here")
+    found = claim.judged(CHOICE, "here", 0.02, FAMILY)
     assert (found["verdict"], found["sentence"], found["scope"]) == ("supported", "Yes: so.", "here")
     assert found["bank"] == "hard" and found["p_adjusted"] == 0.02
     np.testing.assert_allclose(found["bound"], [claim.estimate.lower[0], claim.estimate.upper[1]])
@@ -78,12 +78,12 @@ def test_finding_of_two_numbers() -> None:
 
 def test_finding_of_one_number_holds_numbers() -> None:
     claim = claim_of(np.random.default_rng(1).normal(0.3, 0.4, size=(1, 50, 1)), (+1,))
-    found = claim.judged(0.2, replace(CHOICE, margin=0), "here")
+    found = claim.judged(replace(CHOICE, margin=0), "here", 0.2)
     assert found["verdict"] == "inconclusive" and found["sentence"] == "Open: so."
     assert np.ndim(found["estimate"]) == 0 and np.shape(found["interval"]) == (2,)
 
 
 def test_what_was_not_measured_supports_nothing() -> None:
-    found = NotMeasured("It is.", "nobody looked").judged(1.0, CHOICE, "here")
+    found = NotMeasured("It is.", "nobody looked").judged(CHOICE, "here", 1.0)
     assert found["verdict"] == "inconclusive" and found["estimate"] is None
     assert found["sentence"] == "Not measured: nobody looked."

@@ -144,7 +144,7 @@ def test_the_null_of_fewer_trajectories_is_that_of_their_study() -> None:
     pools = {key: pool for key, pool in doubled.null_pools.items() if key.trajectory < 2}
     fewer = replace(doubled, null_pools=pools)
     found = nulls(fewer, resamples(fewer))["halvings"]["hard"]
-    two = doubled.of_first(2)
+    two = doubled.first_trajectories(2)
     alone = nulls(two, resamples(two))["halvings"]["hard"]
     for name, statistic in found["statistics"].items():
         assert statistic == alone["statistics"][name]

@@ -143,7 +143,7 @@ def test_their_samples_are_counted_and_their_stages_named(results: StudyResults)
         "samples_v1_hard_1234",
         "scores_permuted_critic_hard_1234",
     ]
-    shown = figure_sources(replace(results, sources=dict.fromkeys(names, "")), "critic_variants")
+    shown = figure_sources(replace(results, sources={"study": dict.fromkeys(names, "")}), "critic_variants")
     assert list(shown) == names[:4]
 
 

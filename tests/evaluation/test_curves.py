@@ -5,13 +5,14 @@ from constellation.evaluation.curves import (
     change,
     check_verdict,
     curve_ks,
+    pooled_curves,
     second_difference,
     task_curves,
     verdict_ks,
 )
 from constellation.evaluation.study import SetKey
 from constellation.runtime.errors import UserError
-from tests.evaluation.counted import chance, counted_study
+from tests.evaluation.counted import chance, counted, counted_study
 from tests.evaluation.synthetic import study
 
 COUNTS = {
@@ -52,3 +53,9 @@ def test_nothing_is_concluded_beyond_half_the_samples() -> None:
     check_verdict(results, "hard", ("gen_v0", "v2"), 20)
     with pytest.raises(UserError, match="at least 42 samples a task, there are 40 of gen_v0, v2 on the hard"):
         check_verdict(results, "hard", ("gen_v0", "v2"), 21)
+
+
+def test_curves_of_sets_of_unlike_size() -> None:
+    found = pooled_curves([counted([4, 0, 32], 32), counted([1, 2, 16], 16)], [1, 3])
+    wanted = [[(4, 32), (0, 32), (32, 32)], [(1, 16), (2, 16), (16, 16)]]
+    np.testing.assert_allclose(found, [[[chance(c, k, n) for k in (1, 3)] for c, n in row] for row in wanted])

@@ -14,6 +14,7 @@ from constellation.conductor import canonical_json
 from constellation.evaluation.analysis import analyse
 from constellation.evaluation.methods import Choices, figure_sources, figure_stages, leaves, methods
 from constellation.evaluation.plots import FIGURES
+from constellation.evaluation.question import Results
 from constellation.evaluation.report import render
 from constellation.evaluation.study import StudyResults
 from launch.common import load_config
@@ -30,7 +31,6 @@ SOURCES = {
         "tasks_v1", "bank_hard", "scores_v2_hard_1234", "columns_gen_v0_hard_1234",
         "samples_v2_4_atoms_hard_1234",
         "samples_gen_v0_tuning_hard_1234", "columns_gen_v0_tuning_hard_1234",
-        "temperature_1_gen_v0_tuning_hard",
         "scores_permuted_critic_hard_1234", "scores_refreshed_v2_hard_1234", "ceiling_hard",
         "posterior_3_atoms_gen_v0_hard_1234", "posterior_4_atoms_gen_v0_hard_1234", "controls_v1_hard",
         "known_programs_hard", "controls_known_programs_hard", "log_probs_v1_hard", "null_pool_hard",
@@ -39,12 +39,12 @@ SOURCES = {
 
 
 @pytest.fixture(scope="module")
-def analysed() -> tuple[StudyResults, dict[str, Any]]:
+def analysed() -> tuple[StudyResults, Results]:
     found = study(tasks=6, resamples=50)
     return found, analyse(found)
 
 
-def section(analysed: tuple[StudyResults, dict[str, Any]], config: dict[str, Any]) -> str:
+def section(analysed: tuple[StudyResults, Results], config: dict[str, Any]) -> str:
     """The text of the methods alone."""
     found, results = analysed
     page = render(replace(found, config=config), results, {})
@@ -94,7 +94,7 @@ def test_samples_are_counted_from_the_sets() -> None:
 
 
 def test_a_figure_names_what_it_shows_and_no_more() -> None:
-    found = replace(study(tasks=2, resamples=10, controlled=1, exact=True), sources=SOURCES)
+    found = replace(study(tasks=2, resamples=10, controlled=1, exact=True), sources={"study": SOURCES})
     assert set(figure_stages(found)) == set(FIGURES)
     stages = {name: list(figure_sources(found, name)) for name in FIGURES}
     start = "samples_gen_v0_hard_1234"

@@ -12,10 +12,12 @@ import pytest
 from constellation.evaluation.analysis import analyse
 from constellation.evaluation.paper import comparison
 from constellation.evaluation.plots import FIGURES
+from constellation.evaluation.questions import QUESTIONS
 from constellation.evaluation.report import listed, pools, render, spread, write_report
 from tests.evaluation.synthetic import study, variants
 
 ROOT = Path(__file__).parents[2]
+EVERY = [*FIGURES, *(name for question in QUESTIONS for name in question.figures)]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def digests(directory: Path) -> dict[str, str]:
 
 
 def test_writes_page_findings_and_figures(written: Path) -> None:
-    assert set(digests(written)) == {"report.html", "findings.json", *(f"{name}.png" for name in FIGURES)}
+    assert set(digests(written)) == {"report.html", "findings.json", *(f"{name}.png" for name in EVERY)}
     for path in written.glob("*.png"):
         assert path.read_bytes().startswith(b"\x89PNG")
 
@@ -65,7 +67,7 @@ def test_page_is_one_file_that_opens_offline(written: Path) -> None:
     page = (written / "report.html").read_text()
     assert not re.search(r"""(src|href)\s*=\s*["'](?!#)""", re.sub(r'xlink:href="#', "", page))
     assert "@import" not in page and "<script" not in page and "url(http" not in page
-    assert page.count("<figure id=") == len(FIGURES)
+    assert page.count("<figure id=") == len(EVERY)
     assert "nan" not in re.sub(r"<[^>]*>", " ", page).lower().split()
 
 

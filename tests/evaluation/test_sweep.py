@@ -107,7 +107,7 @@ def test_every_finished_cell_names_its_stages_and_what_made_it(cells: list[Cell]
         Cell(
             f"cell{i}",
             {"star.keep": i},
-            analyse(replace(study(tasks=4, resamples=20), sources=read[i])),
+            analyse(replace(study(tasks=4, resamples=20), sources={"study": read[i]})),
             made[i],
             None,
         )

@@ -4,18 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.special import softmax
 
-from constellation.evaluation.analysis import resamples
-from constellation.evaluation.exploratory import exploratory
+from constellation.evaluation.analysis import analyse, resamples
+from constellation.evaluation.entries import Entries
 from constellation.evaluation.methods import methods
 from constellation.evaluation.statistics import Estimate
 from constellation.evaluation.study import AnalysisConfig, SetKey, StudyResults
-from constellation.evaluation.temperature import KEPT, LOST, SHARPENED, UNCLEAR, reading, temperature
-from constellation.evaluation.tempered import Match, Tempered, match, solved_by_one
+from constellation.evaluation.temperature import (
+    AT_BEST,
+    CHANGE,
+    CHANGE_AT_BEST,
+    CROSSOVER,
+    KEPT,
+    LOST,
+    MATCHED,
+    RAISED,
+    REST,
+    SHARPENED,
+    UNCLEAR,
+    Match,
+    Temperatures,
+    match,
+    reading,
+    solved_by_one,
+    temperature,
+)
 from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
 from tests.evaluation.counted import chance, counted, counted_study
@@ -61,15 +81,34 @@ def heated(
         study,
         samples=samples,
         analysis=AnalysisConfig(resamples=500),
-        tempered=Tempered(
-            values=VALUES,
-            own=1.0,
-            samples=N,
-            evaluated={(model, value): [models[model][0](value, r) for r in each] for model, value in read},
-            tuning=tuning,
-            match=found,
-        ),
+        parts={
+            "temperature": Temperatures(
+                values=VALUES,
+                own=1.0,
+                samples=N,
+                evaluated={
+                    (model, value): [models[model][0](value, r) for r in each] for model, value in read
+                },
+                tuning=tuning,
+                match=found,
+            )
+        },
     )
+
+
+def part_of(study: StudyResults) -> Temperatures:
+    part = study.parts["temperature"]
+    assert isinstance(part, Temperatures)
+    return part
+
+
+def with_part(study: StudyResults, **fields: Any) -> StudyResults:
+    return replace(study, parts={"temperature": replace(part_of(study), **fields)})
+
+
+def answered(study: StudyResults) -> tuple[Entries, dict[str, Any]]:
+    rows, facts = temperature(study, part_of(study), resamples(study))
+    return Entries(rows), facts
 
 
 def sharpened(sharpness: float) -> dict[int, Sampler]:
@@ -82,16 +121,16 @@ def sharpened(sharpness: float) -> dict[int, Sampler]:
 
 
 def test_exact_sharpening_is_undone_by_its_inverse_and_matched_by_itself() -> None:
-    study = heated(sharpened(1), sharpened(1.25))
-    found = temperature(study, resamples(study))
-    assert found["sharpening"]["verdict"] == SHARPENED
-    assert found["crossover"]["1"]["change_at_k"][64]["estimate"] < -0.02
-    assert {entry["estimate"] for entry in found["sharpening"]["from_start"]["1.25"].values()} == {0}
-    matched = found["matched"]
-    assert (matched["temperature"], matched["clipped"]) == (0.8, False)
-    assert {entry["estimate"] for entry in matched["rest"].values()} == {0}
-    for k, entry in matched["sharpening"].items():
-        assert entry == found["crossover"]["1"]["change_at_k"][k]
+    rows, facts = answered(heated(sharpened(1), sharpened(1.25)))
+    assert facts["sharpening"]["verdict"] == SHARPENED
+    assert rows.one(quantity=CHANGE, of="1", k=64).estimate < -0.02
+    assert {row.estimate for row in rows.where(quantity=RAISED, of="1.25")} == {0}
+    assert facts["matched"] == {"temperature": 0.8, "clipped": False}
+    assert {row.estimate for row in rows.where(quantity=REST)} == {0}
+    matched, changed = rows.where(quantity=MATCHED), rows.where(quantity=CHANGE, of="1")
+    for name in ("k", "estimate", "interval"):
+        assert [getattr(row, name) for row in matched] == [getattr(row, name) for row in changed]
+    assert len(matched) == 64
 
 
 def test_sharpening_between_the_temperatures_that_were_tried() -> None:
@@ -103,15 +142,14 @@ def test_sharpening_between_the_temperatures_that_were_tried() -> None:
 
         return {0: hard, 1: sharpened(sharpness)[1]}
 
-    study = heated(noisy(1, 1), noisy(1.5, 2), trajectories=4)
-    found = temperature(study, resamples(study))
-    assert found["matched"]["temperature"] == pytest.approx(1 / 1.5, abs=0.02)  # of a chord
+    rows, facts = answered(heated(noisy(1, 1), noisy(1.5, 2), trajectories=4))
+    assert facts["matched"]["temperature"] == pytest.approx(1 / 1.5, abs=0.02)  # of a chord
     for k in (1, 8, 64):
-        low, high = found["matched"]["rest"][k]["interval"]
+        low, high = rows.one(quantity=REST, k=k).interval
         assert low <= 0 <= high
-    low, high = found["crossover"]["1"]["change_at_k"][64]["interval"]
+    low, high = rows.one(quantity=CHANGE, of="1", k=64).interval
     assert high < 0
-    assert found["sharpening"]["verdict"] == LOST  # 1.25 undoes less than was sharpened
+    assert facts["sharpening"]["verdict"] == LOST  # 1.25 undoes less than was sharpened
 
 
 def test_programs_that_are_gone_are_lost_at_every_temperature() -> None:
@@ -120,38 +158,37 @@ def test_programs_that_are_gone_are_lost_at_every_temperature() -> None:
     def gone(bank: int, n: int) -> Sampler:
         return lambda t, _: expected(right(bank, 1 / t) * keep, n)
 
-    study = heated(sharpened(1), {0: gone(0, N), 1: gone(1, TUNING_N)})
-    found = temperature(study, resamples(study))
-    assert found["sharpening"]["verdict"] == LOST
-    assert all(at["change_at_k"][64]["interval"][1] < 0 for at in found["crossover"].values())
-    assert {at["verdict"] for at in found["crossover"].values()} == {"not supported"}
+    rows, facts = answered(heated(sharpened(1), {0: gone(0, N), 1: gone(1, TUNING_N)}))
+    assert facts["sharpening"]["verdict"] == LOST
+    at_64 = rows.where(quantity=CHANGE, k=64)
+    assert at_64.values("of") == ["0.8", "1", "1.25"] and all(row.interval[1] < 0 for row in at_64)
+    assert {judged["verdict"] for judged in facts["crossover"].values()} == {"not supported"}
 
 
 def test_a_round_that_learned_nothing_is_kept_and_matches_where_it_is() -> None:
-    study = heated(sharpened(1), sharpened(1))
-    found = temperature(study, resamples(study))
-    assert found["sharpening"]["verdict"] == KEPT
-    assert found["matched"]["temperature"] == 1.0
-    assert {entry["estimate"] for at in found["best"].values() for entry in [at["change"]]} == {0}
+    rows, facts = answered(heated(sharpened(1), sharpened(1)))
+    assert facts["sharpening"]["verdict"] == KEPT
+    assert facts["matched"]["temperature"] == 1.0
+    assert {row.estimate for row in rows.where(quantity=CHANGE_AT_BEST)} == {0}
 
 
 def test_differences_are_those_of_pass_at_k() -> None:
-    study = heated(sharpened(1), sharpened(1.25), at=Match(0.8, False))
-    found = temperature(study, resamples(study))
+    rows, facts = answered(heated(sharpened(1), sharpened(1.25), at=Match(0.8, False)))
 
     def level(sharpness: float, k: int) -> float:
         return float(np.mean([chance(round(N * share), k, N) for share in right(0, sharpness)]))
 
     for value in VALUES:
         for k in (1, 8, 64):
-            change = found["crossover"][f"{value:g}"]["change_at_k"][k]["estimate"]
+            change = rows.one(quantity=CHANGE, of=f"{value:g}", k=k).estimate
             np.testing.assert_allclose(change, level(1.25 / value, k) - level(1 / value, k), atol=1e-9)
-    for k, at in found["best"].items():
-        chosen = at["temperature"]
+    assert list(facts["best"]) == rows.where(quantity=CHANGE_AT_BEST).values("k") == [2**i for i in range(7)]
+    for k, chosen in facts["best"].items():
         pair = [level(1 / chosen["gen_v0"], k), level(1.25 / chosen["v1"], k)]
-        both = [at["pass_at_k"][model]["estimate"] for model in chosen]
+        both = [rows.one(quantity=AT_BEST, models=(model,), k=k).estimate for model in chosen]
         np.testing.assert_allclose(both, pair, atol=1e-9)
-        np.testing.assert_allclose(at["change"]["estimate"], pair[1] - pair[0], atol=1e-9)
+        change = rows.one(quantity=CHANGE_AT_BEST, k=k).estimate
+        np.testing.assert_allclose(change, pair[1] - pair[0], atol=1e-9)
 
 
 def test_best_temperatures_are_those_of_the_tuning_tasks() -> None:
@@ -162,10 +199,9 @@ def test_best_temperatures_are_those_of_the_tuning_tasks() -> None:
         return counted(by_value[t] + [0] * (TASKS - 3), n)
 
     arm = {0: sharpened(1)[0], 1: tuning}
-    study = heated(arm, arm)
-    best = temperature(study, resamples(study))["best"]
-    assert {k: at["temperature"]["v1"] for k, at in best.items()} == {1: 0.8, 2: 1.0, 4: 1.0, 8: 1.0}
-    assert {k: at["temperature"]["gen_v0"] for k, at in best.items()} == {1: 0.8, 2: 1.0, 4: 1.0, 8: 1.0}
+    _, facts = answered(heated(arm, arm))
+    for model in ("gen_v0", "v1"):
+        assert {k: at[model] for k, at in facts["best"].items()} == {1: 0.8, 2: 1.0, 4: 1.0, 8: 1.0}
 
 
 def test_own_samples_are_cut_to_as_many_and_to_the_first_trajectories() -> None:
@@ -175,13 +211,11 @@ def test_own_samples_are_cut_to_as_many_and_to_the_first_trajectories() -> None:
 
     arm = {0: late, 1: sharpened(1)[1]}
     whole = heated(arm, arm, trajectories=3)
-    assert whole.tempered is not None
-    cut = {key: sets[:2] for key, sets in whole.tempered.evaluated.items()}
-    study = replace(whole, tempered=replace(whole.tempered, evaluated=cut))
-    found = temperature(study, resamples(study))
-    assert found["trajectories"] == 2
-    assert found["sharpening"]["from_start"]["1.25"][64]["estimate"] > 0.1
-    assert found["crossover"]["1"]["change_at_k"][1]["estimate"] == 0
+    cut = {key: sets[:2] for key, sets in part_of(whole).evaluated.items()}
+    rows, facts = answered(with_part(whole, evaluated=cut))
+    assert facts["trajectories"] == 2
+    assert rows.one(quantity=RAISED, of="1.25", k=64).estimate > 0.1
+    assert rows.one(quantity=CHANGE, of="1", k=1).estimate == 0
 
 
 def test_how_often_a_start_is_read_as_its_own_round() -> None:
@@ -190,43 +224,30 @@ def test_how_often_a_start_is_read_as_its_own_round() -> None:
     fresh = drawn(right(0, 1), N, 9)
     pools = {SetKey("hard", "gen_v0", study.primary_split, r): fresh for r in range(2)}
     with_pools = replace(study, null_pools=pools)
-    assert temperature(study, resamples(study))["sharpening"]["null"] == {}
-    found = temperature(with_pools, resamples(with_pools))
-    null = found["sharpening"]["null"]
-    assert found["sharpening"]["verdict"] == LOST and null["trajectories"] == 2
+    assert answered(study)[1]["sharpening"]["null"] == {}
+    sharpening = answered(with_pools)[1]["sharpening"]
+    null = sharpening["null"]
+    assert sharpening["verdict"] == LOST and null["trajectories"] == 2
     assert sum(null["rates"].values()) == pytest.approx(1)
     assert null["rates"][LOST] == 0 and null["rates"][SHARPENED] <= 0.1 < null["rates"][KEPT]
 
     # where it is colder instead, and half of the pool is worse than the other, both show
-    assert study.tempered is not None
-    evaluated = {**study.tempered.evaluated, ("gen_v0", 1.25): [counted([0] * TASKS, N)] * 3}
-    colder = replace(study.tempered, evaluated=evaluated)
-    lost = replace(with_pools, tempered=colder)
-    rates = temperature(lost, resamples(lost))["sharpening"]["null"]["rates"]
+    evaluated = {**part_of(study).evaluated, ("gen_v0", 1.25): [counted([0] * TASKS, N)] * 3}
+    rates = answered(with_part(with_pools, evaluated=evaluated))[1]["sharpening"]["null"]["rates"]
     assert rates[SHARPENED] == 0 and rates[LOST] == pytest.approx(null["rates"][SHARPENED], abs=0.01)
 
 
-def test_all_that_is_tested_is_exploratory_with_the_same_intervals() -> None:
-    study = heated(sharpened(1), sharpened(1.25))
-    bootstrap = resamples(study)
-    found = temperature(study, bootstrap)
-    entries = {
-        (e["quantity"], e["k"]): e
-        for e in exploratory(study, bootstrap, {})
-        if "temperature" in e["quantity"]
-    }
-    assert len(entries) == 3 * 2 + 3 + len(found["best"]) + 3
-    for (quantity, k), entry in entries.items():
-        same = {
-            "change of pass@k, both at temperature 0.8": found["crossover"]["0.8"]["change_at_k"],
-            "change of pass@k, both at temperature 1.25": found["crossover"]["1.25"]["change_at_k"],
-            "change of pass@k from temperature 1 to 1.25": found["sharpening"]["from_start"]["1.25"],
-            "change of pass@k, each at its best temperature": {
-                k: at["change"] for k, at in found["best"].items()
-            },
-            "change of pass@k beyond that of the matched temperature": found["matched"]["rest"],
-        }[quantity][k]
-        assert {"estimate": entry["estimate"], "interval": entry["interval"]} == same
+def test_what_is_tested_is_what_no_finding_holds() -> None:
+    rows, facts = answered(heated(sharpened(1), sharpened(1.25)))
+    tested = {(row.quantity, row.of, row.k) for row in rows if row.tested}
+    assert list(facts["crossover"]) == ["0.8", "1", "1.25"]
+    assert tested == {(CROSSOVER, value, None) for value in facts["crossover"]} | {
+        (quantity, of, k)
+        for quantity, of in ((CHANGE, "0.8"), (CHANGE, "1.25"), (RAISED, "1.25"), (REST, ""))
+        for k in (1, 8, 64)
+    } | {(CHANGE_AT_BEST, "", k) for k in facts["best"]}
+    for row in rows.where(tested=True):
+        assert 0 < row.p <= 1
 
 
 def estimate(value: float, lower: float, upper: float) -> Estimate:
@@ -265,16 +286,66 @@ def test_samples_are_counted_for_the_methods() -> None:
 
 
 def test_without_other_temperatures_nothing_is_said() -> None:
-    study = replace(heated(sharpened(1), sharpened(1)), tempered=None)
-    assert temperature(study, resamples(study)) == {}
+    study = replace(heated(sharpened(1), sharpened(1)), parts={})
+    results = analyse(study)
+    assert "temperature" not in results.facts and not results.entries.where(question="temperature")
 
 
 def test_refuses_too_few_samples_and_other_tasks() -> None:
     study = heated(sharpened(1), sharpened(1.25))
-    assert study.tempered is not None
-    few = replace(study, tempered=replace(study.tempered, samples=127))
     with pytest.raises(UserError, match=r"pass@64 needs at least 128 samples a task, there are 127"):
-        temperature(few, resamples(few))
+        answered(with_part(study, samples=127))
     other = {("v1", 1.25): [counted([1], N)]}
     with pytest.raises(UserError, match=r"samples of v1 on hard \(split 1\) are of other tasks"):
-        replace(study, tempered=replace(study.tempered, evaluated=other))
+        with_part(study, evaluated=other)
+
+
+CURVE = {0.5: 0.6, 0.7: 0.5, 1.0: 0.4, 1.4: 0.1}
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        (0.5, (0.7, False)),
+        (0.45, (0.85, False)),
+        (0.25, (1.2, False)),
+        (0.6, (0.5, False)),
+        (0.7, (0.5, True)),
+        (0.0, (1.4, True)),
+    ],
+)
+def test_straight_lines_between_the_points(target: float, expected: tuple[float, bool]) -> None:
+    found = match(CURVE, target)
+    assert found.temperature == pytest.approx(expected[0]) and found.clipped == expected[1]
+
+
+def test_the_highest_of_several_and_the_nearest_of_none() -> None:
+    bent = {0.5: 0.2, 0.7: 0.5, 1.0: 0.3, 1.4: 0.1}
+    assert match(bent, 0.4).temperature == pytest.approx(0.85)
+    assert match(bent, 0.2).temperature == pytest.approx(1.2)
+    assert match(bent, 0.6) == Match(0.7, True)
+    assert match({1.0: 0.3}, 0.4) == Match(1.0, True)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=6), st.floats(0, 1))
+def test_the_curve_is_met_there_unless_it_never_comes_so_high_or_low(
+    passed: list[float], target: float
+) -> None:
+    temperatures = [0.2 * (i + 1) for i in range(len(passed))]
+    found = match(dict(zip(temperatures, passed, strict=True)), target)
+    assert found.clipped == (not min(passed) <= target <= max(passed))
+    there = np.interp(found.temperature, temperatures, passed)
+    if found.clipped:
+        assert abs(there - target) == min(abs(value - target) for value in passed)
+    else:
+        assert there == pytest.approx(target, abs=1e-9)
+
+
+def test_pass_at_1_over_trajectories_and_tasks_by_temperature() -> None:
+    tuning = {
+        ("v1", 1.0): [counted([1], 4)],
+        ("gen_v0", 1.4): [counted([1, 1], 4), counted([0, 0], 4)],
+        ("gen_v0", 0.7): [counted([4, 2], 4), counted([4, 0], 4)],
+    }
+    found = solved_by_one(tuning, "gen_v0")
+    assert list(found.items()) == [(0.7, 0.625), (1.4, 0.125)]

@@ -49,7 +49,7 @@ def test_verdicts_are_those_of_studies_of_so_many_trajectories(shifted: StudyRes
         shifted.per_task("hard", "gen_v0", lambda s: s.per_sample(s.generalises).sum(1))[k] for k in range(6)
     ]
     small, large = (np.array([[chance(int(c), k) for c in row] for row in counts]) for k in (8, 16))  # [K, T]
-    two = bootstrap.of_first(2, host_rng(choice.seed, "bootstrap", "null", "triples"))
+    two = bootstrap.first_trajectories(2, host_rng(choice.seed, "bootstrap", "null", "triples"))
     outcomes: Counter[str] = Counter()
     for start, first, last in divisions(shifted, 3)[:25]:
         gained, lost = (two("hard", level[last] - level[start]) for level in (small, large))
@@ -95,7 +95,7 @@ def test_reach_of_the_programs_of_either_trajectory(drawn: StudyResults) -> None
         return 1 - (1 - mass) ** budget  # [T]
 
     changes, rates = [], []
-    two = bootstrap.of_first(2, host_rng(choice.seed, "bootstrap", "null", "reach"))
+    two = bootstrap.first_trajectories(2, host_rng(choice.seed, "bootstrap", "null", "reach"))
     for starts, lasts in divisions(drawn, 2):
         rows = []
         for one, other in zip(starts, lasts, strict=True):

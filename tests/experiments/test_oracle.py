@@ -36,6 +36,8 @@ from constellation.nano.tokenizer import build_tokenizer
 from constellation.runtime.keys import fold, host_rng
 from constellation.samples import SampleSet
 from launch.common import load_config
+from tests.experiments import frozen_rows
+from tests.experiments.frozen_rows import Account
 from tests.tiny_study import ROOT, leave_trained, stand_in, tiny_config
 from third_party.random_checkpoint import published_fields, write_random_checkpoint
 
@@ -345,7 +347,12 @@ def test_every_computation_is_given_what_it_was(whole: Whole) -> None:
 
 
 def test_findings_are_those_frozen(whole: Whole) -> None:
-    assert list(differences(stored("findings.json"), but_sources(whole.findings)))[:20] == []
+    found = but_sources(whole.findings)
+    account = Account(stored("findings.json"), found, differences)
+    for question in frozen_rows.QUESTIONS:
+        question(account)
+    nested = {name: part for name, part in found.items() if name not in ("entries", "facts")}
+    assert [*account.wrong, *account.rows_left(), *differences(account.frozen, nested)][:20] == []
 
 
 def test_digests_are_those_frozen(whole: Whole) -> None:

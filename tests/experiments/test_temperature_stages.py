@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from constellation.domains.task import read_tasks
-from constellation.evaluation.tempered import match, solved_by_one
+from constellation.evaluation.temperature import match, solved_by_one
 from constellation.experiments import star_study
 from constellation.experiments.star_config import check
 from constellation.generator import Sample
@@ -90,7 +90,7 @@ def test_each_stage_is_sampled_at_its_own_temperature_and_nothing_twice(ran: Ran
     stages = {
         path.name for path in (ran.workdir / "stages").iterdir() if path.name.startswith("temperature_")
     }
-    at = ran.findings["temperature"]["matched"]["temperature"]
+    at = ran.findings["facts"]["temperature"]["matched"]["temperature"]
     hard = {(model, value) for model in MODELS for value in (0.7, 1.4)} | {("gen_v0", at)}
     tuning = {(model, value) for model in MODELS for value in (0.7, 1.0, 1.4)} | {("gen_v0", 0.5)}
     banks = {(*key, "hard", 8) for key in hard} | {(*key, "tuning_hard", 16) for key in tuning}
@@ -122,11 +122,11 @@ def test_the_matched_temperature_is_where_the_tuning_tasks_say(ran: Ran) -> None
 
 
 def test_the_report_has_them(ran: Ran) -> None:
-    found = ran.findings["temperature"]
+    found = ran.findings["facts"]["temperature"]
     assert list(found["crossover"]) == ["0.7", "1", "1.4"] and found["trajectories"] == 1
     assert list(found["best"]) == ["1", "2", "4"]
-    assert {at["temperature"]["gen_v0"] for at in found["best"].values()} == {0.7}
-    assert found["tasks"] == 4 and ran.findings["roles"]["tuning"] == 4
+    assert {at["gen_v0"] for at in found["best"].values()} == {0.7}
+    assert found["tuning_tasks"] == 4 and ran.findings["roles"]["tuning"] == 4
     page = (ran.workdir / "report.html").read_text()
     assert '<h2 id="temperature">' in page and "temperature_1_4_v1_hard" in page
 

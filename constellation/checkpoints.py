@@ -93,14 +93,15 @@ def restore(
     candidates = found[::-1] if step is None else [step]
     good = _first_good(root, candidates) if jax.process_index() == 0 else None
     if (good := from_first(good)) is not None:
-        state, metadata, candidate = good
-        return _fit(template, state, f"{directory}, step {candidate}"), metadata, candidate
+        state, described, candidate = good
+        state = _with_keys(state, described["keys"])
+        return _fit(template, state, f"{directory}, step {candidate}"), described["user"], candidate
     remedy = "delete it and train again" if step is None else f"there are: {', '.join(map(str, found))}"
     raise UserError(f"the checkpoint in {directory} is damaged: {remedy}")
 
 
 def _first_good(root: Path, candidates: list[int]) -> tuple[dict[str, Any], dict[str, Any], int] | None:
-    """(state dict, metadata, step) of the first step that is whole; warns of those before it."""
+    """(state dict, what describes it, step) of the first step that is whole; warns of those before it."""
     for candidate in candidates:
         try:
             return (*_read(root, candidate), candidate)
@@ -178,20 +179,17 @@ def _silent() -> Iterator[None]:
 
 
 def _read(root: Path, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """One step's state dict and the user's metadata. Raises what the libraries do when files are damaged."""
+    """One step's state dict of numpy arrays and what describes it: the user's metadata, and which are keys.
+
+    Raises what the libraries do when files are damaged.
+    """
     items = ocp.args.Composite(state=ocp.args.StandardRestore(), metadata=ocp.args.JsonRestore())
     with _manager(root) as manager:
         found = manager.restore(step, args=items)
     state, described = found["state"], found["metadata"]
     if described.pop("digest") != _digest(state, described):
         raise ValueError("its content does not match its digest")
-    for path, implementation in described["keys"].items():
-        *parents, name = json.loads(path)
-        holder = state
-        for parent in parents:
-            holder = holder[parent]
-        holder[name] = jax.random.wrap_key_data(holder[name], impl=implementation)
-    return state, described["user"]
+    return state, described
 
 
 def _to_host(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -210,6 +208,17 @@ def _to_host(state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         return value
 
     return jax.tree_util.tree_map_with_path(leaf, state), keys
+
+
+def _with_keys(state: dict[str, Any], keys: dict[str, str]) -> dict[str, Any]:
+    """The state dict with typed keys again where `_to_host` found some."""
+    for path, implementation in keys.items():
+        *parents, name = json.loads(path)
+        holder = state
+        for parent in parents:
+            holder = holder[parent]
+        holder[name] = jax.random.wrap_key_data(holder[name], impl=implementation)
+    return state
 
 
 def _digest(state: dict[str, Any], described: dict[str, Any]) -> str:

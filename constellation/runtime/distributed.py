@@ -3,21 +3,28 @@
 Every process runs the same program and keeps a copy of the results, but for the checkpoints, which are the
 first's; no file system need be shared. They meet in the computations alone: hence all must have finished the
 same stages before they go on.
+
+What they send each other is JSON and arrays, and nothing in it is run. But `jax.distributed` neither encrypts
+nor asks who is there, and the first process's files are written as they come: every host on the coordinator's
+network must be trusted.
 """
 
 from __future__ import annotations
 
 import json
-import pickle
+import math
 import shutil
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
 from constellation.runtime.errors import UserError
+
+_ARRAY = "dtype and shape of an array"  # the key that marks one in the JSON text
 
 
 def join(coordinator: str, processes: int, process: int) -> None:
@@ -45,15 +52,49 @@ def own_workdir(workdir: Path) -> Path:
 
 
 def from_first(value: Any) -> Any:
-    """The first process's value; all processes have to ask. Any that can be pickled."""
+    """The first process's value, of JSON's types and numpy arrays; all processes have to call this."""
     if jax.process_count() == 1:
         return value
-    first = jax.process_index() == 0
-    content = np.frombuffer(pickle.dumps(value) if first else b"", np.uint8)
+    content = np.frombuffer(pack(value) if jax.process_index() == 0 else b"", np.uint8)
     length = int(multihost_utils.broadcast_one_to_all(np.int64(len(content))))
     padded = np.zeros(length, np.uint8)
     padded[: len(content)] = content
-    return pickle.loads(np.asarray(multihost_utils.broadcast_one_to_all(padded)).tobytes())
+    return unpack(np.asarray(multihost_utils.broadcast_one_to_all(padded)).tobytes())
+
+
+def pack(value: Any) -> bytes:
+    """A value of JSON's types and numpy arrays as bytes: a length, a JSON text so long, the arrays' contents.
+
+    Raises:
+        TypeError: there is something else in it.
+    """
+    contents: list[bytes] = []
+
+    def described(array: Any) -> dict[str, Any]:
+        if not isinstance(array, np.ndarray | np.generic) or array.dtype.hasobject:
+            raise TypeError(f"neither JSON nor an array: {type(array).__name__}")
+        contents.append(array.tobytes())
+        return {_ARRAY: [array.dtype.name, array.shape]}
+
+    text = json.dumps(value, default=described).encode()
+    return b"".join([len(text).to_bytes(8, "little"), text, *contents])
+
+
+def unpack(content: bytes) -> Any:
+    """What was packed; tuples have become lists."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    position = end
+
+    def restored(fields: dict[str, Any]) -> Any:
+        nonlocal position
+        if fields.keys() != {_ARRAY}:
+            return fields
+        name, shape = fields[_ARRAY]
+        array = np.frombuffer(content, jnp.dtype(name), math.prod(shape), position).reshape(shape)
+        position += array.nbytes
+        return array.copy()  # aligned, and writable
+
+    return json.loads(content[8:end], object_hook=restored)
 
 
 def align(workdir: Path) -> None:
@@ -80,7 +121,7 @@ def align(workdir: Path) -> None:
         if lacks:
             for file, content in files.items():
                 (path / file).parent.mkdir(parents=True, exist_ok=True)
-                (path / file).write_bytes(content)
+                (path / file).write_bytes(content.tobytes())
 
 
 def _is_finished(path: Path) -> bool:
@@ -91,5 +132,6 @@ def _is_finished(path: Path) -> bool:
         return False
 
 
-def _files(path: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+def _files(path: Path) -> dict[str, np.ndarray]:
+    files = [file for file in path.rglob("*") if file.is_file()]
+    return {str(file.relative_to(path)): np.frombuffer(file.read_bytes(), np.uint8) for file in files}

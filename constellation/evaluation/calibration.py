@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from constellation.evaluation.selection import check_column
+from constellation.evaluation.selectors import check_column
 from constellation.samples import SampleSet
 
 Array = NDArray[np.float64]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from constellation.evaluation.selection import Groups, critic, cut, naive
+from constellation.evaluation.selectors import Groups, critic, cut, naive
 from constellation.evaluation.study import SetKey, StudyResults, TaskInfo
 from constellation.samples import SampleSet
 

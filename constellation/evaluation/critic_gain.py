@@ -6,15 +6,15 @@ the study, and averaged within a task first. At a large k the seeds with fewer c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from constellation.evaluation.claims import INCONCLUSIVE, NOT_SUPPORTED, SUPPORTED, Claim, NotMeasured
 from constellation.evaluation.entries import as_json, keyed, points
-from constellation.evaluation.selection import divergence, select
+from constellation.evaluation.selectors import Selection, combined, divergence, select
 from constellation.evaluation.statistics import Bootstrap, wider
 from constellation.evaluation.study import SetKey, StudyResults
 from constellation.samples import SampleSet
@@ -22,21 +22,7 @@ from constellation.samples import SampleSet
 Array = NDArray[np.float64]
 
 
-class Picked(NamedTuple):
-    """Selection at one k for one model on one bank, S split seeds; as `selection.Selection`.
-
-    Attributes:
-        accuracy: selector -> [S, K, T].
-        divergent: [S, K, T].
-        on_divergent: selector -> [S, K, T].
-    """
-
-    accuracy: dict[str, Array]
-    divergent: Array
-    on_divergent: dict[str, Array]
-
-
-Picks = Mapping[tuple[str, str, int], Picked]
+Picks = Mapping[tuple[str, str, int], Selection]  # (bank, model, k) -> [S, K, T] of S split seeds
 
 
 def picks(study: StudyResults) -> Picks:
@@ -50,28 +36,16 @@ def picks(study: StudyResults) -> Picks:
     }
 
 
-def picked(study: StudyResults, bank: str, model: str, k: int) -> Picked:
-    """Every selector on every group of k, under the split seeds of which there are so many candidates."""
+def picked(study: StudyResults, bank: str, model: str, k: int) -> Selection:
+    """Every selector on every group of k, [S, K, T], under the split seeds with so many candidates."""
     seeds = study.scored_splits(bank, model, k) or study.scored_splits(bank, model)  # `cut` refuses these
-    found = [
-        [
-            select(study.samples[key], k, study.columns(key))
-            for trajectory in study.trajectories_of(model)
-            for key in [SetKey(bank, model, seed, trajectory)]
-        ]
-        for seed in seeds
-    ]
 
-    def stacked(arrays: Iterable[Iterable[Array]]) -> Array:
-        rows = np.array([list(row) for row in arrays])  # [S, K or 1, T]
-        return np.broadcast_to(rows, (len(rows), study.trajectories, rows.shape[2]))
+    def of_trajectories(arrays: Sequence[Array]) -> Array:  # of the base all have the same
+        return np.broadcast_to(arrays, (study.trajectories, len(arrays[0])))
 
-    names = list(found[0][0].accuracy)
-    return Picked(
-        {name: stacked((one.accuracy[name] for one in row) for row in found) for name in names},
-        stacked((one.divergent for one in row) for row in found),
-        {name: stacked((one.on_divergent[name] for one in row) for row in found) for name in names},
-    )
+    keys = [[SetKey(bank, model, seed, r) for r in study.trajectories_of(model)] for seed in seeds]
+    found = [[select(study.samples[key], k, study.columns(key)) for key in row] for row in keys]
+    return combined([combined(row, of_trajectories) for row in found])
 
 
 def group_sizes(study: StudyResults, pools: Iterable[int]) -> list[int]:

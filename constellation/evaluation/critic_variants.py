@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 from constellation.evaluation.critic_gain import group_sizes
 from constellation.evaluation.entries import as_json
 from constellation.evaluation.exploratory import entry
-from constellation.evaluation.selection import Columns, Selection, select
-from constellation.evaluation.selector_comparison import gain, room
+from constellation.evaluation.selectors import Columns, Selection, select
 from constellation.evaluation.statistics import Bootstrap
 from constellation.evaluation.study import SetKey, StudyResults, first
 from constellation.runtime.keys import host_rng
@@ -109,13 +108,12 @@ def selections(sets: Sets, ks: Iterable[int]) -> ByK:
 
 def gains(found: Sequence[Selection], selector: str) -> Array:
     """[K, T] accuracy of a selector minus that of the first survivor."""
-    return np.stack([gain(own, selector) for own in found])
+    return np.stack([own.gain(selector) for own in found])
 
 
 def share(bootstrap: Bootstrap, bank: str, found: Sequence[Selection]) -> dict[str, Any]:
     """What part of the room the critic wins: a ratio of means."""
-    won, size = np.stack([room(own) for own in found], axis=1)  # [K, T] each
-    return as_json(bootstrap(bank, won, within=size))
+    return as_json(bootstrap(bank, gains(found, "critic"), within=gains(found, "oracle")))
 
 
 def visible_table(study: StudyResults, bootstrap: Bootstrap, found: ByK) -> dict[int, Any]:

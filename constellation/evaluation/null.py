@@ -32,7 +32,7 @@ from constellation.evaluation.deceleration import SCALES
 from constellation.evaluation.findings import AMPLIFICATION, COMPOUNDING, INCONCLUSIVE, NO_GAIN, conclude
 from constellation.evaluation.ledger import changed, sign_test
 from constellation.evaluation.pass_at_k import pass_at_k
-from constellation.evaluation.selection import cut, pick
+from constellation.evaluation.selectors import cut, pick
 from constellation.evaluation.statistics import Bootstrap, Estimate, holm
 from constellation.evaluation.study import AnalysisConfig, SetKey, StudyResults, first
 from constellation.runtime.errors import UserError

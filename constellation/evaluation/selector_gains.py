@@ -8,6 +8,7 @@ correction. All else here is exploratory.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,14 @@ from constellation.evaluation.calibration import Calibration, Tally, calibration
 from constellation.evaluation.claims import INCONCLUSIVE, intervals, verdict
 from constellation.evaluation.critic_gain import Picks
 from constellation.evaluation.entries import as_json, keyed, points
-from constellation.evaluation.selection import SELECTORS, Selection, divergence
-from constellation.evaluation.selector_comparison import best_unlearned, selection_over_k
+from constellation.evaluation.selectors import (
+    SELECTORS,
+    Selection,
+    best_unlearned,
+    combined,
+    divergence,
+    select,
+)
 from constellation.evaluation.statistics import Bootstrap, minimum_detectable_effect, wider
 from constellation.evaluation.study import SetKey, StudyResults
 from constellation.runtime.keys import host_rng
@@ -45,7 +52,11 @@ def tuned(study: StudyResults, picks: Picks) -> dict[int, Selection]:
     """Selection on the tuning tasks, at each k at which there are picks and enough samples."""
     smallest = min((samples.n for samples, _ in study.tuning), default=0)
     ks = sorted({k for _, _, k in picks if k <= smallest})
-    return selection_over_k(study.tuning, ks) if study.tuning else {}
+
+    def mean(arrays: Sequence[Array]) -> Array:
+        return np.mean(arrays, axis=0)
+
+    return {k: combined([select(samples, k, columns) for samples, columns in study.tuning], mean) for k in ks}
 
 
 def extension(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from constellation.evaluation.known import KnownPrograms
-from constellation.evaluation.selection import Columns
+from constellation.evaluation.selectors import Columns
 from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
 

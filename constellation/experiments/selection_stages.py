@@ -35,7 +35,7 @@ def columns(
     """What the selectors read of a generator's samples of a bank.
 
     Returns:
-        of each trajectory, columns of `evaluation.selection.COLUMNS`: the critic's; of gen_v0 the exact
+        of each trajectory, columns of `evaluation.selectors.COLUMNS`: the critic's; of gen_v0 the exact
         posterior's; if the config asks for them, all others. And the stages that hold them.
     """
     critic = critic_scores(study, bank, name, split_seed, samples)

@@ -12,7 +12,7 @@ or not, so at any number the same programs are right; what changes is which are 
 from __future__ import annotations
 
 from constellation.conductor import Stage
-from constellation.evaluation.selection import Columns
+from constellation.evaluation.selectors import Columns
 from constellation.experiments.critic_stages import critic, scores_by
 from constellation.experiments.stage_files import samples_of, scores_of
 from constellation.experiments.star_config import START

@@ -9,7 +9,7 @@ from constellation.evaluation.critic_gain import critic_gain, divergences, picks
 from constellation.evaluation.study import SetKey, StudyResults
 from tests.evaluation.counted import counted_study
 from tests.evaluation.synthetic import random_set, study
-from tests.evaluation.test_selection import enumerate_groups
+from tests.evaluation.test_selectors import enumerate_groups
 
 SEEDS, TRAJECTORIES = (4, 5), 3
 

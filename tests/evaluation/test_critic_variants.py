@@ -12,7 +12,7 @@ from constellation.evaluation.critic_variant_plots import critic_variants as fig
 from constellation.evaluation.critic_variants import critic_variants
 from constellation.evaluation.entries import plain
 from constellation.evaluation.methods import figure_sources, methods
-from constellation.evaluation.selection import SELECTORS, cut
+from constellation.evaluation.selectors import SELECTORS, cut
 from constellation.evaluation.study import SetKey, StudyResults
 from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet

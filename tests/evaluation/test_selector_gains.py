@@ -8,7 +8,6 @@ from scipy.special import expit
 
 from constellation.evaluation.analysis import resamples
 from constellation.evaluation.critic_gain import picks
-from constellation.evaluation.selection import SELECTORS, cut
 from constellation.evaluation.selector_gains import (
     exchanged_rate,
     on_fixed_tasks,
@@ -16,6 +15,7 @@ from constellation.evaluation.selector_gains import (
     tallies,
     tuned,
 )
+from constellation.evaluation.selectors import SELECTORS, cut
 from constellation.evaluation.study import SetKey, StudyResults
 from constellation.runtime.errors import UserError
 from tests.evaluation.synthetic import study

@@ -11,7 +11,7 @@ import pytest
 from constellation.conductor import Conductor, Stage
 from constellation.domains.task import Task, read_tasks, split
 from constellation.domains.trapdoor import DOMAIN as trapdoor
-from constellation.evaluation.selection import Columns
+from constellation.evaluation.selectors import Columns
 from constellation.experiments.stage_files import TASKS, samples_of
 from constellation.experiments.star_config import check
 from constellation.experiments.star_stages import StarStages

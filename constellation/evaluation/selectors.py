@@ -10,7 +10,7 @@ terms: a vote on held-out outputs has seen inputs that the critic never sees.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -258,34 +258,43 @@ SELECTORS: Mapping[str, Selector] = {
 }
 
 
-@dataclass(frozen=True)
-class Selection:
-    """Selection at one k, averaged over a task's groups (and over split seeds by `mean`).
+class Selection(NamedTuple):
+    """What every selector hands in at one k, averaged over a task's groups; arrays are [..., T].
 
     Attributes:
-        accuracy: selector -> [T], chance that the pick is correct.
-        divergent: [T], share of the task's groups whose survivors disagree on a held-out input.
-        on_divergent: selector -> [T], chance that the group diverges *and* the pick is correct; accuracy on
+        accuracy: selector -> chance that its pick is correct.
+        divergent: share of the task's groups whose survivors disagree on a held-out input.
+        on_divergent: selector -> chance that the group diverges *and* the pick is correct; accuracy on
             divergent groups is sum(on_divergent) / sum(divergent).
     """
 
-    accuracy: dict[str, Array]
+    accuracy: Mapping[str, Array]
     divergent: Array
-    on_divergent: dict[str, Array]
+    on_divergent: Mapping[str, Array]
 
-    @staticmethod
-    def mean(selections: list[Selection]) -> Selection:
-        """The average within each task over several split seeds."""
-        names = selections[0].accuracy
-        return Selection(
-            {name: np.mean([s.accuracy[name] for s in selections], axis=0) for name in names},
-            np.mean([s.divergent for s in selections], axis=0),
-            {name: np.mean([s.on_divergent[name] for s in selections], axis=0) for name in names},
-        )
+    def gain(self, selector: str = "critic", over: str = "naive") -> Array:
+        """Accuracy of a selector minus that of another.
+
+        The critic's over the oracle's, a ratio of means, is the critic's share of the *room*; a task's own
+        ratio is undefined where there is nothing to win.
+        """
+        return self.accuracy[selector] - self.accuracy[over]
+
+
+def combined(
+    found: Sequence[Selection], how: Callable[[Sequence[Array]], Array] = lambda arrays: np.stack(arrays)
+) -> Selection:
+    """Selections by the same selectors as one; by default each stands on a new first axis."""
+    names = list(found[0].accuracy)
+    return Selection(
+        {name: how([one.accuracy[name] for one in found]) for name in names},
+        how([one.divergent for one in found]),
+        {name: how([one.on_divergent[name] for one in found]) for name in names},
+    )
 
 
 def select(samples: SampleSet, k: int, scores: Array | Columns | None = None) -> Selection:
-    """Every selector whose columns are given, on every group of k.
+    """Every selector whose columns are given, on every group of k, [T].
 
     Args:
         samples, k, scores: as `cut` takes and refuses them.
@@ -300,7 +309,9 @@ def select(samples: SampleSet, k: int, scores: Array | Columns | None = None) ->
         for name, selector in SELECTORS.items()
         if groups.columns.keys() >= set(selector.needs)
     }
-    _assert_ties(picks, ~divergent)
+    for name, hit in picks.items():  # survivors that agree on every held-out input are all right or all wrong
+        if (hit != picks["naive"])[~divergent].any():
+            raise AssertionError(f"{name} and naive differ on a group whose survivors all agree")
     return Selection(
         {name: hit.mean(1) for name, hit in picks.items()},
         divergent.mean(1),
@@ -308,13 +319,26 @@ def select(samples: SampleSet, k: int, scores: Array | Columns | None = None) ->
     )
 
 
-def _assert_ties(picks: Mapping[str, Array], agreeing: NDArray[np.bool_]) -> None:
-    """Survivors that agree on every held-out input are all right or all wrong, so no choice can matter."""
-    for name, hit in picks.items():
-        if (hit != picks["naive"])[agreeing].any():
-            raise AssertionError(f"{name} and naive differ on a group whose survivors all agree")
-
-
 def divergence(samples: SampleSet, k: int) -> Array:
     """[T] share of a task's k-groups whose survivors disagree on a held-out input."""
     return cut(samples, k).divergent().mean(1)
+
+
+def best_unlearned(tuning: Selection, rival: str = "critic") -> str:
+    """The unlearned selector that a learned one must beat: the most accurate on tuning tasks.
+
+    It may know no more than its rival does: the one that knows less is no worse a rival for that. Ties go to
+    the earlier in `SELECTORS`.
+
+    Args:
+        tuning: selection [T] among the candidates of *tuning* tasks; on the tasks of the comparison itself
+            the best of several would be best by luck, too.
+        rival: the learned selector.
+    """
+    allowed = SELECTORS[rival].information
+    eligible = [
+        name
+        for name, selector in SELECTORS.items()
+        if name in tuning.accuracy and not selector.learned and selector.information <= allowed
+    ]
+    return max(eligible, key=lambda name: tuning.accuracy[name].mean())

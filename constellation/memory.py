@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from constellation.generator import PREFILL, padded_prompt, rows_of, width_of
 from constellation.model.config import ModelConfig
-from constellation.model.lora import projection_shapes
+from constellation.model.lora import layer_weights, projection_shapes
 from constellation.model.prefix import shared_length
 from constellation.model.quantize import Quantization
 from constellation.model.sampling import SamplingConfig
@@ -34,9 +34,9 @@ def layer_bytes(config: ModelConfig, how: Quantization, itemsize: int, int4: flo
         itemsize: of a dense weight and of a scale.
         int4: bytes that an int4 takes.
     """
-    shapes = projection_shapes(config).values()
     if how.group is None:
-        return float(itemsize * sum(out * inner for out, inner in shapes))
+        return float(itemsize * layer_weights(config))
+    shapes = projection_shapes(config).values()
     return sum(out * (inner * int4 + inner // (how.group or inner) * itemsize) for out, inner in shapes)
 
 
@@ -173,14 +173,13 @@ class Memory:
         c, itemsize = self.config, jnp.dtype(self.dtype).itemsize
         how = Quantization.parse(self.quantization)
         shapes = projection_shapes(c).values()
-        a_layer = sum(out * inner for out, inner in shapes)
         linears = layer_bytes(c, how, itemsize, 1.0 if self.platform == "cpu" else 0.5)
         tables = c.vocab_size * c.hidden_size * (1 if c.tie_word_embeddings else 2)
         weights = c.num_hidden_layers * linears + tables * (1 if how.int8_embedding else itemsize)
         if self._upcasts:
             workspace += 1.5 * FLOAT32 * c.vocab_size * c.hidden_size
         if self.platform == "cpu":
-            workspace += 1.7 * FLOAT32 * a_layer
+            workspace += 1.7 * FLOAT32 * layer_weights(c)
         else:
             workspace += 2 * itemsize * max(out * inner for out, inner in shapes)
         adapter = FLOAT32 * c.num_hidden_layers * self.rank * sum(out + inner for out, inner in shapes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +23,7 @@ from constellation.experiments.star_config import (
 )
 from constellation.generator import padded_prompt
 from constellation.memory import GIB, Footprint, Memory
-from constellation.model.lora import projection_shapes
+from constellation.model.lora import layer_weights
 from constellation.model.model import Model
 from constellation.model.prefix import shared_length
 from constellation.model.sampling import SamplingConfig
@@ -246,6 +245,5 @@ def training_seconds(memory: Memory, tokens: float, speed: Speed, remat: bool) -
 
 def operations(memory: Memory, tokens: float) -> float:
     """Of one forward pass through the projections, two for each weight and token, on one device."""
-    shapes: Sequence[tuple[int, int]] = list(projection_shapes(memory.config).values())
-    weights = memory.config.num_hidden_layers * sum(out * inner for out, inner in shapes)
+    weights = memory.config.num_hidden_layers * layer_weights(memory.config)
     return 2 * weights * tokens / memory.devices

@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import KV, Params, append, decode_step, int8_kv, logits, prefill
 from constellation.model.linear import dense
-from constellation.model.lora import Adapter, projection_shapes
+from constellation.model.lora import Adapter, layer_weights, projection_shapes
 from constellation.model.mesh import MODEL, dividing
 from constellation.model.model import Model
 from constellation.model.prefix import prefix_kv, prefix_length
@@ -245,8 +245,7 @@ def _by_head(static: Static, leaf: jax.Array | jax.ShapeDtypeStruct) -> NamedSha
 
 def is_merged(model: Model) -> bool:
     """Whether the model is small and float32: bfloat16 would round an adapter's updates away."""
-    shapes = projection_shapes(model.config).values()
-    size = 4 * model.config.num_hidden_layers * sum(out * inner for out, inner in shapes)
+    size = 4 * model.config.num_hidden_layers * layer_weights(model.config)
     return model.params["norm"].dtype == jnp.float32 and size <= DENSE_LIMIT
 
 

@@ -59,6 +59,11 @@ def projection_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
     }
 
 
+def layer_weights(config: ModelConfig) -> int:
+    """How many weights the seven projections of a layer have."""
+    return sum(out * inner for out, inner in projection_shapes(config).values())
+
+
 def init_adapter(
     config: ModelConfig, key: jax.Array, rank: int, alpha: float, targets: Sequence[str] | None = None
 ) -> Adapter:

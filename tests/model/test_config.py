@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from transformers import Qwen3Config
 
 from constellation.model.config import FIXED, ModelConfig
-from constellation.model.lora import projection_shapes
+from constellation.model.lora import layer_weights
 from constellation.model.rope import RopeScaling
 from constellation.runtime.errors import UserError
 from tests.model.tiny import CONFIG, FIELDS
@@ -54,7 +54,7 @@ QWEN3_4B: dict[str, Any] = {
 def test_the_published_4b_config() -> None:
     config = ModelConfig.from_fields(QWEN3_4B)
     assert (config.rope_theta, config.head_dim, config.tie_word_embeddings) == (1e6, 128, True)
-    matrices = sum(out * inner for out, inner in projection_shapes(config).values())
+    matrices = layer_weights(config)
     norms = 2 * config.hidden_size + 2 * config.head_dim
     total = config.num_hidden_layers * (matrices + norms) + (config.vocab_size + 1) * config.hidden_size
     assert total == 4_022_468_096

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +13,7 @@ from aqt.jax.v2.aqt_tensor import QTensor
 from constellation.model import decoder
 from constellation.model.config import ModelConfig
 from constellation.model.linear import dense, linear
-from constellation.model.lora import Adapter, init_adapter, projection_shapes
+from constellation.model.lora import Adapter, init_adapter, layer_weights
 from constellation.model.quantize import Quantization, dequantize, pack, quantize, quantize_weight, unpack
 from constellation.runtime.errors import UserError
 from tests.model.test_config import QWEN3_4B
@@ -88,7 +87,7 @@ def test_forward_and_gradient_equal_those_of_the_dequantised_model() -> None:
 def test_only_one_layer_is_dequantised_at_a_time() -> None:
     """Neither the forward nor the backward pass keeps dense weights of all layers."""
     config = dataclasses.replace(CONFIG, hidden_size=256, intermediate_size=1024, num_hidden_layers=24)
-    layer = 4 * sum(math.prod(shape) for shape in projection_shapes(config).values())  # bytes in float32
+    layer = 4 * layer_weights(config)  # bytes in float32
     adapter = jax.eval_shape(lambda: init_adapter(config, jax.random.key(0), rank=1, alpha=1))
     params = jax.eval_shape(lambda: quantize(decoder.init_params(config, jax.random.key(0)), "int4:32"))
     batch = random_tokens((1, 4)), *causal(1, 4)

@@ -105,9 +105,9 @@ def sampling_benchmark(
 
 def sampling_flops(config: ModelConfig, prompt: int, answers: Sequence[int]) -> float:
     """Multiplications and additions of a prefill of `prompt` tokens and of answers of so many new tokens."""
-    from constellation.model.lora import projection_shapes
+    from constellation.model.lora import layer_weights
 
-    linear = config.num_hidden_layers * sum(out * inner for out, inner in projection_shapes(config).values())
+    linear = config.num_hidden_layers * layer_weights(config)
     head = config.vocab_size * config.hidden_size
     pair = 2 * config.num_hidden_layers * config.num_attention_heads * config.head_dim  # scores and values
     total = prompt * linear + prompt**2 / 2 * pair

@@ -155,11 +155,11 @@ def update_flops(
         remat: whether to count the layers' forward a second time: what the backward recomputes. It spares
             the last product of a layer, whose output nothing needs.
     """
-    from constellation.model.lora import projection_shapes
+    from constellation.model.lora import layer_weights, projection_shapes
 
     shapes = projection_shapes(config)
     down = shapes["down_proj"]
-    frozen = sum(out * inner for out, inner in shapes.values())
+    frozen = layer_weights(config)
     adapted = sum(rank * (out + inner) for out, inner in shapes.values())
     linear = 2 * frozen + 3 * adapted  # frozen weights have no gradient
     pairs, passes = _pairs(example), 3  # a backward is two forwards

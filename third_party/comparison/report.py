@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from constellation.model.config import ModelConfig
-from constellation.model.lora import projection_shapes
+from constellation.model.lora import layer_weights
 from constellation.model.model import check_model, load_model
 from constellation.model.tokenizer import Tokenizer
 from third_party import model_reference, training_reference
@@ -90,6 +90,5 @@ def _whole_rows(directory: Path, reference_dir: Path, batch: LeftPadded) -> Iter
 
 def float32_bytes(config: ModelConfig) -> int:
     """Of the weights in float32, without the norms."""
-    layer = sum(out * inner for out, inner in projection_shapes(config).values())
-    tables = 1 if config.tie_word_embeddings else 2
-    return 4 * (config.num_hidden_layers * layer + tables * config.vocab_size * config.hidden_size)
+    tables = config.vocab_size * config.hidden_size * (1 if config.tie_word_embeddings else 2)
+    return 4 * (config.num_hidden_layers * layer_weights(config) + tables)

@@ -26,12 +26,19 @@ PATTERNS: dict[TokenClass, re.Pattern[str]] = {
 }
 
 
-@lru_cache(maxsize=1 << 16)
+_CACHED_LENGTH = 64  # characters; 16,384 scans of such texts take 80 MB at most, and inputs are half as long
+
+
 def matches(text: str, pattern: TokenClass | str) -> tuple[tuple[int, int], ...]:
     """The (start, end) of every match from left to right, without overlaps, at most `MAX_MATCHES`.
 
-    Cached: synthesis and verification scan the same few inputs with the same patterns again and again.
+    Cached where the text is short: the programs of a task scan the same few inputs with the same patterns.
+    Intermediate strings may be long, and a cache of those would grow to gigabytes.
     """
+    return cached_matches(text, pattern) if len(text) <= _CACHED_LENGTH else _scan(text, pattern)
+
+
+def _scan(text: str, pattern: TokenClass | str) -> tuple[tuple[int, int], ...]:
     found: list[tuple[int, int]] = []
     if isinstance(pattern, TokenClass):
         for match in PATTERNS[pattern].finditer(text):
@@ -44,3 +51,6 @@ def matches(text: str, pattern: TokenClass | str) -> tuple[tuple[int, int], ...]
             found.append((start, start + len(pattern)))
             start = text.find(pattern, start + len(pattern))
     return tuple(found)
+
+
+cached_matches = lru_cache(maxsize=1 << 14)(_scan)

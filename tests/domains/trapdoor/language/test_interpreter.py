@@ -22,7 +22,7 @@ from constellation.domains.trapdoor.language.syntax import (
     concat,
     walk,
 )
-from constellation.domains.trapdoor.language.tokens import matches
+from constellation.domains.trapdoor.language.tokens import cached_matches
 from tests.domains.trapdoor.language.strategies import inputs as any_inputs
 from tests.domains.trapdoor.language.strategies import malformed, programs
 
@@ -192,7 +192,7 @@ def check_bounds(program: Any, inputs: Any) -> None:
     assert len(result.value) <= MAX_STRING
     assert result.faults >= 0
     assert 0 <= result.steps <= MAX_STEPS
-    matches.cache_clear()
+    cached_matches.cache_clear()
     assert evaluate(program, inputs) == result
 
 

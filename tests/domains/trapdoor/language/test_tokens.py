@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterable
 from itertools import groupby
 
 import pytest
@@ -11,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from constellation.domains.trapdoor.language import TokenClass
-from constellation.domains.trapdoor.language.syntax import MAX_MATCHES
-from constellation.domains.trapdoor.language.tokens import PATTERNS, matches
+from constellation.domains.trapdoor.language.syntax import MAX_MATCHES, MAX_STRING
+from constellation.domains.trapdoor.language.tokens import PATTERNS, cached_matches, matches
 
 SPACES = " \t\r\n"
 RUNS: dict[TokenClass, Callable[[str], bool]] = {
@@ -100,3 +101,22 @@ def test_scans_stop(pattern: TokenClass | str) -> None:
 
 def test_a_literal_spelled_like_a_class_is_not_that_class() -> None:
     assert matches("abc", TokenClass.CHAR) != matches("abc", "Char")
+
+
+def kept_bytes(texts: Iterable[str]) -> int:
+    """What is still allocated when every character of every text has been found."""
+    tracemalloc.start()
+    try:
+        for text in texts:
+            matches(text, TokenClass.CHAR)
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
+def test_no_more_than_100_mb_of_texts_are_kept() -> None:
+    """The longest texts there are, and the longest that are kept, four bytes a character."""
+    assert kept_bytes(f"{i:04}".ljust(MAX_STRING, "\U0001f600") for i in range(200)) < 1e5
+    kept = kept_bytes(f"{i:04}".ljust(64, "\U0001f600") for i in range(1000)) / 1000
+    most = cached_matches.cache_info().maxsize
+    assert most is not None and 1e7 < kept * most < 1e8

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import ast
 import ctypes
+import logging
 import math
 import os
 import re
@@ -28,7 +29,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import ConfigDict
 
 from constellation.runtime.errors import UserError, unknown
@@ -86,6 +88,7 @@ def run(main: Callable[..., None], *, config: str | None = None, workdir: str | 
 
     _use_compilation_cache()
     _keep_freed_memory()
+    _expect_no_pytorch()
     app.run(call_main, flags_parser=parse_flags)
 
 
@@ -117,6 +120,12 @@ def _keep_freed_memory() -> None:
         (_M_ARENA_MAX, 1),
     ):
         mallopt(parameter, value)
+
+
+def _expect_no_pytorch() -> None:
+    """Keeps transformers from warning, once imported, that there is no PyTorch: its models are not used."""
+    transformers = logging.getLogger("transformers")
+    transformers.addFilter(lambda record: not record.getMessage().startswith("PyTorch was not found"))
 
 
 def hold_gpu_memory(budget_gib: float) -> None:
@@ -177,7 +186,7 @@ def _parse_flags(argv: list[str]) -> None:
         raise UserError(f"{error}; --help lists the flags") from None
     if flags.FLAGS["verbosity"].using_default_value:
         # Libraries' notes are not the program's output.
-        flags.FLAGS.verbosity = logging.WARNING  # type: ignore[assignment]
+        flags.FLAGS.verbosity = absl_logging.WARNING  # type: ignore[assignment]
     if rest:
         raise UserError(f"unexpected argument {rest[0]!r}; flags are written --name=value")
 

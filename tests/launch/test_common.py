@@ -162,6 +162,25 @@ def test_a_defect_keeps_its_traceback(here):
     )
 
 
+WITHOUT_PYTORCH = """
+import sys
+sys.modules["torch"] = None  # not found
+
+def main():
+    import transformers
+    transformers.logging.get_logger("transformers").warning("another warning")
+
+"""
+
+
+def test_that_pytorch_is_not_installed_is_no_warning(here):
+    (here / "program.py").write_text(WITHOUT_PYTORCH + "main()\n")
+    bare = run(here)
+    assert "PyTorch was not found" in bare.stderr and "another warning" in bare.stderr
+    (here / "program.py").write_text(WITHOUT_PYTORCH + "from launch import common\ncommon.run(main)\n")
+    assert run(here).stderr == "[transformers] another warning\n"
+
+
 def test_help(here):
     result = run(here, "--help")
     assert result.returncode == 0 and result.stderr == ""

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from constellation.domains.domain import CRITIC_ANSWERS
 from constellation.domains.task import Split, Task
 from constellation.domains.trapdoor import DOMAIN as trapdoor
-from constellation.model.lora import Adapter, stack_of_one
-from constellation.model.model import Model
+from constellation.model.model import Generator, Model
 from constellation.model.prefix import common_prefix
-from constellation.model.score import next_token_logits_each
+from constellation.model.score import next_token_logits
 from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
 from constellation.selftraining.batches import TrainingExample
@@ -55,36 +54,27 @@ def critic_examples(
 
 
 def critic_scores(
-    model: Model,
-    critic: Adapter | None,
-    tasks: Sequence[Task],
-    samples: SampleSet,
-    split: Callable[[Task], Split],
-) -> np.ndarray:
-    """logit(yes) - logit(no) of every distinct program: [D] float64, NaN where it does not fit."""
-    return critic_scores_each(model, stack_of_one(critic), tasks, [samples], split)[0]
-
-
-def critic_scores_each(
-    model: Model,
-    critics: Adapter | None,
+    critics: Generator,
     tasks: Sequence[Task],
     samples: Sequence[SampleSet],
     split: Callable[[Task], Split],
 ) -> list[np.ndarray]:
-    """`critic_scores` for each of R trajectories, as one program.
+    """logit(yes) - logit(no) of every distinct program, in each of R trajectories.
 
     Args:
-        critics: [R, ...].
-        samples: of each, all of the same tasks.
+        samples: of each trajectory, all of the same tasks.
+
+    Returns:
+        R arrays [D] float64, NaN where a program does not fit.
     """
+    model = critics.model
     asked: list[list[tuple[np.ndarray, np.ndarray, list[list[int]]]]] = []
     for own in samples:
         of_task = [_questions(model, own, t, split(task)) for t, task in enumerate(tasks)]
         asked.append([one for one in of_task if one[2]])
     prompts = [[prompt for prompt, _, _ in own] for own in asked]
     questions = [[texts for _, _, texts in own] for own in asked]
-    logits = next_token_logits_each(model, critics, prompts, questions, answer_ids(model))
+    logits = next_token_logits(critics, prompts, questions, answer_ids(model))
     scores = [np.full(len(own.task), np.nan) for own in samples]
     for total, questioned, found in zip(scores, asked, logits, strict=True):
         for (_, rows, _), yes_no in zip(questioned, found, strict=True):

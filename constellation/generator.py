@@ -27,12 +27,11 @@ from jax.experimental import multihost_utils
 
 from constellation.model.decoder import KV
 from constellation.model.decoding import CHUNK, Fixed, begin, empty, extend, fix, is_merged, place
-from constellation.model.lora import Adapter, stack_of_one
 from constellation.model.mesh import DATA, MODEL, local_slices, on_slice, replicate
-from constellation.model.model import Model
+from constellation.model.model import Generator
 from constellation.model.prefix import shared_length
 from constellation.model.sampling import SamplingConfig
-from constellation.runtime.keys import word
+from constellation.runtime.keys import Address, word
 
 if TYPE_CHECKING:
     from constellation.runtime.progress import Progress
@@ -59,86 +58,61 @@ class Sample(NamedTuple):
 
 
 def sample(
-    model: Model,
-    adapter: Adapter | None,
-    prompts: Sequence[Sequence[int]],
-    task_ids: Sequence[str],
-    key: jax.Array,
-    config: SamplingConfig,
-    first_sample: int = 0,
-    rows: int = ROWS,
-    progress: Progress | None = None,
-) -> list[list[Sample]]:
-    """Draws samples first_sample ... first_sample + n - 1 of every task.
-
-    Args:
-        prompts, task_ids: of each task, in the same order.
-        key: folded to (seed, purpose, arm, replicate); see `keys.fold`.
-        rows: samples that a slice decodes at a time, in all streams; their KV is what memory has to hold.
-        progress: counts the samples as they end.
-
-    Returns:
-        n samples for each task, in the order of the tasks.
-    """
-    each = stack_of_one(adapter), [prompts], [task_ids], key[None]
-    return sample_each(model, *each, config, first_sample, rows, progress)[0]
-
-
-def sample_each(
-    model: Model,
-    adapters: Adapter | None,
+    generator: Generator,
     prompts: Sequence[Sequence[Sequence[int]]],
     task_ids: Sequence[Sequence[str]],
-    keys: jax.Array,
-    config: SamplingConfig,
+    address: Address,
+    sampling: SamplingConfig,
     first_sample: int = 0,
     rows: int = ROWS,
     progress: Progress | None = None,
 ) -> list[list[list[Sample]]]:
-    """`sample` for each of R trajectories, as one program: the base's weights are read once for all.
+    """Draws samples first_sample ... first_sample + n - 1 of every task, in each of R trajectories.
 
     Args:
-        adapters: [R, ...]; None for one trajectory of the base itself.
-        prompts, task_ids: of each trajectory, those of its tasks.
-        keys: [R].
-        rows: of all trajectories together.
+        prompts, task_ids: of each trajectory, those of its tasks, in the same order.
+        address: of the draws.
+        rows: samples that a slice decodes at a time, in all streams and trajectories; their KV is what memory
+            has to hold.
+        progress: counts the samples as they end.
 
     Returns:
         for each trajectory n samples for each of its tasks.
     """
-    trajectories, whole = len(prompts), [prompt for group in prompts for prompt in group]
+    model, trajectories = generator.model, generator.trajectories
+    whole = [prompt for group in prompts for prompt in group]
     shared = shared_length(whole)
     job = _Job(
-        config=config,
+        config=sampling,
         trajectories=trajectories,
-        samples=first_sample + np.arange(config.n),
+        samples=first_sample + np.arange(sampling.n),
         prompts=[prompt[shared:] for prompt in whole],
         lengths=np.array([len(prompt) - shared for prompt in whole], np.int32),
         words=np.array([word(task_id) for group in task_ids for task_id in group]),
         trajectory=np.repeat(np.arange(trajectories), [len(group) for group in prompts]),
         stop_ids=np.array(model.stop_ids),
-        tokens=np.zeros((len(whole), config.n, 1 + _capacity(config)), np.int32),
+        tokens=np.zeros((len(whole), sampling.n, 1 + _capacity(sampling)), np.int32),
         progress=progress,
     )
     buckets: dict[int, list[int]] = {}
     for task, prompt in enumerate(job.prompts):
         buckets.setdefault(padded_prompt(len(prompt)), []).append(task)
     streams = STREAMS if is_merged(model) else 1  # a large model's time goes into reading its weights
-    everywhere = replicate(adapters, model.mesh)
+    adapters, keys = replicate(generator.adapters, model.mesh), address.keys(trajectories)
     parts: dict[int, list[_Batch]] = {}
     with contextlib.ExitStack() as stack:
         for index, devices in local_slices(model.mesh):
-            params, own_adapters = on_slice((model.params, everywhere), model.mesh, devices)
+            params, own = on_slice((model.params, adapters), model.mesh, devices)
             beginning = whole[0][:shared] if shared else ()
-            fixed = fix(model, config, devices, params, own_adapters, beginning, keys)
+            fixed = fix(model, sampling, devices, params, own, beginning, keys)
             # Computations that one thread starts run one after the other on a CPU, so every stream has its
             # own; but those of several devices that communicate have to start in one order.
             threads = ThreadPoolExecutor(1 if devices.shape[MODEL] > 1 else streams)
             stack.enter_context(threads)
             for length, bucket in sorted(buckets.items()):
-                own = bucket[index :: model.mesh.shape[DATA]]
+                tasks = bucket[index :: model.mesh.shape[DATA]]
                 parts.setdefault(index, []).extend(
-                    _Batch(job, fixed, threads, own[part::streams], length, rows // streams)
+                    _Batch(job, fixed, threads, tasks[part::streams], length, rows // streams)
                     for part in range(streams)
                 )
         in_turn = [part for group in itertools.zip_longest(*parts.values()) for part in group if part]
@@ -146,7 +120,7 @@ def sample_each(
     tokens = job.tokens
     if jax.process_count() > 1:
         tokens = np.asarray(multihost_utils.process_allgather(tokens)).sum(axis=0)  # zero where not its own
-    draws = tokens[:, :, : config.max_new_tokens]
+    draws = tokens[:, :, : sampling.max_new_tokens]
     answers = [[_answer(sample, job.stop_ids) for sample in samples] for samples in draws]
     ends = np.cumsum([0, *map(len, prompts)])
     return [answers[start:end] for start, end in itertools.pairwise(ends)]

@@ -21,7 +21,7 @@ from constellation.model.quantize import Quantization
 from constellation.model.sampling import SamplingConfig
 from constellation.model.score import rows_a_batch
 from constellation.runtime.errors import UserError
-from constellation.selftraining.batches import TrainingExample, collate
+from constellation.selftraining.batches import TrainingExample, pack
 
 GIB = 2**30
 FLOAT32 = 4
@@ -109,7 +109,7 @@ class Memory:
         """
         if not pool:
             return 0
-        longest = collate([max(pool, key=lambda example: example.length)])
+        longest = pack([max(pool, key=lambda example: example.length)])
         width, targets = longest.tokens.shape[1], longest.target.shape[1]
         most = -(-batch_size // self.trajectories) if self.platform == "cpu" else batch_size
         rows = self._largest(

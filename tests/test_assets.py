@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from constellation.domains.task import split
 from constellation.domains.trapdoor.banks import make_bank
 from constellation.domains.trapdoor.prompts import generator_messages
-from constellation.model.model import load_model
+from constellation.model.model import Generator, load_model
 from constellation.model.qwen3 import Qwen3
 from constellation.nano.tokenizer import build_tokenizer
 
@@ -50,13 +50,14 @@ def test_it_writes_programs() -> None:
     from constellation.domains.trapdoor.verifier import judge
     from constellation.generator import sample
     from constellation.model.sampling import SamplingConfig
-    from constellation.runtime import keys
+    from constellation.runtime.keys import Address
 
     model, tasks = load_model(NANO, "int4:32"), make_bank("tuning_easy", 24)
     splits = [split(task, 0) for task in tasks]
     prompts = [model.tokenizer.chat(generator_messages(of.visible)) for of in splits]
     config = SamplingConfig(n=1, temperature=0.0, max_new_tokens=40)
-    drawn = sample(model, None, prompts, [task.id for task in tasks], keys.fold(0, "test"), config)
+    ids, address = [task.id for task in tasks], Address(0, "test", "assets")
+    (drawn,) = sample(Generator(model), [prompts], [ids], address, config)
     verdicts = [
         judge(of, model.tokenizer.decode(answer.ids)) for of, (answer,) in zip(splits, drawn, strict=True)
     ]

@@ -13,8 +13,8 @@ import pytest
 from constellation.critic import answer_ids, critic_examples, critic_scores, no_examples
 from constellation.domains.task import Example, Split, Task
 from constellation.domains.trapdoor import DOMAIN as trapdoor
-from constellation.model.lora import Adapter, init_adapter
-from constellation.model.model import Model, load_model
+from constellation.model.lora import Adapter, init_adapter, stack
+from constellation.model.model import Generator, Model, load_model
 from constellation.model.score import next_token_logits
 from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet, collect
@@ -49,6 +49,14 @@ def first_two(task: Task) -> Split:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Model:
     return load_model(write_tiny_model(tmp_path_factory.mktemp("model")))
+
+
+def critics(model: Model, adapter: Adapter | None) -> Generator:
+    return Generator(model, None if adapter is None else stack([adapter]))
+
+
+def scores_of(model: Model, critic: Adapter | None, samples: SampleSet, split=first_two) -> np.ndarray:
+    return critic_scores(critics(model, critic), TASKS, [samples], split)[0]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +95,7 @@ def direct_scores(model: Model, critic: Adapter | None, samples: SampleSet) -> n
     for row in np.flatnonzero(samples.fits):
         shown = first_two(TASKS[samples.task[row]])
         conversation = model.tokenizer.chat(trapdoor.critic_messages(shown, samples.text[row]))
-        ((logits,),) = next_token_logits(model, critic, [conversation], [[[]]], [yes, no])
+        (((logits,),),) = next_token_logits(critics(model, critic), [[conversation]], [[[[]]]], [yes, no])
         scores[row] = logits[0] - logits[1]
     return scores
 
@@ -95,7 +103,7 @@ def direct_scores(model: Model, critic: Adapter | None, samples: SampleSet) -> n
 @pytest.mark.parametrize("trained", [True, False])
 def test_scores_are_logit_differences_after_the_conversation(model, critic, samples, trained):
     adapter = critic if trained else None
-    scores = critic_scores(model, adapter, TASKS, samples, first_two)
+    scores = scores_of(model, adapter, samples)
     expected = direct_scores(model, adapter, samples)
     np.testing.assert_allclose(scores, expected, atol=1e-4)
     assert np.ptp(expected[samples.fits]) > 100 * 1e-4  # they do differ
@@ -118,7 +126,7 @@ class OtherFirstTurn:
 
 def test_scores_where_the_template_renders_no_common_prefix(model, critic, samples):
     other = dataclasses.replace(model, tokenizer=OtherFirstTurn(model.tokenizer))
-    scores = critic_scores(other, critic, TASKS, samples, first_two)
+    scores = scores_of(other, critic, samples)
     np.testing.assert_allclose(scores, direct_scores(model, critic, samples), atol=1e-4)
 
 
@@ -147,12 +155,12 @@ def test_the_label_alone_is_learnt_and_follows_the_conversation(model, samples):
 
 
 def test_a_critic_that_is_shown_no_examples_judges_the_program_alone(model, critic, samples):
-    scores = critic_scores(model, critic, TASKS, samples, no_examples)
+    scores = scores_of(model, critic, samples, no_examples)
     by_text = {}
     for text, fits, score in zip(samples.text, samples.fits, scores, strict=True):
         if fits:
             assert by_text.setdefault(text, score) == pytest.approx(score, abs=1e-4)
-    shown = critic_scores(model, critic, TASKS, samples, first_two)
+    shown = scores_of(model, critic, samples)
     assert np.nanmax(np.abs(scores - shown)) > 100 * 1e-4
     pool = critic_examples(model, TASKS, samples, no_examples)
     assert len({tuple(example.prompt) for example in pool}) == 1  # of every task the same
@@ -166,7 +174,7 @@ def test_a_critic_that_is_shown_no_examples_judges_the_program_alone(model, crit
 def test_a_bank_without_survivors(model, critic, samples):
     nothing = dataclasses.replace(samples, fits=np.zeros_like(samples.fits))
     assert critic_examples(model, TASKS, nothing, first_two) == []
-    assert np.isnan(critic_scores(model, critic, TASKS, nothing, first_two)).all()
+    assert np.isnan(scores_of(model, critic, nothing)).all()
 
 
 def test_answers_that_begin_with_one_token_are_refused(model, tmp_path):

@@ -18,12 +18,12 @@ import torch
 from transformers import GenerationConfig
 
 from constellation import generator
-from constellation.generator import Sample, SamplingConfig, sample, sample_each
+from constellation.generator import Sample, SamplingConfig, sample
 from constellation.model import decoding, prefix
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import forward, init_params, logits
 from constellation.model.lora import Adapter, init_adapter, stack
-from constellation.model.model import Model, load_model
+from constellation.model.model import Generator, Model, load_model
 from constellation.model.quantize import quantize
 from constellation.runtime import keys
 from tests.model.conftest import byte_tokenizer, reference
@@ -31,6 +31,7 @@ from tests.model.on_mesh import CONFIG, SIZE
 from tests.model.test_sampling import chi_square
 
 STOPS = (3, 5)
+ADDRESS = keys.Address(0, "sampling", "v0")
 KEY = keys.fold(0, "sampling", "v0", 0)
 
 
@@ -58,6 +59,20 @@ def make_tasks(count: int, seed: int = 0, longest: int = 30) -> tuple[list[list[
 
 def tokens(result: list[list[Sample]]) -> list[list[tuple[list[int], bool]]]:
     return [[(one.ids.tolist(), one.finished) for one in samples] for samples in result]
+
+
+def sample_one(
+    model: Model,
+    adapter: Adapter | None,
+    prompts: list[list[int]],
+    task_ids: list[str],
+    address: keys.Address,
+    config: SamplingConfig,
+    **settings: Any,
+) -> list[list[Sample]]:
+    """`sample` of one trajectory."""
+    generator = Generator(model, None if adapter is None else stack([adapter]))
+    return sample(generator, [prompts], [task_ids], address, config, **settings)[0]
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -102,7 +117,7 @@ def plain_loop(
 def test_equals_a_plain_loop(quantization: str):
     model, adapter = make_model(quantization=quantization), make_adapter()
     prompts, task_ids = make_tasks(2)
-    result = sample(model, adapter, prompts, task_ids, KEY, BASE)
+    result = sample_one(model, adapter, prompts, task_ids, ADDRESS, BASE)
     for prompt, task_id, samples in zip(prompts, task_ids, result, strict=True):
         for index, one in enumerate(samples[:4]):
             *expected, margin = plain_loop(model, adapter, prompt, task_id, index, BASE)
@@ -129,11 +144,11 @@ def test_tokens_do_not_depend_on_the_other_tasks_of_a_batch():
     prompts, task_ids = make_tasks(6)
     others, other_ids = make_tasks(6, seed=1)
     rows = 2 * generator.WIDTH  # fewer slots than tasks, so tasks begin at different times
-    expected = tokens(sample(MODEL, None, prompts, task_ids, KEY, config, rows=rows))
-    reverse = tokens(sample(MODEL, None, prompts[::-1], task_ids[::-1], KEY, config, rows=rows))[::-1]
+    expected = tokens(sample_one(MODEL, None, prompts, task_ids, ADDRESS, config, rows=rows))
+    reverse = tokens(sample_one(MODEL, None, prompts[::-1], task_ids[::-1], ADDRESS, config, rows=rows))[::-1]
     assert reverse == expected
     prompts, task_ids = others[:4] + prompts[:2], other_ids[:4] + task_ids[:2]
-    mixed = sample(MODEL, None, prompts, task_ids, KEY, config, rows=rows)
+    mixed = sample_one(MODEL, None, prompts, task_ids, ADDRESS, config, rows=rows)
     assert tokens(mixed)[4:] == expected[:2]
 
 
@@ -155,7 +170,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[li
 
     def run(*args: Any, **kwargs: Any) -> tuple[list[list[Sample]], Recorded]:
         seen.clear()
-        result = sample(*args, **kwargs)
+        result = sample_one(*args, **kwargs)
         jax.effects_barrier()
         return result, dict(seen)
 
@@ -168,9 +183,9 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[li
 def test_between_shapes_tokens_differ_only_within_the_logit_error(recorded: Callable):
     """Other shapes, and bfloat16, so that rounding changes tokens often enough for this to mean something."""
     prompts, task_ids = make_tasks(4)
-    result, of = recorded(MODEL, None, prompts, task_ids, KEY, BASE, rows=32)
+    result, of = recorded(MODEL, None, prompts, task_ids, ADDRESS, BASE, rows=32)
     rounded = make_model(jnp.bfloat16)
-    other_result, other_of = recorded(rounded, None, prompts, task_ids, KEY, BASE, rows=4)
+    other_result, other_of = recorded(rounded, None, prompts, task_ids, ADDRESS, BASE, rows=4)
     differences = 0
     for task_id, samples, other_samples in zip(task_ids, result, other_result, strict=True):
         for index, (one, other) in enumerate(zip(samples, other_samples, strict=True)):
@@ -194,17 +209,15 @@ def test_trajectories_together_draw_what_each_draws_alone(
     monkeypatch.setattr(decoding, "DENSE_LIMIT", dense_limit)
     model = make_model(quantization="int4:16")
     adapters = [make_adapter(seed) for seed in (3, 4, 5)]
-    own_keys = [keys.fold(0, "sampling", "v0", replicate) for replicate in range(3)]
+    addresses = [dataclasses.replace(ADDRESS, replicate=replicate) for replicate in range(3)]
     groups = [make_tasks(count, seed=count) for count in (5, 1, 3)]  # of unequal numbers and lengths
     groups = [([BEGINNING + prompt for prompt in prompts], ids) for prompts, ids in groups]
-    together = sample_each(
-        model, stack(adapters), [group[0] for group in groups], [group[1] for group in groups],
-        jnp.stack(own_keys), BASE,
-    )  # fmt: skip
-    for (prompts, ids), adapter, key, drawn in zip(groups, adapters, own_keys, together, strict=True):
-        assert tokens(sample(model, adapter, prompts, ids, key, BASE)) == tokens(drawn)
-    assert tokens(sample(model, adapters[0], *groups[0], own_keys[1], BASE)) != tokens(together[0])
-    assert tokens(sample(model, adapters[1], *groups[0], own_keys[0], BASE)) != tokens(together[0])
+    all_prompts, all_ids = zip(*groups, strict=True)
+    together = sample(Generator(model, stack(adapters)), all_prompts, all_ids, ADDRESS, BASE)
+    for (prompts, ids), adapter, address, drawn in zip(groups, adapters, addresses, together, strict=True):
+        assert tokens(sample_one(model, adapter, prompts, ids, address, BASE)) == tokens(drawn)
+    assert tokens(sample_one(model, adapters[0], *groups[0], addresses[1], BASE)) != tokens(together[0])
+    assert tokens(sample_one(model, adapters[1], *groups[0], addresses[0], BASE)) != tokens(together[0])
 
 
 BEGINNING = np.random.default_rng(7).integers(0, SIZE, 90).tolist()
@@ -221,18 +234,20 @@ def test_what_all_prompts_begin_with_is_prefilled_once(monkeypatch: pytest.Monke
         return begin(*args)
 
     monkeypatch.setattr(generator, "begin", keeping)
-    shared = tokens(sample(MODEL, make_adapter(), described, task_ids, KEY, BASE))
+    shared = tokens(sample_one(MODEL, make_adapter(), described, task_ids, ADDRESS, BASE))
     assert set(widths) == {64}
     monkeypatch.setattr(prefix, "WORTHWHILE", 1000)
-    assert tokens(sample(MODEL, make_adapter(), described, task_ids, KEY, BASE)) == shared
+    assert tokens(sample_one(MODEL, make_adapter(), described, task_ids, ADDRESS, BASE)) == shared
     assert 128 in widths
-    assert tokens(sample(MODEL, make_adapter(), prompts, task_ids, KEY, BASE)) != shared
+    assert tokens(sample_one(MODEL, make_adapter(), prompts, task_ids, ADDRESS, BASE)) != shared
 
 
 def test_int8_kv_draws_what_its_small_error_leaves(recorded: Callable):
     prompts, task_ids = make_tasks(4)
-    exact, of = recorded(MODEL, None, prompts, task_ids, KEY, BASE)
-    rounded, other_of = recorded(MODEL, None, prompts, task_ids, KEY, dataclasses.replace(BASE, int8_kv=True))
+    exact, of = recorded(MODEL, None, prompts, task_ids, ADDRESS, BASE)
+    rounded, other_of = recorded(
+        MODEL, None, prompts, task_ids, ADDRESS, dataclasses.replace(BASE, int8_kv=True)
+    )
     same = [
         (one, other) for a, b in zip(exact, rounded, strict=True) for one, other in zip(a, b, strict=True)
     ]
@@ -248,21 +263,22 @@ def test_int8_kv_draws_what_its_small_error_leaves(recorded: Callable):
 
 def test_offset_and_count_do_not_change_a_sample():
     prompts, task_ids = make_tasks(2)
-    whole = tokens(sample(MODEL, None, prompts, task_ids, KEY, BASE))
+    whole = tokens(sample_one(MODEL, None, prompts, task_ids, ADDRESS, BASE))
     half = dataclasses.replace(BASE, n=4)
     for first in (0, 4):
-        part = sample(MODEL, None, prompts, task_ids, KEY, half, first_sample=first)
+        part = sample_one(MODEL, None, prompts, task_ids, ADDRESS, half, first_sample=first)
         assert tokens(part) == [samples[first : first + 4] for samples in whole]
-    later = tokens(sample(MODEL, None, prompts, task_ids, KEY, BASE, first_sample=4))
+    later = tokens(sample_one(MODEL, None, prompts, task_ids, ADDRESS, BASE, first_sample=4))
     assert [samples[:4] for samples in later] == [samples[4:] for samples in whole]
 
 
 def test_other_keys_give_other_samples():
     prompts, task_ids = make_tasks(2)
-    one = tokens(sample(MODEL, None, prompts, task_ids, KEY, BASE))
-    assert one != tokens(sample(MODEL, None, prompts, task_ids, keys.fold(0, "sampling", "v0", 1), BASE))
+    one = tokens(sample_one(MODEL, None, prompts, task_ids, ADDRESS, BASE))
+    other = dataclasses.replace(ADDRESS, replicate=1)
+    assert one != tokens(sample_one(MODEL, None, prompts, task_ids, other, BASE))
     assert len({str(x) for x in one[0]}) > 4  # samples of one task differ
-    twins = tokens(sample(MODEL, None, [prompts[0]] * 2, task_ids, KEY, BASE))
+    twins = tokens(sample_one(MODEL, None, [prompts[0]] * 2, task_ids, ADDRESS, BASE))
     assert twins[0] != twins[1]  # and so do two tasks of one prompt
 
 
@@ -271,7 +287,7 @@ def test_stop_truncation_and_vocabulary():
     samples = [
         one
         for first in range(0, 80, 8)
-        for samples in sample(MODEL, None, prompts, task_ids, KEY, BASE, first_sample=first)
+        for samples in sample_one(MODEL, None, prompts, task_ids, ADDRESS, BASE, first_sample=first)
         for one in samples
     ]
     assert {one.finished for one in samples} == {True, False}
@@ -287,9 +303,9 @@ def test_stop_truncation_and_vocabulary():
 @pytest.mark.parametrize("max_new_tokens", [1, 4])
 def test_a_shorter_limit_cuts_the_same_samples_short(max_new_tokens: int):
     prompts, task_ids = make_tasks(2)
-    long = sample(MODEL, None, prompts, task_ids, KEY, BASE)
+    long = sample_one(MODEL, None, prompts, task_ids, ADDRESS, BASE)
     config = dataclasses.replace(BASE, max_new_tokens=max_new_tokens)
-    short = sample(MODEL, None, prompts, task_ids, KEY, config)
+    short = sample_one(MODEL, None, prompts, task_ids, ADDRESS, config)
     for long_samples, short_samples in zip(long, short, strict=True):
         for one, cut in zip(long_samples, short_samples, strict=True):
             assert cut.ids.tolist() == one.ids[:max_new_tokens].tolist()
@@ -301,7 +317,9 @@ def test_distribution_of_first_and_second_token():
     model = make_model(stop_ids=(0,))
     prompts, task_ids = make_tasks(1)
     config = dataclasses.replace(BASE, n=5000, max_new_tokens=2)
-    drawn = np.array([[*one.ids, 0, 0][:2] for one in sample(model, None, prompts, task_ids, KEY, config)[0]])
+    drawn = np.array(
+        [[*one.ids, 0, 0][:2] for one in sample_one(model, None, prompts, task_ids, ADDRESS, config)[0]]
+    )
     common = np.bincount(drawn[:, 0])[1:].argmax() + 1
     for before, tokens in (([], drawn[:, 0]), ([common], drawn[drawn[:, 0] == common, 1])):
         after = next_logits(model, None, prompts[0] + before).astype(float)
@@ -327,7 +345,7 @@ def test_greedy_is_transformers_generate(tmp_path: Path):
     model = dataclasses.replace(model, stop_ids=(*model.stop_ids, *range(40)))
     prompts = [np.random.default_rng(seed).integers(0, 250, 20 + seed).tolist() for seed in range(4)]
     config = SamplingConfig(n=2, temperature=0, max_new_tokens=20)
-    result = sample(model, None, prompts, list("abcd"), KEY, config)
+    result = sample_one(model, None, prompts, list("abcd"), ADDRESS, config)
     for prompt, samples in zip(prompts, result, strict=True):
         ids = hf.generate(
             torch.tensor([prompt]),
@@ -344,10 +362,10 @@ def test_greedy_is_transformers_generate(tmp_path: Path):
 def test_a_model_too_large_to_merge_samples_the_same(monkeypatch: pytest.MonkeyPatch):
     model, adapter = make_model(quantization="int4:16"), make_adapter()
     prompts, task_ids = make_tasks(2)
-    merged = tokens(sample(model, adapter, prompts, task_ids, KEY, BASE))
-    assert merged != tokens(sample(model, None, prompts, task_ids, KEY, BASE))
+    merged = tokens(sample_one(model, adapter, prompts, task_ids, ADDRESS, BASE))
+    assert merged != tokens(sample_one(model, None, prompts, task_ids, ADDRESS, BASE))
     monkeypatch.setattr(decoding, "DENSE_LIMIT", 0)
-    assert tokens(sample(model, adapter, prompts, task_ids, KEY, BASE)) == merged
+    assert tokens(sample_one(model, adapter, prompts, task_ids, ADDRESS, BASE)) == merged
 
 
 def test_prompts_are_prefilled_once_and_never_copied_per_sample(monkeypatch: pytest.MonkeyPatch):
@@ -367,7 +385,7 @@ def test_prompts_are_prefilled_once_and_never_copied_per_sample(monkeypatch: pyt
     monkeypatch.setattr(generator, "begin", counting)
     monkeypatch.setattr(generator, "extend", keeping)
     prompts, task_ids = make_tasks(5, longest=1000)
-    sample(MODEL, None, prompts, task_ids, KEY, SamplingConfig(n=64, max_new_tokens=5), rows=64)
+    sample_one(MODEL, None, prompts, task_ids, ADDRESS, SamplingConfig(n=64, max_new_tokens=5), rows=64)
     assert sorted(prefilled) == sorted(int(keys.word(task_id)) for task_id in task_ids)
     longest = max(arguments, key=lambda args: args[3].k.size)
     prompt_bytes = 2 * longest[3].k.size * 4

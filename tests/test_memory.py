@@ -83,11 +83,12 @@ def compile_sampling(dtype: str, rows: int, prefix: int, prompt: int, sampling: 
 def compile_update(dtype: str, rows: int, micro_batch: int, width: int, targets: int, remat: bool) -> Any:
     params, adapter = abstract(dtype)
     optimizer = make_optimizer(1e-4, 0.0, 1.0)
-    opt_state = jax.eval_shape(optimizer.init, adapter.weights)
-    tokens, answers = of((rows, width)), of((rows, targets))
-    batch = Batch(tokens, tokens, tokens, tokens, answers, answers, of((rows, targets), jnp.float32))
+    adapters = jax.tree.map(lambda leaf: of((1, *leaf.shape), leaf.dtype), adapter)
+    opt_states = jax.eval_shape(jax.vmap(optimizer.init), adapters.weights)
+    tokens, answers = of((rows, 1, width)), of((rows, 1, targets))
+    batch = Batch(tokens, tokens, tokens, tokens, answers, answers, of((rows, 1, targets), jnp.float32))
     update: Any = make_update(CONFIG, optimizer, None, micro_batch, remat)
-    return update.lower(adapter, opt_state, params, batch).compile()
+    return update.lower(adapters, opt_states, params, batch).compile()
 
 
 @pytest.mark.parametrize(

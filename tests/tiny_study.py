@@ -14,20 +14,20 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from constellation import checkpoints, critic
+from constellation import checkpoints, critic, solve
 from constellation.domains.task import read_tasks
-from constellation.experiments import draw_samples, stage_files
+from constellation.experiments import stage_files
 from constellation.generator import Sample
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import init_params
 from constellation.model.lora import Adapter, unstack
-from constellation.model.model import Model
+from constellation.model.model import Generator, Model
 from constellation.model.sampling import SamplingConfig
 from constellation.nano.pretraining import write_model
 from constellation.nano.tokenizer import build_tokenizer
-from constellation.runtime.keys import fold
+from constellation.runtime.keys import Address, fold
 from constellation.runtime.progress import Metrics, Progress
-from constellation.selftraining import finetune
+from constellation.selftraining import finetune as training
 from constellation.selftraining.batches import TrainingExample
 from launch.common import load_config
 
@@ -101,27 +101,28 @@ def write_one_answer_model(directory: Path) -> Path:
 
 
 def oracle(workdir: Path) -> Callable[..., list[list[list[Sample]]]]:
-    """A stand-in for `generator.sample_each`: now the secret program, now a wrong one, now no program.
+    """A stand-in for `generator.sample`: now the secret program, now a wrong one, now no program.
 
     Random weights write no program that generalises. What is drawn depends on the key, the task, the sample
     and every bit of the adapter, so that a training that went otherwise would be seen in all that follows it.
     """
 
-    def sample_each(
-        model: Model,
-        adapters: Adapter | None,
+    def sample(
+        generator: Generator,
         prompts: Sequence[Sequence[Sequence[int]]],
         task_ids: Sequence[Sequence[str]],
-        keys: jax.Array,
-        config: SamplingConfig,
+        address: Address,
+        sampling: SamplingConfig,
         rows: int,
         progress: Progress,
     ) -> list[list[list[Sample]]]:
-        each = [None] if adapters is None else unstack(adapters)
-        of_each = zip(each, task_ids, keys, strict=True)
-        return [sample(model, adapter, ids, key, config, progress) for adapter, ids, key in of_each]
+        together = zip(adapters_of(generator), task_ids, address.keys(generator.trajectories), strict=True)
+        return [
+            sample_one(generator.model, adapter, ids, key, sampling, progress)
+            for adapter, ids, key in together
+        ]
 
-    def sample(
+    def sample_one(
         model: Model,
         adapter: Adapter | None,
         task_ids: Sequence[str],
@@ -144,16 +145,19 @@ def oracle(workdir: Path) -> Callable[..., list[list[list[Sample]]]]:
             progress.update(config.n)
         return result
 
-    return sample_each
+    return sample
 
 
-def stand_in(
-    patch: pytest.MonkeyPatch, sample_each: Any, finetune_each: Any, critic_scores_each: Any
-) -> None:
+def adapters_of(generator: Generator) -> list[Adapter | None]:
+    """That of each trajectory."""
+    return [None] if generator.adapters is None else list(unstack(generator.adapters))
+
+
+def stand_in(patch: pytest.MonkeyPatch, sample: Any, finetune: Any, critic_scores: Any) -> None:
     """Puts other functions in the place of what a study computes; its processes become threads."""
-    patch.setattr(draw_samples, "sample_each", sample_each)
-    patch.setattr(finetune, "finetune_each", finetune_each)
-    patch.setattr(critic, "critic_scores_each", critic_scores_each)
+    patch.setattr(solve, "sample", sample)
+    patch.setattr(training, "finetune", finetune)
+    patch.setattr(critic, "critic_scores", critic_scores)
     patch.setattr(stage_files, "ProcessPoolExecutor", lambda mp_context: ThreadPoolExecutor())
 
 
@@ -161,18 +165,19 @@ def leave_trained(
     adapters: Adapter,
     pools: Sequence[Sequence[TrainingExample]],
     updates: int,
-    addresses: Sequence[tuple[int | str, ...]],
+    address: Address,
     directory: Path,
     metadata: dict[str, Any],
 ) -> list[dict[str, int]]:
-    """Leaves these adapters as `finetune_each` leaves what it has trained; returns what it returns."""
-    metadata = metadata | {"scale": adapters.scale, "addresses": [list(one) for one in addresses]}
+    """Leaves these adapters as `finetune` leaves what it has trained; returns what it returns."""
+    addresses = [list(address.parts(trajectory)) for trajectory in range(len(pools))]
+    metadata = metadata | {"scale": adapters.scale, "addresses": addresses}
     checkpoints.save(directory / "adapter", updates, (adapters, {}), metadata)
     with Metrics(directory / "metrics") as metrics:
         metrics.write(1, loss=1.0)
     return [{"kept": len(pool), "kept_tasks": len(pool), "updates": updates} for pool in pools]
 
 
-def indifferent(model: Model, critics: Adapter, tasks: Any, samples: Any, split: Any) -> list[np.ndarray]:
-    """A stand-in for `critic_scores_each`: 0 for every surviving program."""
+def indifferent(critics: Generator, tasks: Any, samples: Any, split: Any) -> list[np.ndarray]:
+    """A stand-in for `critic_scores`: 0 for every surviving program."""
     return [np.where(own.fits, 0.0, np.nan) for own in samples]

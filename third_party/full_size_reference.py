@@ -15,7 +15,7 @@ from functools import partial
 import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel, Qwen3Config
 
-from constellation.selftraining.batches import Batch, TrainingExample, collate
+from constellation.selftraining.batches import Batch, TrainingExample, pack
 from third_party import training_reference
 from third_party.benchmarks.timing import fastest, resident_peak
 from third_party.benchmarks.workload import Measurement, Workload, failed, sampled
@@ -132,7 +132,7 @@ def _model(work: Workload, four_bits: bool) -> PreTrainedModel:
 
 def _without_padding(examples: Sequence[TrainingExample]) -> Batch:
     """A sequence a row, all of one length."""
-    batch, rows, width = collate(examples), len(examples), examples[0].length
+    batch, rows, width = pack(examples), len(examples), examples[0].length
     tokens = Batch(*(array[:rows] for array in batch))
     return tokens._replace(
         tokens=tokens.tokens[:, :width],

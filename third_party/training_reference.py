@@ -14,7 +14,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from constellation.selftraining.batches import Batch, TrainingExample, collate
+from constellation.selftraining.batches import Batch, TrainingExample, pack
 
 
 def load_peft(directory: str | Path, rank: int, alpha: int) -> PeftModel:
@@ -99,7 +99,7 @@ def update(model: PeftModel, optimizer: torch.optim.Optimizer, batch: Batch, cli
 
 def one_a_row(examples: Sequence[TrainingExample]) -> Batch:
     """A padded batch with a row for every example, which has one answer."""
-    rows = [collate([example]) for example in examples]
+    rows = [pack([example]) for example in examples]
 
     def stacked(name: str) -> np.ndarray:
         arrays = [getattr(row, name)[0] for row in rows]

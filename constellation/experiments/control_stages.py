@@ -40,7 +40,7 @@ from constellation.experiments.critic_stages import critic_of, critic_samples, s
 from constellation.experiments.stage_files import samples_of, scores_of, summaries_of, write_training_tasks
 from constellation.experiments.star_config import BASE, CRITIC, START, sample_count, value_of
 from constellation.experiments.star_stages import StarStages
-from constellation.runtime.keys import host_rng
+from constellation.runtime.keys import Address
 from constellation.samples import SampleSet
 from constellation.selftraining.batches import TrainingExample
 from constellation.selftraining.permuted import permuted_labels, permuted_star_verdicts
@@ -320,7 +320,7 @@ class ControlStages:
         return {"right": permuted_star_verdicts(samples, self._rng(PERMUTED, trajectory))}
 
     def _rng(self, arm: str, trajectory: int) -> np.random.Generator:
-        return host_rng(self.config.seed, "permuted verdicts", arm, trajectory)
+        return Address(self.config.seed, "permuted verdicts", arm).rng(trajectory)
 
     def _trained(
         self,

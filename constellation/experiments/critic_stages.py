@@ -104,15 +104,15 @@ def scores_by(
     tasks, shown = study.bank(bank), visible or study.config.tasks.visible
 
     def score(path: Path) -> None:
-        from constellation.critic import critic_scores_each, no_examples
+        from constellation.critic import critic_scores, no_examples
         from constellation.model.lora import first
+        from constellation.model.model import Generator
         from constellation.selftraining.finetune import load_adapters
 
         critics, metadata = load_adapters(critic.path)
         drawn = samples_of(samples)[: len(metadata["addresses"])]
-        found = critic_scores_each(
-            study.model,
-            first(critics, len(drawn)),
+        found = critic_scores(
+            Generator(study.model, first(critics, len(drawn))),
             read_tasks(tasks.path / TASKS),
             drawn,
             no_examples if blind else lambda task: split(task, split_seed, shown),

@@ -11,17 +11,19 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from constellation.domains.task import split
 from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.evaluation.pass_at_k import pass_at_k
-from constellation.experiments.draw_samples import draw_samples
 from constellation.experiments.star_config import BASE, CRITIC, load_base, memory_of
 from constellation.model.config import ModelConfig
-from constellation.model.model import model_hash
+from constellation.model.lora import stack
+from constellation.model.model import Generator, model_hash
 from constellation.model.peft_format import is_peft, load_peft
 from constellation.model.sampling import SamplingConfig
-from constellation.runtime import keys
 from constellation.runtime.errors import UserError
+from constellation.runtime.keys import Address
 from constellation.selftraining.finetune import load_adapter
+from constellation.solve import draw_samples
 
 
 def evaluate_checkpoint(
@@ -56,18 +58,16 @@ def evaluate_checkpoint(
             raise UserError(f"{checkpoint} is a critic's, which answers no task: give a generator's")
     tasks = trapdoor.make_bank(bank, config.tasks.bank_size, config.tasks.seed)
     model = load_base(config)
-    samples = draw_samples(
-        model,
-        adapter,
-        tasks,
-        config.tasks.split_seed,
-        config.tasks.visible,
+    (samples,) = draw_samples(
+        Generator(model, None if adapter is None else stack([adapter])),
+        [tasks],
+        lambda task: split(task, config.tasks.split_seed, config.tasks.visible),
         SamplingConfig(n=n, **config.sampling),
         # the address of the experiment's own evaluation: its samples are drawn again, not new ones
-        keys.fold(config.seed, f"evaluation, split {config.tasks.split_seed}", name, trajectory),
+        Address(config.seed, f"evaluation, split {config.tasks.split_seed}", name, trajectory),
+        dataclasses.replace(memory_of(config, model.config, jax.default_backend()), trajectories=1),
         f"{name} on {bank}",
         {},
-        dataclasses.replace(memory_of(config, model.config, jax.default_backend()), trajectories=1),
     )
     print(f"{name} on {bank}: {len(tasks)} tasks, {n} samples a task, split seed {config.tasks.split_seed}")
     print(f"{'k':>5} {'pass@k':>16} {'visible-fit@k':>16}")

@@ -28,7 +28,7 @@ from constellation.model.model import Model
 from constellation.model.prefix import shared_length
 from constellation.model.sampling import SamplingConfig
 from constellation.model.score import TEXT_TOKENS_A_ROW, rows_a_batch
-from constellation.selftraining.batches import TrainingExample, collate
+from constellation.selftraining.batches import TrainingExample, pack
 from constellation.selftraining.warm_start import generator_example
 
 TASKS = 64  # whose prompts and programs stand for all
@@ -101,7 +101,7 @@ def check_plan(config: ConfigDict, platform: str) -> tuple[Memory, Workload, int
     sampling, training = SamplingConfig(n=config.evaluation.samples, **config.sampling), config.training
     rows = memory.sampling_rows(work.prompts, sampling)
     trained = memory.micro_batch(work.pool, training.batch_size, training.remat) or training.batch_size
-    longest = collate([max(work.pool, key=lambda example: example.length)])
+    longest = pack([max(work.pool, key=lambda example: example.length)])
     width, targets = longest.tokens.shape[1], longest.target.shape[1]
     prompt = padded_prompt(max(map(len, work.prompts)) - work.prefix)
     scored = prompt + TEXT_TOKENS_A_ROW

@@ -35,8 +35,7 @@ from constellation.experiments.star_stages import StarStages
 from constellation.samples import SampleSet
 
 if TYPE_CHECKING:
-    from constellation.model.lora import Adapter
-    from constellation.model.model import Model
+    from constellation.model.model import Generator, Model
 
 KNOWN, LOG_PROBS = "known.json", "log_probs.npy"
 
@@ -146,10 +145,12 @@ def log_prob_stage(
     tasks, each = study.bank(bank), trajectories if generator else 1
 
     def score(path: Path) -> None:
+        from constellation.model.model import Generator
+
         table = json.loads((known.path / KNOWN).read_text(encoding="utf-8"))
         splits = [study.split(task) for task in read_tasks(tasks.path / TASKS)]
         adapters = first_adapters(generator, each) if generator else None
-        for trajectory, own in enumerate(log_probs(study.model, adapters, each, splits, table)):
+        for trajectory, own in enumerate(log_probs(Generator(study.model, adapters), splits, table)):
             np.save(path / numbered(LOG_PROBS, trajectory), own)
 
     config = study.config
@@ -205,26 +206,19 @@ def collect_known(
     }
 
 
-def log_probs(
-    model: Model,
-    adapters: Adapter | None,
-    trajectories: int,
-    splits: Sequence[Split],
-    table: dict[str, list[Any]],
-) -> list[np.ndarray]:
+def log_probs(generator: Generator, splits: Sequence[Split], table: dict[str, list[Any]]) -> list[np.ndarray]:
     """ln p(the answer is this program | the task's prompt) of every known program.
 
     Args:
-        adapters: [R, ...]; None for the base itself, R = 1.
-        trajectories: R.
         splits: of each task.
         table: of `collect_known`, D programs.
 
     Returns:
         R arrays [D] float64.
     """
-    from constellation.model.score import log_prob_each
+    from constellation.model.score import log_prob
 
+    model, trajectories = generator.model, generator.trajectories
     prompts = [model.chat(trapdoor.messages(split)) for split in splits]
     texts: list[list[list[int]]] = [[] for _ in splits]
     program: list[list[int]] = [[] for _ in splits]
@@ -232,7 +226,7 @@ def log_probs(
         answers = [[*ids, stop] for ids in ways for stop in model.stop_ids]
         texts[t] += answers
         program[t] += [d] * len(answers)
-    scored = log_prob_each(model, adapters, [prompts] * trajectories, [texts] * trajectories)
+    scored = log_prob(generator, [prompts] * trajectories, [texts] * trajectories)
     result = [np.full(len(table["task"]), -np.inf) for _ in scored]
     for total, own in zip(result, scored, strict=True):
         for rows, values in zip(program, own, strict=True):

@@ -20,8 +20,7 @@ from constellation.experiments.star_stages import StarStages
 from constellation.samples import SampleSet
 
 if TYPE_CHECKING:
-    from constellation.model.lora import Adapter
-    from constellation.model.model import Model
+    from constellation.model.model import Generator
 
 COLUMNS = "columns.npz"
 TUNING = "tuning_hard"  # the bank on which the critic's rival is chosen
@@ -72,6 +71,7 @@ def unlearned_columns(
     tasks, visible = study.bank(bank), study.config.tasks.visible
 
     def compute(path: Path) -> None:
+        from constellation.model.model import Generator
         from constellation.selftraining.finetune import load_adapters
 
         own, drawn = read_tasks(tasks.path / TASKS), samples_of(samples)
@@ -80,7 +80,7 @@ def unlearned_columns(
         def divided(task: Task) -> Split:
             return split(task, split_seed, visible)
 
-        likelihoods = log_likelihoods(study.model, adapters, own, drawn, divided)
+        likelihoods = log_likelihoods(Generator(study.model, adapters), own, drawn, divided)
         for trajectory, (pool, likelihood) in enumerate(zip(drawn, likelihoods, strict=True)):
             clusters = probe_clusters(own, pool, divided)
             np.savez(path / numbered(COLUMNS, trajectory), log_likelihood=likelihood, probe_cluster=clusters)
@@ -104,8 +104,7 @@ def columns_of(stage: Stage) -> list[Columns]:
 
 
 def log_likelihoods(
-    model: Model,
-    generators: Adapter | None,
+    generator: Generator,
     tasks: Sequence[Task],
     samples: Sequence[SampleSet],
     split: Callable[[Task], Split],
@@ -113,15 +112,15 @@ def log_likelihoods(
     """log p(answer | prompt) of every surviving program under the generator that drew it, at temperature 1.
 
     Args:
-        generators: [R, ...] the trajectories' adapters.
         samples: of each trajectory, all of the same tasks.
 
     Returns:
         of each trajectory [D] float64, in nats, of the tokens of its first appearance and a stop token; NaN
         where a program does not fit.
     """
-    from constellation.model.score import log_prob_each
+    from constellation.model.score import log_prob
 
+    model = generator.model
     prompts = [np.array(model.chat(trapdoor.messages(split(task))), np.int32) for task in tasks]
     rows = [
         [np.flatnonzero(own.fits[table]) + table.start for table in map(own.programs_of, range(len(tasks)))]
@@ -132,7 +131,7 @@ def log_likelihoods(
         first = np.unique(own.program, return_index=True)[1]  # [D] where each program appears first
         answers = [[own.sample_tokens(*divmod(int(first[row]), own.n)) for row in group] for group in of_task]
         texts.append([[np.append(answer, model.stop_ids[0]) for answer in group] for group in answers])
-    found = log_prob_each(model, generators, [prompts] * len(samples), texts)
+    found = log_prob(generator, [prompts] * len(samples), texts)
     result = [np.full(len(own.task), np.nan) for own in samples]
     for column, of_task, values in zip(result, rows, found, strict=True):
         for group, value in zip(of_task, values, strict=True):

@@ -35,7 +35,7 @@ from constellation.experiments.stage_files import (
     write_training_tasks,
 )
 from constellation.experiments.star_config import BASE, START, load_base, memory_of
-from constellation.runtime import keys
+from constellation.runtime.keys import Address
 
 if TYPE_CHECKING:
     from constellation.memory import Memory
@@ -254,25 +254,21 @@ class StarStages:
         }
 
         def run(path: Path) -> None:
-            import jax.numpy as jnp
-
-            from constellation.experiments.draw_samples import draw_samples_each
+            from constellation.model.model import Generator
             from constellation.model.sampling import SamplingConfig
+            from constellation.solve import draw_samples
 
-            each = range(fields["trajectories"])
-            key = keys.fold(config.seed, f"{purpose}, split {split_seed}", arm)
+            few = fields["trajectories"]
             digests = {"tasks_digest": tasks.digest, "adapter": generator.digest if generator else None}
-            drawn = draw_samples_each(
-                self.model,
-                first_adapters(generator, len(each)) if generator else None,
-                self.tasks_of(tasks, len(each)),
-                split_seed,
-                visible,
+            drawn = draw_samples(
+                Generator(self.model, first_adapters(generator, few) if generator else None),
+                self.tasks_of(tasks, few),
+                lambda task: split(task, split_seed, visible),
                 SamplingConfig(n=n, **sampling),
-                jnp.stack([keys.fold(key, trajectory) for trajectory in each]),
+                Address(config.seed, f"{purpose}, split {split_seed}", arm),
+                dataclasses.replace(self.memory, trajectories=few),
                 stage_name,
-                [fields | digests | {"replicate": trajectory} for trajectory in each],
-                dataclasses.replace(self.memory, trajectories=len(each)),
+                fields | digests,
             )
             for trajectory, own in enumerate(drawn):
                 own.save(path / numbered(SAMPLES, trajectory))
@@ -331,35 +327,32 @@ class StarStages:
             training: instead of the config's section.
             choices: as for `cross_entropy`.
         """
-        from constellation.model.lora import stack
-        from constellation.selftraining.finetune import finetune_each
+        from constellation.model.model import Generator
+        from constellation.selftraining.finetune import TrainingConfig, finetune
 
-        config, each = self.config, range(len(pools))
-        training = training or config.training
-        initial = first_adapters(start, len(each)) if start else stack([self._fresh(arm, r) for r in each])
+        config, training = self.config, training or self.config.training
+        initial = first_adapters(start, len(pools)) if start else self._fresh(arm, len(pools))
         metadata = {
             "name": arm,
             "model": {"dir": str(config.model.dir), "hash": self.model_hash},
             "config": config.to_dict(),
         }
         whole = [example for pool in pools for example in pool]
-        trained = finetune_each(
-            self.model,
-            initial,
+        rows = self.memory.micro_batch(whole, training.batch_size, training.remat)
+        trained = finetune(
+            Generator(self.model, initial),
             pools,
             -(-visits // training.batch_size),
-            training,
-            [(config.seed, "batches", arm, trajectory) for trajectory in each],
+            TrainingConfig(**training, micro_batch=rows, choices=tuple(choices)),
+            Address(config.seed, "batches", arm),
             path,
             metadata,
-            self.memory.micro_batch(whole, training.batch_size, training.remat),
-            choices,
         )
         (path / SUMMARY).write_text(json.dumps(trained) + "\n")
 
-    def _fresh(self, arm: str, trajectory: int) -> Adapter:
-        from constellation.model.lora import init_adapter
+    def _fresh(self, arm: str, trajectories: int) -> Adapter:
+        from constellation.model.lora import init_adapter, stack
 
-        lora = self.config.lora
-        key = keys.fold(self.config.seed, "adapter", arm, trajectory)
-        return init_adapter(self.model.config, key, lora.rank, lora.alpha)
+        lora, address = self.config.lora, Address(self.config.seed, "adapter", arm)
+        keys = map(address.key, range(trajectories))
+        return stack([init_adapter(self.model.config, key, lora.rank, lora.alpha) for key in keys])

@@ -28,11 +28,6 @@ def stack(adapters: Sequence[Adapter]) -> Adapter:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *adapters)
 
 
-def stack_of_one(adapter: Adapter | None) -> Adapter | None:
-    """A single trajectory's adapter as `stack` has it, [1, ...]; None, the base itself, stays None."""
-    return None if adapter is None else stack([adapter])
-
-
 def unstack(adapters: Adapter) -> list[Adapter]:
     """The adapters that `stack` put together."""
     count = len(jax.tree.leaves(adapters)[0])

@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from constellation.model import ported
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import Params
+from constellation.model.lora import Adapter
 from constellation.model.mesh import check_mesh, make_mesh
 from constellation.model.port import weight_files
 from constellation.model.weights import check_weights, load_params
@@ -52,6 +54,24 @@ class Model:
         system = [{"role": "system", "content": self.system}] if self.system else []
         enable = self.thinking if thinking is None else thinking
         return self.tokenizer.chat([*system, *messages], enable_thinking=enable)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Generator:
+    """What answers: R adapters on one frozen base, one for each trajectory. A critic is one, too.
+
+    Attributes:
+        model: the base.
+        adapters: [R, ...] as `lora.stack` makes them; None for the base itself, R = 1.
+    """
+
+    model: Model
+    adapters: Adapter | None = None
+
+    @property
+    def trajectories(self) -> int:
+        """R."""
+        return 1 if self.adapters is None else len(jax.tree.leaves(self.adapters)[0])
 
 
 def load_model(

@@ -18,9 +18,9 @@ from jax.sharding import Mesh, NamedSharding
 
 from constellation.model import decoder
 from constellation.model.config import ModelConfig
-from constellation.model.lora import Adapter, stack_of_one
+from constellation.model.lora import Adapter
 from constellation.model.mesh import DATA, REPLICATED, over_rows, replicate
-from constellation.model.model import Model
+from constellation.model.model import Generator
 from constellation.model.prefix import prefix_kv, prefix_length, shared_length
 from constellation.runtime.errors import UserError
 
@@ -33,37 +33,22 @@ Ids = Sequence[int] | np.ndarray
 
 
 def log_prob(
-    model: Model, adapter: Adapter | None, prompts: Sequence[Ids], texts: Sequence[Sequence[Ids]]
-) -> list[np.ndarray]:
+    generator: Generator, prompts: Sequence[Sequence[Ids]], texts: Sequence[Sequence[Sequence[Ids]]]
+) -> list[list[np.ndarray]]:
     """log p(text | prompt) in nats, for several texts after each prompt, which is computed once for all.
 
     Args:
-        prompts: token ids, none empty.
-        texts: texts[i] holds the token ids of each text after prompts[i], with the stop id if it counts.
+        prompts: of each of R trajectories, token ids, none empty.
+        texts: texts[r][i] holds the ids of each text after prompts[r][i], with the stop id if it counts.
 
     Returns:
-        For each prompt a float64 array [texts], an empty text giving 0.
+        for each trajectory and prompt a float64 array [texts], an empty text giving 0.
 
     Raises:
         UserError: an empty prompt.
     """
-    return log_prob_each(model, stack_of_one(adapter), [prompts], [texts])[0]
-
-
-def log_prob_each(
-    model: Model,
-    adapters: Adapter | None,
-    prompts: Sequence[Sequence[Ids]],
-    texts: Sequence[Sequence[Sequence[Ids]]],
-) -> list[list[np.ndarray]]:
-    """`log_prob` for each of R trajectories, as one program.
-
-    Args:
-        adapters: [R, ...]; None for one trajectory of the base itself.
-        prompts, texts: of each trajectory.
-    """
     totals = [[np.zeros(len(group)) for group in own] for own in texts]
-    fixed, prompts = _fixed(model, adapters, prompts)
+    fixed, prompts = _fixed(generator, prompts)
     for batch, padded in _batches(fixed, prompts, texts):
         source = _pad(batch, padded, lambda row: [at for ends in row.predicts for at in ends[:-1]])
         target = _pad(
@@ -78,36 +63,24 @@ def log_prob_each(
 
 
 def next_token_logits(
-    model: Model,
-    adapter: Adapter | None,
-    prompts: Sequence[Ids],
-    texts: Sequence[Sequence[Ids]],
+    generator: Generator,
+    prompts: Sequence[Sequence[Ids]],
+    texts: Sequence[Sequence[Sequence[Ids]]],
     ids: Sequence[int],
-) -> list[np.ndarray]:
+) -> list[list[np.ndarray]]:
     """The logits of `ids` as the token that follows prompt + text, for several texts after each prompt.
 
     Args:
         prompts, texts: as for `log_prob`; an empty text asks what follows the prompt itself.
 
     Returns:
-        For each prompt a float32 array [texts, ids].
+        for each trajectory and prompt a float32 array [texts, ids].
 
     Raises:
         UserError: an empty prompt.
     """
-    return next_token_logits_each(model, stack_of_one(adapter), [prompts], [texts], ids)[0]
-
-
-def next_token_logits_each(
-    model: Model,
-    adapters: Adapter | None,
-    prompts: Sequence[Sequence[Ids]],
-    texts: Sequence[Sequence[Sequence[Ids]]],
-    ids: Sequence[int],
-) -> list[list[np.ndarray]]:
-    """`next_token_logits` for each of R trajectories, as one program; arguments as for `log_prob_each`."""
     result = [[np.zeros((len(group), len(ids)), np.float32) for group in own] for own in texts]
-    fixed, prompts = _fixed(model, adapters, prompts)
+    fixed, prompts = _fixed(generator, prompts)
     for batch, padded in _batches(fixed, prompts, texts):
         source = _pad(batch, padded, lambda row: [ends[-1] for ends in row.predicts])
         chosen = np.asarray(_chosen_logits(*fixed, np.array(ids), (padded, source)))
@@ -128,13 +101,11 @@ Own = tuple[Adapter | None, decoder.KV | None]
 Fixed = tuple[_Static, decoder.Params, Own]
 
 
-def _fixed(
-    model: Model, adapters: Adapter | None, prompts: Sequence[Sequence[Ids]]
-) -> tuple[Fixed, list[list[Ids]]]:
+def _fixed(generator: Generator, prompts: Sequence[Sequence[Ids]]) -> tuple[Fixed, list[list[Ids]]]:
     """The first arguments of the compiled functions, and the prompts behind what they share."""
-    whole = [prompt for own in prompts for prompt in own]
+    model, whole = generator.model, [prompt for own in prompts for prompt in own]
     shared = shared_length(whole)
-    adapters, prefix = replicate(adapters, model.mesh), None
+    adapters, prefix = replicate(generator.adapters, model.mesh), None
     if shared:
         beginning = np.array(whole[0][:shared], np.int32)
 

@@ -6,6 +6,7 @@ the same under any batching, device count or resume, and two places share one on
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,45 @@ import numpy as np
 
 if TYPE_CHECKING:
     import jax
+
+
+@dataclasses.dataclass(frozen=True)
+class Address:
+    """Where draws are used, in each of some trajectories.
+
+    Attributes:
+        seed: of the experiment, in [0, 2^32).
+        purpose: what is drawn, as "batches".
+        arm: the model or stage that it is drawn for.
+        replicate: of trajectory 0; trajectory r has replicate + r.
+    """
+
+    seed: int
+    purpose: str
+    arm: str
+    replicate: int = 0
+
+    def parts(self, trajectory: int = 0) -> tuple[int, str, str, int]:
+        """(seed, purpose, arm, replicate) of a trajectory, as `fold` and `host_rng` take them."""
+        return self.seed, self.purpose, self.arm, self.replicate + trajectory
+
+    def key(self, trajectory: int = 0) -> jax.Array:
+        """The key of a trajectory, []."""
+        return fold(*self.parts(trajectory))
+
+    def keys(self, trajectories: int) -> jax.Array:
+        """The keys of trajectories 0, 1, ..., [trajectories]."""
+        import jax.numpy as jnp
+
+        return jnp.stack([self.key(trajectory) for trajectory in range(trajectories)])
+
+    def rng(self, trajectory: int = 0) -> np.random.Generator:
+        """A numpy generator of a trajectory."""
+        return host_rng(*self.parts(trajectory))
+
+    def order(self) -> np.random.Generator:
+        """A numpy generator that all trajectories share."""
+        return host_rng(self.seed, "order", self.purpose, self.arm)
 
 
 def fold(key: int | jax.Array, *address: str | int) -> jax.Array:

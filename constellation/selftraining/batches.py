@@ -45,7 +45,7 @@ class TrainingExample(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Rows of one width; the arrays of a jitted update.
+    """Rows of one width; [B, R, ...] with the trajectories of a jitted update.
 
     Attributes:
         tokens, positions: [B, T] int32; positions count on from the prompt's end in every branch.
@@ -64,7 +64,21 @@ class Batch(NamedTuple):
     weight: Any
 
 
-def collate(examples: Sequence[TrainingExample]) -> Batch:
+def collate(groups: Sequence[Sequence[TrainingExample]]) -> Batch:
+    """The packed rows of each of R trajectories, padded to one shape: [B, R, ...].
+
+    Args:
+        groups: of examples; one may be empty, whose rows then carry no loss.
+    """
+    batches = [pack(group) if group else _NOTHING for group in groups]
+    widest = [
+        max(sizes) for sizes in zip(*((*b.tokens.shape, b.target.shape[1]) for b in batches), strict=True)
+    ]
+    padded = [pad(batch, *widest) for batch in batches]
+    return Batch(*(np.stack(arrays, axis=1) for arrays in zip(*padded, strict=True)))
+
+
+def pack(examples: Sequence[TrainingExample]) -> Batch:
     """Packs examples into rows of one shape; neither packing nor padding changes loss or gradient.
 
     Rows are as wide as the longest document. A document that is too long is divided among its answers.
@@ -89,20 +103,6 @@ def collate(examples: Sequence[TrainingExample]) -> Batch:
             _write(Batch(*(array[index] for array in batch)), document, number, start, filled)
             start, filled = start + document.length, filled + document.targets
     return batch
-
-
-def collate_each(groups: Sequence[Sequence[TrainingExample]]) -> Batch:
-    """A batch of each of R trajectories, padded to one shape: [B, R, ...].
-
-    Args:
-        groups: of examples; one may be empty, whose rows then carry no loss.
-    """
-    batches = [collate(group) if group else _NOTHING for group in groups]
-    widest = [
-        max(sizes) for sizes in zip(*((*b.tokens.shape, b.target.shape[1]) for b in batches), strict=True)
-    ]
-    padded = [pad(batch, *widest) for batch in batches]
-    return Batch(*(np.stack(arrays, axis=1) for arrays in zip(*padded, strict=True)))
 
 
 def pad(batch: Batch, rows: int, width: int, targets: int) -> Batch:

@@ -2,79 +2,77 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from constellation import checkpoints
-from constellation.model.lora import Adapter, stack, unstack
+from constellation.model.lora import Adapter, unstack
 from constellation.model.mesh import replicate
-from constellation.model.model import Model
-from constellation.runtime import keys
+from constellation.model.model import Generator
 from constellation.runtime.errors import UserError
+from constellation.runtime.keys import Address
 from constellation.runtime.progress import Metrics, Progress
-from constellation.selftraining.batches import TrainingExample, collate_each, draw_batches
-from constellation.selftraining.update import make_optimizer, make_updates
+from constellation.selftraining.batches import TrainingExample, collate, draw_batches
+from constellation.selftraining.update import make_optimizer, make_update
 
 CHECKPOINTS = "adapter"  # the Orbax directory inside a stage
 
 
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How an adapter is trained.
+
+    Attributes:
+        batch_size: examples an update.
+        learning_rate, weight_decay, clip_norm: as for `make_optimizer`.
+        remat, micro_batch, choices: as for `make_update`.
+        checkpoint_every: updates between two checkpoints.
+    """
+
+    batch_size: int
+    learning_rate: float
+    clip_norm: float
+    weight_decay: float
+    remat: bool
+    checkpoint_every: int
+    micro_batch: int = 0
+    choices: tuple[int, ...] = ()
+
+
 def finetune(
-    model: Model,
-    adapter: Adapter,
-    pool: Sequence[TrainingExample],
+    generator: Generator,
+    pools: Sequence[Sequence[TrainingExample]],
     updates: int,
-    training: ConfigDict,
-    address: tuple[int | str, ...],
+    training: TrainingConfig,
+    address: Address,
     directory: Path,
     metadata: dict[str, Any],
-    micro_batch: int = 0,
-    choices: Sequence[int] = (),
-) -> dict[str, int]:
-    """Trains an adapter and leaves it, with its optimizer's state, in directory/adapter.
+) -> list[dict[str, int]]:
+    """Trains the adapters of R trajectories as one program and leaves them, with their optimizer's states, in
+    directory/adapter.
 
     Args:
-        adapter: where training starts.
-        pool: the examples; an empty pool is legal and leaves the adapter as it is.
+        generator: whose adapters training starts from.
+        pools: of each trajectory, its examples; an empty pool is legal and leaves the adapter as it is.
         updates: optimizer steps, a number fixed beforehand.
-        training: batch_size, learning_rate, clip_norm, weight_decay, remat, checkpoint_every.
-        address: of the batches' draws: (seed, purpose, arm, replicate).
+        address: of the batches' draws.
         directory: of the stage; a checkpoint found in it is continued.
         metadata: saved beside every checkpoint.
-        micro_batch, choices: as for `make_update`.
 
     Returns:
-        kept (answers in the pool), kept_tasks, updates, answer_tokens (tokens that carried loss).
+        for each trajectory kept (answers in the pool), kept_tasks, updates, answer_tokens (tokens that
+        carried loss).
 
     Raises:
         UserError: the loss is not finite.
     """
-    one = stack([adapter]), [pool], updates, training, [address]
-    return finetune_each(model, *one, directory, metadata, micro_batch, choices)[0]
-
-
-def finetune_each(
-    model: Model,
-    adapters: Adapter,
-    pools: Sequence[Sequence[TrainingExample]],
-    updates: int,
-    training: ConfigDict,
-    addresses: Sequence[tuple[int | str, ...]],
-    directory: Path,
-    metadata: dict[str, Any],
-    micro_batch: int = 0,
-    choices: Sequence[int] = (),
-) -> list[dict[str, int]]:
-    """`finetune` for each of R trajectories as one program; their adapters lie in one checkpoint.
-
-    Args:
-        adapters: [R, ...].
-        pools, addresses: of each; the addresses differ in the replicate alone.
-    """
+    model, adapters = generator.model, generator.adapters
+    assert adapters is not None
     optimizer = make_optimizer(training.learning_rate, training.weight_decay, training.clip_norm)
     opt_states = jax.vmap(optimizer.init)(adapters.weights)
     done = 0
@@ -82,19 +80,22 @@ def finetune_each(
         template = (adapters, opt_states)
         (adapters, opt_states), _, done = checkpoints.restore(directory / CHECKPOINTS, template)
     drawn = [
-        _batches(pool, updates, training.batch_size, address)
-        for pool, address in zip(pools, addresses, strict=True)
+        _batches(pool, updates, training.batch_size, address.rng(trajectory), address.order())
+        for trajectory, pool in enumerate(pools)
     ]
     steps = updates if any(drawn) else 0
     adapters, opt_states = replicate((adapters, opt_states), model.mesh)
-    update = make_updates(model.config, optimizer, model.mesh, micro_batch, training.remat, choices)
-    metadata = metadata | {"scale": adapters.scale, "addresses": [list(address) for address in addresses]}
+    update = make_update(
+        model.config, optimizer, model.mesh, training.micro_batch, training.remat, training.choices
+    )
+    addresses = [list(address.parts(trajectory)) for trajectory in range(len(pools))]
+    metadata = metadata | {"scale": adapters.scale, "addresses": addresses}
     with (
         Metrics(directory / "metrics", resumed_from=done or None) as metrics,
         Progress(f"training {metadata['name']}", steps, "updates", done=done) as progress,
     ):
         for step in range(done + 1, steps + 1):
-            rows = collate_each([batches[step - 1] if batches else [] for batches in drawn])
+            rows = collate([batches[step - 1] if batches else [] for batches in drawn])
             adapters, opt_states, measured = update(adapters, opt_states, model.params, rows)
             losses, norms = (np.asarray(measured[name], np.float64) for name in ("loss", "grad_norm"))
             if not np.isfinite(losses).all():
@@ -103,7 +104,7 @@ def finetune_each(
                     f"the loss is {loss} at update {step}: lower config.training.learning_rate, or in "
                     "a round config.star.learning_rate"
                 )
-            metrics.write(step, loss=losses.mean(), grad_norm=norms.mean(), **_each("loss", losses))
+            metrics.write(step, loss=losses.mean(), grad_norm=norms.mean(), **_numbered("loss", losses))
             progress.update(1, loss=losses.mean())
             if step % training.checkpoint_every == 0 and step < steps:
                 checkpoints.save(directory / CHECKPOINTS, step, (adapters, opt_states), metadata)
@@ -121,23 +122,24 @@ def finetune_each(
 
 
 def _batches(
-    pool: Sequence[TrainingExample], updates: int, size: int, address: tuple[int | str, ...]
+    pool: Sequence[TrainingExample],
+    updates: int,
+    size: int,
+    rng: np.random.Generator,
+    order: np.random.Generator,
 ) -> list[list[TrainingExample]]:
     """The examples of every update; none for an empty pool."""
-    seed, *rest = address
-    rng, order = keys.host_rng(int(seed), *rest), keys.host_rng(int(seed), "order", *rest[:-1])
     drawn = draw_batches([example.length for example in pool], updates, size, rng, order)
     return [[pool[i] for i in batch] for batch in drawn]
 
 
-def _each(name: str, values: np.ndarray) -> dict[str, float]:
+def _numbered(name: str, values: np.ndarray) -> dict[str, float]:
     """A metric of each trajectory, where there are several."""
     return {f"{name}_{r}": value for r, value in enumerate(values.tolist())} if len(values) > 1 else {}
 
 
 def load_adapters(directory: Path) -> tuple[Adapter, dict[str, Any]]:
-    """The last adapters [R, ...] that `finetune_each` left in a stage or checkpoint directory, and their
-    metadata.
+    """The last adapters [R, ...] that `finetune` left in a stage or checkpoint directory, and their metadata.
 
     Raises:
         UserError: no checkpoint there, or one of something else.
@@ -150,7 +152,7 @@ def load_adapters(directory: Path) -> tuple[Adapter, dict[str, Any]]:
 
 
 def load_adapter(directory: Path, trajectory: int = 0) -> tuple[Adapter, dict[str, Any]]:
-    """One of them.
+    """The last adapter of one trajectory, without the axis [R], and the metadata.
 
     Raises:
         UserError: as `load_adapters`, or there is no such trajectory.

@@ -76,57 +76,19 @@ def make_update(
     remat: bool = False,
     choices: Sequence[int] = (),
 ) -> Update:
-    """A jitted (adapter, opt_state, params, batch) -> (adapter, opt_state, metrics); donates the first two.
+    """A jitted (adapters, opt_states, params, batch) -> (adapters, opt_states, metrics) of R trajectories.
 
-    The loss is the mean cross entropy over the batch's targets, by their weights. The optimizer state is that
-    of `adapter.weights`. Metrics: loss, grad_norm (before clipping).
+    Adapters and optimizer states are [R, ...] and donated, a batch's arrays [B, R, ...]. The loss is the mean
+    cross entropy over a trajectory's targets, by their weights; the optimizer states are those of
+    `adapters.weights`, under a vmap. Metrics [R]: loss, grad_norm (before clipping). A trajectory whose batch
+    carries no loss stays as it is.
 
     Args:
         mesh: the devices, which hold the rest replicated along `data`; one by default.
-        micro_batch: rows that a slice differentiates at a time; 0 for all of its rows.
+        micro_batch: rows of each trajectory that a slice differentiates at a time; 0 for all of its rows.
         remat, choices: as for `cross_entropy`.
     """
-    of_each = _updates(config, optimizer, mesh or make_mesh(), micro_batch, remat, choices)
-
-    @partial(jax.jit, donate_argnums=(0, 1))
-    def update(
-        adapter: Adapter, opt_state: optax.OptState, params: Params, batch: Batch
-    ) -> tuple[Adapter, optax.OptState, dict[str, jax.Array]]:
-        adapters, opt_states = jax.tree.map(lambda x: x[None], (adapter, opt_state))
-        one = jax.tree.map(lambda x: x[:, None], batch)
-        return jax.tree.map(lambda x: x[0], of_each(adapters, opt_states, params, one))
-
-    return update
-
-
-def make_updates(
-    config: ModelConfig,
-    optimizer: optax.GradientTransformation,
-    mesh: Mesh | None = None,
-    micro_batch: int = 0,
-    remat: bool = False,
-    choices: Sequence[int] = (),
-) -> Update:
-    """`make_update` for R trajectories, as one program: the base's weights are read once for all.
-
-    Adapters and optimizer states are [R, ...], a batch's arrays [B, R, ...], metrics [R]. A trajectory whose
-    batch carries no loss stays as it is.
-
-    Args:
-        micro_batch: rows of each trajectory.
-    """
-    of_each = _updates(config, optimizer, mesh or make_mesh(), micro_batch, remat, choices)
-    return jax.jit(of_each, donate_argnums=(0, 1))
-
-
-def _updates(
-    config: ModelConfig,
-    optimizer: optax.GradientTransformation,
-    mesh: Mesh,
-    micro_batch: int,
-    remat: bool,
-    choices: Sequence[int],
-) -> Update:
+    mesh = mesh or make_mesh()
     slices = mesh.shape[DATA]
 
     def gradient_of(adapters: Adapter, params: Params, batch: Batch) -> tuple[jax.Array, dict[str, Any]]:
@@ -162,6 +124,7 @@ def _updates(
         updates = jax.tree.map(lambda x: jnp.where(total > 0, x, 0), updates)
         return optax.apply_updates(weights, updates), opt_state, optax.tree.norm(gradient)
 
+    @partial(jax.jit, donate_argnums=(0, 1))
     def update(
         adapters: Adapter, opt_states: optax.OptState, params: Params, batch: Batch
     ) -> tuple[Adapter, optax.OptState, dict[str, jax.Array]]:

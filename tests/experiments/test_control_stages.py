@@ -5,7 +5,6 @@ Two trajectories, of which the first has controls.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from constellation.experiments.stage_files import SAMPLES, TASKS, numbered
 from constellation.model.lora import Adapter
 from constellation.model.model import Model, load_model
 from constellation.runtime.errors import UserError
+from constellation.runtime.keys import Address
 from constellation.samples import SampleSet
 from constellation.selftraining.batches import TrainingExample
 from constellation.selftraining.finetune import load_adapters
@@ -45,7 +45,7 @@ class Training(NamedTuple):
     start: Adapter
     pools: list[list[TrainingExample]]
     updates: int
-    addresses: list[tuple[int | str, ...]]
+    address: Address
 
 
 class Ran(NamedTuple):
@@ -80,14 +80,10 @@ def ran(tmp_path_factory) -> Ran:
     workdir = tmp_path_factory.mktemp("study")
     trainings: dict[str, Training] = {}
 
-    def noted(
-        model, adapters, pools, updates, training, addresses, directory, metadata, micro_batch, choices
-    ):
-        trainings[metadata["name"]] = Training(adapters, pools, updates, addresses)
-        moved = dataclasses.replace(
-            adapters, weights=jax.tree.map(lambda x: x + len(trainings), adapters.weights)
-        )
-        return leave_trained(moved, pools, updates, addresses, directory, metadata)
+    def noted(generator, pools, updates, training, address, directory, metadata):
+        trainings[metadata["name"]] = Training(generator.adapters, pools, updates, address)
+        moved = jax.tree.map(lambda x: x + len(trainings), generator.adapters)
+        return leave_trained(moved, pools, updates, address, directory, metadata)
 
     with pytest.MonkeyPatch.context() as patch:
         stand_in(patch, oracle(workdir), noted, indifferent)
@@ -104,7 +100,7 @@ def test_controls_are_one_round_from_gen_v0_in_the_first_trajectory(ran: Ran) ->
             lambda own, all_: np.testing.assert_array_equal(own, all_[:1]), training.start.weights, start
         )
         assert training.updates == ran.trainings["v1"].updates == 2 or name.startswith("secret")
-        assert training.addresses == [(2, "batches", name, 0)]
+        assert training.address == Address(2, "batches", name) and len(training.pools) == 1
     assert len(ran.trainings["v1"].pools) == 2 and ran.trainings["permuted_critic"].updates == 2
     assert not any(pair["b"].any() for pair in ran.trainings["permuted_critic"].start.weights.values())
 

@@ -19,7 +19,7 @@ from constellation.conductor import read_record
 from constellation.domains.task import Split, Task, read_tasks, split
 from constellation.experiments import star_study
 from constellation.experiments.stage_files import SAMPLES, SCORES, TASKS, numbered
-from constellation.model.model import Model, check_model, load_model
+from constellation.model.model import Generator, Model, check_model, load_model
 from constellation.samples import SampleSet
 from constellation.selftraining import finetune
 from constellation.selftraining.batches import TrainingExample
@@ -70,34 +70,21 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     workdir = tmp_path_factory.mktemp("study")
     trainings: dict[str, Training] = {}
     loaded: list[weakref.ref[Model]] = []
-    trained, asked = finetune.finetune_each, critic.critic_scores_each
+    trained, asked = finetune.finetune, critic.critic_scores
 
-    def noted(
-        model, adapters, pools, updates, training, addresses, directory, metadata, micro_batch, choices
-    ):
+    def noted(generator, pools, updates, training, address, directory, metadata):
+        model = generator.model
         loaded.append(weakref.ref(model))
         gc.collect()
         held = {base.dir for base in (ref() for ref in loaded) if base is not None}
-        trainings[metadata["name"]] = Training(model.dir, held, len(addresses), pools, updates)
+        trainings[metadata["name"]] = Training(model.dir, held, generator.trajectories, pools, updates)
         if metadata["name"] == OTHER:
-            return trained(
-                model,
-                adapters,
-                pools,
-                updates,
-                training,
-                addresses,
-                directory,
-                metadata,
-                micro_batch,
-                choices,
-            )
-        return leave_trained(adapters, pools, updates, addresses, directory, metadata)
+            return trained(generator, pools, updates, training, address, directory, metadata)
+        return leave_trained(generator.adapters, pools, updates, address, directory, metadata)
 
-    def scored(model, critics, tasks, samples, split):
-        if model.dir == bases[1]:
-            return asked(model, critics, tasks, samples, split)
-        return indifferent(model, critics, tasks, samples, split)
+    def scored(critics, tasks, samples, split):
+        score = asked if critics.model.dir == bases[1] else indifferent
+        return score(critics, tasks, samples, split)
 
     config = tiny_config(
         bases[0],
@@ -143,10 +130,10 @@ def test_the_other_base_has_the_fixed_ones_candidates_and_is_asked_itself(ran: R
     assert same_examples(other, ran.trainings[OTHER].pools[0], tasks, ran.samples("critic_samples"))
     stage = f"scores_{OTHER}_gen_v0_hard_1234"
     own = np.load(ran.workdir / "stages" / stage / numbered(SCORES, 0))
-    adapter, _ = finetune.load_adapter(ran.workdir / "stages" / OTHER)
-    assert any(np.asarray(pair["b"]).any() for pair in adapter.weights.values())
+    adapters, _ = finetune.load_adapters(ran.workdir / "stages" / OTHER)
+    assert any(np.asarray(pair["b"]).any() for pair in adapters.weights.values())
     bank, candidates = ran.tasks("bank_hard", TASKS), ran.samples("samples_gen_v0_hard_1234")
-    expected = critic.critic_scores(other, adapter, bank, candidates, divided)
+    (expected,) = critic.critic_scores(Generator(other, adapters), bank, [candidates], divided)
     np.testing.assert_allclose(own, expected, rtol=1e-4)
     assert np.isfinite(own).any()
     hashes = [check_model(base, "int4:32") for base in ran.bases]

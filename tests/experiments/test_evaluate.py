@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from constellation import solve
 from constellation.conductor import Conductor, Stage
 from constellation.domains.domain import Verdict
 from constellation.evaluation.pass_at_k import pass_at_k
-from constellation.experiments import draw_samples, evaluate
+from constellation.experiments import evaluate
 from constellation.experiments.evaluate import evaluate_checkpoint
 from constellation.experiments.stage_files import samples_of
 from constellation.experiments.star_stages import StarStages
@@ -28,7 +29,7 @@ def lenient(task, split, text: str) -> Verdict:
     return Verdict(valid=True, fits=digit > 0, right=digit > 1)
 
 
-LENIENT = dataclasses.replace(draw_samples.trapdoor, judge=lenient)
+LENIENT = dataclasses.replace(solve.trapdoor, judge=lenient)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def stored(tmp_path_factory):
     model_hash = check_model(config.model.dir, config.model.quantization, config.model.dtype)
     found: dict[str, tuple[Stage | None, SampleSet]] = {}
     with pytest.MonkeyPatch.context() as patch, Conductor(tmp_path_factory.mktemp("study")) as conductor:
-        patch.setattr(draw_samples, "trapdoor", LENIENT)
+        patch.setattr(solve, "trapdoor", LENIENT)
         study = StarStages(config, conductor, model_hash)
         for name, stage in study.models().items():
             drawn = study.bank_samples("hard", name, stage, config.tasks.split_seed)
@@ -58,19 +59,20 @@ def test_draws_the_studys_samples_again(stored, monkeypatch, capsys, name):
 
     def recorded(*arguments):
         given.append(arguments)
-        drawn.append(draw_samples.draw_samples(*arguments))
-        return drawn[0]
+        drawn.extend(solve.draw_samples(*arguments))
+        return drawn
 
     monkeypatch.setattr(evaluate, "draw_samples", recorded)
-    monkeypatch.setattr(draw_samples, "trapdoor", LENIENT)
+    monkeypatch.setattr(solve, "trapdoor", LENIENT)
     checkpoint = str(stage.path / "adapter") if stage else "none"
     evaluate_checkpoint(config, checkpoint, "hard", ["1", "4"], samples.n)
     rows = [line.replace("+-", "").split() for line in capsys.readouterr().out.splitlines()[2:]]
     assert drawn[0].text.tolist() == samples.text.tolist()
     assert np.array_equal(drawn[0].program, samples.program)
     if stage is not None:  # the adapter matters: the base draws others at the same address
-        model, _, *arguments = given[0]
-        assert draw_samples.draw_samples(model, None, *arguments).text.tolist() != samples.text.tolist()
+        generator, *arguments = given[0]
+        (bare,) = solve.draw_samples(dataclasses.replace(generator, adapters=None), *arguments)
+        assert bare.text.tolist() != samples.text.tolist()
 
     for k, passed, _, fitted, _ in rows:
         for shown, column in ((passed, samples.generalises), (fitted, samples.fits)):

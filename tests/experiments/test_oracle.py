@@ -30,7 +30,7 @@ from constellation.generator import Sample
 from constellation.model import score
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import init_params
-from constellation.model.lora import Adapter, unstack
+from constellation.model.lora import Adapter
 from constellation.nano.pretraining import write_model
 from constellation.nano.tokenizer import build_tokenizer
 from constellation.runtime.keys import fold, host_rng
@@ -38,7 +38,7 @@ from constellation.samples import SampleSet
 from launch.common import load_config
 from tests.experiments import frozen_rows
 from tests.experiments.frozen_rows import Account
-from tests.tiny_study import ROOT, leave_trained, stand_in, tiny_config
+from tests.tiny_study import ROOT, adapters_of, leave_trained, stand_in, tiny_config
 from third_party.random_checkpoint import published_fields, write_random_checkpoint
 
 FROZEN = Path(__file__).parent / "frozen"
@@ -99,10 +99,6 @@ def said(adapter: Adapter | None) -> str:
     return f"trained {int(mark)}" if mark else f"fresh {float(np.asarray(first['a']).ravel()[0]):.4f}"
 
 
-def each(adapters: Adapter | None) -> list[Adapter | None]:
-    return [None] if adapters is None else list(unstack(adapters))
-
-
 def texts_of(parts: Any) -> list[list[int]]:
     return [np.asarray(part).tolist() for part in parts]
 
@@ -114,12 +110,12 @@ class Calls:
     workdir: Path
     made: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
-    def sample_each(
-        self, model, adapters, prompts, task_ids, keys, config, rows, progress
+    def sample(
+        self, generator, prompts, task_ids, address, config, rows, progress
     ) -> list[list[list[Sample]]]:
         files = sorted(self.workdir.rglob("stages/*/tasks*.jsonl"))
         tasks = {task.id: task for file in files for task in read_tasks(file)}
-        places = [np.asarray(jax.random.key_data(key)).tolist() for key in keys]
+        places = [np.asarray(jax.random.key_data(key)).tolist() for key in address.keys(len(prompts))]
         self.made.append(
             {
                 "call": "sample",
@@ -134,17 +130,17 @@ class Calls:
                         "key": place,
                     }
                     for adapter, ids, asked, place in zip(
-                        each(adapters), task_ids, prompts, places, strict=True
+                        adapters_of(generator), task_ids, prompts, places, strict=True
                     )
                 ],
             }
         )
         return [
             [
-                self._answers(model, tasks[task], config, (place, said(adapter), task, progress))
+                self._answers(generator.model, tasks[task], config, (place, said(adapter), task, progress))
                 for task in ids
             ]
-            for adapter, ids, place in zip(each(adapters), task_ids, places, strict=True)
+            for adapter, ids, place in zip(adapters_of(generator), task_ids, places, strict=True)
         ]
 
     def _answers(self, model, task: Task, config, place) -> list[Sample]:
@@ -166,37 +162,25 @@ class Calls:
         progress.update(config.n)
         return [Sample(np.array(model.tokenizer.encode(texts[i]), np.int32), True) for i in drawn]
 
-    def finetune_each(
-        self,
-        model,
-        adapters,
-        pools,
-        updates,
-        training,
-        addresses,
-        directory,
-        metadata,
-        micro_batch,
-        choices,
-    ):
+    def finetune(self, generator, pools, updates, training, address, directory, metadata):
         marks = []
         learned = []
-        for adapter, pool, address in zip(each(adapters), pools, addresses, strict=True):
+        for r, (adapter, pool) in enumerate(zip(adapters_of(generator), pools, strict=True)):
             prompts = number(texts_of(example.prompt for example in pool))
             answers = number([texts_of(example.answers) for example in pool])
             losses = number([example.loss_from for example in pool])
-            parts = said(adapter), len(pool), prompts, answers, losses, list(address)
+            parts = said(adapter), len(pool), prompts, answers, losses, list(address.parts(r))
             learned.append(
                 dict(zip(("start", "examples", "prompts", "answers", "loss_from", "key"), parts, strict=True))
             )
-            marks.append(1 + number(parts, updates, float(training.learning_rate), choices) % 2**20)
+            marks.append(1 + number(parts, updates, training.learning_rate, training.choices) % 2**20)
         self.made.append(
             {
                 "call": "train",
                 "name": metadata["name"],
                 "updates": updates,
-                "learning_rate": float(training.learning_rate),
-                "loss": list(choices),
+                "learning_rate": training.learning_rate,
+                "loss": list(training.choices),
                 "trajectories": learned,
             }
         )
@@ -206,12 +190,12 @@ class Calls:
                 + np.array(marks, leaf.dtype)[:, None, None, None] * (part == "b")
                 for part, leaf in pair.items()
             }
-            for name, pair in adapters.weights.items()
+            for name, pair in generator.adapters.weights.items()
         }
-        trained = Adapter(weights, adapters.scale)
-        return leave_trained(trained, pools, updates, addresses, directory, metadata)
+        trained = Adapter(weights, generator.adapters.scale)
+        return leave_trained(trained, pools, updates, address, directory, metadata)
 
-    def critic_scores_each(self, model, critics, tasks, samples: Sequence[SampleSet], split: Callable):
+    def critic_scores(self, critics, tasks, samples: Sequence[SampleSet], split: Callable):
         self.made.append(
             {
                 "call": "score",
@@ -222,7 +206,7 @@ class Calls:
                         "shown": number([split(task) for task in tasks]),
                         "candidates": number(list(map(str, own.text))),
                     }
-                    for critic, own in zip(each(critics), samples, strict=True)
+                    for critic, own in zip(adapters_of(critics), samples, strict=True)
                 ],
             }
         )
@@ -233,10 +217,10 @@ class Calls:
                     for t, text, fits in zip(own.task, own.text, own.fits, strict=True)
                 ]
             )
-            for critic, own in zip(each(critics), samples, strict=True)
+            for critic, own in zip(adapters_of(critics), samples, strict=True)
         ]
 
-    def log_prob_each(self, model, adapters, prompts, texts):
+    def log_prob(self, generator, prompts, texts):
         self.made.append(
             {
                 "call": "log_prob",
@@ -246,7 +230,9 @@ class Calls:
                         "prompts": number(texts_of(own_prompts)),
                         "texts": number([texts_of(group) for group in own_texts]),
                     }
-                    for adapter, own_prompts, own_texts in zip(each(adapters), prompts, texts, strict=True)
+                    for adapter, own_prompts, own_texts in zip(
+                        adapters_of(generator), prompts, texts, strict=True
+                    )
                 ],
             }
         )
@@ -255,7 +241,7 @@ class Calls:
                 np.array([-1.0 - number(said(adapter), np.asarray(text).tolist()) % 64 / 8 for text in group])
                 for group in own_texts
             ]
-            for adapter, own_texts in zip(each(adapters), texts, strict=True)
+            for adapter, own_texts in zip(adapters_of(generator), texts, strict=True)
         ]
 
 
@@ -274,8 +260,8 @@ def run_whole(directory: Path) -> Whole:
     model, other = (write_whole_model(directory / name, seed) for seed, name in enumerate(("model", "other")))
     calls = Calls(directory / "study")
     with pytest.MonkeyPatch.context() as patch:
-        stand_in(patch, calls.sample_each, calls.finetune_each, calls.critic_scores_each)
-        patch.setattr(score, "log_prob_each", calls.log_prob_each)
+        stand_in(patch, calls.sample, calls.finetune, calls.critic_scores)
+        patch.setattr(score, "log_prob", calls.log_prob)
         config = tiny_config(model, critic__model_dir=other, **FIELDS)
         star_study.run(config, str(calls.workdir))
     # where the model lies is in the report's recipe, and what follows from the device in its provenance

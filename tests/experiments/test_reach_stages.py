@@ -18,11 +18,11 @@ from constellation.experiments.reach_stages import collect_known, log_probs
 from constellation.experiments.star_config import check
 from constellation.generator import sample
 from constellation.model.lora import init_adapter, stack, unstack
-from constellation.model.model import Model, load_model
+from constellation.model.model import Generator, Model, load_model
 from constellation.model.sampling import SamplingConfig
 from constellation.model.score import log_prob
 from constellation.runtime.errors import UserError
-from constellation.runtime.keys import fold
+from constellation.runtime.keys import Address, fold
 from constellation.samples import SampleSet, collect
 from tests.tiny_study import ROOT, tiny_config, write_tiny_model
 
@@ -86,19 +86,23 @@ def test_log_probs_by_hand(model_dir: Path) -> None:
         "task": [0, 2, 2],
         "spellings": [[[5, 6]], [model.tokenizer.encode(tasks[2].program), [7, 8, 9]], [[30]]],
     }
-    got = log_probs(model, adapters, 2, splits, table)
+    got = log_probs(Generator(model, adapters), splits, table)
     assert [own.shape for own in got] == [(3,), (3,)]
     assert np.abs(got[0] - got[1]).min() > 1e-3
     for adapter, own in zip(unstack(adapters), got, strict=True):
+        generator = Generator(model, stack([adapter]))
         for d, (t, ways) in enumerate(zip(table["task"], table["spellings"], strict=True)):
             prompt = model.chat(trapdoor.messages(splits[t]))
             each = [
-                log_prob(model, adapter, [prompt], [[[*ids, stop]]])[0][0] for ids in ways for stop in (1, 9)
+                log_prob(generator, [[prompt]], [[[[*ids, stop]]]])[0][0][0]
+                for ids in ways
+                for stop in (1, 9)
             ]
             assert own[d] == pytest.approx(logsumexp(each), abs=1e-4)
-    (base,) = log_probs(model, None, 1, splits, table)
+    (base,) = log_probs(Generator(model), splits, table)
     prompt = model.chat(trapdoor.messages(splits[0]))
-    assert base[0] == pytest.approx(logsumexp(log_prob(model, None, [prompt], [[[5, 6, 1], [5, 6, 9]]])[0]))
+    ((by_hand,),) = log_prob(Generator(model), [[prompt]], [[[[5, 6, 1], [5, 6, 9]]]])
+    assert base[0] == pytest.approx(logsumexp(by_hand))
 
 
 def test_probabilities_are_what_is_sampled() -> None:
@@ -108,10 +112,11 @@ def test_probabilities_are_what_is_sampled() -> None:
     splits = [split(task, 1234, 2) for task in TASKS]
     prompts = [model.chat(trapdoor.messages(of)) for of in splits]
     ids = [task.id for task in TASKS]
-    drawn = sample(model, None, prompts, ids, fold(0, "reach"), SamplingConfig(n=n, max_new_tokens=60))
+    sampling = SamplingConfig(n=n, max_new_tokens=60)
+    (drawn,) = sample(Generator(model), [prompts], [ids], Address(0, "test", "reach"), sampling)
     found = judged(model, TASKS, [[list(answer.ids) for answer in own] for own in drawn])
     table = collect_known(model, TASKS, [found], n)
-    (log_prob,) = log_probs(model, None, 1, splits, table)
+    (log_prob,) = log_probs(Generator(model), splits, table)
     counts = [
         int((found.text[found.program[t]] == text).sum())
         for t, text in zip(table["task"], table["text"], strict=True)

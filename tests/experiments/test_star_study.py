@@ -13,23 +13,24 @@ import jax
 import numpy as np
 import pytest
 
-from constellation import checkpoints
+from constellation import checkpoints, solve
 from constellation.conductor import Conductor
 from constellation.domains.task import read_tasks, split
 from constellation.domains.trapdoor.posterior import candidate_posterior
-from constellation.experiments import draw_samples, star_stages, star_study
+from constellation.experiments import star_stages, star_study
 from constellation.experiments.bayes_stages import POSTERIOR
 from constellation.experiments.reach_stages import KNOWN, LOG_PROBS
 from constellation.experiments.selection_stages import COLUMNS
 from constellation.experiments.stage_files import SAMPLES, SCORES, SUMMARY, TASKS, numbered
 from constellation.experiments.star_stages import StarStages
 from constellation.generator import Sample
-from constellation.model.model import check_model, load_model
+from constellation.model.model import Generator, check_model, load_model
 from constellation.model.score import log_prob
 from constellation.runtime.errors import UserError
+from constellation.runtime.keys import Address
 from constellation.samples import SampleSet
 from constellation.selftraining import finetune
-from constellation.selftraining.finetune import load_adapter
+from constellation.selftraining.finetune import load_adapter, load_adapters
 from tests.tiny_study import ROOT, oracle, tiny_config, write_one_answer_model, write_tiny_model
 
 
@@ -54,7 +55,7 @@ def workdir(finished, tmp_path) -> Path:
 def run_study(model_dir: Path, workdir: Path, **fields: object) -> dict:
     """Runs the study with the oracle's answers; returns the findings."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(draw_samples, "sample_each", oracle(workdir))
+        patch.setattr(solve, "sample", oracle(workdir))
         star_study.run(tiny_config(model_dir, **fields), str(workdir))
     return json.loads((workdir / "findings.json").read_text())
 
@@ -77,8 +78,8 @@ import itertools, json, os, signal, sys
 from pathlib import Path
 from jax._src import xla_bridge
 import constellation.critic, constellation.experiments.plan, constellation.selftraining.finetune
-from constellation import conductor
-from constellation.experiments import draw_samples, star_study
+from constellation import conductor, solve
+from constellation.experiments import star_study
 from constellation.runtime.progress import Progress
 from tests.tiny_study import oracle, tiny_config
 
@@ -87,7 +88,7 @@ conductor.provenance = star_study.provenance = lambda: {}
 model_dir, root = Path(sys.argv[1]), Path(sys.argv[2])
 
 def study(workdir, stage=None, moment=None):
-    draw_samples.sample_each = oracle(workdir)
+    solve.sample = oracle(workdir)
     running = None
 
     def kill():
@@ -228,8 +229,8 @@ def test_reach_extends_a_workdir_and_knows_more_with_more_rounds(model_dir, work
     prompts = [model.chat(star_stages.trapdoor.messages(split(task, 1234))) for task in tasks]
     texts = [[[*model.tokenizer.encode(task.program), *model.stop_ids]] for task in tasks]
     for name in ("theta0", "gen_v0", "v1"):
-        adapter = load_adapter(workdir / "stages" / name)[0] if name != "theta0" else None
-        by_hand = np.concatenate(log_prob(model, adapter, prompts, texts))
+        adapters = load_adapters(workdir / "stages" / name)[0] if name != "theta0" else None
+        by_hand = np.concatenate(log_prob(Generator(model, adapters), [prompts], [texts])[0])
         stored = np.load(workdir / f"stages/log_probs_{name}_hard" / numbered(LOG_PROBS, 0))
         np.testing.assert_allclose(stored, by_hand, rtol=1e-4)
     longer = run_study(model_dir, workdir, evaluation__reach_samples=4, star__rounds=2)["reach"]
@@ -391,15 +392,15 @@ def rounds(model_dir, workdir, monkeypatch):
             shutil.rmtree(workdir / "stages" / stage)
         trainings = []
 
-        def recorded(model, adapters, pools, updates, training, addresses, *rest):
-            start = jax.tree.map(lambda x: np.array(x[0]), adapters.weights)
+        def recorded(generator, pools, updates, training, address, *rest):
+            start = jax.tree.map(lambda x: np.array(x[0]), generator.adapters.weights)
             assert training.learning_rate == 0.004  # the rounds' own
-            trainings.append({"start": start, "pool": pools[0], "updates": updates, "address": addresses[0]})
-            return original(model, adapters, pools, updates, training, addresses, *rest)
+            trainings.append({"start": start, "pool": pools[0], "updates": updates, "address": address})
+            return original(generator, pools, updates, training, address, *rest)
 
-        original = finetune.finetune_each
-        monkeypatch.setattr(finetune, "finetune_each", recorded)
-        monkeypatch.setattr(draw_samples, "sample_each", oracle(workdir))
+        original = finetune.finetune
+        monkeypatch.setattr(finetune, "finetune", recorded)
+        monkeypatch.setattr(solve, "sample", oracle(workdir))
         config = tiny_config(model_dir, star__rounds=2, star__restart=restart, star__learning_rate=0.004)
         model_hash = check_model(model_dir, config.model.quantization, config.model.dtype)
         with Conductor(workdir) as conductor:
@@ -448,7 +449,7 @@ def test_a_round_trains_on_its_own_data_alone(rounds, model_dir, workdir):
             for answer in example.answers
         }
         assert trained and trained <= drawn
-        assert (training["updates"], training["address"]) == (2, (2, "batches", name, 0))
+        assert (training["updates"], training["address"]) == (2, Address(2, "batches", name))
         pools.append({task.id for task in tasks})
     assert not pools[0] & pools[1]
 
@@ -484,10 +485,10 @@ CONTROLS_KEPT = {
 
 @pytest.mark.parametrize("controls", [0, 1])
 def test_an_empty_pool_is_a_result(model_dir, tmp_path, monkeypatch, controls):
-    def nothing(model, adapters, prompts, task_ids, keys, config, rows, progress):
+    def nothing(generator, prompts, task_ids, address, config, rows, progress):
         return [[[Sample(np.zeros(1, np.int32), True)] * config.n for _ in own] for own in task_ids]
 
-    monkeypatch.setattr(draw_samples, "sample_each", nothing)
+    monkeypatch.setattr(solve, "sample", nothing)
     star_study.run(tiny_config(model_dir, controls__trajectories=controls), str(tmp_path))
     stages = tmp_path / "stages"
     for name in ("v1", "critic", *(("own_withheld",) if controls else ())):

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from constellation.experiments import draw_samples, sweep
+from constellation import solve
+from constellation.experiments import sweep
 from constellation.runtime.errors import UserError
 from launch.common import load_config
 from tests.synthetic_sweep import MADE_BY, NAMES, SOURCES, write_synthetic_sweep
@@ -34,7 +35,7 @@ def model_dir(tmp_path_factory) -> Path:
 def swept(model_dir, tmp_path_factory) -> tuple[Path, list[sweep.Cell]]:
     workdir = tmp_path_factory.mktemp("sweep")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(draw_samples, "sample_each", oracle(workdir))
+        patch.setattr(solve, "sample", oracle(workdir))
         return workdir, sweep.run(tiny_grid(model_dir), str(workdir))
 
 
@@ -81,7 +82,7 @@ def test_cells_share_what_does_not_depend_on_them(swept):
 def test_the_same_command_again_runs_nothing(swept, model_dir, monkeypatch):
     workdir, cells = swept
     before = {path: path.stat().st_mtime_ns for path in workdir.rglob("stages/**/*") if path.is_file()}
-    monkeypatch.setattr(draw_samples, "sample_each", None)
+    monkeypatch.setattr(solve, "sample", None)
     assert sweep.run(tiny_grid(model_dir), str(workdir)) == cells
     assert {path: path.stat().st_mtime_ns for path in before} == before
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,16 +53,15 @@ def ran(tmp_path_factory) -> Ran:
     workdir = tmp_path_factory.mktemp("study")
     calls: list[tuple[float, int]] = []
 
-    def trained(
-        model, adapters, pools, updates, training, addresses, directory, metadata, micro_batch, choices
-    ):
+    def trained(generator, pools, updates, training, address, directory, metadata):
         """Every training leaves the adapter a little larger."""
-        moved = dataclasses.replace(adapters, weights=jax.tree.map(lambda x: x + 1, adapters.weights))
-        return leave_trained(moved, pools, updates, addresses, directory, metadata)
+        moved = jax.tree.map(lambda x: x + 1, generator.adapters)
+        return leave_trained(moved, pools, updates, address, directory, metadata)
 
-    def sampled(model, adapters, prompts, task_ids, keys, config, rows, progress):
+    def sampled(generator, prompts, task_ids, address, config, rows, progress):
         """Right the more often the larger the adapter and the lower the temperature."""
         calls.append((config.temperature, config.n))
+        model, adapters = generator.model, generator.adapters
         files = workdir.rglob("stages/*/tasks*.jsonl")
         programs = {task.id: task.program for file in files for task in read_tasks(file)}
         large = 0.0 if adapters is None else float(np.mean(np.abs(jax.tree.leaves(adapters.weights)[0])))

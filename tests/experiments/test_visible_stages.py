@@ -41,18 +41,16 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     prompts: list[list[list[int]]] = []
     critic_saw: list[int] = []
 
-    def sample_each(model, adapters, asked, *rest, **named):
+    def sample(generator, asked, *rest, **named):
         prompts.append(asked[0])
-        return answer(model, adapters, asked, *rest, **named)
+        return answer(generator, asked, *rest, **named)
 
-    def untrained(
-        model, adapters, pools, updates, training, addresses, directory, metadata, micro_batch, choices
-    ):
-        return leave_trained(adapters, pools, updates, addresses, directory, metadata)
+    def untrained(generator, pools, updates, training, address, directory, metadata):
+        return leave_trained(generator.adapters, pools, updates, address, directory, metadata)
 
-    def scores(model, critics, tasks, samples, split):
+    def scores(critics, tasks, samples, split):
         critic_saw.append(len(split(tasks[0]).visible))
-        assert {len(pair["b"]) for pair in critics.weights.values()} == {len(samples)}
+        assert critics.trajectories == len(samples)
         return [np.where(own.fits, 0.5, np.nan) for own in samples]
 
     config = tiny_config(
@@ -60,7 +58,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     )
     check(config)
     with pytest.MonkeyPatch.context() as patch, Conductor(workdir) as conductor:
-        stand_in(patch, sample_each, untrained, scores)
+        stand_in(patch, sample, untrained, scores)
         study = StarStages(config, conductor, check_model(model_dir, "int4:32"))
         found, stages = visible_sets(study)
         tasks = read_tasks(study.bank("hard").path / TASKS)

@@ -15,13 +15,13 @@ import optax
 from constellation.generator import sample
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import init_params
-from constellation.model.lora import init_adapter
+from constellation.model.lora import init_adapter, stack
 from constellation.model.mesh import make_mesh, put, replicate
-from constellation.model.model import Model
+from constellation.model.model import Generator, Model
 from constellation.model.quantize import quantize
 from constellation.model.sampling import SamplingConfig
 from constellation.model.score import log_prob, next_token_logits
-from constellation.runtime import keys
+from constellation.runtime.keys import Address
 from constellation.selftraining.batches import TrainingExample, collate
 from constellation.selftraining.update import make_update
 
@@ -51,26 +51,23 @@ def results(data: int, model: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     beginning = rng.integers(0, SIZE, 70).tolist()  # long enough to be shared
     prompts = [beginning + rng.integers(0, SIZE, length).tolist() for length in (5, 30, 12, 9, 20)]
-    adapter, key = init_adapter(CONFIG, jax.random.key(2), rank=4, alpha=8), keys.fold(0, "sampling", "v0", 0)
-    adapter = jax.tree.map(lambda x: x + 0.05, adapter)  # B unlike zero, so that it matters
+    adapter = init_adapter(CONFIG, jax.random.key(2), rank=4, alpha=8)
+    adapters = stack([jax.tree.map(lambda x: x + 0.05, adapter)])  # B unlike zero, so that it matters
+    generator, address = Generator(base, adapters), Address(0, "sampling", "v0")
     config = SamplingConfig(n=8, max_new_tokens=9)
-    drawn = sample(base, adapter, prompts, list("abcde"), key, config, rows=16)
+    (drawn,) = sample(generator, [prompts], [list("abcde")], address, config, rows=16)
     texts = [[rng.integers(0, SIZE, 6).tolist() for _ in range(count)] for count in (3, 1, 2, 2, 4)]
-    scores = log_prob(base, adapter, prompts, texts)
-    answers = next_token_logits(base, adapter, prompts, texts, [1, 2])
-    batch = collate(
-        [
-            TrainingExample(
-                np.array(prompt[70:], np.int32), tuple(map(np.array, answers)), (0,) * len(answers)
-            )
-            for prompt, answers in zip(prompts, texts, strict=True)
-        ]
-    )
+    (scores,) = log_prob(generator, [prompts], [texts])
+    (answers,) = next_token_logits(generator, [prompts], [texts], [1, 2])
+    examples = [
+        TrainingExample(np.array(prompt[70:], np.int32), tuple(map(np.array, own)), (0,) * len(own))
+        for prompt, own in zip(prompts, texts, strict=True)
+    ]
     optimizer = optax.sgd(1.0)
-    before = jax.tree.map(np.asarray, adapter.weights)
-    adapter, opt_state = replicate((adapter, optimizer.init(adapter.weights)), mesh)
+    before = jax.tree.map(np.asarray, adapters.weights)
+    adapters, opt_states = replicate((adapters, jax.vmap(optimizer.init)(adapters.weights)), mesh)
     update = make_update(CONFIG, optimizer, mesh, micro_batch=2)
-    after, _, metrics = update(adapter, opt_state, params, batch)
+    after, _, metrics = update(adapters, opt_states, params, collate([examples]))
     change = jax.tree.map(lambda new, old: np.asarray(new) - old, after.weights, before)
     return {
         "ids": np.concatenate([one.ids for samples in drawn for one in samples]),

@@ -11,8 +11,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from constellation.model import prefix, score
-from constellation.model.lora import stack
-from constellation.model.model import Model, load_model
+from constellation.model.lora import Adapter, stack
+from constellation.model.model import Generator, Model, load_model
 from constellation.runtime.errors import UserError
 from tests.model.tiny import params_and_adapter
 
@@ -32,12 +32,28 @@ def reference(model_dir: Path) -> AutoModelForCausalLM:
     return AutoModelForCausalLM.from_pretrained(model_dir).eval()
 
 
+def one(model: Model, adapter: Adapter | None) -> Generator:
+    return Generator(model, None if adapter is None else stack([adapter]))
+
+
+def log_prob(model: Model, adapter: Adapter | None, prompts: list, texts: list) -> list[np.ndarray]:
+    """`score.log_prob` of one trajectory."""
+    return score.log_prob(one(model, adapter), [prompts], [texts])[0]
+
+
+def next_token_logits(
+    model: Model, adapter: Adapter | None, prompts: list, texts: list, ids: list[int]
+) -> list[np.ndarray]:
+    """`score.next_token_logits` of one trajectory."""
+    return score.next_token_logits(one(model, adapter), [prompts], [texts], ids)[0]
+
+
 @pytest.mark.parametrize("limit", [512, 4])
 def test_log_prob(
     limit: int, model: Model, reference: AutoModelForCausalLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(score, "TEXT_TOKENS_A_ROW", limit)  # 4 spreads the first prompt over several rows
-    ours = score.log_prob(model, None, PROMPTS, TEXTS)
+    ours = log_prob(model, None, PROMPTS, TEXTS)
     for prompt, texts, got in zip(PROMPTS, TEXTS, ours, strict=True):
         assert got.shape == (len(texts),)
         for text, value in zip(texts, got, strict=True):
@@ -52,7 +68,7 @@ def test_log_prob(
 
 def test_next_token_logits(model: Model, reference: AutoModelForCausalLM) -> None:
     ids = [7, 260, 7]
-    ours = score.next_token_logits(model, None, PROMPTS, TEXTS, ids)
+    ours = next_token_logits(model, None, PROMPTS, TEXTS, ids)
     for prompt, texts, got in zip(PROMPTS, TEXTS, ours, strict=True):
         assert got.shape == (len(texts), 3)
         for text, values in zip(texts, got, strict=True):
@@ -67,8 +83,8 @@ def test_what_all_prompts_begin_with_is_computed_once(model: Model, monkeypatch:
     prompts = [beginning + prompt for prompt in PROMPTS]
 
     def scores() -> list[np.ndarray]:
-        answers = score.next_token_logits(model, adapter, prompts, TEXTS, [7, 9])
-        return [*score.log_prob(model, adapter, prompts, TEXTS), *answers]
+        answers = next_token_logits(model, adapter, prompts, TEXTS, [7, 9])
+        return [*log_prob(model, adapter, prompts, TEXTS), *answers]
 
     shared = scores()
     monkeypatch.setattr(prefix, "WORTHWHILE", 1000)
@@ -78,10 +94,10 @@ def test_what_all_prompts_begin_with_is_computed_once(model: Model, monkeypatch:
 
 def test_the_adapter_counts_and_batching_does_not(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     _, adapter = params_and_adapter()
-    together, bare = (score.log_prob(model, either, PROMPTS, TEXTS) for either in (adapter, None))
+    together, bare = (log_prob(model, either, PROMPTS, TEXTS) for either in (adapter, None))
     assert np.abs(together[0] - bare[0]).max() > 0.1
     monkeypatch.setattr(score, "TOKENS_A_BATCH", 1)  # a row at a time
-    for one, other in zip(together, score.log_prob(model, adapter, PROMPTS, TEXTS), strict=True):
+    for one, other in zip(together, log_prob(model, adapter, PROMPTS, TEXTS), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
@@ -95,17 +111,17 @@ def test_trajectories_together_score_what_each_scores_alone(
     beginning = RNG.integers(0, 262, 20).tolist()
     prompts = [[beginning + prompt for prompt in PROMPTS], [beginning + PROMPTS[-1]]]
     texts = [TEXTS, [TEXTS[-1]]]
-    scores = score.log_prob_each(model, stack(adapters), prompts, texts)
-    answers = score.next_token_logits_each(model, stack(adapters), prompts, texts, [7, 9])
+    scores = score.log_prob(Generator(model, stack(adapters)), prompts, texts)
+    answers = score.next_token_logits(Generator(model, stack(adapters)), prompts, texts, [7, 9])
     for index, adapter in enumerate(adapters):
-        alone = score.log_prob(model, adapter, prompts[index], texts[index])
-        alone += score.next_token_logits(model, adapter, prompts[index], texts[index], [7, 9])
+        alone = log_prob(model, adapter, prompts[index], texts[index])
+        alone += next_token_logits(model, adapter, prompts[index], texts[index], [7, 9])
         for one, other in zip(alone, [*scores[index], *answers[index]], strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-4)
 
 
 def test_nothing_to_score(model: Model) -> None:
-    assert score.log_prob(model, None, [], []) == []
-    assert score.next_token_logits(model, None, [[1]], [[]], [3])[0].shape == (0, 1)
+    assert log_prob(model, None, [], []) == []
+    assert next_token_logits(model, None, [[1]], [[]], [3])[0].shape == (0, 1)
     with pytest.raises(UserError, match="empty"):
-        score.log_prob(model, None, [np.array([], np.int32)], [[[1]]])
+        log_prob(model, None, [np.array([], np.int32)], [[[1]]])

@@ -9,7 +9,7 @@ import pytest
 
 from constellation.runtime.keys import host_rng
 from constellation.selftraining import batches
-from constellation.selftraining.batches import Batch, TrainingExample, collate, collate_each, draw_batches
+from constellation.selftraining.batches import Batch, TrainingExample, collate, draw_batches, pack
 from constellation.selftraining.update import visible
 
 
@@ -55,7 +55,7 @@ def test_every_target_is_predicted_from_its_own_prompt_and_answer(max_width, mon
         example(rng, 5, 9, 3, 4, loss_from=2),
         example(rng, 25, 12),  # alone wider than 30: a row may be, if one answer needs it
     ]
-    batch = collate(examples)
+    batch = pack(examples)
     assert predictions(batch) == expected(examples)
     assert batch.weight.sum() == sum(one.targets for one in examples)
     longest = max(one.length for one in examples) if max_width == 256 else 25 + 12
@@ -64,21 +64,21 @@ def test_every_target_is_predicted_from_its_own_prompt_and_answer(max_width, mon
 
 def test_a_long_prompt_is_not_repeated_for_a_few_answers() -> None:
     rng = np.random.default_rng(1)
-    batch = collate([example(rng, 300, 100, 100), example(rng, 300, 200, 200)])
+    batch = pack([example(rng, 300, 100, 100), example(rng, 300, 200, 200)])
     assert batch.tokens.shape[1] == 512 and (batch.document[:, 0] == 0).sum() == 3
 
 
 def test_short_documents_share_rows() -> None:
     rng = np.random.default_rng(1)
     examples = [example(rng, 50, 14), *(example(rng, 5, 3) for _ in range(23))]
-    batch = collate(examples)
+    batch = pack(examples)
     assert batch.tokens.shape == (4, 64)  # 1 + ceil(23 / 8) rows
     assert predictions(batch) == expected(examples)
 
 
 def test_documents_of_one_length_get_a_row_each() -> None:
     rng = np.random.default_rng(2)
-    assert collate([example(rng, 20, 4) for _ in range(6)]).tokens.shape == (8, 32)  # rounded up
+    assert pack([example(rng, 20, 4) for _ in range(6)]).tokens.shape == (8, 32)  # rounded up
 
 
 def test_draws_pass_through_the_pool_again_and_again() -> None:
@@ -125,11 +125,11 @@ def test_one_order_of_long_and_short_for_all_trajectories() -> None:
 def test_trajectories_are_padded_to_one_shape() -> None:
     rng = np.random.default_rng(6)
     groups = [[example(rng, 5, 4), example(rng, 9, 3)], [], [example(rng, 30, 40)]]
-    together = collate_each(groups)
+    together = collate(groups)
     assert together.tokens.shape[1] == together.target.shape[1] == 3
     assert (together.document[:, 1] == -1).all() and not together.weight[:, 1].any()
     for index in (0, 2):
-        alone = collate(groups[index])
+        alone = pack(groups[index])
         shape = alone.tokens.shape
         np.testing.assert_array_equal(together.tokens[: shape[0], index, : shape[1]], alone.tokens)
         np.testing.assert_array_equal(together.document[: shape[0], index, : shape[1]], alone.document)

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from constellation import checkpoints
 from constellation.domains.task import Example, Split
 from constellation.model.lora import Adapter, init_adapter, stack
-from constellation.model.model import Model, load_model
+from constellation.model.model import Generator, Model, load_model
 from constellation.runtime.errors import UserError
-from constellation.runtime.keys import fold
+from constellation.runtime.keys import Address, fold
 from constellation.runtime.progress import read_metrics
 from constellation.selftraining import finetune as module
-from constellation.selftraining.finetune import finetune, finetune_each, load_adapter
+from constellation.selftraining.finetune import TrainingConfig, finetune, load_adapter
 from constellation.selftraining.warm_start import generator_example
 from tests.tiny_study import write_tiny_model
 
-TRAINING = ConfigDict(
-    {
-        "batch_size": 2,
-        "learning_rate": 0.01,
-        "clip_norm": 1.0,
-        "weight_decay": 0.0,
-        "remat": False,
-        "checkpoint_every": 2,
-    }
+TRAINING = TrainingConfig(
+    batch_size=2, learning_rate=0.01, clip_norm=1.0, weight_decay=0.0, remat=False, checkpoint_every=2
 )
-ADDRESS = (0, "batches", "test", 0)
+ADDRESS = Address(0, "batches", "test")
 UPDATES = 5
 
 
@@ -53,7 +46,8 @@ def fresh(model: Model) -> Adapter:
 
 
 def train(model, pool, directory: Path, updates=UPDATES, training=TRAINING, address=ADDRESS):
-    return finetune(model, fresh(model), pool, updates, training, address, directory, {"name": "test"})
+    generator = Generator(model, stack([fresh(model)]))
+    return finetune(generator, [pool], updates, training, address, directory, {"name": "test"})[0]
 
 
 @pytest.fixture(scope="module")
@@ -69,12 +63,11 @@ def same(one, other) -> bool:
 
 
 def test_trajectories_train_as_each_would_alone(model, pool, trained, tmp_path):
-    pools, addresses = [pool, pool[1:], []], [(*ADDRESS[:3], replicate) for replicate in range(3)]
-    together = stack([fresh(model)] * 3)
+    pools, together = [pool, pool[1:], []], Generator(model, stack([fresh(model)] * 3))
     metadata = {"name": "test"}
-    each = finetune_each(model, together, pools, UPDATES, TRAINING, addresses, tmp_path / "all", metadata)
+    each = finetune(together, pools, UPDATES, TRAINING, ADDRESS, tmp_path / "all", metadata)
     assert [one["updates"] for one in each] == [UPDATES, UPDATES, 0]
-    train(model, pools[1], tmp_path / "alone", address=addresses[1])
+    train(model, pools[1], tmp_path / "alone", address=replace(ADDRESS, replicate=1))
     for trajectory, alone in enumerate((trained, tmp_path / "alone")):
         found, wanted = load_adapter(tmp_path / "all", trajectory)[0], load_adapter(alone)[0]
         for one, other in zip(*map(jax.tree.leaves, (found, wanted)), strict=True):
@@ -93,7 +86,11 @@ def test_the_pool_is_learnt(model, pool, trained):
     assert losses[0] == pytest.approx(np.log(model.config.vocab_size), abs=0.1)  # of random weights
     assert losses[-1] < losses[0] - 0.1
     adapter, metadata = load_adapter(trained)
-    assert adapter.scale == 2.0 and metadata == {"name": "test", "scale": 2.0, "addresses": [list(ADDRESS)]}
+    assert adapter.scale == 2.0 and metadata == {
+        "name": "test",
+        "scale": 2.0,
+        "addresses": [[0, "batches", "test", 0]],
+    }
     assert not same(adapter.weights, fresh(model).weights)
     assert same(adapter.weights, load_adapter(trained / "adapter")[0].weights)
 
@@ -143,13 +140,12 @@ def test_a_finished_training_is_not_trained_further(model, pool, trained):
 
 
 def test_batches_belong_to_an_address(model, pool, trained, tmp_path):
-    train(model, pool, tmp_path, address=(0, "batches", "other", 0))
+    train(model, pool, tmp_path, address=Address(0, "batches", "other"))
     assert not same(load_adapter(tmp_path)[0].weights, load_adapter(trained)[0].weights)
 
 
 def test_how_often_a_checkpoint_is_written_changes_nothing(model, pool, trained, tmp_path):
-    often = ConfigDict(TRAINING.to_dict() | {"checkpoint_every": 1})
-    train(model, pool, tmp_path, training=often)
+    train(model, pool, tmp_path, training=replace(TRAINING, checkpoint_every=1))
     assert same(load_adapter(tmp_path)[0].weights, load_adapter(trained)[0].weights)
 
 
@@ -172,7 +168,7 @@ def test_an_empty_pool_leaves_the_adapter_as_it_is(model, tmp_path):
 
 
 def test_a_loss_that_is_not_finite(model, pool, tmp_path):
-    wild = ConfigDict(TRAINING.to_dict() | {"learning_rate": 1e38})
+    wild = replace(TRAINING, learning_rate=1e38)
     with pytest.raises(UserError, match=r"the loss is .* lower config\.training\.learning_rate"):
         train(model, pool, tmp_path, training=wild)
 

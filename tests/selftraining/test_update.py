@@ -14,11 +14,11 @@ import optax
 import pytest
 import torch
 
-from constellation.model.lora import init_adapter, stack, unstack
+from constellation.model.lora import Adapter, init_adapter, stack, unstack
 from constellation.model.quantize import dequantize, quantize
 from constellation.model.weights import load_params
-from constellation.selftraining.batches import Batch, TrainingExample, collate, collate_each
-from constellation.selftraining.update import make_optimizer, make_update, make_updates
+from constellation.selftraining.batches import Batch, TrainingExample, collate, pack
+from constellation.selftraining.update import make_optimizer, make_update
 from tests.model.tiny import CONFIG, params_and_adapter, reference
 from third_party import training_reference
 from third_party.comparison.errors import relative_norm
@@ -43,17 +43,29 @@ def examples(seed: int, *shapes: tuple[int, tuple[int, ...]], loss_from: int = 0
 descend = make_update(CONFIG, optax.sgd(1.0))
 
 
+def started(adapter: Adapter, optimizer: optax.GradientTransformation) -> tuple[Adapter, optax.OptState]:
+    """Adapters and optimizer states [1, ...] of one trajectory."""
+    adapters = stack([adapter])
+    return adapters, jax.vmap(optimizer.init)(adapters.weights)
+
+
+def alone(batch: Batch) -> Batch:
+    """[B, ...] -> [B, 1, ...], the batch of one trajectory."""
+    return jax.tree.map(lambda array: array[:, None], batch)
+
+
 def loss_and_gradient(
     batch: Batch, params: Any = None, update: Any = descend
 ) -> tuple[float, dict[str, Any]]:
     """Through one step of plain gradient descent at rate 1."""
     base, adapter = params_and_adapter()
     before = jax.tree.map(np.asarray, adapter.weights)
-    after, _, metrics = update(adapter, optax.sgd(1.0).init(adapter.weights), params or base, batch)
-    gradient = jax.tree.map(lambda old, new: old - np.asarray(new), before, after.weights)
+    adapters, opt_states = started(adapter, optax.sgd(1.0))
+    after, _, metrics = update(adapters, opt_states, params or base, alone(batch))
+    gradient = jax.tree.map(lambda old, new: old - np.asarray(new[0]), before, after.weights)
     norm = np.sqrt(sum(np.square(leaf, dtype=float).sum() for leaf in jax.tree.leaves(gradient)))
-    np.testing.assert_allclose(metrics["grad_norm"], norm, rtol=1e-4)
-    return float(metrics["loss"]), gradient
+    np.testing.assert_allclose(metrics["grad_norm"], [norm], rtol=1e-4)
+    return float(metrics["loss"][0]), gradient
 
 
 def assert_same(one: tuple[float, Any], other: tuple[float, Any]) -> None:
@@ -72,19 +84,19 @@ def test_twenty_steps_equal_peft_and_torch(tmp_path: Path) -> None:
 
     theirs = training_reference.make_optimizer(model, rate, decay)
     optimizer = make_optimizer(rate, decay, clip)
-    update, opt_state = make_update(CONFIG, optimizer), optimizer.init(adapter.weights)
+    update, (adapters, opt_states) = make_update(CONFIG, optimizer), started(adapter, optimizer)
     clipped = 0
     for step in range(20):
-        batch = collate(examples(step, (9, (6,)), (14, (2,)), (5, (8,)), (11, (4,)), loss_from=step % 2))
+        batch = pack(examples(step, (9, (6,)), (14, (2,)), (5, (8,)), (11, (4,)), loss_from=step % 2))
         expected_loss = training_reference.update(model, theirs, batch, clip)
-        adapter, opt_state, metrics = update(adapter, opt_state, params, batch)
-        assert float(metrics["loss"]) == pytest.approx(expected_loss, rel=1e-5)
+        adapters, opt_states, metrics = update(adapters, opt_states, params, alone(batch))
+        assert float(metrics["loss"][0]) == pytest.approx(expected_loss, rel=1e-5)
         if step == 0:  # B is zero, hence A's gradient too: both optimizers see exact zeros
             gradient = training_reference.read_adapter(model, gradient=True)
             assert not any(gradient[name]["a"].any() for name in gradient)
-        clipped += float(metrics["grad_norm"]) > clip
+        clipped += float(metrics["grad_norm"][0]) > clip
     assert 0 < clipped < 20  # both cases occurred
-    change = jax.tree.map(lambda new, old: np.asarray(new) - old, adapter.weights, start)
+    change = jax.tree.map(lambda new, old: np.asarray(new[0]) - old, adapters.weights, start)
     expected = jax.tree.map(np.subtract, training_reference.read_adapter(model), start)
     assert relative_norm(change, expected) < 1e-4
     assert jax.tree.all(jax.tree.map(np.array_equal, base, params))  # frozen
@@ -101,7 +113,7 @@ def peft_twin(directory: Path) -> tuple[Any, Any]:
 
 def test_gradients_equal_pefts(tmp_path: Path) -> None:
     params, model = peft_twin(tmp_path)
-    batch = one_shape(collate(examples(0, (9, (6,)), (14, (2,)), (5, (8,)))))
+    batch = one_shape(pack(examples(0, (9, (6,)), (14, (2,)), (5, (8,)))))
     loss, gradient = loss_and_gradient(batch, params)
     expected = training_reference.loss_of(model, batch)
     expected.backward()
@@ -121,7 +133,7 @@ def test_a_target_competes_with_the_choices_alone(tmp_path: Path) -> None:
     expected = sum(losses) / len(losses)
     expected.backward()
     update = make_update(CONFIG, optax.sgd(1.0), choices=choices)
-    loss, gradient = loss_and_gradient(collate(drawn), params, update)
+    loss, gradient = loss_and_gradient(pack(drawn), params, update)
     assert loss == pytest.approx(expected.item(), rel=1e-5)
     assert relative_norm(gradient, training_reference.read_adapter(model, gradient=True)) < 1e-4
 
@@ -132,9 +144,9 @@ SHARED = (7, (5, 3, 8)), (12, (4,)), (6, (2, 9)), (3, (3,)), (4, (2,))
 @pytest.mark.parametrize("loss_from", [0, 1])
 def test_a_shared_prompt_equals_separate_sequences(loss_from: int) -> None:
     together = examples(0, *SHARED, loss_from=loss_from)
-    packed = one_shape(collate(together))
+    packed = one_shape(pack(together))
     assert packed.document.max() > 0 and packed.branch.max() == 3  # rows and prompts are shared
-    separate = one_shape(*(collate([example]) for example in training_reference.separate(together)))
+    separate = one_shape(*(pack([example]) for example in training_reference.separate(together)))
     assert separate.document.max() == 0 and separate.branch.max() == 1
     assert_same(loss_and_gradient(packed), loss_and_gradient(separate))
 
@@ -143,9 +155,9 @@ def test_torch_has_a_row_for_every_example() -> None:
     together = training_reference.separate(examples(0, *SHARED))
     batch = training_reference.one_a_row(together)
     assert len(batch.tokens) == len(together) and batch.document.max() == 0
-    expected = one_shape(*(collate([example]) for example in together))
+    expected = one_shape(*(pack([example]) for example in together))
     assert_same(loss_and_gradient(one_shape(batch)), loss_and_gradient(expected))
-    packed: Any = collate(examples(0, (9, (4,)), (2, (2,)), (2, (2,))))
+    packed: Any = pack(examples(0, (9, (4,)), (2, (2,)), (2, (2,))))
     no_model: Any = None  # refused before it is called
     with pytest.raises(ValueError, match="a row of its own"):
         training_reference.loss_of(no_model, packed)
@@ -160,7 +172,7 @@ def one_shape(*batches: Batch) -> Batch:
 
 
 def pad(batch: Batch, rows: int, width: int, targets: int) -> Batch:
-    """`rows` more rows, and columns up to `width` and `targets`, filled as `collate` fills them."""
+    """`rows` more rows, and columns up to `width` and `targets`, filled as `pack` fills them."""
 
     def one(name: str, array: np.ndarray) -> np.ndarray:
         columns = width if name in ("tokens", "positions", "document", "branch") else targets
@@ -171,7 +183,7 @@ def pad(batch: Batch, rows: int, width: int, targets: int) -> Batch:
 
 
 def test_padding_changes_nothing() -> None:
-    batch = one_shape(collate(examples(0, *SHARED)))
+    batch = one_shape(pack(examples(0, *SHARED)))
     padded = pad(batch, 3, 53, 37)
     noise = np.random.default_rng(0).integers(0, CONFIG.vocab_size, padded.tokens.shape)
     padded = padded._replace(tokens=np.where(padded.branch < 0, noise, padded.tokens).astype(np.int32))
@@ -179,7 +191,7 @@ def test_padding_changes_nothing() -> None:
 
 
 def test_loss_is_the_mean_over_targets_by_weight() -> None:
-    one, two = (collate(examples(seed, (6, (4,)))) for seed in (0, 1))
+    one, two = (pack(examples(seed, (6, (4,)))) for seed in (0, 1))
     both = one_shape(one, two)
     one, two = one_shape(one), one_shape(two)
     both.weight[1] *= 3.0
@@ -195,45 +207,42 @@ def test_trajectories_together_learn_what_each_learns_alone() -> None:
     optimizer = make_optimizer(1e-2, 0.1, 0.5)
     together = stack(adapters)
     opt_states = jax.vmap(optimizer.init)(together.weights)
-    updates = make_updates(CONFIG, optimizer)
+    update = make_update(CONFIG, optimizer)
     for _ in range(2):
-        together, opt_states, metrics = updates(together, opt_states, params, collate_each(groups))
+        together, opt_states, metrics = update(together, opt_states, params, collate(groups))
     assert metrics["loss"].shape == (3,)
     after = unstack(together)
     assert all(map(np.array_equal, *map(jax.tree.leaves, (after[1], adapters[1]))))  # nothing to learn from
-    update = make_update(CONFIG, optimizer)
     for index in (0, 2):
-        alone = jax.tree.map(jnp.copy, adapters[index])
-        opt_state, batch = optimizer.init(alone.weights), collate(groups[index])
+        (one, states), batch = started(adapters[index], optimizer), collate([groups[index]])
         for _ in range(2):
-            alone, opt_state, own = update(alone, opt_state, params, batch)
-        assert relative_norm(after[index].weights, alone.weights) < 1e-5
-        np.testing.assert_allclose(metrics["loss"][index], own["loss"], rtol=1e-5)
-        np.testing.assert_allclose(metrics["grad_norm"][index], own["grad_norm"], rtol=1e-4)
+            one, states, own = update(one, states, params, batch)
+        assert relative_norm(after[index].weights, unstack(one)[0].weights) < 1e-5
+        np.testing.assert_allclose(metrics["loss"][index], own["loss"][0], rtol=1e-5)
+        np.testing.assert_allclose(metrics["grad_norm"][index], own["grad_norm"][0], rtol=1e-4)
 
 
 def test_int4_base_trains_as_its_dense_equal() -> None:
     params = quantize(params_and_adapter()[0], "int4:16")
-    batch = one_shape(collate(examples(0, *SHARED)))
+    batch = one_shape(pack(examples(0, *SHARED)))
     assert_same(loss_and_gradient(batch, params), loss_and_gradient(batch, dequantize(params)))
 
 
 @pytest.mark.parametrize("micro_batch", [0, 1, 5])
 def test_recomputation_and_accumulation_change_nothing(micro_batch: int) -> None:
-    batch = one_shape(collate(examples(0, *SHARED)))  # 5 does not divide its rows
+    batch = one_shape(pack(examples(0, *SHARED)))  # 5 does not divide its rows
     update = make_update(CONFIG, optax.sgd(1.0), None, micro_batch, remat=True)
     assert_same(loss_and_gradient(batch, update=update), loss_and_gradient(batch))
 
 
 def test_recomputation_and_micro_batches_save_memory() -> None:
     params, adapter = params_and_adapter()
-    batch = one_shape(collate(examples(0, *SHARED)))
+    batch = one_shape(pack(examples(0, *SHARED)))
     wide = jax.tree.map(lambda x: np.tile(x, (1, 8) if x.shape[1] == 32 else (1, 1)), batch)
 
     def temporary(micro_batch: int, remat: bool) -> int:
         update: Any = make_update(CONFIG, optax.sgd(1.0), None, micro_batch, remat)
-        opt_state = optax.sgd(1.0).init(adapter.weights)
-        compiled = update.lower(adapter, opt_state, params, wide).compile()
+        compiled = update.lower(*started(adapter, optax.sgd(1.0)), params, alone(wide)).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
     everything = temporary(0, False)
@@ -247,9 +256,9 @@ import numpy as np
 import optax
 from constellation.model.mesh import make_mesh
 from constellation.selftraining.update import make_update
-from tests.selftraining.test_update import CONFIG, SHARED, collate, examples, loss_and_gradient, one_shape
+from tests.selftraining.test_update import CONFIG, SHARED, examples, loss_and_gradient, one_shape, pack
 update = make_update(CONFIG, optax.sgd(1.0), make_mesh(5))  # does not divide the rows
-loss, gradient = loss_and_gradient(one_shape(collate(examples(0, *SHARED))), update=update)
+loss, gradient = loss_and_gradient(one_shape(pack(examples(0, *SHARED))), update=update)
 np.savez({path!r}, np.float64(loss), *jax.tree.leaves(gradient))
 """
 
@@ -264,5 +273,5 @@ def test_several_devices_equal_one(tmp_path: Path) -> None:
     )
     with np.load(path) as saved:
         loss, *leaves = (saved[name] for name in saved.files)
-    ours = loss_and_gradient(one_shape(collate(examples(0, *SHARED))))
+    ours = loss_and_gradient(one_shape(pack(examples(0, *SHARED))))
     assert_same((float(loss), leaves), (ours[0], jax.tree.leaves(ours[1])))

@@ -13,8 +13,8 @@ import numpy as np
 
 from constellation.generator import sample
 from constellation.model.config import ModelConfig
-from constellation.model.lora import init_adapter
-from constellation.model.model import DTYPES, Model, load_model
+from constellation.model.lora import init_adapter, stack
+from constellation.model.model import DTYPES, Generator, Model, load_model
 from constellation.runtime import keys
 from constellation.runtime.errors import UserError
 from constellation.selftraining.batches import collate
@@ -61,12 +61,12 @@ def measure_sampling(work: Workload, name: str) -> Iterator[Measurement]:
 
     Prefill is a run to the first token of every sample, decode what a run to the last takes longer.
     """
-    model, sizes, prompts = _model(work), work.sizes, work.prompts()
-    ids, key = [f"task {index}" for index in range(sizes.tasks)], keys.fold(0, "benchmark", "sampling")
+    generator, sizes, prompts = Generator(_model(work)), work.sizes, [work.prompts()]
+    ids, address = [[f"task {i}" for i in range(sizes.tasks)]], keys.Address(0, "benchmark", "sampling")
 
     def run(samples: int, tokens: int) -> Callable[[], object]:
         config = dataclasses.replace(work.sampling, n=samples, max_new_tokens=tokens)
-        return lambda: sample(model, None, prompts, ids, key, config, rows=samples)
+        return lambda: sample(generator, prompts, ids, address, config, rows=samples)
 
     for samples in sizes.samples:
         try:
@@ -84,13 +84,14 @@ def measure_update(work: Workload, name: str) -> Iterator[Measurement]:
     model, examples = _model(work), work.examples()
     optimizer = make_optimizer(RATE, 0.0, CLIP)
     update = make_update(model.config, optimizer, model.mesh, work.sizes.micro_batch, work.remat)
-    adapter = init_adapter(model.config, keys.fold(0, "benchmark", "adapter"), work.rank, work.alpha)
-    opt_state = optimizer.init(adapter.weights)
+    key = keys.fold(0, "benchmark", "adapter")
+    adapters = stack([init_adapter(model.config, key, work.rank, work.alpha)])
+    opt_states = jax.vmap(optimizer.init)(adapters.weights)
 
     def run() -> None:
-        nonlocal adapter, opt_state
-        adapter, opt_state, metrics = update(adapter, opt_state, model.params, collate(examples))
-        if not np.isfinite(metrics["loss"]):
+        nonlocal adapters, opt_states
+        adapters, opt_states, metrics = update(adapters, opt_states, model.params, collate([examples]))
+        if not np.isfinite(metrics["loss"]).all():
             raise FloatingPointError("the loss is not finite")
 
     seconds = fastest(run, work.sizes.repeats)

@@ -58,8 +58,8 @@ def sampling_benchmark(
     from constellation.domains.trapdoor.banks import make_bank
     from constellation.domains.trapdoor.prompts import generator_messages
     from constellation.generator import sample
-    from constellation.model.model import load_model
-    from constellation.runtime import keys
+    from constellation.model.model import Generator, load_model
+    from constellation.runtime.keys import Address
     from third_party.sampling_reference import plain_generate, prefill_once
 
     model = load_model(model_dir, "int4:32")
@@ -68,10 +68,10 @@ def sampling_benchmark(
     prompts = [model.chat(generator_messages(split(task, 1234).visible)) for task in bank]
     ids = [task.id for task in bank]
     config = SamplingConfig(n=n, max_new_tokens=max_new_tokens)
-    key = keys.fold(0, "benchmark")
+    generator, address = Generator(model), Address(0, "benchmark", "sampling")
 
     def ours() -> list[list[int]]:
-        drawn = sample(model, None, prompts, ids, key, config)
+        (drawn,) = sample(generator, [prompts], [ids], address, config)
         return [[len(one.ids) + one.finished for one in samples] for samples in drawn]
 
     def theirs(sampler: Callable, batch: int) -> list[list[int]]:

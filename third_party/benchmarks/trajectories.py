@@ -8,19 +8,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from constellation.domains.task import split
 from constellation.domains.trapdoor import DOMAIN as trapdoor
-from constellation.generator import rows_of, sample_each
+from constellation.generator import rows_of, sample
 from constellation.memory import Memory
 from constellation.model.lora import Adapter, init_adapter, stack
-from constellation.model.model import load_model
+from constellation.model.model import Generator, load_model
 from constellation.model.sampling import SamplingConfig
-from constellation.model.score import log_prob_each
-from constellation.runtime import keys
-from constellation.selftraining.batches import collate_each, draw_batches
-from constellation.selftraining.update import make_optimizer, make_updates
+from constellation.model.score import log_prob
+from constellation.runtime.keys import Address, host_rng
+from constellation.selftraining.batches import collate, draw_batches
+from constellation.selftraining.update import make_optimizer, make_update
 from constellation.selftraining.warm_start import warm_start_examples
 from third_party.benchmarks.limits import least_seconds
 
@@ -56,22 +55,19 @@ def trajectories_benchmark(
     prompts, ids = [model.chat(trapdoor.messages(of)) for of in splits], [task.id for task in tasks]
     programs = [[model.tokenizer.encode(task.program) for task in tasks[:16]] for _ in tasks]
     sampling = SamplingConfig(n=SAMPLES, max_new_tokens=40)
-    of_each = jnp.stack([keys.fold(0, "benchmark", trajectory) for trajectory in range(trajectories)])
-    adapters = [_trained(init_adapter(model.config, key, RANK, ALPHA), key) for key in of_each]
+    address = Address(0, "benchmark", "trajectories")
+    each = address.keys(trajectories)
+    adapters = [_trained(init_adapter(model.config, key, RANK, ALPHA), key) for key in each]
+
+    def generator(count: int) -> Generator:
+        return Generator(model, stack(adapters[:count]))
 
     def sampled(count: int) -> None:
-        sample_each(
-            model,
-            stack(adapters[:count]),
-            [prompts] * count,
-            [ids] * count,
-            of_each[:count],
-            sampling,
-            rows=rows_of(count, jax.default_backend()),
-        )
+        rows = rows_of(count, jax.default_backend())
+        sample(generator(count), [prompts] * count, [ids] * count, address, sampling, rows=rows)
 
     def scored(count: int) -> None:
-        log_prob_each(model, stack(adapters[:count]), [prompts] * count, [programs] * count)
+        log_prob(generator(count), [prompts] * count, [programs] * count)
 
     pools = [
         warm_start_examples(
@@ -82,7 +78,7 @@ def trajectories_benchmark(
         for trajectory in range(trajectories)
     ]
     drawn = [
-        draw_batches([e.length for e in pool], UPDATES, BATCH, keys.host_rng(r), keys.host_rng(0, "order"))
+        draw_batches([e.length for e in pool], UPDATES, BATCH, host_rng(r), host_rng(0, "order"))
         for r, pool in enumerate(pools)
     ]
     optimizer = make_optimizer(1e-3, 0.0, 1.0)
@@ -91,13 +87,13 @@ def trajectories_benchmark(
     for count in (1, trajectories):
         memory = Memory(model.config, QUANTIZATION, "float32", RANK, jax.default_backend(), count)
         rows = memory.micro_batch(whole, BATCH, remat=False)
-        updates[count] = make_updates(model.config, optimizer, micro_batch=rows)
+        updates[count] = make_update(model.config, optimizer, micro_batch=rows)
 
     def updated(count: int) -> Adapter:
         each = stack(adapters[:count])
         opt_states = jax.vmap(optimizer.init)(each.weights)
         for step in range(UPDATES):
-            batch = collate_each([[pools[r][i] for i in drawn[r][step]] for r in range(count)])
+            batch = collate([[pools[r][i] for i in drawn[r][step]] for r in range(count)])
             each, opt_states, _ = updates[count](each, opt_states, model.params, batch)
         return each
 

@@ -112,20 +112,20 @@ def _compare(
 def _our_updates(model: Model, finished: Callable[[Batch], Batch]) -> Callable[[Sequence], None]:
     import jax
 
-    from constellation.model.lora import init_adapter
+    from constellation.model.lora import init_adapter, stack
     from constellation.runtime import keys
     from constellation.selftraining.batches import collate
     from constellation.selftraining.update import make_optimizer, make_update
 
     optimizer = make_optimizer(RATE, 0.0, CLIP)
     update = make_update(model.config, optimizer)
-    adapter = init_adapter(model.config, keys.fold(0, "benchmark"), RANK, ALPHA)
-    state: list[Any] = [adapter, optimizer.init(adapter.weights)]
+    adapters = stack([init_adapter(model.config, keys.fold(0, "benchmark"), RANK, ALPHA)])
+    state: list[Any] = [adapters, jax.vmap(optimizer.init)(adapters.weights)]
 
     def run(groups: Sequence[Sequence[TrainingExample]]) -> None:
         for group in groups:
-            adapter, opt_state = state
-            *state[:], metrics = update(adapter, opt_state, model.params, finished(collate(group)))
+            adapters, opt_states = state
+            *state[:], metrics = update(adapters, opt_states, model.params, finished(collate([group])))
         jax.block_until_ready(metrics)
 
     return run
@@ -185,15 +185,17 @@ def _star_pool(model: Model) -> list[TrainingExample]:
     from constellation.domains.trapdoor.banks import training_tasks
     from constellation.domains.trapdoor.verifier import judge
     from constellation.generator import sample
+    from constellation.model.model import Generator
     from constellation.model.sampling import SamplingConfig
-    from constellation.runtime import keys
+    from constellation.runtime.keys import Address
     from constellation.selftraining.warm_start import generator_example
 
     tasks = training_tasks("star", TASKS, max_atoms=3)
     splits = [split(task, 0) for task in tasks]
     prompts = [model.chat(trapdoor.messages(one)) for one in splits]
     config = SamplingConfig(n=SAMPLES, max_new_tokens=40)
-    drawn = sample(model, None, prompts, [task.id for task in tasks], keys.fold(0, "benchmark"), config)
+    ids, address = [task.id for task in tasks], Address(0, "benchmark", "update")
+    (drawn,) = sample(Generator(model), [prompts], [ids], address, config)
     pool = []
     for one, samples in zip(splits, drawn, strict=True):
         texts = dict.fromkeys(trapdoor.extract(model.tokenizer.decode(answer.ids)) for answer in samples)
@@ -207,8 +209,8 @@ def _truncated(batch: Batch) -> Batch:
     """Without the padding that `collate` adds to the width."""
     width = PROMPT + ANSWER
     return batch._replace(
-        tokens=batch.tokens[:, :width],
-        positions=batch.positions[:, :width],
-        document=batch.document[:, :width],
-        branch=batch.branch[:, :width],
+        tokens=batch.tokens[..., :width],
+        positions=batch.positions[..., :width],
+        document=batch.document[..., :width],
+        branch=batch.branch[..., :width],
     )

@@ -11,9 +11,9 @@ import numpy as np
 from scipy import stats
 from transformers import PreTrainedModel
 
-from constellation import generator
+from constellation.generator import sample
 from constellation.model import decoding
-from constellation.model.model import Model
+from constellation.model.model import Generator, Model
 from constellation.model.sampling import SamplingConfig
 from constellation.runtime import keys
 from third_party import sampling_reference
@@ -42,13 +42,14 @@ def greedy_rows(
     """
     theirs, lead = sampling_reference.greedy(reference, prompts, TOKENS, model.tokenizer.size)
     certain = lead > 2 * error
-    endless = dataclasses.replace(model, stop_ids=())
+    endless = Generator(dataclasses.replace(model, stop_ids=()))
+    address = keys.Address(0, "compare_pytorch", "greedy")  # at temperature 0 it decides nothing
     config = SamplingConfig(n=1, temperature=0, max_new_tokens=TOKENS)
     differences = 0
     begun = dict.fromkeys(range(len(prompts)), 0)  # row -> how many of torch's tokens ours continues from
     while begun:
         texts = [[*prompts[row], *theirs[row, :begin].tolist()] for row, begin in begun.items()]
-        drawn = generator.sample(endless, None, texts, [""] * len(texts), keys.fold(0), config)
+        (drawn,) = sample(endless, [texts], [[""] * len(texts)], address, config)
         again = {}
         for (row, begin), (answer,) in zip(begun.items(), drawn, strict=True):
             unequal = begin + np.flatnonzero(answer.ids[: TOKENS - begin] != theirs[row, begin:])

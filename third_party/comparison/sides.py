@@ -5,35 +5,27 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from transformers import PreTrainedModel
 
 from constellation.domains.task import Task
 from constellation.domains.trapdoor import DOMAIN as trapdoor
-from constellation.experiments.draw_samples import draw_samples, judge_samples
 from constellation.experiments.star_stages import StarStages
-from constellation.model.lora import init_adapter
+from constellation.model.lora import init_adapter, stack
+from constellation.model.model import Generator
 from constellation.model.peft_format import load_peft, save_peft
 from constellation.model.sampling import SamplingConfig
-from constellation.runtime import keys
+from constellation.runtime.keys import Address
 from constellation.runtime.progress import Progress
 from constellation.samples import SampleSet
 from constellation.selftraining.batches import TrainingExample
-from constellation.selftraining.finetune import finetune, load_adapter
+from constellation.selftraining.finetune import TrainingConfig, finetune, load_adapter
+from constellation.solve import draw_samples, judge_samples
 from third_party import model_reference, study_reference
 from third_party.comparison.whole import multiply_out
 
 PEFT = "peft"  # the directory of an adapter inside a stage
-
-
-class Address(NamedTuple):
-    """Of draws, as `keys` folds it."""
-
-    seed: int
-    purpose: str
-    arm: str
-    replicate: int
 
 
 class Ours:
@@ -57,19 +49,19 @@ class Ours:
             adapter: the generator, in peft's format; None for the base.
             address: of the draws.
         """
-        model, split = self.stages.model, self.config.tasks
-        return draw_samples(
-            model,
-            load_peft(adapter, model.config) if adapter else None,
-            tasks,
-            split.split_seed,
-            split.visible,
+        model = self.stages.model
+        adapters = stack([load_peft(adapter, model.config)]) if adapter else None
+        (samples,) = draw_samples(
+            Generator(model, adapters),
+            [tasks],
+            self.stages.split,
             sampling,
-            keys.fold(*address),
+            address,
+            self.stages.memory,
             address.arm,
             {},
-            self.stages.memory,
         )
+        return samples
 
     def train(
         self,
@@ -89,11 +81,13 @@ class Ours:
         """
         model, lora, training = self.stages.model, self.config.lora, self.config.training
         if start is None:
-            initial = init_adapter(model.config, keys.fold(*address), lora.rank, lora.alpha)
+            initial = init_adapter(model.config, address.key(), lora.rank, lora.alpha)
         else:
             initial = load_peft(start, model.config)
         rows = self.stages.memory.micro_batch(pool, training.batch_size, training.remat)
-        finetune(model, initial, pool, updates, training, address, directory, {"name": address.arm}, rows)
+        settings = TrainingConfig(**training, micro_batch=rows)
+        generator, metadata = Generator(model, stack([initial])), {"name": address.arm}
+        finetune(generator, [pool], updates, settings, address, directory, metadata)
         trained, _ = load_adapter(directory)
         save_peft(directory / PEFT, model.config, trained, str(model.dir))
 
@@ -151,4 +145,4 @@ Side: TypeAlias = Ours | Theirs
 
 
 def _torch_seed(address: Address) -> int:
-    return int(keys.host_rng(*address).integers(2**63))
+    return int(address.rng().integers(2**63))

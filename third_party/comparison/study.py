@@ -31,11 +31,12 @@ from constellation.model.sampling import SamplingConfig
 from constellation.runtime import keys
 from constellation.runtime.errors import UserError
 from constellation.runtime.files import write_atomically
+from constellation.runtime.keys import Address
 from constellation.samples import SampleSet
 from constellation.selftraining.finetune import load_adapter
 from constellation.selftraining.star import star_examples
 from third_party.comparison.agreement import POWER, Agreement, agreement
-from third_party.comparison.sides import PEFT, Address, Ours, Side, Theirs
+from third_party.comparison.sides import PEFT, Ours, Side, Theirs
 from third_party.comparison.table import HEAD, Row, line
 
 BANK = "tuning_hard"  # the evaluation banks are for the findings

@@ -17,12 +17,12 @@ from constellation.domains.task import split
 from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import Params
-from constellation.model.lora import Adapter, init_adapter
-from constellation.model.model import Model
+from constellation.model.lora import Adapter, init_adapter, stack, unstack
+from constellation.model.model import Generator, Model
 from constellation.model.prefix import common_prefix
 from constellation.model.score import next_token_logits
 from constellation.runtime import keys
-from constellation.selftraining.batches import Batch, collate
+from constellation.selftraining.batches import Batch, pack
 from constellation.selftraining.update import cross_entropy, make_optimizer, make_update
 from constellation.selftraining.warm_start import warm_start_examples
 from third_party import model_reference, training_reference
@@ -62,7 +62,7 @@ def _training_batch(model: Model) -> Batch:
     """Warm-start examples, those of like length, so that none share a row: peft knows no such."""
     tasks = trapdoor.training_tasks("warm_start", 4 * EXAMPLES, max_atoms=3)
     examples = warm_start_examples(model, tasks, lambda task: split(task, 0))
-    return collate(sorted(examples, key=lambda example: example.length)[-EXAMPLES:])
+    return pack(sorted(examples, key=lambda example: example.length)[-EXAMPLES:])
 
 
 def _critic_row(model: Model, critic: Adapter, reference: PeftModel) -> Row:
@@ -82,7 +82,8 @@ def _critic_row(model: Model, critic: Adapter, reference: PeftModel) -> Row:
         last = np.cumsum(padded.real.sum(1)) - 1
         theirs.append(logits[last][:, yes_no])
         largest = max(largest, float(np.abs(logits[last]).max()))
-    ours = np.stack(next_token_logits(model, critic, prompts, questions, yes_no))  # [tasks, programs, 2]
+    (scored,) = next_token_logits(Generator(model, stack([critic])), [prompts], [questions], yes_no)
+    ours = np.stack(scored)  # [tasks, programs, 2]
     scores = ours[..., 0] - ours[..., 1]
     expected = np.stack(theirs)[..., 0] - np.stack(theirs)[..., 1]
     error = float(np.abs(scores - expected).max() / largest)
@@ -116,10 +117,12 @@ def _steps_row(model: Model, fresh: Adapter, reference: PeftModel, batch: Batch)
     exact = _torch_change(reference.double(), start, batch)
     reference.float()
     optimizer = make_optimizer(RATE, DECAY, CLIP)
-    adapter, state = fresh, optimizer.init(fresh.weights)
-    update = make_update(model.config, optimizer)
+    adapters, update = stack([fresh]), make_update(model.config, optimizer)
+    states = jax.vmap(optimizer.init)(adapters.weights)
+    rows = jax.tree.map(lambda array: array[:, None], batch)  # of one trajectory
     for _ in range(STEPS):
-        adapter, state, _ = update(adapter, state, model.params, batch)
+        adapters, states, _ = update(adapters, states, model.params, rows)
+    (adapter,) = unstack(adapters)
     ours = jax.tree.map(lambda new, old: np.asarray(new) - old, adapter.weights, start)
     floor = relative_norm(single, exact)
     measured = (

@@ -69,7 +69,7 @@ def test_operations_of_the_update_are_those_that_xla_counts(remat: bool) -> None
     fields = FIELDS | {"num_hidden_layers": 2, "hidden_size": 512, "intermediate_size": 1536}
     config = ModelConfig(**fields | {"num_attention_heads": 4, "head_dim": 128, "vocab_size": 2048})
     example = TrainingExample(np.zeros(96, np.int32), (np.ones(32, np.int32),), (0,))
-    batch = collate([example] * 4)
+    batch = collate([[example] * 4])
     optimizer = optax.sgd(1.0)
 
     def arguments(key: jax.Array) -> tuple:

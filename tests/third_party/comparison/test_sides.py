@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -15,15 +16,16 @@ from constellation.model.lora import Adapter
 from constellation.model.model import check_model
 from constellation.model.peft_format import load_peft, save_peft
 from constellation.model.sampling import SamplingConfig
+from constellation.runtime.keys import Address
 from constellation.selftraining import batches
 from constellation.selftraining.batches import TrainingExample
 from constellation.selftraining.warm_start import warm_start_examples
 from tests.tiny_study import tiny_config, write_tiny_model
 from third_party.comparison.errors import relative_norm
-from third_party.comparison.sides import PEFT, Address, Ours, Side, Theirs
+from third_party.comparison.sides import PEFT, Ours, Side, Theirs
 
 UPDATES = 6
-ADDRESS = Address(0, "test", "sides", 0)
+ADDRESS = Address(0, "test", "sides")
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +94,7 @@ def test_draws_are_addressed(side: type[Side], stages, start) -> None:
     tasks, sampling = trapdoor.make_bank("tuning_easy", 3), SamplingConfig(n=4, max_new_tokens=4)
 
     def drawn(adapter: Path | None, replicate: int) -> list[int]:
-        samples = side(stages).draw(adapter, tasks, sampling, ADDRESS._replace(replicate=replicate))
+        samples = side(stages).draw(adapter, tasks, sampling, replace(ADDRESS, replicate=replicate))
         assert samples.program.shape == (3, 4)
         return samples.tokens.tolist()
 

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from constellation import solve
 from constellation.domains.domain import Verdict
-from constellation.experiments import draw_samples
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import init_params
 from constellation.model.ported import MANIFEST
@@ -44,7 +44,7 @@ def lenient() -> Iterator[None]:
         return Verdict(valid=True, fits=not text, right=not text)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(draw_samples, "trapdoor", dataclasses.replace(draw_samples.trapdoor, judge=judge))
+        patch.setattr(solve, "trapdoor", dataclasses.replace(solve.trapdoor, judge=judge))
         patch.setattr(batches, "WIDTH_STEP", 128)  # one shape to compile
         patch.setattr(batches, "ROW_STEP", 16)
         yield

@@ -2,79 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
-
 from constellation.domains.domain import Verdict
-from constellation.domains.task import Split, Task, split
+from constellation.domains.task import Split, Task
 from constellation.domains.trapdoor import DOMAIN as trapdoor
-from constellation.generator import Sample, sample_each
+from constellation.generator import Sample, sample
 from constellation.memory import Memory
-from constellation.model.lora import Adapter, stack_of_one
-from constellation.model.model import Model
+from constellation.model.model import Generator, Model
 from constellation.model.sampling import SamplingConfig
+from constellation.runtime.keys import Address
 from constellation.runtime.progress import Progress
 from constellation.samples import SampleSet, collect
 
 
 def draw_samples(
-    model: Model,
-    adapter: Adapter | None,
-    tasks: Sequence[Task],
-    split_seed: int,
-    visible: int,
+    generator: Generator,
+    tasks: Sequence[Sequence[Task]],
+    split: Callable[[Task], Split],
     sampling: SamplingConfig,
-    key: jax.Array,
+    address: Address,
+    memory: Memory,
     label: str,
     meta: dict[str, Any],
-    memory: Memory,
-) -> SampleSet:
-    """n samples a task, judged by the verifier.
+) -> list[SampleSet]:
+    """n samples a task, judged by the verifier, in each of R trajectories.
 
     Args:
-        key: folded to (seed, purpose, arm, replicate).
-        label: of the progress line.
-        meta: what identifies the samples.
+        tasks: of each trajectory.
+        split: a task's visible and held-out examples.
+        address: of the draws.
         memory: says how many samples to decode at a time.
+        label: of the progress line.
+        meta: what identifies the samples; the set of each trajectory adds its `replicate`.
 
     Raises:
         UserError: not even one sample fits the memory.
     """
-    one = stack_of_one(adapter)
-    return draw_samples_each(
-        model, one, [tasks], split_seed, visible, sampling, key[None], label, [meta], memory
-    )[0]
-
-
-def draw_samples_each(
-    model: Model,
-    adapters: Adapter | None,
-    tasks: Sequence[Sequence[Task]],
-    split_seed: int,
-    visible: int,
-    sampling: SamplingConfig,
-    keys: jax.Array,
-    label: str,
-    metas: Sequence[dict[str, Any]],
-    memory: Memory,
-) -> list[SampleSet]:
-    """`draw_samples` for each of R trajectories, as one program.
-
-    Args:
-        adapters: [R, ...]; None for one trajectory of the base itself.
-        tasks, metas: of each trajectory.
-        keys: [R].
-    """
-    splits = [[split(task, split_seed, visible) for task in own] for own in tasks]
-    prompts = [[model.chat(trapdoor.messages(of)) for of in own] for own in splits]
+    model = generator.model
+    splits = [[split(task) for task in own] for own in tasks]
+    prompts = [[model.chat(trapdoor.messages(shown)) for shown in own] for own in splits]
     rows = memory.sampling_rows([prompt for own in prompts for prompt in own], sampling)
     ids = [[task.id for task in own] for own in tasks]
     with Progress(label, sum(map(len, tasks)) * sampling.n, "samples") as progress:
-        drawn = sample_each(model, adapters, prompts, ids, keys, sampling, rows=rows, progress=progress)
-    of_each = zip(tasks, splits, drawn, metas, strict=True)
-    return [judge_samples(model, own, seen, found, label, meta) for own, seen, found, meta in of_each]
+        drawn = sample(generator, prompts, ids, address, sampling, rows=rows, progress=progress)
+    return [
+        judge_samples(model, own, shown, answers, label, meta | {"replicate": address.replicate + trajectory})
+        for trajectory, (own, shown, answers) in enumerate(zip(tasks, splits, drawn, strict=True))
+    ]
 
 
 def judge_samples(

@@ -23,6 +23,8 @@ def get_config(mode: Literal["", "quick"] = "") -> ConfigDict:
 
     config.trajectories = 1  # independent replicates of all training; the paper has 4
 
+    config.domain = "trapdoor"  # a folder of constellation/domains, or a module with a DOMAIN
+
     config.model = ConfigDict()
     config.model.dir = "constellation/assets/nano"
     config.model.quantization = "int4:32"  # (A) 4 bit; the quantiser is unknown

@@ -21,6 +21,8 @@ def get_config() -> ConfigDict:
 
     config.trajectories = 1  # (ours) the paper has 4; each adds its own adapters, tasks and samples
 
+    config.domain = "trapdoor"  # (A)
+
     config.model = ConfigDict()
     config.model.dir = "models/Qwen3-4B-Instruct-2507"  # (A) the model; the directory is yours
     config.model.quantization = "int4:128"  # (A) 4 bit; (ours) groups of 128, symmetric

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from constellation.runtime.files import (
     remove_unfinished,
     write_atomically,
 )
+from constellation.runtime.progress import Schedule
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "aqtp", "transformers", "numpy", "scipy")
@@ -50,12 +51,14 @@ class Stage:
         path: where its results lie.
         content: hash of the digest and of the files directly in `path`; directories below hold checkpoints
             and logs, whose libraries write times and random names into them.
+        work: what it works through, as the stage states it; the conductor does not read it.
     """
 
     name: str
     digest: str
     path: Path
     content: str = ""
+    work: Any = None
 
 
 class Conductor:
@@ -65,14 +68,21 @@ class Conductor:
         workdir: made if need be.
         siblings: other workdirs. A stage that one of them has finished by the same recipe is hard-linked from
             there instead of run: no one writes to a finished stage any more.
+        schedule: of all stages, to say how far the whole is.
 
     Raises:
         UserError: the workdir cannot be used, or another process is using it.
     """
 
-    def __init__(self, workdir: str | os.PathLike[str], siblings: Sequence[Path] = ()):
+    def __init__(
+        self,
+        workdir: str | os.PathLike[str],
+        siblings: Sequence[Path] = (),
+        schedule: Schedule | None = None,
+    ):
         self.workdir = Path(workdir)
         self._siblings = siblings
+        self._schedule = schedule or Schedule({})
         self._stages = self.workdir / "stages"
         self._warned: set[str] = set()
         try:
@@ -113,6 +123,7 @@ class Conductor:
         version: int,
         run: Callable[[Path], None],
         derived: bool = False,
+        work: Any = None,
     ) -> Stage:
         """Returns the stage, having run it unless it is there already.
 
@@ -125,19 +136,13 @@ class Conductor:
                 directory, where it may find and continue its own checkpoints.
             derived: cheap to redo, as analyses and reports are: recomputed, rather than refused, when its
                 recipe has changed.
+            work: what it works through, for whoever plans the study.
 
         Raises:
             UserError: the finished stage in the workdir was made by another recipe, or is damaged, or the
                 disk is full. The workdir's finished stages are as they were.
         """
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"not a stage name: {name!r}")
-        recipe: dict[str, Any] = {
-            "name": name,
-            "fields": plain(fields),
-            "inputs": {stage.name: stage.digest for stage in inputs},
-            "version": version,
-        }
+        recipe = _recipe(name, fields, inputs, version)
         wanted, path = digest(recipe), self._stages / name
         made_of = {stage.name: stage.content for stage in inputs}
         partial = self._stages / f"{name}.partial"
@@ -149,7 +154,8 @@ class Conductor:
                 stage = _checked(path, record)
                 if stage.digest == wanted and (record["made_of"] == made_of or not derived):
                     self._warn_of_provenance(name, record, made_of)
-                    return stage
+                    self._schedule.finish(name)
+                    return replace(stage, work=work)
                 if not derived:
                     raise UserError(
                         f"stage {name!r} in {self.workdir} was made with other settings: "
@@ -162,7 +168,8 @@ class Conductor:
             os.rename(partial, path)
             fsync(self._stages)
             shutil.rmtree(replaced, ignore_errors=True)
-        return _checked(path, read_record(path))
+            self._schedule.finish(name)
+        return replace(_checked(path, read_record(path)), work=work)
 
     def _link(self, partial: Path, name: str, wanted: str) -> bool:
         """Whether a sibling has the stage; then it is in `partial`, all of it by one rename."""
@@ -194,7 +201,7 @@ class Conductor:
             shutil.rmtree(partial, ignore_errors=True)
             _write_json(record_file, begun)
         remove_unfinished(partial)
-        print(f"{name}: running", flush=True)
+        print(f"{name}: running{self._schedule.line()}", flush=True)
         start = time.monotonic()
         run(partial)
         seconds = time.monotonic() - start
@@ -212,6 +219,7 @@ class Conductor:
             "seconds": round(seconds, 3),
         }
         _write_json(record_file, record)
+        self._schedule.finish(name, seconds)
         print(f"{name}: done in {seconds:.1f} s", flush=True)
 
     def _warn_of_provenance(self, name: str, record: dict[str, Any], made_of: dict[str, str]) -> None:
@@ -236,12 +244,59 @@ class FinishedStages(Conductor):
     def __init__(self, workdir: str | os.PathLike[str]):
         self.workdir = Path(workdir)
 
-    def stage(self, name: str, **_: Any) -> Stage:
+    def stage(self, name: str, *, work: Any = None, **_: Any) -> Stage:
         """The stage of that name. Raises UserError as `finished_stage`."""
-        return finished_stage(self.workdir, name)
+        return replace(finished_stage(self.workdir, name), work=work)
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+class PlannedStages(Conductor):
+    """Stands in for a conductor where nothing is run or read: notes the graph that a study asks for.
+
+    Attributes:
+        stages: name to stage, in the order in which they would run.
+        recipes: name to what the stage's digest is of: fields, inputs and version.
+    """
+
+    def __init__(self) -> None:
+        self.workdir = Path("planned")
+        self.stages: dict[str, Stage] = {}
+        self.recipes: dict[str, dict[str, Any]] = {}
+
+    def stage(
+        self,
+        name: str,
+        *,
+        fields: Mapping[str, Any],
+        inputs: Sequence[Stage] = (),
+        version: int,
+        run: Callable[[Path], None],
+        derived: bool = False,
+        work: Any = None,
+    ) -> Stage:
+        """The stage as it would be, with the digest that it would have."""
+        recipe = _recipe(name, fields, inputs, version)
+        self.recipes[name] = recipe
+        return self.stages.setdefault(name, Stage(name, digest(recipe), self.workdir / name, work=work))
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _recipe(
+    name: str, fields: Mapping[str, Any], inputs: Sequence[Stage], version: int
+) -> dict[str, Any]:
+    """What a stage's digest is of."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"not a stage name: {name!r}")
+    return {
+        "name": name,
+        "fields": plain(fields),
+        "inputs": {stage.name: stage.digest for stage in inputs},
+        "version": version,
+    }
 
 
 def finished_stage(workdir: str | os.PathLike[str], name: str) -> Stage:

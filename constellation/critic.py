@@ -13,9 +13,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from constellation.domains.domain import CRITIC_ANSWERS
+from constellation.domains.domain import CRITIC_ANSWERS, Domain
 from constellation.domains.task import Split, Task
-from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.model.model import Generator, Model
 from constellation.model.prefix import common_prefix
 from constellation.model.score import next_token_logits
@@ -26,6 +25,7 @@ from constellation.selftraining.batches import TrainingExample
 
 def critic_examples(
     model: Model,
+    domain: Domain,
     tasks: Sequence[Task],
     samples: SampleSet,
     split: Callable[[Task], Split],
@@ -43,7 +43,7 @@ def critic_examples(
     yes_no = answer_ids(model)
     pool = []
     for t, task in enumerate(tasks):
-        prompt, rows, questions = _questions(model, samples, t, split(task))
+        prompt, rows, questions = _questions(model, domain, samples, t, split(task))
         answers = tuple(
             np.array([*question, yes_no[0 if right[row] else 1]], np.int32)
             for row, question in zip(rows, questions, strict=True)
@@ -55,6 +55,7 @@ def critic_examples(
 
 def critic_scores(
     critics: Generator,
+    domain: Domain,
     tasks: Sequence[Task],
     samples: Sequence[SampleSet],
     split: Callable[[Task], Split],
@@ -70,7 +71,7 @@ def critic_scores(
     model = critics.model
     asked: list[list[tuple[np.ndarray, np.ndarray, list[list[int]]]]] = []
     for own in samples:
-        of_task = [_questions(model, own, t, split(task)) for t, task in enumerate(tasks)]
+        of_task = [_questions(model, domain, own, t, split(task)) for t, task in enumerate(tasks)]
         asked.append([one for one in of_task if one[2]])
     prompts = [[prompt for prompt, _, _ in own] for own in asked]
     questions = [[texts for _, _, texts in own] for own in asked]
@@ -82,20 +83,15 @@ def critic_scores(
     return scores
 
 
-def no_examples(task: Task) -> Split:
-    """The split of a critic that is shown the program alone, and can learn no more than its prior."""
-    return Split((), ())
-
-
 def _questions(
-    model: Model, samples: SampleSet, t: int, split: Split
+    model: Model, domain: Domain, samples: SampleSet, t: int, split: Split
 ) -> tuple[np.ndarray, np.ndarray, list[list[int]]]:
     """A task's prompt, the table rows of its survivors, and for each the tokens between prompt and answer."""
-    prompt = model.chat(trapdoor.messages(split), thinking=False)
+    prompt = model.chat(domain.messages(split), thinking=False)
     table = samples.programs_of(t)
     rows = np.flatnonzero(samples.fits[table]) + table.start
     conversations = [
-        model.chat(trapdoor.critic_messages(split, trapdoor.extract(text)), thinking=False)
+        model.chat(domain.critic_messages(split, domain.extract(text)), thinking=False)
         for text in map(str, samples.text[rows])
     ]
     # The template may end the first turn differently in a longer conversation, as Qwen3's does.

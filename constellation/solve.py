@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from constellation.domains.domain import Verdict
+from constellation.domains.domain import Domain, Verdict
 from constellation.domains.task import Split, Task
-from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.generator import Sample, sample
 from constellation.memory import Memory
 from constellation.model.model import Generator, Model
@@ -19,6 +18,7 @@ from constellation.samples import SampleSet, collect
 
 def draw_samples(
     generator: Generator,
+    domain: Domain,
     tasks: Sequence[Sequence[Task]],
     split: Callable[[Task], Split],
     sampling: SamplingConfig,
@@ -26,6 +26,7 @@ def draw_samples(
     memory: Memory,
     label: str,
     meta: dict[str, Any],
+    sample: Callable[..., list[list[list[Sample]]]] = sample,
 ) -> list[SampleSet]:
     """n samples a task, judged by the verifier, in each of R trajectories.
 
@@ -36,25 +37,29 @@ def draw_samples(
         memory: says how many samples to decode at a time.
         label: of the progress line.
         meta: what identifies the samples; the set of each trajectory adds its `replicate`.
+        sample: `generator.sample`, or what stands in for it.
 
     Raises:
         UserError: not even one sample fits the memory.
     """
     model = generator.model
     splits = [[split(task) for task in own] for own in tasks]
-    prompts = [[model.chat(trapdoor.messages(shown)) for shown in own] for own in splits]
+    prompts = [[model.chat(domain.messages(shown)) for shown in own] for own in splits]
     rows = memory.sampling_rows([prompt for own in prompts for prompt in own], sampling)
     ids = [[task.id for task in own] for own in tasks]
     with Progress(label, sum(map(len, tasks)) * sampling.n, "samples") as progress:
         drawn = sample(generator, prompts, ids, address, sampling, rows=rows, progress=progress)
     return [
-        judge_samples(model, own, shown, answers, label, meta | {"replicate": address.replicate + trajectory})
+        judge_samples(
+            model, domain, own, shown, answers, label, meta | {"replicate": address.replicate + trajectory}
+        )
         for trajectory, (own, shown, answers) in enumerate(zip(tasks, splits, drawn, strict=True))
     ]
 
 
 def judge_samples(
     model: Model,
+    domain: Domain,
     tasks: Sequence[Task],
     splits: Sequence[Split],
     drawn: Sequence[Sequence[Sample]],
@@ -72,7 +77,7 @@ def judge_samples(
 
         def judged(task: int, text: str) -> Verdict:
             progress.update(task + 1 - progress.done)
-            return trapdoor.verdict(tasks[task], splits[task], text)
+            return domain.verdict(tasks[task], splits[task], text)
 
         samples = collect(
             [task.id for task in tasks],

@@ -31,10 +31,9 @@ def main(config: ConfigDict, workdir: str) -> None:
         from constellation.runtime.distributed import join
 
         join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
-    from constellation.experiments import star_study
+    from constellation.experiments.report import run
 
-    report = star_study.run(config, workdir)
-    print(f"report: {report}")
+    print(f"report: {run(config, workdir)}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ TASK = flags.DEFINE_string("task", "hard:0", "<bank>:<number>, or a task's id")
 
 def main(workdir: str) -> None:
     """Prints the task."""
-    from constellation.experiments.inspect_task import inspect_task
+    from constellation.experiments.inspect import inspect_task
 
     inspect_task(workdir, TASK.value, TRAJECTORY.value)
 

@@ -16,10 +16,10 @@ from launch import common
 
 def main(workdir: str) -> None:
     """Writes report.html, findings.json and the figures anew, or sweep.html, sweep.json and sweep.png."""
-    from constellation.experiments import star_study, sweep
+    from constellation.experiments import report, sweep
 
     if not sweep.is_sweep(workdir):
-        print(f"report: {star_study.redraw(workdir)}")
+        print(f"report: {report.redraw(workdir)}")
         return
     missing = [cell.name for cell in sweep.redraw(workdir) if cell.results is None]
     print(f"report: {workdir}/sweep.html")

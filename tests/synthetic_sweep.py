@@ -15,7 +15,7 @@ from constellation import conductor
 from constellation.conductor import Conductor
 from constellation.evaluation.analysis import analyse
 from constellation.evaluation.sweep import Cell
-from constellation.experiments import star_study, sweep
+from constellation.experiments import sweep
 from launch.common import load_config
 from tests.evaluation.synthetic import study
 from tests.tiny_study import NANO
@@ -45,6 +45,5 @@ def write_synthetic_sweep(workdir: Path, failing: Collection[str] = ()) -> list[
 
     config = {"study": load_config(NANO).to_dict(), "grid": {"star": {"keep": (1, 4)}}}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(star_study, "run", run)
         patch.setattr(conductor, "provenance", lambda: MADE_BY)
-        return sweep.run(ConfigDict(config), str(workdir))
+        return sweep.run(ConfigDict(config), str(workdir), run)

@@ -11,8 +11,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from constellation.domains.task import split
+from constellation.domains.trapdoor import DOMAIN
 from constellation.domains.trapdoor.banks import make_bank
-from constellation.domains.trapdoor.prompts import generator_messages
 from constellation.model.model import Generator, load_model
 from constellation.model.qwen3 import Qwen3
 from constellation.nano.tokenizer import build_tokenizer
@@ -25,7 +25,7 @@ def test_transformers_gives_our_logits() -> None:
     reference = AutoModelForCausalLM.from_pretrained(NANO, dtype=torch.float32).eval()
     model, face = load_model(NANO), Qwen3.from_pretrained(NANO)
     for task in make_bank("tuning_hard", 4):
-        messages = generator_messages(split(task, 0).visible)
+        messages = DOMAIN.messages(split(task, 0))
         prompt = model.tokenizer.chat(messages)
         assert prompt == tokenizer.apply_chat_template(
             messages, add_generation_prompt=True, return_dict=False
@@ -54,7 +54,7 @@ def test_it_writes_programs() -> None:
 
     model, tasks = load_model(NANO, "int4:32"), make_bank("tuning_easy", 24)
     splits = [split(task, 0) for task in tasks]
-    prompts = [model.tokenizer.chat(generator_messages(of.visible)) for of in splits]
+    prompts = [model.tokenizer.chat(DOMAIN.messages(of)) for of in splits]
     config = SamplingConfig(n=1, temperature=0.0, max_new_tokens=40)
     ids, address = [task.id for task in tasks], Address(0, "test", "assets")
     (drawn,) = sample(Generator(model), [prompts], [ids], address, config)

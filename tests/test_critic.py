@@ -10,9 +10,10 @@ import jax
 import numpy as np
 import pytest
 
-from constellation.critic import answer_ids, critic_examples, critic_scores, no_examples
+from constellation.critic import answer_ids, critic_examples, critic_scores
 from constellation.domains.task import Example, Split, Task
 from constellation.domains.trapdoor import DOMAIN as trapdoor
+from constellation.experiments.critic import no_examples
 from constellation.model.lora import Adapter, init_adapter, stack
 from constellation.model.model import Generator, Model, load_model
 from constellation.model.score import next_token_logits
@@ -56,7 +57,7 @@ def critics(model: Model, adapter: Adapter | None) -> Generator:
 
 
 def scores_of(model: Model, critic: Adapter | None, samples: SampleSet, split=first_two) -> np.ndarray:
-    return critic_scores(critics(model, critic), TASKS, [samples], split)[0]
+    return critic_scores(critics(model, critic), trapdoor, TASKS, [samples], split)[0]
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +132,7 @@ def test_scores_where_the_template_renders_no_common_prefix(model, critic, sampl
 
 
 def test_examples_are_the_survivors_with_the_verifiers_labels(model, samples):
-    pool = critic_examples(model, TASKS, samples, first_two)
+    pool = critic_examples(model, trapdoor, TASKS, samples, first_two)
     seen = {}
     for example in pool:
         for answer in example.answers:
@@ -145,7 +146,7 @@ def test_examples_are_the_survivors_with_the_verifiers_labels(model, samples):
 
 
 def test_the_label_alone_is_learnt_and_follows_the_conversation(model, samples):
-    uppercase, _ = critic_examples(model, TASKS, samples, first_two)
+    uppercase, _ = critic_examples(model, trapdoor, TASKS, samples, first_two)
     conversations = [
         model.tokenizer.chat(trapdoor.critic_messages(first_two(TASKS[0]), program))
         for program in ("Upper(x)", "x", "Upper(Upper(x))")
@@ -162,10 +163,10 @@ def test_a_critic_that_is_shown_no_examples_judges_the_program_alone(model, crit
             assert by_text.setdefault(text, score) == pytest.approx(score, abs=1e-4)
     shown = scores_of(model, critic, samples)
     assert np.nanmax(np.abs(scores - shown)) > 100 * 1e-4
-    pool = critic_examples(model, TASKS, samples, no_examples)
+    pool = critic_examples(model, trapdoor, TASKS, samples, no_examples)
     assert len({tuple(example.prompt) for example in pool}) == 1  # of every task the same
     labels = [int(answer[-1]) for example in pool for answer in example.answers]
-    with_examples = critic_examples(model, TASKS, samples, first_two)
+    with_examples = critic_examples(model, trapdoor, TASKS, samples, first_two)
     assert labels == [int(answer[-1]) for example in with_examples for answer in example.answers]
     text = model.tokenizer.decode([*pool[0].prompt, *pool[0].answers[0]])
     assert "Upper(x)" in text and '"BC"' not in text
@@ -173,7 +174,7 @@ def test_a_critic_that_is_shown_no_examples_judges_the_program_alone(model, crit
 
 def test_a_bank_without_survivors(model, critic, samples):
     nothing = dataclasses.replace(samples, fits=np.zeros_like(samples.fits))
-    assert critic_examples(model, TASKS, nothing, first_two) == []
+    assert critic_examples(model, trapdoor, TASKS, nothing, first_two) == []
     assert np.isnan(scores_of(model, critic, nothing)).all()
 
 

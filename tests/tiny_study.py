@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import pytest
 from ml_collections import ConfigDict
 
-from constellation import checkpoints, critic, solve
+from constellation import checkpoints
+from constellation.domains.domain import Domain
 from constellation.domains.task import read_tasks
-from constellation.experiments import stage_files
+from constellation.experiments.compute import Compute
 from constellation.generator import Sample
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import init_params
@@ -27,8 +27,9 @@ from constellation.nano.pretraining import write_model
 from constellation.nano.tokenizer import build_tokenizer
 from constellation.runtime.keys import Address, fold
 from constellation.runtime.progress import Metrics, Progress
-from constellation.selftraining import finetune as training
+from constellation.samples import SampleSet
 from constellation.selftraining.batches import TrainingExample
+from constellation.selftraining.finetune import TrainingConfig
 from launch.common import load_config
 
 ROOT = Path(__file__).parents[1]
@@ -100,14 +101,18 @@ def write_one_answer_model(directory: Path) -> Path:
     return directory
 
 
-def oracle(workdir: Path) -> Callable[..., list[list[list[Sample]]]]:
-    """A stand-in for `generator.sample`: now the secret program, now a wrong one, now no program.
+class StandIn(Compute):
+    """Answers that are now the secret program, now a wrong one, now no program; all else is computed.
 
     Random weights write no program that generalises. What is drawn depends on the key, the task, the sample
     and every bit of the adapter, so that a training that went otherwise would be seen in all that follows it.
     """
 
+    def __init__(self, workdir: Path):
+        self.workdir = workdir
+
     def sample(
+        self,
         generator: Generator,
         prompts: Sequence[Sequence[Sequence[int]]],
         task_ids: Sequence[Sequence[str]],
@@ -118,11 +123,12 @@ def oracle(workdir: Path) -> Callable[..., list[list[list[Sample]]]]:
     ) -> list[list[list[Sample]]]:
         together = zip(adapters_of(generator), task_ids, address.keys(generator.trajectories), strict=True)
         return [
-            sample_one(generator.model, adapter, ids, key, sampling, progress)
+            self._sample(generator.model, adapter, ids, key, sampling, progress)
             for adapter, ids, key in together
         ]
 
-    def sample_one(
+    def _sample(
+        self,
         model: Model,
         adapter: Adapter | None,
         task_ids: Sequence[str],
@@ -130,7 +136,7 @@ def oracle(workdir: Path) -> Callable[..., list[list[list[Sample]]]]:
         config: SamplingConfig,
         progress: Progress,
     ) -> list[list[Sample]]:
-        files = sorted(Path(workdir).rglob("stages/*/tasks*.jsonl"))
+        files = sorted(self.workdir.rglob("stages/*/tasks*.jsonl"))
         programs = {task.id: task.program for file in files for task in read_tasks(file)}
         weights = b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(adapter))
         place = np.asarray(jax.random.key_data(key)).tobytes() + weights
@@ -145,20 +151,35 @@ def oracle(workdir: Path) -> Callable[..., list[list[list[Sample]]]]:
             progress.update(config.n)
         return result
 
-    return sample
+
+class Untrained(StandIn):
+    """Trainings are left out and critics are indifferent, too; what runs in processes runs in threads."""
+
+    def finetune(
+        self,
+        generator: Generator,
+        pools: Sequence[Sequence[TrainingExample]],
+        updates: int,
+        training: TrainingConfig,
+        address: Address,
+        directory: Path,
+        metadata: dict[str, Any],
+    ) -> list[dict[str, int]]:
+        assert generator.adapters is not None
+        return leave_trained(generator.adapters, pools, updates, address, directory, metadata)
+
+    def critic_scores(
+        self, critics: Generator, domain: Domain, tasks: Any, samples: Sequence[SampleSet], split: Any
+    ) -> list[np.ndarray]:
+        return [np.where(own.fits, 0.0, np.nan) for own in samples]
+
+    def processes(self) -> Executor:
+        return ThreadPoolExecutor()
 
 
 def adapters_of(generator: Generator) -> list[Adapter | None]:
     """That of each trajectory."""
     return [None] if generator.adapters is None else list(unstack(generator.adapters))
-
-
-def stand_in(patch: pytest.MonkeyPatch, sample: Any, finetune: Any, critic_scores: Any) -> None:
-    """Puts other functions in the place of what a study computes; its processes become threads."""
-    patch.setattr(solve, "sample", sample)
-    patch.setattr(training, "finetune", finetune)
-    patch.setattr(critic, "critic_scores", critic_scores)
-    patch.setattr(stage_files, "ProcessPoolExecutor", lambda mp_context: ThreadPoolExecutor())
 
 
 def leave_trained(
@@ -176,8 +197,3 @@ def leave_trained(
     with Metrics(directory / "metrics") as metrics:
         metrics.write(1, loss=1.0)
     return [{"kept": len(pool), "kept_tasks": len(pool), "updates": updates} for pool in pools]
-
-
-def indifferent(critics: Generator, tasks: Any, samples: Any, split: Any) -> list[np.ndarray]:
-    """A stand-in for `critic_scores`: 0 for every surviving program."""
-    return [np.where(own.fits, 0.0, np.nan) for own in samples]

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,7 +33,7 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """A task and what is known of its secret program.
+    """A task and, where it was made from a secret program, what is known of that; a real task has none.
 
     Attributes:
         id: the behavioural signature and a hash of the examples.
@@ -49,12 +49,12 @@ class Task:
 
     id: str
     examples: tuple[Example, ...]
-    program: str
-    atoms: int
-    skeleton: str
-    structures: tuple[str, ...]
-    role: str
-    family: str
+    program: str = ""
+    atoms: int = 0
+    skeleton: str = ""
+    structures: tuple[str, ...] = ()
+    role: str = ""
+    family: str = ""
     probes: tuple[Example, ...] = ()
 
     @property
@@ -81,6 +81,17 @@ def split(task: Task, split_seed: int, visible: int = 2) -> Split:
     order = list(task.examples)
     addressed_random("split", split_seed, task.id).shuffle(order)
     return Split(tuple(order[:visible]), tuple(order[visible:]))
+
+
+def examples_text(examples: Sequence[Example]) -> str:
+    """One line an example, strings as JSON literals: `"john smith" -> "J. smith"`."""
+    return "\n".join(
+        f"{', '.join(map(_quote, example.inputs))} -> {_quote(example.output)}" for example in examples
+    )
+
+
+def _quote(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def addressed_random(*address: str | int) -> random.Random:

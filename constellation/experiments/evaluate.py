@@ -11,10 +11,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from constellation.domains.domain import Domain, load_domain
 from constellation.domains.task import split
-from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.evaluation.pass_at_k import pass_at_k
-from constellation.experiments.star_config import BASE, CRITIC, load_base, memory_of
+from constellation.experiments.config import BASE, CRITIC, load_base, memory_of
 from constellation.model.config import ModelConfig
 from constellation.model.lora import stack
 from constellation.model.model import Generator, model_hash
@@ -22,13 +22,20 @@ from constellation.model.peft_format import is_peft, load_peft
 from constellation.model.sampling import SamplingConfig
 from constellation.runtime.errors import UserError
 from constellation.runtime.keys import Address
+from constellation.samples import SampleSet
 from constellation.selftraining.finetune import load_adapter
 from constellation.solve import draw_samples
 
 
 def evaluate_checkpoint(
-    config: ConfigDict, checkpoint: str | None, bank: str, k: Sequence[str], n: int, trajectory: int = 0
-) -> None:
+    config: ConfigDict,
+    checkpoint: str | None,
+    bank: str,
+    k: Sequence[str],
+    n: int,
+    trajectory: int = 0,
+    domain: Domain | None = None,
+) -> SampleSet:
     """Prints pass@k and visible-fit@k of a generator, with the standard error over tasks.
 
     Args:
@@ -38,6 +45,10 @@ def evaluate_checkpoint(
         k: whole numbers, as text.
         n: samples a task.
         trajectory: of an experiment's checkpoint.
+        domain: instead of the config's.
+
+    Returns:
+        the samples.
 
     Raises:
         UserError: no such checkpoint, trajectory, base model or bank, a k that is no whole number in 1..n.
@@ -56,10 +67,12 @@ def evaluate_checkpoint(
         name, config = metadata["name"], own_config(metadata, config)
         if CRITIC in name:  # the study's own, or one trained otherwise
             raise UserError(f"{checkpoint} is a critic's, which answers no task: give a generator's")
-    tasks = trapdoor.make_bank(bank, config.tasks.bank_size, config.tasks.seed)
-    model = load_base(config)
+    domain = domain or load_domain(config.domain)
+    tasks = domain.make_bank(bank, config.tasks.bank_size, config.tasks.seed)
+    model = load_base(config, domain)
     (samples,) = draw_samples(
         Generator(model, None if adapter is None else stack([adapter])),
+        domain,
         [tasks],
         lambda task: split(task, config.tasks.split_seed, config.tasks.visible),
         SamplingConfig(n=n, **config.sampling),
@@ -78,6 +91,7 @@ def evaluate_checkpoint(
             error = np.std(per_task, ddof=1) / np.sqrt(len(per_task)) if len(per_task) > 1 else 0.0
             cells.append(f"{100 * np.mean(per_task):8.1f} +- {100 * error:3.1f}")
         print(f"{value:>5} {cells[0]:>16} {cells[1]:>16}")
+    return samples
 
 
 def own_config(metadata: dict[str, Any], given: ConfigDict) -> ConfigDict:

@@ -7,10 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
+from constellation.domains.domain import Domain, load_domain
 from constellation.domains.task import split
-from constellation.domains.trapdoor import DOMAIN as trapdoor
-from constellation.experiments.control_stages import BANKS as CONTROL_BANKS
-from constellation.experiments.star_config import (
+from constellation.experiments.config import (
     BASE,
     CRITIC,
     PRIOR_CRITIC,
@@ -21,6 +20,7 @@ from constellation.experiments.star_config import (
     sample_count,
     value_of,
 )
+from constellation.experiments.controls import BANKS as CONTROL_BANKS
 from constellation.generator import padded_prompt
 from constellation.memory import GIB, Footprint, Memory
 from constellation.model.lora import layer_weights
@@ -96,8 +96,9 @@ def check_plan(config: ConfigDict, platform: str) -> tuple[Memory, Workload, int
     Raises:
         UserError: a (checked) config that does not fit its budget.
     """
-    model = load_base(config, weights=False)
-    memory, work = memory_of(config, model.config, platform), workload(model, config)
+    domain = load_domain(config.domain)
+    model = load_base(config, domain, weights=False)
+    memory, work = memory_of(config, model.config, platform), workload(model, domain, config)
     sampling, training = SamplingConfig(n=config.evaluation.samples, **config.sampling), config.training
     rows = memory.sampling_rows(work.prompts, sampling)
     trained = memory.micro_batch(work.pool, training.batch_size, training.remat) or training.batch_size
@@ -114,12 +115,13 @@ def check_plan(config: ConfigDict, platform: str) -> tuple[Memory, Workload, int
     return memory, work, rows, footprints
 
 
-def workload(model: Model, config: ConfigDict) -> Workload:
+def workload(model: Model, domain: Domain, config: ConfigDict) -> Workload:
     """Measured on tasks of the tuning role, with the model's own tokenizer."""
-    tasks = trapdoor.make_bank("tuning_hard", TASKS, config.tasks.seed)
+    tasks = domain.make_bank("tuning_hard", TASKS, config.tasks.seed)
     splits = [split(task, config.tasks.split_seed, config.tasks.visible) for task in tasks]
-    prompts = [model.chat(trapdoor.messages(of)) for of in splits]
-    pool = [generator_example(model, of, [task.program]) for task, of in zip(tasks, splits, strict=True)]
+    prompts = [model.chat(domain.messages(of)) for of in splits]
+    examples = zip(tasks, splits, strict=True)
+    pool = [generator_example(model, domain, of, [task.program]) for task, of in examples]
     prefix = shared_length(prompts)
     return Workload(
         prompts,
@@ -179,7 +181,7 @@ def stage_plans(
             stages.append(trained(f"v{number}{arm}", star.passes * star.tasks))
     few = config.controls.trajectories
     if few:
-        banks = [bank for own in CONTROL_BANKS.values() for bank in own]
+        banks = list(CONTROL_BANKS.values())
         hard, withheld = banks.count("hard") * tasks.bank_size, banks.count("withheld") * tasks.bank_size
         first_round = sample_count(config, "hard", "v1")
         again = tasks.bank_size * (value_of(config, first_round) < config.controls.samples)

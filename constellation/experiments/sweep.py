@@ -9,7 +9,7 @@ import itertools
 import json
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,17 @@ from ml_collections import ConfigDict
 from constellation.conductor import Conductor, Stage, finished_stage
 from constellation.evaluation.methods import leaves
 from constellation.evaluation.sweep import READ, Cell, directory_of, write_sweep
-from constellation.experiments import star_study
-from constellation.experiments.star_config import check
+from constellation.experiments import report
+from constellation.experiments.config import check
 from constellation.runtime.errors import UserError
 from constellation.runtime.progress import Progress
 
+RunStudy = Callable[[ConfigDict, str, Sequence[Path]], Path]
 Fields = dict[str, Any]  # dotted field of the study -> its value
 STAGE, GRID = "grid", "cells.json"  # the stage that holds the grid, and its file: name -> fields
 
 
-def run(config: ConfigDict, workdir: str) -> list[Cell]:
+def run(config: ConfigDict, workdir: str, run_study: RunStudy = report.run) -> list[Cell]:
     """Runs, or continues, every cell, and writes sweep.html, sweep.json and sweep.png into the workdir.
 
     A cell is a study of its own in <workdir>/cells/<name>; stages that cells have in common are run once. A
@@ -36,6 +37,7 @@ def run(config: ConfigDict, workdir: str) -> list[Cell]:
     Args:
         config: `study`, a study's config, and `grid`: some of its fields, each with a tuple of values.
         workdir: of the sweep.
+        run_study: `report.run`, or what stands in for it.
 
     Returns:
         the cells, in the grid's order.
@@ -67,7 +69,7 @@ def run(config: ConfigDict, workdir: str) -> list[Cell]:
         for number, (name, study) in enumerate(studies.items(), start=1):
             print(f"cell {number} of {len(grid)}: {name}", flush=True)
             others = [directory for other, directory in directories.items() if other != name]
-            found.append(run_cell(name, written[name], study, directories[name], others))
+            found.append(run_cell(name, written[name], study, directories[name], others, run_study))
             if name not in done:
                 progress.done += 1
                 print(progress.line(), file=sys.stderr, flush=True)
@@ -116,11 +118,17 @@ def _what_counts(study: ConfigDict) -> Fields:
     return {name: value for name, value in study.items() if name not in ("mesh", "memory")}
 
 
-def run_cell(name: str, fields: Fields, study: ConfigDict, directory: Path, others: Sequence[Path]) -> Cell:
+def run_cell(
+    name: str,
+    fields: Fields,
+    study: ConfigDict,
+    directory: Path,
+    others: Sequence[Path],
+    run_study: RunStudy,
+) -> Cell:
     """One cell's study, whose findings or whose failure are its result."""
     try:
-        report = star_study.run(study, str(directory), others)
-        return finished_cell(name, fields, report.parent)
+        return finished_cell(name, fields, run_study(study, str(directory), others).parent)
     except Exception as error:  # whatever it is: the sweep reports it
         if not isinstance(error, UserError):
             traceback.print_exc()
@@ -144,7 +152,7 @@ def finished_cell(name: str, fields: Fields, directory: Path) -> Cell:
             f"{findings} is damaged or of another version: python -m launch.report --workdir={directory} "
             "draws it again"
         )
-    return Cell(name, fields, results, star_study.stated_provenance(directory), None)
+    return Cell(name, fields, results, report.stated_provenance(directory), None)
 
 
 def cells(config: ConfigDict) -> dict[str, Fields]:

@@ -16,8 +16,7 @@ from tokenizers import Tokenizer
 
 from constellation import checkpoints
 from constellation.conductor import digest
-from constellation.domains.task import Task, addressed_random, read_tasks
-from constellation.domains.trapdoor.prompts import examples_text
+from constellation.domains.task import Task, addressed_random, examples_text, read_tasks
 from constellation.evaluation import plots
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import Params, init_params

@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -86,6 +87,35 @@ class Progress:
             end="" if self._tty else "\n",
         )
         self._stream.flush()
+
+
+class Schedule:
+    """How far a whole study is: stages done of all, and the time left by what is planned of those to come.
+
+    Args:
+        planned: stage -> seconds, as the stages relate to one another; the pace is measured.
+    """
+
+    def __init__(self, planned: Mapping[str, float]):
+        self._planned = dict(planned)
+        self._done: set[str] = set()
+        self._spent = self._costed = 0.0
+
+    def finish(self, stage: str, seconds: float | None = None) -> None:
+        """Counts a stage as done; `seconds` that it took, unless it was there already."""
+        self._done.add(stage)
+        if seconds is not None:
+            self._spent += seconds
+            self._costed += self._planned.get(stage, 0.0)
+
+    def line(self) -> str:
+        """ " (12 of 41 stages done, about 13:20 left)"; no time before one is measured, "" without a plan."""
+        if not self._planned:
+            return ""
+        done = len(self._done & self._planned.keys())
+        left = sum(seconds for stage, seconds in self._planned.items() if stage not in self._done)
+        remaining = f", about {_clock(left * self._spent / self._costed)} left" if self._costed else ""
+        return f" ({done} of {len(self._planned)} stages done{remaining})"
 
 
 class Metrics:

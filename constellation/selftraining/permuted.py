@@ -8,13 +8,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from constellation.domains.trapdoor import DOMAIN as trapdoor
+from constellation.domains.domain import Domain
 from constellation.samples import SampleSet
 
 Mask = NDArray[np.bool_]
 
 
-def permuted_star_verdicts(samples: SampleSet, rng: np.random.Generator) -> Mask:
+def permuted_star_verdicts(domain: Domain, samples: SampleSet, rng: np.random.Generator) -> Mask:
     """Verdicts for `star_examples`, which then keeps as many programs of each task as by the true ones.
 
     They are exchanged among the task's distinct programs that a round may keep at all: answers that are
@@ -28,8 +28,8 @@ def permuted_star_verdicts(samples: SampleSet, rng: np.random.Generator) -> Mask
         rows = samples.programs_of(int(t))
         first: dict[str, int] = {}
         for row in np.flatnonzero(samples.parsed[rows]) + rows.start:
-            first.setdefault(trapdoor.extract(str(samples.text[row])), row)
-        eligible[[row for program, row in first.items() if not trapdoor.reserved(program)]] = True
+            first.setdefault(domain.extract(str(samples.text[row])), row)
+        eligible[[row for program, row in first.items() if not domain.reserved(program)]] = True
     return permuted(samples.generalises, samples.task, eligible, rng)
 
 

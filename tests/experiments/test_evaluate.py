@@ -10,16 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from constellation import solve
 from constellation.conductor import Conductor, Stage
 from constellation.domains.domain import Verdict
+from constellation.domains.task import split
+from constellation.domains.trapdoor import DOMAIN
 from constellation.evaluation.pass_at_k import pass_at_k
-from constellation.experiments import evaluate
+from constellation.experiments.config import memory_of
 from constellation.experiments.evaluate import evaluate_checkpoint
-from constellation.experiments.stage_files import samples_of
-from constellation.experiments.star_stages import StarStages
-from constellation.model.model import check_model
+from constellation.experiments.files import samples_of
+from constellation.experiments.star import bank_samples, models
+from constellation.experiments.study import Study
+from constellation.model.model import Generator, check_model, load_model
+from constellation.model.sampling import SamplingConfig
+from constellation.runtime.keys import Address
 from constellation.samples import SampleSet
+from constellation.solve import draw_samples
 from tests.tiny_study import tiny_config, write_tiny_model
 
 
@@ -29,7 +34,7 @@ def lenient(task, split, text: str) -> Verdict:
     return Verdict(valid=True, fits=digit > 0, right=digit > 1)
 
 
-LENIENT = dataclasses.replace(solve.trapdoor, judge=lenient)
+LENIENT = dataclasses.replace(DOMAIN, judge=lenient)
 
 
 @pytest.fixture(scope="module")
@@ -41,37 +46,31 @@ def stored(tmp_path_factory):
     config = tiny_config(model_dir, training__learning_rate=0.05)
     model_hash = check_model(config.model.dir, config.model.quantization, config.model.dtype)
     found: dict[str, tuple[Stage | None, SampleSet]] = {}
-    with pytest.MonkeyPatch.context() as patch, Conductor(tmp_path_factory.mktemp("study")) as conductor:
-        patch.setattr(solve, "trapdoor", LENIENT)
-        study = StarStages(config, conductor, model_hash)
-        for name, stage in study.models().items():
-            drawn = study.bank_samples("hard", name, stage, config.tasks.split_seed)
+    with Conductor(tmp_path_factory.mktemp("study")) as conductor:
+        study = Study(config, conductor, LENIENT, [model_hash])
+        for name, stage in models(study).items():
+            drawn = bank_samples(study, "hard", name, stage, config.tasks.split_seed)
             found[name] = stage, samples_of(drawn)[0]
     return config, found
 
 
 @pytest.mark.parametrize("name", ["theta0", "gen_v0", "v1"])
-def test_draws_the_studys_samples_again(stored, monkeypatch, capsys, name):
+def test_draws_the_studys_samples_again(stored, capsys, name):
     config, found = stored
     stage, samples = found[name]
-    drawn: list[SampleSet] = []
-    given: list[tuple] = []
-
-    def recorded(*arguments):
-        given.append(arguments)
-        drawn.extend(solve.draw_samples(*arguments))
-        return drawn
-
-    monkeypatch.setattr(evaluate, "draw_samples", recorded)
-    monkeypatch.setattr(solve, "trapdoor", LENIENT)
     checkpoint = str(stage.path / "adapter") if stage else "none"
-    evaluate_checkpoint(config, checkpoint, "hard", ["1", "4"], samples.n)
+    drawn = evaluate_checkpoint(config, checkpoint, "hard", ["1", "4"], samples.n, domain=LENIENT)
     rows = [line.replace("+-", "").split() for line in capsys.readouterr().out.splitlines()[2:]]
-    assert drawn[0].text.tolist() == samples.text.tolist()
-    assert np.array_equal(drawn[0].program, samples.program)
+    assert drawn.text.tolist() == samples.text.tolist()
+    assert np.array_equal(drawn.program, samples.program)
     if stage is not None:  # the adapter matters: the base draws others at the same address
-        generator, *arguments = given[0]
-        (bare,) = solve.draw_samples(dataclasses.replace(generator, adapters=None), *arguments)
+        model = load_model(config.model.dir, "int4:32")
+        tasks = LENIENT.make_bank("hard", 4, config.tasks.seed)
+        sampling = SamplingConfig(n=samples.n, **config.sampling)
+        address = Address(config.seed, "evaluation, split 1234", name)
+        memory = memory_of(config, model.config, "cpu")
+        asked = LENIENT, [tasks], lambda task: split(task, 1234), sampling, address, memory, "bare", {}
+        (bare,) = draw_samples(Generator(model), *asked)
         assert bare.text.tolist() != samples.text.tolist()
 
     for k, passed, _, fitted, _ in rows:

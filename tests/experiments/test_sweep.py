@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
 
-from constellation import solve
-from constellation.experiments import sweep
+from constellation.experiments import report, sweep
+from constellation.experiments.compute import Compute
 from constellation.runtime.errors import UserError
 from launch.common import load_config
 from tests.synthetic_sweep import MADE_BY, NAMES, SOURCES, write_synthetic_sweep
-from tests.tiny_study import ROOT, oracle, tiny_config, write_tiny_model
+from tests.tiny_study import ROOT, StandIn, tiny_config, write_tiny_model
 
 GRID = str(ROOT / "configs" / "nano_grid.py")
 
@@ -34,9 +35,16 @@ def model_dir(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def swept(model_dir, tmp_path_factory) -> tuple[Path, list[sweep.Cell]]:
     workdir = tmp_path_factory.mktemp("sweep")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(solve, "sample", oracle(workdir))
-        return workdir, sweep.run(tiny_grid(model_dir), str(workdir))
+    return workdir, sweep.run(
+        tiny_grid(model_dir), str(workdir), partial(report.run, compute=StandIn(workdir))
+    )
+
+
+class Nothing(Compute):
+    """Computes nothing."""
+
+    def sample(self, *arguments, **named):
+        raise AssertionError("sampled again")
 
 
 def inode(workdir: Path, cell: sweep.Cell, stage: str) -> int:
@@ -79,11 +87,10 @@ def test_cells_share_what_does_not_depend_on_them(swept):
     ]
 
 
-def test_the_same_command_again_runs_nothing(swept, model_dir, monkeypatch):
+def test_the_same_command_again_runs_nothing(swept, model_dir):
     workdir, cells = swept
     before = {path: path.stat().st_mtime_ns for path in workdir.rglob("stages/**/*") if path.is_file()}
-    monkeypatch.setattr(solve, "sample", None)
-    assert sweep.run(tiny_grid(model_dir), str(workdir)) == cells
+    assert sweep.run(tiny_grid(model_dir), str(workdir), partial(report.run, compute=Nothing())) == cells
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
@@ -105,7 +112,7 @@ def test_another_study_is_refused(swept, model_dir):
     assert (workdir / "sweep.json").read_bytes() == before
 
 
-def test_a_failed_cell_is_reported_and_the_others_go_on(swept, model_dir, monkeypatch, tmp_path, capsys):
+def test_a_failed_cell_is_reported_and_the_others_go_on(swept, model_dir, tmp_path, capsys):
     workdir, cells = swept
 
     def run(config, directory, siblings):
@@ -113,8 +120,7 @@ def test_a_failed_cell_is_reported_and_the_others_go_on(swept, model_dir, monkey
             raise RuntimeError("the device\nis lost")
         return workdir / "cells" / cells[1].name / "report.html"
 
-    monkeypatch.setattr(sweep.star_study, "run", run)
-    found = sweep.run(tiny_grid(model_dir), str(tmp_path))
+    found = sweep.run(tiny_grid(model_dir), str(tmp_path), run)
     assert found == [
         cells[0]._replace(results=None, provenance={}, failure="RuntimeError: the device is lost"),
         cells[1],

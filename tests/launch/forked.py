@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[2]
 SERVER = """
 import json, os, runpy, sys, tempfile
 from pathlib import Path
-import constellation.experiments.evaluate, constellation.experiments.inspect_task
-import constellation.nano.pretraining, constellation.experiments.star_study
+import constellation.experiments.evaluate, constellation.experiments.inspect
+import constellation.nano.pretraining, constellation.experiments.report
 import constellation.critic, constellation.experiments.plan, constellation.model.tokenizer
 from jax._src import xla_bridge
 

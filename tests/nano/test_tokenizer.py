@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from constellation.domains.domain import CRITIC_ANSWERS
-from constellation.domains.task import Example, Task, split
+from constellation.domains.domain import CRITIC_ANSWERS, Message
+from constellation.domains.task import Example, Task, examples_text, split
 from constellation.domains.trapdoor import DOMAIN as trapdoor
-from constellation.domains.trapdoor import prior, prompts
+from constellation.domains.trapdoor import prior
 from constellation.domains.trapdoor.inputs import FAMILIES, draw_inputs
 from constellation.domains.trapdoor.language import Node, to_text
 from constellation.domains.trapdoor.language.syntax import CASES, parts_of
@@ -38,7 +38,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(directory, local_files_only=True)
 
 
-def chat(tokenizer: PreTrainedTokenizerBase, messages: list[prompts.Message]) -> list[int]:
+def chat(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> list[int]:
     return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
 
 
@@ -160,7 +160,7 @@ def test_example_strings_are_characters():
     rng, merged = random.Random(0), 0
     for family in FAMILIES:
         for text in draw_inputs(rng, family, 200):
-            line = prompts.examples_text([Example((text,), text)])
+            line = examples_text([Example((text,), text)])
             merged += pieces(line) != ['"', *text, '" -> "', *text, '"']
     assert merged < 10
 

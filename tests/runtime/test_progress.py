@@ -10,7 +10,7 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 from constellation.runtime import progress
-from constellation.runtime.progress import Metrics, Progress, read_metrics
+from constellation.runtime.progress import Metrics, Progress, Schedule, read_metrics
 
 
 class Clock:
@@ -121,3 +121,16 @@ def test_metrics_start_afresh(tmp_path):
             metrics.write(0, loss=value)
     assert read_metrics(tmp_path) == [{"step": 0, "loss": 2.0}]
     assert board(tmp_path) == [(0, {"loss": 2.0})]
+
+
+def test_a_schedule_weighs_what_is_left_by_the_pace_so_far() -> None:
+    schedule = Schedule({"tasks": 0.0, "v1": 10.0, "v2": 30.0, "report": 0.0})
+    assert schedule.line() == " (0 of 4 stages done)"
+    schedule.finish("tasks")  # was there already
+    assert schedule.line() == " (1 of 4 stages done)"
+    schedule.finish("v1", 20.0)  # half as fast as planned
+    assert schedule.line() == " (2 of 4 stages done, about 1:00 left)"
+    schedule.finish("v1")
+    schedule.finish("another", 20.0)  # unplanned work takes its time, too
+    assert schedule.line() == " (2 of 4 stages done, about 2:00 left)"
+    assert Schedule({}).line() == ""

@@ -11,6 +11,7 @@ import pytest
 
 from constellation import checkpoints
 from constellation.domains.task import Example, Split
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.model.lora import Adapter, init_adapter, stack
 from constellation.model.model import Generator, Model, load_model
 from constellation.runtime.errors import UserError
@@ -36,7 +37,7 @@ def model(tmp_path_factory) -> Model:
 @pytest.fixture(scope="module")
 def pool(model):
     def example(text: str, *programs: str):
-        return generator_example(model, Split((Example((text,), text.upper()),), ()), programs)
+        return generator_example(model, trapdoor, Split((Example((text,), text.upper()),), ()), programs)
 
     return [example("a", "Upper(x)"), example("bc", "x", "Upper(x)"), example("d", "Lower(x)")]
 

@@ -71,7 +71,7 @@ def test_every_exchange_is_equally_likely() -> None:
 
 
 def kept(model: Model, samples: SampleSet, right: np.ndarray | None) -> list[list[str]]:
-    pool = star_examples(model, TASKS, samples, first_two, 9, right)
+    pool = star_examples(model, trapdoor, TASKS, samples, first_two, 9, right)
     prompts = [model.tokenizer.chat(trapdoor.messages(first_two(task))) for task in TASKS]
     rows: list[list[str]] = [[], []]
     for example in pool:
@@ -84,7 +84,7 @@ def test_a_round_keeps_as_many_programs_of_each_task_and_none_of_another(model, 
     assert [set(row) for row in kept(model, samples, None)] == [RIGHT, set()]
     seen = set()
     for seed in range(40):
-        right = permuted_star_verdicts(samples, np.random.default_rng(seed))
+        right = permuted_star_verdicts(trapdoor, samples, np.random.default_rng(seed))
         solved, unsolved = kept(model, samples, right)
         assert len(solved) == len(set(solved)) == 2 and not unsolved
         seen |= set(solved)
@@ -105,6 +105,6 @@ def test_labels_are_exchanged_among_survivors(samples) -> None:
 
 def test_reserved_programs_of_a_withheld_class_are_kept_where_asked_for(model, samples) -> None:
     reserved = trapdoor.like_evaluation
-    pool = star_examples(model, TASKS, samples, first_two, 9, reserved=reserved)
+    pool = star_examples(model, trapdoor, TASKS, samples, first_two, 9, reserved=reserved)
     texts = {model.tokenizer.decode(answer[:-1]) for answer in pool[0].answers}
     assert texts == RIGHT | {WITHHELD}

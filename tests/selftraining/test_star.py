@@ -47,7 +47,7 @@ def drawn(texts: list[list[str]], finished: bool = True) -> SampleSet:
 
 def kept(model: Model, samples: SampleSet, keep: int) -> list[list[str]]:
     """The programs of each example of the pool."""
-    pool = star_examples(model, TASKS, samples, first_two, keep)
+    pool = star_examples(model, trapdoor, TASKS, samples, first_two, keep)
     prompt = model.tokenizer.chat(trapdoor.messages(first_two(TASKS[0])))
     for example in pool:
         assert example.prompt.tolist() == prompt
@@ -96,7 +96,7 @@ def test_what_behaves_like_an_evaluation_task_is_not_kept(model):
         {},
     )
     assert samples.generalises.all()
-    assert star_examples(model, [task], samples, lambda task: of, 1) == []
+    assert star_examples(model, trapdoor, [task], samples, lambda task: of, 1) == []
 
 
 def test_an_empty_pool(model):

@@ -21,7 +21,7 @@ def model(tmp_path_factory) -> Model:
 
 def test_one_example_a_task_with_its_secret_program(model):
     tasks = trapdoor.training_tasks("warm_start", 5, 3)
-    pool = warm_start_examples(model, tasks, lambda task: split(task, 7, 3))
+    pool = warm_start_examples(model, trapdoor, tasks, lambda task: split(task, 7, 3))
     assert len(pool) == 5
     for task, example in zip(tasks, pool, strict=True):
         visible, held_out = split(task, 7, 3)
@@ -37,7 +37,7 @@ def test_one_example_a_task_with_its_secret_program(model):
 def test_the_prompt_is_the_one_the_generator_is_asked_with(model):
     (task,) = trapdoor.training_tasks("warm_start", 1, 3)
     of = split(task, 1234)
-    example = generator_example(model, of, ["Upper(x)", "x"])
+    example = generator_example(model, trapdoor, of, ["Upper(x)", "x"])
     assert example.prompt.tolist() == model.tokenizer.chat(trapdoor.messages(of))
     assert [answer.tolist() for answer in example.answers] == [
         [*model.tokenizer.encode(program), model.stop_ids[0]] for program in ("Upper(x)", "x")

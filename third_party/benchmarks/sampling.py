@@ -55,8 +55,7 @@ def sampling_benchmark(
     from transformers import AutoModelForCausalLM
 
     from constellation.domains.task import split
-    from constellation.domains.trapdoor.banks import make_bank
-    from constellation.domains.trapdoor.prompts import generator_messages
+    from constellation.domains.trapdoor import DOMAIN
     from constellation.generator import sample
     from constellation.model.model import Generator, load_model
     from constellation.runtime.keys import Address
@@ -64,8 +63,8 @@ def sampling_benchmark(
 
     model = load_model(model_dir, "int4:32")
     reference = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32).eval()
-    bank = make_bank("hard", tasks)
-    prompts = [model.chat(generator_messages(split(task, 1234).visible)) for task in bank]
+    bank = DOMAIN.make_bank("hard", tasks)
+    prompts = [model.chat(DOMAIN.messages(split(task, 1234))) for task in bank]
     ids = [task.id for task in bank]
     config = SamplingConfig(n=n, max_new_tokens=max_new_tokens)
     generator, address = Generator(model), Address(0, "benchmark", "sampling")

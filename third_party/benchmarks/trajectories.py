@@ -71,7 +71,7 @@ def trajectories_benchmark(
 
     pools = [
         warm_start_examples(
-            model,
+            model, trapdoor,
             trapdoor.training_tasks("warm_start", POOL, 3, 0, 0, trajectory),
             lambda task: split(task, 0),
         )

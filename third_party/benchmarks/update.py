@@ -201,7 +201,7 @@ def _star_pool(model: Model) -> list[TrainingExample]:
         texts = dict.fromkeys(trapdoor.extract(model.tokenizer.decode(answer.ids)) for answer in samples)
         programs = [text for text in texts if judge(one, text).right][:KEPT]
         if programs:
-            pool.append(generator_example(model, one, programs))
+            pool.append(generator_example(model, trapdoor, one, programs))
     return pool
 
 

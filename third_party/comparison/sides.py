@@ -10,8 +10,7 @@ from typing import TypeAlias
 from transformers import PreTrainedModel
 
 from constellation.domains.task import Task
-from constellation.domains.trapdoor import DOMAIN as trapdoor
-from constellation.experiments.star_stages import StarStages
+from constellation.experiments.study import Study
 from constellation.model.lora import init_adapter, stack
 from constellation.model.model import Generator
 from constellation.model.peft_format import load_peft, save_peft
@@ -37,7 +36,7 @@ class Ours:
 
     name = "ours"
 
-    def __init__(self, stages: StarStages):
+    def __init__(self, stages: Study):
         self.stages, self.config = stages, stages.config
 
     def draw(
@@ -49,15 +48,16 @@ class Ours:
             adapter: the generator, in peft's format; None for the base.
             address: of the draws.
         """
-        model = self.stages.model
+        model = self.stages.base.model
         adapters = stack([load_peft(adapter, model.config)]) if adapter else None
         (samples,) = draw_samples(
             Generator(model, adapters),
+            self.stages.domain,
             [tasks],
             self.stages.split,
             sampling,
             address,
-            self.stages.memory,
+            self.stages.base.memory,
             address.arm,
             {},
         )
@@ -79,12 +79,12 @@ class Ours:
             address: of the batches and of a fresh adapter.
             directory: of the stage.
         """
-        model, lora, training = self.stages.model, self.config.lora, self.config.training
+        model, lora, training = self.stages.base.model, self.config.lora, self.config.training
         if start is None:
             initial = init_adapter(model.config, address.key(), lora.rank, lora.alpha)
         else:
             initial = load_peft(start, model.config)
-        rows = self.stages.memory.micro_batch(pool, training.batch_size, training.remat)
+        rows = self.stages.base.memory.micro_batch(pool, training.batch_size, training.remat)
         settings = TrainingConfig(**training, micro_batch=rows)
         generator, metadata = Generator(model, stack([initial])), {"name": address.arm}
         finetune(generator, [pool], updates, settings, address, directory, metadata)
@@ -101,13 +101,13 @@ class Theirs:
 
     name = "torch"
 
-    def __init__(self, stages: StarStages):
+    def __init__(self, stages: Study):
         self.stages, self.config = stages, stages.config
 
     @functools.cached_property
     def base(self) -> PreTrainedModel:
         """The frozen base, loaded when it is needed."""
-        model = self.stages.model
+        model = self.stages.base.model
         reference = model_reference.load(model.dir)
         multiply_out(reference, model.config, model.params)
         return reference
@@ -116,14 +116,14 @@ class Theirs:
         self, adapter: Path | None, tasks: Sequence[Task], sampling: SamplingConfig, address: Address
     ) -> SampleSet:
         """As `Ours.draw`."""
-        model = self.stages.model
+        model = self.stages.base.model
         splits = [self.stages.split(task) for task in tasks]
-        prompts = [model.chat(trapdoor.messages(of)) for of in splits]
+        prompts = [model.chat(self.stages.domain.messages(of)) for of in splits]
         with Progress(address.arm, len(tasks) * sampling.n, "samples") as progress:
             drawn = study_reference.draw(
                 self.base, adapter, prompts, model.stop_ids, sampling, _torch_seed(address), progress
             )
-        return judge_samples(model, tasks, splits, drawn, address.arm, {})
+        return judge_samples(model, self.stages.domain, tasks, splits, drawn, address.arm, {})
 
     def train(
         self,

@@ -19,11 +19,12 @@ from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
 from constellation.conductor import Conductor, Stage
-from constellation.domains.trapdoor import DOMAIN as trapdoor
+from constellation.domains.domain import Domain, load_domain
 from constellation.evaluation.pass_at_k import pass_curve
-from constellation.experiments.stage_files import SAMPLES
-from constellation.experiments.star_config import BASE, START, check
-from constellation.experiments.star_stages import StarStages
+from constellation.experiments.config import BASE, START, check
+from constellation.experiments.files import SAMPLES
+from constellation.experiments.star import round_tasks, warm_start
+from constellation.experiments.study import Study
 from constellation.model.model import check_model
 from constellation.model.peft_format import save_peft
 from constellation.model.ported import is_ported
@@ -63,10 +64,13 @@ class Sizes(NamedTuple):
     ks: tuple[int, ...] = (1, 8, 64)
 
 
-def run(config: ConfigDict, workdir: str, sizes: Sizes) -> bool:
+def run(config: ConfigDict, workdir: str, sizes: Sizes, domain: Domain | None = None) -> bool:
     """Runs, or continues, both sides, prints the table, and returns whether every row passed.
 
     The rows are written to workdir/RESULTS, too.
+
+    Args:
+        domain: instead of the config's.
 
     Raises:
         UserError: a config value that is not allowed, a model that cannot be loaded, or that transformers
@@ -82,7 +86,8 @@ def run(config: ConfigDict, workdir: str, sizes: Sizes) -> bool:
     config = ConfigDict(config.to_dict())
     config.tasks.bank_size = sizes.tasks
     with Conductor(workdir) as conductor:
-        stages = StarStages(config, conductor, check_model(model.dir, model.quantization, model.dtype))
+        hashes = [check_model(model.dir, model.quantization, model.dtype)]
+        stages = Study(config, conductor, domain or load_domain(config.domain), hashes)
         sides = (Ours(stages), Theirs(stages))
         ours, theirs = (_Protocol(stages, side, sizes).passes() for side in sides)
     compared = compare(ours, theirs, sizes.ks, config.evaluation.resamples, config.evaluation.seed)
@@ -108,7 +113,7 @@ Passes = dict[str, NDArray[np.float64]]  # model -> pass@k of replicates, tasks 
 class _Protocol:
     """What one side does, as stages."""
 
-    def __init__(self, stages: StarStages, side: Side, sizes: Sizes):
+    def __init__(self, stages: Study, side: Side, sizes: Sizes):
         self.stages, self.side, self.sizes = stages, side, sizes
         self.config = stages.config
 
@@ -132,10 +137,10 @@ class _Protocol:
 
     def start(self) -> Stage:
         """gen_v0, which we train for both sides, in peft's format."""
-        trained = self.stages.warm_start()
+        trained = warm_start(self.stages)
 
         def export(path: Path) -> None:
-            model = self.stages.model
+            model = self.stages.base.model
             save_peft(path / PEFT, model.config, load_adapter(trained.path)[0], str(model.dir))
 
         return self.stages.conductor.stage(
@@ -161,13 +166,18 @@ class _Protocol:
         """A STaR round on the side's own data, from what the config says."""
         config, star = self.config, self.config.star
         start = None if star.restart == BASE else self.start()
-        tasks = self.stages.round_tasks(1, star.max_atoms)
+        tasks = round_tasks(self.stages, 1, star.max_atoms)
         samples = self.samples("star", tasks, self.start(), star.samples, replicate)
 
         def train(path: Path) -> None:
             drawn = SampleSet.load(samples.path / SAMPLES)
             pool = star_examples(
-                self.stages.model, self.stages.tasks_of(tasks)[0], drawn, self.stages.split, star.keep
+                self.stages.base.model,
+                self.stages.domain,
+                self.stages.tasks_of(tasks)[0],
+                drawn,
+                self.stages.split,
+                star.keep,
             )
             updates = -(-star.passes * star.tasks // config.training.batch_size)
             self.side.train(
@@ -193,8 +203,8 @@ class _Protocol:
         config = self.config
         return {
             "seed": config.seed,
-            "model": self.stages.model_fields(),
-            "domain": trapdoor.version,
+            "model": self.stages.base.fields(),
+            "domain": self.stages.domain.version,
             "prompt": config.prompt,
             "tasks": {"visible": config.tasks.visible, "split_seed": config.tasks.split_seed},
         }

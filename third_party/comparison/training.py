@@ -61,7 +61,7 @@ def lora_rows(model: Model, reference: PeftModel, batch: LeftPadded) -> Iterator
 def _training_batch(model: Model) -> Batch:
     """Warm-start examples, those of like length, so that none share a row: peft knows no such."""
     tasks = trapdoor.training_tasks("warm_start", 4 * EXAMPLES, max_atoms=3)
-    examples = warm_start_examples(model, tasks, lambda task: split(task, 0))
+    examples = warm_start_examples(model, trapdoor, tasks, lambda task: split(task, 0))
     return pack(sorted(examples, key=lambda example: example.length)[-EXAMPLES:])
 
 

@@ -5,8 +5,7 @@ It is the same for every task, so a sampler computes its KV once.
 
 from __future__ import annotations
 
-from constellation.domains.task import Example
-from constellation.domains.trapdoor.prompts import examples_text
+from constellation.domains.task import Example, examples_text
 
 # Worked examples: (examples of a task, a program that computes them).
 WORKED: tuple[tuple[tuple[Example, ...], str], ...] = (

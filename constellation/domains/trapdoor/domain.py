@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from constellation.domains.domain import Domain, Message, Verdict
-from constellation.domains.task import Split, Task
-from constellation.domains.trapdoor import banks, description, extraction, posterior, prompts
+from constellation.domains.task import Split, Task, examples_text
+from constellation.domains.trapdoor import banks, description, extraction, posterior
 from constellation.domains.trapdoor.generated_probes import probe_clusters
 from constellation.domains.trapdoor.language import ParseError, parse
 from constellation.domains.trapdoor.language.syntax import parts_of
@@ -19,10 +19,12 @@ from constellation.domains.trapdoor.structure import withheld_classes
 from constellation.domains.trapdoor.verifier import judge, outputs_on
 from constellation.samples import SampleSet
 
+PROMPT_VERSION = 2  # raised with every change of a prompt or of the extraction: stored samples are then old
+
 
 def messages(split: Split) -> list[Message]:
     """The visible examples alone."""
-    return prompts.generator_messages(split.visible)
+    return [{"role": "user", "content": examples_text(split.visible)}]
 
 
 def judge_answer(task: Task, split: Split, text: str) -> Verdict:
@@ -112,7 +114,7 @@ class Programs:
 
 DOMAIN = Domain(
     name="trapdoor",
-    version=f"trapdoor prompts {prompts.PROMPT_VERSION}",
+    version=f"trapdoor prompts {PROMPT_VERSION}",
     law="",
     system=description.DESCRIPTION,
     banks=("easy", "hard", "withheld"),

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from constellation.domains.task import Task, split
+from constellation.domains.task import Task, examples_text, split
 from constellation.domains.trapdoor import DOMAIN as trapdoor
 
 
@@ -27,6 +27,11 @@ def test_a_majority_votes_on_held_out_outputs(hard: list[Task]):
     assert keys[:3] == [trapdoor.verdict(task, halves, text).key for text in texts[:3]]
     assert keys[0] == keys[1] == tuple(example.output for example in halves.held_out)
     assert keys[2] == tuple(example.inputs[0].upper() for example in halves.held_out) and len(set(keys)) == 3
+
+
+def test_the_generator_sees_the_visible_examples_alone(hard: list[Task]):
+    shown = split(hard[0], 1)
+    assert trapdoor.messages(shown) == [{"role": "user", "content": examples_text(shown.visible)}]
 
 
 def test_the_critic_continues_the_generators_conversation(hard: list[Task]):

@@ -11,7 +11,7 @@ import pytest
 
 from constellation.conductor import Conductor
 from constellation.domains.trapdoor import DOMAIN as trapdoor
-from constellation.experiments.star_stages import StarStages
+from constellation.experiments.study import Study
 from constellation.model.lora import Adapter
 from constellation.model.model import check_model
 from constellation.model.peft_format import load_peft, save_peft
@@ -29,7 +29,7 @@ ADDRESS = Address(0, "test", "sides")
 
 
 @pytest.fixture(scope="module")
-def stages(tmp_path_factory) -> StarStages:
+def stages(tmp_path_factory) -> Study:
     config = tiny_config(
         write_tiny_model(tmp_path_factory.mktemp("model")),
         training__weight_decay=0.1,
@@ -37,14 +37,14 @@ def stages(tmp_path_factory) -> StarStages:
     )
     model = config.model
     conductor = Conductor(tmp_path_factory.mktemp("run"))
-    return StarStages(config, conductor, check_model(model.dir, model.quantization, model.dtype))
+    return Study(config, conductor, trapdoor, [check_model(model.dir, model.quantization, model.dtype)])
 
 
 @pytest.fixture(scope="module")
 def pool(stages) -> list[TrainingExample]:
     """One batch."""
     tasks = trapdoor.training_tasks("star", stages.config.training.batch_size, max_atoms=2)
-    return warm_start_examples(stages.model, tasks, stages.split)
+    return warm_start_examples(stages.base.model, trapdoor, tasks, stages.split)
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +53,12 @@ def start(stages, tmp_path_factory) -> Path:
     Ours(stages).train(None, [], 0, ADDRESS, directory)
     fresh, rng = trained(stages, directory), np.random.default_rng(0)
     shaken = jax.tree.map(lambda x: x + rng.normal(0, 0.05, x.shape).astype(np.float32), fresh.weights)
-    save_peft(directory / PEFT, stages.model.config, Adapter(shaken, fresh.scale), "")
+    save_peft(directory / PEFT, stages.base.model.config, Adapter(shaken, fresh.scale), "")
     return directory / PEFT
 
 
-def trained(stages: StarStages, directory: Path) -> Adapter:
-    return load_peft(directory / PEFT, stages.model.config)
+def trained(stages: Study, directory: Path) -> Adapter:
+    return load_peft(directory / PEFT, stages.base.model.config)
 
 
 def test_both_take_the_same_steps_from_the_same_adapter(stages, pool, start, tmp_path, monkeypatch) -> None:
@@ -66,7 +66,7 @@ def test_both_take_the_same_steps_from_the_same_adapter(stages, pool, start, tmp
     changes = []
     for side in (Ours(stages), Theirs(stages)):
         side.train(start, pool, UPDATES, ADDRESS, tmp_path / side.name)
-        after, before = trained(stages, tmp_path / side.name), load_peft(start, stages.model.config)
+        after, before = trained(stages, tmp_path / side.name), load_peft(start, stages.base.model.config)
         assert after.scale == before.scale
         changes.append(jax.tree.map(np.subtract, after.weights, before.weights))
     assert relative_norm(*changes) < 1e-3
@@ -75,7 +75,7 @@ def test_both_take_the_same_steps_from_the_same_adapter(stages, pool, start, tmp
 @pytest.mark.parametrize("side", [Ours, Theirs])
 def test_nothing_to_train_on_leaves_the_start(side: type[Side], stages, start, tmp_path) -> None:
     side(stages).train(start, [], UPDATES, ADDRESS, tmp_path)
-    before = load_peft(start, stages.model.config).weights
+    before = load_peft(start, stages.base.model.config).weights
     jax.tree.map(np.testing.assert_array_equal, trained(stages, tmp_path).weights, before)
 
 

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from constellation import solve
 from constellation.domains.domain import Verdict
+from constellation.domains.trapdoor import DOMAIN
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import init_params
 from constellation.model.ported import MANIFEST
@@ -38,13 +38,16 @@ MODELS = [f"{model} pass@{k}" for model in ("theta0", "gen_v0", "v1") for k in S
 NAMES = [*MODELS, "D(2) of v1", "D(4) of v1"]
 
 
+def lenient_judge(task, split, text) -> Verdict:
+    return Verdict(valid=True, fits=not text, right=not text)
+
+
+LENIENT = dataclasses.replace(DOMAIN, judge=lenient_judge)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def lenient() -> Iterator[None]:
-    def judge(task, split, text) -> Verdict:
-        return Verdict(valid=True, fits=not text, right=not text)
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(solve, "trapdoor", dataclasses.replace(solve.trapdoor, judge=judge))
         patch.setattr(batches, "WIDTH_STEP", 128)  # one shape to compile
         patch.setattr(batches, "ROW_STEP", 16)
         yield
@@ -72,7 +75,7 @@ def config(tmp_path_factory) -> ConfigDict:
 @pytest.fixture(scope="module")
 def finished(config, tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("run")
-    assert study.run(config, str(workdir), SIZES)
+    assert study.run(config, str(workdir), SIZES, LENIENT)
     return workdir
 
 
@@ -94,7 +97,7 @@ def test_a_finished_comparison_is_only_printed_again(config, finished, monkeypat
         monkeypatch.delattr(side, "draw")
         monkeypatch.delattr(side, "train")
     before = (finished / RESULTS).read_bytes()
-    assert study.run(config, str(finished), SIZES)
+    assert study.run(config, str(finished), SIZES, LENIENT)
     assert (finished / RESULTS).read_bytes() == before
     assert capsys.readouterr().out.count("pass\n") == len(NAMES)
 
@@ -118,7 +121,7 @@ def test_a_side_that_does_otherwise_fails(side, unlike, config, finished, tmp_pa
     for stage in (tmp_path / "run" / "stages").glob("pytorch_torch_*"):
         shutil.rmtree(stage)
     monkeypatch.setattr(study, "Theirs", side)
-    assert not study.run(config, str(tmp_path / "run"), SIZES)
+    assert not study.run(config, str(tmp_path / "run"), SIZES, LENIENT)
     failed = {name for name, row in results(tmp_path / "run").items() if not row["passed"]}
     assert unlike <= failed
     assert side is Hotter or not any(name.startswith(("theta0", "gen_v0")) for name in failed)
@@ -149,4 +152,4 @@ def test_a_ported_model_is_refused(config, tmp_path) -> None:
     ported = ConfigDict(config.to_dict())
     ported.model.dir = str(tmp_path / "model")
     with pytest.raises(UserError, match="transformers cannot read"):
-        study.run(ported, str(tmp_path / "run"), SIZES)
+        study.run(ported, str(tmp_path / "run"), SIZES, LENIENT)

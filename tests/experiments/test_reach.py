@@ -14,8 +14,8 @@ from scipy.stats import binomtest
 
 from constellation.domains.task import Task, split
 from constellation.domains.trapdoor import DOMAIN as trapdoor
-from constellation.experiments.reach_stages import collect_known, log_probs
-from constellation.experiments.star_config import check
+from constellation.experiments.config import check
+from constellation.experiments.reach import collect_known, log_probs
 from constellation.generator import sample
 from constellation.model.lora import init_adapter, stack, unstack
 from constellation.model.model import Generator, Model, load_model
@@ -56,7 +56,7 @@ def test_known_are_the_secret_programs_and_what_was_seen_with_every_spelling(mod
     wrong = model.tokenizer.encode('Const("a")')
     drawn = judged(model, tasks, [[wrong, spaced, spelt, secret[0]], [wrong, wrong, wrong, secret[1]]])
     assert not drawn.generalises[drawn.program[:, 0]].any()
-    table = collect_known(model, tasks, [drawn], 3)
+    table = collect_known(model, trapdoor, tasks, [drawn], 3)
     spaced_text = model.tokenizer.decode(spaced)
     assert list(zip(table["task"], table["text"], strict=True)) == [
         (0, tasks[0].program),
@@ -86,7 +86,7 @@ def test_log_probs_by_hand(model_dir: Path) -> None:
         "task": [0, 2, 2],
         "spellings": [[[5, 6]], [model.tokenizer.encode(tasks[2].program), [7, 8, 9]], [[30]]],
     }
-    got = log_probs(Generator(model, adapters), splits, table)
+    got = log_probs(Generator(model, adapters), trapdoor, splits, table, log_prob)
     assert [own.shape for own in got] == [(3,), (3,)]
     assert np.abs(got[0] - got[1]).min() > 1e-3
     for adapter, own in zip(unstack(adapters), got, strict=True):
@@ -99,7 +99,7 @@ def test_log_probs_by_hand(model_dir: Path) -> None:
                 for stop in (1, 9)
             ]
             assert own[d] == pytest.approx(logsumexp(each), abs=1e-4)
-    (base,) = log_probs(Generator(model), splits, table)
+    (base,) = log_probs(Generator(model), trapdoor, splits, table, log_prob)
     prompt = model.chat(trapdoor.messages(splits[0]))
     ((by_hand,),) = log_prob(Generator(model), [[prompt]], [[[[5, 6, 1], [5, 6, 9]]]])
     assert base[0] == pytest.approx(logsumexp(by_hand))
@@ -115,16 +115,16 @@ def test_probabilities_are_what_is_sampled() -> None:
     sampling = SamplingConfig(n=n, max_new_tokens=60)
     (drawn,) = sample(Generator(model), [prompts], [ids], Address(0, "test", "reach"), sampling)
     found = judged(model, TASKS, [[list(answer.ids) for answer in own] for own in drawn])
-    table = collect_known(model, TASKS, [found], n)
-    (log_prob,) = log_probs(Generator(model), splits, table)
+    table = collect_known(model, trapdoor, TASKS, [found], n)
+    (found_log_probs,) = log_probs(Generator(model), trapdoor, splits, table, log_prob)
     counts = [
         int((found.text[found.program[t]] == text).sum())
         for t, text in zip(table["task"], table["text"], strict=True)
     ]
     assert sum(counts) > n / 2 and len(counts) > len(TASKS)
-    for count, log_p in zip(counts, log_prob, strict=True):
+    for count, log_p in zip(counts, found_log_probs, strict=True):
         assert binomtest(count, n, min(np.exp(log_p), 1)).pvalue > 1e-4
-    right, mass = found.per_sample(found.generalises).sum(), np.exp(log_prob).sum()
+    right, mass = found.per_sample(found.generalises).sum(), np.exp(found_log_probs).sum()
     assert right / n == pytest.approx(mass, abs=4 * np.sqrt(len(TASKS) / 4 / n))
 
 

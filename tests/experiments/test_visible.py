@@ -12,14 +12,15 @@ from constellation.conductor import Conductor, Stage
 from constellation.domains.task import Task, read_tasks, split
 from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.evaluation.selectors import Columns
-from constellation.experiments.stage_files import TASKS, samples_of
-from constellation.experiments.star_config import check
-from constellation.experiments.star_stages import StarStages
-from constellation.experiments.visible_stages import visible_sets
+from constellation.experiments.config import check
+from constellation.experiments.critics import Stages, part, prompted_with
+from constellation.experiments.files import TASKS, samples_of
+from constellation.experiments.star import bank_samples, warm_start
+from constellation.experiments.study import Study
 from constellation.model.model import Model, check_model, load_model
 from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
-from tests.tiny_study import leave_trained, oracle, stand_in, tiny_config, write_tiny_model
+from tests.tiny_study import Untrained, tiny_config, write_tiny_model
 
 
 class Ran(NamedTuple):
@@ -37,33 +38,30 @@ class Ran(NamedTuple):
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     model_dir, workdir = write_tiny_model(tmp_path_factory.mktemp("model")), tmp_path_factory.mktemp("study")
-    answer = oracle(workdir)
     prompts: list[list[list[int]]] = []
     critic_saw: list[int] = []
 
-    def sample(generator, asked, *rest, **named):
-        prompts.append(asked[0])
-        return answer(generator, asked, *rest, **named)
+    class Noted(Untrained):
+        def sample(self, generator, asked, *rest, **named):
+            prompts.append(asked[0])
+            return super().sample(generator, asked, *rest, **named)
 
-    def untrained(generator, pools, updates, training, address, directory, metadata):
-        return leave_trained(generator.adapters, pools, updates, address, directory, metadata)
-
-    def scores(critics, tasks, samples, split):
-        critic_saw.append(len(split(tasks[0]).visible))
-        assert critics.trajectories == len(samples)
-        return [np.where(own.fits, 0.5, np.nan) for own in samples]
+        def critic_scores(self, critics, domain, tasks, samples, split):
+            critic_saw.append(len(split(tasks[0]).visible))
+            assert critics.trajectories == len(samples)
+            return super().critic_scores(critics, domain, tasks, samples, split)
 
     config = tiny_config(
         model_dir, trajectories=2, variants__trajectories=1, variants__visible="4,1,2", variants__samples=12
     )
     check(config)
-    with pytest.MonkeyPatch.context() as patch, Conductor(workdir) as conductor:
-        stand_in(patch, sample, untrained, scores)
-        study = StarStages(config, conductor, check_model(model_dir, "int4:32"))
-        found, stages = visible_sets(study)
+    with Conductor(workdir) as conductor:
+        study = Study(config, conductor, trapdoor, [check_model(model_dir, "int4:32")], Noted(workdir))
+        found = Stages({}, {number: prompted_with(study, number) for number in (1, 4)})
+        sets = part(study, found)["visible"]
         tasks = read_tasks(study.bank("hard").path / TASKS)
-        (own, _) = samples_of(study.bank_samples("hard", "gen_v0", study.warm_start(), 1234))
-    return Ran(found, stages, prompts, critic_saw, tasks, own, load_model(model_dir))
+        (own, _) = samples_of(bank_samples(study, "hard", "gen_v0", warm_start(study), 1234))
+    return Ran(sets, found.all(), prompts, critic_saw, tasks, own, load_model(model_dir))
 
 
 def test_all_numbers_but_the_studys_own_in_the_first_trajectory(ran: Ran) -> None:

@@ -1,4 +1,4 @@
-"""The STaR study: every stage of `star_stages`, and at their end the report.
+"""A study from its graph to its report: everything that is read of stored stages, and the page at the end.
 
 `run` alone needs a model and JAX; `results` and `redraw` read finished stages.
 """
@@ -12,8 +12,8 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from constellation.conductor import (
@@ -27,20 +27,13 @@ from constellation.conductor import (
     provenance,
     read_record,
 )
+from constellation.domains.domain import load_domain
 from constellation.domains.task import read_tasks
 from constellation.evaluation.report import write_report
 from constellation.evaluation.study import AnalysisConfig, SetKey, StageSummary, StudyResults, TaskInfo
-from constellation.experiments import (
-    bayes_stages,
-    critic_stages,
-    critic_variant_stages,
-    reach_stages,
-    selection_stages,
-    temperature_stages,
-)
-from constellation.experiments.control_stages import ControlStages
-from constellation.experiments.stage_files import TASKS, samples_of, summaries_of
-from constellation.experiments.star_config import (
+from constellation.experiments import controls, critics, filtering, reach, selection, temperature
+from constellation.experiments.compute import Compute
+from constellation.experiments.config import (
     BASE,
     CRITIC,
     PRIOR_CRITIC,
@@ -51,22 +44,65 @@ from constellation.experiments.star_config import (
     value_of,
     with_base,
 )
-from constellation.experiments.star_stages import StarStages
-from constellation.experiments.visible_stages import visible_sets
+from constellation.experiments.critic import critic, critic_samples, critic_tasks
+from constellation.experiments.files import TASKS, samples_of, summaries_of
+from constellation.experiments.star import (
+    Round,
+    arm,
+    arm_rounds,
+    evaluated,
+    models,
+    rounds,
+    warm_start,
+    warm_start_tasks,
+)
+from constellation.experiments.study import Study
 from constellation.runtime.errors import UserError
 from constellation.runtime.progress import read_metrics
-from constellation.samples import SampleSet
 
 SKELETONS = "training_skeletons.txt"
 
 
-def run(config: ConfigDict, workdir: str, siblings: Sequence[Path] = ()) -> Path:
+class Graph(NamedTuple):
+    """Every stage of a study but its report.
+
+    Attributes:
+        samples: (bank, model, split seed) to a model's samples.
+        rounds: those of the arm after the others.
+        critics: name to the study's own critics.
+        tasks: every stage of training tasks.
+        skeletons: those of the pretraining tasks.
+        questions: name to the stages that a question reads; None for one that is off.
+    """
+
+    samples: dict[tuple[str, str, int], Stage]
+    rounds: list[Round]
+    critics: dict[str, Stage]
+    tasks: list[Stage]
+    skeletons: Stage
+    questions: dict[str, Any]
+
+
+QUESTIONS = {
+    "selection": selection,
+    "filtering": filtering,
+    "controls": controls,
+    "reach": reach,
+    "temperature": temperature,
+    "critics": critics,
+}
+
+
+def run(
+    config: ConfigDict, workdir: str, siblings: Sequence[Path] = (), compute: Compute | None = None
+) -> Path:
     """Runs, or continues, the whole study; returns the path of the report.
 
     Args:
         config: of the study.
         workdir: of the study.
         siblings: as for `Conductor`.
+        compute: what stages compute with.
 
     Raises:
         UserError: a config value that is not allowed, a model that cannot be loaded (both found before the
@@ -84,15 +120,16 @@ def run(config: ConfigDict, workdir: str, siblings: Sequence[Path] = ()) -> Path
     _check_extends(config, workdir)
     mesh = make_mesh(config.mesh.data, config.mesh.model)
     bases = [config.model.dir, *filter(None, [config.critic.model_dir])]
+    domain = load_domain(config.domain)
     for base in bases if config.memory.budget_gib else ():
         check_plan(with_base(config, base), jax.default_backend())
     hashes = [check_model(base, config.model.quantization, config.model.dtype, mesh) for base in bases]
     for base in bases:
-        answer_ids(load_base(with_base(config, base), weights=False))
+        answer_ids(load_base(config, domain, base, weights=False))
     own = own_workdir(Path(workdir))
     align(own)
     with Conductor(own, siblings) as conductor:
-        return report(StarStages(config, conductor, *hashes))
+        return report(Study(config, conductor, domain, hashes, compute))
 
 
 def _check_extends(config: ConfigDict, workdir: str) -> None:
@@ -113,17 +150,51 @@ def _check_extends(config: ConfigDict, workdir: str) -> None:
             )
 
 
-def report(study: StarStages) -> Path:
+def graph(study: Study) -> Graph:
+    """Asks the conductor for every stage of the study, in the order in which they run."""
+    samples = {(bank, name, seed): stage for bank, name, seed, stage in evaluated(study)}
+    trained = [*rounds(study), *arm_rounds(study)]
+    questions = {name: question.stages(study) for name, question in QUESTIONS.items()}
+    own = {CRITIC: critic(study)}
+    if study.config.critic.selectors:
+        own[PRIOR_CRITIC] = critic(study, blind=True)
+    tasks = [warm_start_tasks(study), *(each.tasks for each in trained), critic_tasks(study)]
+    return Graph(samples, trained, own, tasks, pretraining_skeletons(study), questions)
+
+
+def sources(study: Study, found: Graph) -> list[Stage]:
+    """Every stage that a report reads."""
+    asked = [stage for part in found.questions.values() if part for stage in part.all()]
+    pools = [stage for each in found.rounds for stage in (each.adapters, each.samples)]
+    banks = [study.bank(bank) for bank in study.config.tasks.banks]
+    return [
+        *found.samples.values(),
+        *asked,
+        *pools,
+        found.skeletons,
+        warm_start(study),
+        *found.critics.values(),
+        critic_samples(study),
+        *banks,
+        *found.tasks,
+    ]
+
+
+def report(study: Study) -> Path:
     """Everything, and at its end the report; returns the path of report.html in the workdir."""
-    found, inputs = results(study, provenance())
+    found = graph(study)
 
     def write(path: Path) -> None:
-        write_report(found, path)
+        write_report(results(study, found, provenance()), path)
 
     stage = study.conductor.stage(
         "report",
-        fields={"config": study.config, "model": study.model_fields(), "other_base": study.other_hash},
-        inputs=inputs,
+        fields={
+            "config": study.config,
+            "model": study.base.fields(),
+            "other_base": study.critic_base.hash if study.critic_base else "",
+        },
+        inputs=sources(study, found),
         version=1,
         run=write,
         derived=True,
@@ -154,11 +225,10 @@ def redraw(workdir: str) -> Path:
     record = read_record(finished_stage(workdir, "report").path)
     fields = record["recipe"]["fields"]
     config, hashes = ConfigDict(fields["config"]), (fields["model"]["hash"], fields["other_base"])
-    study = StarStages(config, FinishedStages(workdir), *hashes)
     with tempfile.TemporaryDirectory() as drawn:  # the old report stays until the new one is whole
         try:
-            found, _ = results(study, record["provenance"])
-            write_report(found, Path(drawn))
+            study = Study(config, FinishedStages(workdir), load_domain(config.domain), hashes)
+            write_report(results(study, graph(study), record["provenance"]), Path(drawn))
         except (AttributeError, KeyError) as error:
             made_by = record["provenance"].get("commit", "unknown")
             if made_by == commit():
@@ -171,94 +241,47 @@ def redraw(workdir: str) -> Path:
     return Path(workdir) / "report.html"
 
 
-def results(study: StarStages, made_by: Mapping[str, str]) -> tuple[StudyResults, list[Stage]]:
-    """What the evaluation reads, from stored stages alone, and the stages themselves.
+def results(study: Study, found: Graph, made_by: Mapping[str, str]) -> StudyResults:
+    """What the evaluation reads, from stored stages alone.
 
     Args:
-        study: the stages.
+        found: of `graph`.
         made_by: the provenance that the report states.
     """
-    config = study.config
-    evaluation, primary = config.evaluation, config.tasks.split_seed
-    inputs: list[Stage] = []
-    samples: dict[SetKey, SampleSet] = {}
-    columns: dict[SetKey, dict[str, np.ndarray]] = {}
-    start_samples: dict[str, Stage] = {}
-
-    def keep(bank: str, name: str, split_seed: int, stage: Stage, generator: Stage | None) -> None:
-        own = {SetKey(bank, name, split_seed, r): drawn for r, drawn in enumerate(samples_of(stage))}
-        samples.update(own)
-        inputs.append(stage)
-        if generator is not None:
-            found, stages = selection_stages.columns(study, bank, name, split_seed, stage, generator)
-            columns.update(zip(own, found, strict=True))
-            inputs.extend(stages)
-
-    models, arms = study.models(), study.arm()
-    for name, generator in models.items():
-        for bank in config.tasks.banks:
-            for seed in evaluation.split_seeds if bank == "hard" else (primary,):
-                stage = study.bank_samples(bank, name, generator, seed, sample_count(config, bank, name))
-                scored = bank != "withheld" and name not in (BASE, *arms)
-                if seed != primary:  # there the selectors are compared on the start's candidates alone
-                    scored = name == START and seed in evaluation.selection_split_seeds
-                keep(bank, name, seed, stage, generator if scored else None)
-                if (name, seed) == (START, primary):
-                    start_samples[bank] = stage
-    for seed in evaluation.selection_split_seeds:
-        if seed not in evaluation.split_seeds:
-            count = "evaluation.selection_samples"
-            stage = study.bank_samples("hard", START, models[START], seed, count)
-            keep("hard", START, seed, stage, models[START])
-    exact, exact_stages = bayes_stages.exact(study, start_samples)
-    tuning, tuning_stages = selection_stages.tuning(study)
-    inputs += [*exact_stages, *tuning_stages]
-    controls = ControlStages(study)
-    of_controls, stages = controls.results()
-    inputs += stages
-    trainings = [study.round(*trained) for trained in study.trained_rounds()]
-    inputs += [pretraining_skeletons(study), study.warm_start(), *trainings, critic_stages.critic(study)]
-    pools = [study.round_samples(*trained) for trained in study.trained_rounds()]
-    inputs += [*pools, critic_stages.critic_samples(study)]
-    inputs += [study.bank(bank) for bank in config.tasks.banks]
-    inputs += _task_stages(study)
-    known, stages = reach_stages.known_programs(study, "hard", study.trajectories)
-    inputs += stages
-    at_temperatures, temperature_inputs = temperature_stages.temperatures(study)
-    visible, stages = visible_sets(study)
-    inputs += stages
-    variant_scores, stages = critic_variant_stages.variant_scores(study)
-    inputs += stages
+    config, evaluation = study.config, study.config.evaluation
+    arms = tuple(arm(study))
+    samples = found.samples | found.questions["selection"].samples
+    parts: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
+    for name, stages in found.questions.items():
+        if stages:
+            part = QUESTIONS[name].part(study, stages)
+            if isinstance(part, dict):
+                fields |= part
+            else:
+                parts[name] = part
+    other = study.critic_base.hash if study.critic_base else ""
     return StudyResults(
         base=BASE,
         start=START,
-        rounds=tuple(name for name in models if name not in (BASE, START, *arms)),
-        tasks=_task_infos(study),
-        samples=samples,
-        critic_scores={key: own["critic"] for key, own in columns.items()},
-        selector_columns={
-            key: {name: column for name, column in own.items() if name != "critic"}
-            for key, own in columns.items()
+        rounds=tuple(name for name in models(study) if name not in (BASE, START, *arms)),
+        tasks=_task_infos(study, found),
+        samples={
+            SetKey(bank, name, seed, r): drawn
+            for (bank, name, seed), stage in samples.items()
+            for r, drawn in enumerate(samples_of(stage))
         },
-        tuning=tuning,
-        exact=exact,
         selection_model=START,
         trajectories=study.trajectories,
-        primary_split=primary,
-        arms=tuple(arms),
-        **of_controls,
-        known=known,
-        parts={"temperature": at_temperatures} if at_temperatures else {},
-        visible=visible,
-        variant_scores=variant_scores,
-        stages=[*_summaries(study), *controls.summaries(), *critic_variant_stages.summaries(study)],
-        roles=_role_counts(study, controls),
+        primary_split=config.tasks.split_seed,
+        arms=arms,
+        parts=parts,
+        **fields,
+        stages=_summaries(study, found),
+        roles=_role_counts(study, found),
         config=json.loads(canonical_json(config)),
-        provenance=_stated(made_by, study.model_hash, study.other_hash),
-        sources={
-            name: {stage.name: stage.digest for stage in stages}
-            for name, stages in (("study", inputs), ("temperature", temperature_inputs))
-        },
+        provenance=_stated(made_by, study.base.hash, other),
+        sources=_sources(study, found, parts),
         analysis=AnalysisConfig(
             seed=evaluation.seed,
             small_k=evaluation.small_k,
@@ -269,7 +292,17 @@ def results(study: StarStages, made_by: Mapping[str, str]) -> tuple[StudyResults
             reach_budgets=tuple(evaluation.reach_budgets),
             reach_at=evaluation.reach_at,
         ),
-    ), [*inputs, *temperature_inputs]
+    )
+
+
+def _sources(study: Study, found: Graph, parts: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Question -> the stages that it reads, name to digest; "study" is all that no question adds."""
+    asked = {name: found.questions[name].all() for name in parts}
+    own = [stage for stage in sources(study, found) if not any(stage in stages for stages in asked.values())]
+    return {
+        name: {stage.name: stage.digest for stage in stages}
+        for name, stages in ({"study": own} | asked).items()
+    }
 
 
 def stated_provenance(workdir: Path) -> dict[str, str]:
@@ -289,20 +322,18 @@ def _stated(made_by: Mapping[str, str], model: str, other: str) -> dict[str, str
     return dict(sorted({**made_by, **bases}.items()))
 
 
-def _summaries(study: StarStages) -> list[StageSummary]:
+def _summaries(study: Study, found: Graph) -> list[StageSummary]:
     """The training stages in figures, in order."""
     config = study.config
-    summaries = _summary(START, "warm_start", config.warm_start.tasks, study.warm_start())
-    for number, max_atoms in study.trained_rounds():
-        name, stage = study.round_name(number, max_atoms), study.round(number, max_atoms)
-        pool = study.round_samples(number, max_atoms)
-        summaries += _summary(name, "star", config.star.tasks, stage, pool)
-    critics = {CRITIC: False} | ({PRIOR_CRITIC: True} if config.critic.selectors else {})
-    for name, blind in critics.items():  # the second learns from what was sampled for the first
-        stage = critic_stages.critic(study, blind)
-        candidates = None if blind else critic_stages.critic_samples(study)
+    summaries = _summary(START, "warm_start", config.warm_start.tasks, warm_start(study))
+    for each in found.rounds:
+        summaries += _summary(each.name, "star", config.star.tasks, each.adapters, each.samples)
+    for name, stage in found.critics.items():  # the second learns from what was sampled for the first
+        candidates = critic_samples(study) if name == CRITIC else None
         summaries += _summary(name, "critic", config.critic.tasks, stage, candidates)
-    return summaries
+    if found.questions["controls"]:
+        summaries += controls.summaries(study, found.questions["controls"])
+    return summaries + critics.summaries(study, found.questions["critics"])
 
 
 def _summary(name: str, role: str, tasks: int, stage: Stage, pool: Stage | None = None) -> list[StageSummary]:
@@ -319,10 +350,10 @@ def _summary(name: str, role: str, tasks: int, stage: Stage, pool: Stage | None 
     ]
 
 
-def _task_infos(study: StarStages) -> dict[str, list[TaskInfo]]:
+def _task_infos(study: Study, found: Graph) -> dict[str, list[TaskInfo]]:
     """Bank -> its tasks; a skeleton is seen if any training task has it, of pretraining or of the study."""
-    drawn = [task.skeleton for stage in _task_stages(study) for own in study.tasks_of(stage) for task in own]
-    listed = (pretraining_skeletons(study).path / SKELETONS).read_text(encoding="utf-8").splitlines()
+    drawn = [task.skeleton for stage in found.tasks for own in study.tasks_of(stage) for task in own]
+    listed = (found.skeletons.path / SKELETONS).read_text(encoding="utf-8").splitlines()
     seen = frozenset([*listed, *drawn])
     infos: dict[str, list[TaskInfo]] = {}
     for bank in study.config.tasks.banks:
@@ -343,7 +374,7 @@ def _task_infos(study: StarStages) -> dict[str, list[TaskInfo]]:
     return infos
 
 
-def pretraining_skeletons(study: StarStages) -> Stage:
+def pretraining_skeletons(study: Study) -> Stage:
     """Skeletons of the pretraining tasks, one a line, as far as the model's directory lists them."""
     listed = Path(study.config.model.dir) / SKELETONS
     text = listed.read_text(encoding="utf-8") if listed.exists() else ""
@@ -356,18 +387,14 @@ def pretraining_skeletons(study: StarStages) -> Stage:
     )
 
 
-def _task_stages(study: StarStages) -> list[Stage]:
-    """Every stage of training tasks."""
-    rounds = [study.round_tasks(number, max_atoms) for number, max_atoms in study.trained_rounds()]
-    return [study.warm_start_tasks(), *rounds, critic_stages.critic_tasks(study)]
-
-
-def _role_counts(study: StarStages, controls: ControlStages) -> dict[str, int]:
+def _role_counts(study: Study, found: Graph) -> dict[str, int]:
     """Role -> tasks drawn, counted from the tasks themselves."""
-    drawn = [own for stage in _task_stages(study) for own in study.tasks_of(stage)]
-    drawn += controls.own_tasks()
+    few = study.config.controls.trajectories
+    asked = found.questions["controls"]
+    drawn = [own for stage in found.tasks for own in study.tasks_of(stage)]
+    drawn += [own for stage in (asked.own_tasks if asked else ()) for own in study.tasks_of(stage, few)]
     tuned = study.config.critic.selectors or study.config.temperatures.trajectories
-    tuning = [selection_stages.TUNING] if tuned else []
+    tuning = [selection.TUNING] if tuned else []
     drawn += [read_tasks(study.bank(bank).path / TASKS) for bank in (*study.config.tasks.banks, *tuning)]
     counts = Counter(task.role for own in drawn for task in own)
     return dict(sorted(counts.items()))

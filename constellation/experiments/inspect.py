@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from constellation.conductor import finished_stage, read_record
-from constellation.domains.task import Task, read_tasks, split
-from constellation.domains.trapdoor.prompts import examples_text
-from constellation.experiments.stage_files import SCORES, TASKS, numbered, samples_of
-from constellation.experiments.star_config import BANKS, BASE, START
+from constellation.domains.task import Task, examples_text, read_tasks, split
+from constellation.experiments.config import BANKS, BASE, START
+from constellation.experiments.files import SCORES, TASKS, numbered, samples_of
 from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,8 +17,8 @@ import numpy as np
 
 from constellation.conductor import Stage
 from constellation.domains import task
+from constellation.domains.domain import Domain, load_domain
 from constellation.domains.task import Task
-from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.evaluation.study import StageSummary
 from constellation.runtime.progress import Progress
 from constellation.samples import SampleSet
@@ -83,42 +82,31 @@ def summaries_of(
     ]
 
 
-def of_each(
-    function: Callable[..., Result], arguments: Sequence[tuple[Any, ...]], label: str
-) -> Iterator[Result]:
-    """What a function of picklable arguments gives for each trajectory's.
-
-    Several are computed side by side, in processes of their own.
-    """
-    with Progress(label, len(arguments), "trajectories") as progress, contextlib.ExitStack() as stack:
-        results: Iterator[Result] = itertools.starmap(function, arguments)
-        if len(arguments) > 1:
-            spawn = multiprocessing.get_context("spawn")
-            pool = stack.enter_context(ProcessPoolExecutor(mp_context=spawn))
-            results = pool.map(function, *zip(*arguments, strict=True))
-        for result in results:
-            progress.update()
-            yield result
-
-
 def write_training_tasks(
     path: Path,
+    domain: Domain,
+    address: tuple[str, int, int, int, int],
     trajectories: int,
-    role: str,
-    max_atoms: int,
-    seed: int,
-    batch: int,
-    count: int,
-    withheld: bool = False,
+    withheld: bool,
+    processes: Callable[[], Executor],
 ) -> None:
-    """Each trajectory's tasks."""
+    """The tasks of each trajectory, as JSON lines.
+
+    Args:
+        address: role, count, max_atoms, seed and batch of `Domain.training_tasks`.
+    """
     label = path.name.removesuffix(".partial")
     if trajectories == 1:
-        stream = trapdoor.training(role, max_atoms, seed, batch, 0, withheld)
+        role, count, max_atoms, seed, batch = address
+        stream = domain.training(role, max_atoms, seed, batch, 0, withheld)
         return write_tasks(path / numbered(TASKS, 0), stream, count, label)
-    jobs = [(role, count, max_atoms, seed, batch, trajectory, withheld) for trajectory in range(trajectories)]
-    for trajectory, drawn in enumerate(of_each(trapdoor.training_tasks, jobs, label)):
+    jobs = [(domain.name, *address, trajectory, withheld) for trajectory in range(trajectories)]
+    for trajectory, drawn in enumerate(in_processes(_training_tasks, jobs, label, processes)):
         task.write_tasks(path / numbered(TASKS, trajectory), drawn)
+
+
+def _training_tasks(domain: str, *address: Any) -> list[Task]:
+    return load_domain(domain).training_tasks(*address)
 
 
 def write_tasks(file: Path, stream: Iterator[Task], count: int, label: str) -> None:
@@ -131,3 +119,20 @@ def write_tasks(file: Path, stream: Iterator[Task], count: int, label: str) -> N
                 yield drawn
 
         task.write_tasks(file, counted())
+
+
+def in_processes(
+    function: Callable[..., Result],
+    arguments: Sequence[tuple[Any, ...]],
+    label: str,
+    processes: Callable[[], Executor],
+) -> Iterator[Result]:
+    """What a function of picklable arguments gives for each trajectory's, several side by side."""
+    with Progress(label, len(arguments), "trajectories") as progress, contextlib.ExitStack() as stack:
+        results: Iterator[Result] = itertools.starmap(function, arguments)
+        if len(arguments) > 1:
+            pool = stack.enter_context(processes())
+            results = pool.map(function, *zip(*arguments, strict=True))
+        for result in results:
+            progress.update()
+            yield result

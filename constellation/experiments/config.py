@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
+from constellation.domains.domain import Domain, load_domain
 from constellation.domains.task import EXAMPLES
-from constellation.domains.trapdoor import DOMAIN as trapdoor
-from constellation.domains.trapdoor.prior import ATOMS
 from constellation.runtime.errors import UserError
 
 if TYPE_CHECKING:  # programs that only read a finished study need no JAX
@@ -32,8 +31,10 @@ AT_LEAST_ONE = (
 )  # fmt: skip
 
 
-def load_base(config: ConfigDict, weights: bool = True) -> Model:
-    """The frozen base, with the conversation's settings.
+def load_base(
+    config: ConfigDict, domain: Domain, directory: str | None = None, weights: bool = True
+) -> Model:
+    """A frozen base, by default the generator's, with the conversation's settings.
 
     Args:
         weights: as for `load_model`.
@@ -45,9 +46,10 @@ def load_base(config: ConfigDict, weights: bool = True) -> Model:
     from constellation.model.model import load_model
 
     model, prompt = config.model, config.prompt
-    system = trapdoor.system if prompt.description else ""
+    system = domain.system if prompt.description else ""
     mesh = make_mesh(config.mesh.data, config.mesh.model)
-    return load_model(model.dir, model.quantization, model.dtype, system, prompt.thinking, mesh, weights)
+    where = directory or model.dir
+    return load_model(where, model.quantization, model.dtype, system, prompt.thinking, mesh, weights)
 
 
 def with_base(config: ConfigDict, model_dir: str) -> ConfigDict:
@@ -88,6 +90,7 @@ def check(config: ConfigDict) -> None:
     """
     from constellation.model.sampling import SamplingConfig
 
+    most = max(load_domain(config.domain).difficulties)
     star, evaluation, controls = config.star, config.evaluation, config.controls
     temperatures, variants = config.temperatures, config.variants
     pools = [evaluation.samples, evaluation.other_samples, evaluation.middle_samples, controls.samples]
@@ -172,7 +175,7 @@ def check(config: ConfigDict) -> None:
             f"from 0 (no reach) to {min(pools)}, the fewest samples that a model answers a task with",
         ),
         *(
-            (field, value_of(config, field) <= max(ATOMS), f"at most {max(ATOMS)}, as the prior draws them")
+            (field, value_of(config, field) <= most, f"at most {most}, the most that {config.domain} draws")
             for field in ("warm_start.max_atoms", "star.max_atoms", "star.arm_max_atoms", "critic.max_atoms")
         ),
         ("evaluation.reach_budgets", min(evaluation.reach_budgets, default=0) >= 1, "one or more, each >= 1"),

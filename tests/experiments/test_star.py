@@ -13,25 +13,26 @@ import jax
 import numpy as np
 import pytest
 
-from constellation import checkpoints, solve
+from constellation import checkpoints
 from constellation.conductor import Conductor
 from constellation.domains.task import read_tasks, split
+from constellation.domains.trapdoor import DOMAIN
 from constellation.domains.trapdoor.posterior import candidate_posterior
-from constellation.experiments import star_stages, star_study
-from constellation.experiments.bayes_stages import POSTERIOR
-from constellation.experiments.reach_stages import KNOWN, LOG_PROBS
-from constellation.experiments.selection_stages import COLUMNS
-from constellation.experiments.stage_files import SAMPLES, SCORES, SUMMARY, TASKS, numbered
-from constellation.experiments.star_stages import StarStages
+from constellation.experiments import report, star
+from constellation.experiments.compute import Compute
+from constellation.experiments.files import SAMPLES, SCORES, SUMMARY, TASKS, numbered
+from constellation.experiments.filtering import POSTERIOR
+from constellation.experiments.reach import KNOWN, LOG_PROBS
+from constellation.experiments.selection import COLUMNS
+from constellation.experiments.study import Study
 from constellation.generator import Sample
 from constellation.model.model import Generator, check_model, load_model
 from constellation.model.score import log_prob
 from constellation.runtime.errors import UserError
 from constellation.runtime.keys import Address
 from constellation.samples import SampleSet
-from constellation.selftraining import finetune
 from constellation.selftraining.finetune import load_adapter, load_adapters
-from tests.tiny_study import ROOT, oracle, tiny_config, write_one_answer_model, write_tiny_model
+from tests.tiny_study import ROOT, StandIn, tiny_config, write_one_answer_model, write_tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +55,7 @@ def workdir(finished, tmp_path) -> Path:
 
 def run_study(model_dir: Path, workdir: Path, **fields: object) -> dict:
     """Runs the study with the oracle's answers; returns the findings."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(solve, "sample", oracle(workdir))
-        star_study.run(tiny_config(model_dir, **fields), str(workdir))
+    report.run(tiny_config(model_dir, **fields), str(workdir), compute=StandIn(workdir))
     return json.loads((workdir / "findings.json").read_text())
 
 
@@ -78,17 +77,16 @@ import itertools, json, os, signal, sys
 from pathlib import Path
 from jax._src import xla_bridge
 import constellation.critic, constellation.experiments.plan, constellation.selftraining.finetune
-from constellation import conductor, solve
-from constellation.experiments import star_study
+from constellation import conductor
+from constellation.experiments import report
 from constellation.runtime.progress import Progress
-from tests.tiny_study import oracle, tiny_config
+from tests.tiny_study import StandIn, tiny_config
 
 os.fsync = lambda handle: None  # a kill, unlike a power cut, loses nothing that was written
-conductor.provenance = star_study.provenance = lambda: {}
+conductor.provenance = report.provenance = lambda: {}
 model_dir, root = Path(sys.argv[1]), Path(sys.argv[2])
 
 def study(workdir, stage=None, moment=None):
-    solve.sample = oracle(workdir)
     running = None
 
     def kill():
@@ -111,7 +109,7 @@ def study(workdir, stage=None, moment=None):
             kill()
 
     conductor.Conductor._run, Progress.update = run_stage, update
-    star_study.run(tiny_config(model_dir), str(workdir))
+    report.run(tiny_config(model_dir), str(workdir), compute=StandIn(workdir))
 
 def forked(*arguments):
     assert not xla_bridge.backends_are_initialized()
@@ -212,7 +210,7 @@ def test_a_study_of_another_version_keeps_its_report(workdir, field):
     (workdir / "stages/report/stage.json").write_text(json.dumps(record))
     before = {path: path.read_bytes() for path in workdir.iterdir() if path.is_file()}
     with pytest.raises(UserError, match=f"another version .commit 0123456.*{name}"):
-        star_study.redraw(str(workdir))
+        report.redraw(str(workdir))
     assert {path: path.read_bytes() for path in before} == before
 
 
@@ -226,7 +224,7 @@ def test_reach_extends_a_workdir_and_knows_more_with_more_rounds(model_dir, work
     table = json.loads((workdir / "stages/known_programs_hard" / KNOWN).read_text())
     assert table["text"] == [task.program for task in tasks]  # all that the oracle gets right
     model = load_model(model_dir, "int4:32")
-    prompts = [model.chat(star_stages.trapdoor.messages(split(task, 1234))) for task in tasks]
+    prompts = [model.chat(DOMAIN.messages(split(task, 1234))) for task in tasks]
     texts = [[[*model.tokenizer.encode(task.program), *model.stop_ids]] for task in tasks]
     for name in ("theta0", "gen_v0", "v1"):
         adapters = load_adapters(workdir / "stages" / name)[0] if name != "theta0" else None
@@ -350,7 +348,7 @@ def test_what_no_stage_reads_makes_the_report_anew_and_nothing_else(model_dir, w
 )
 def test_a_value_that_cannot_work_is_found_before_the_workdir_is_made(model_dir, tmp_path, field, value):
     with pytest.raises(UserError, match=field.split("__")[-1]):
-        star_study.run(tiny_config(model_dir, **{field: value}), str(tmp_path / "study"))
+        report.run(tiny_config(model_dir, **{field: value}), str(tmp_path / "study"))
     assert not (tmp_path / "study").exists()
 
 
@@ -359,7 +357,7 @@ def test_so_is_a_base_on_which_no_critic_can_answer(model_dir, tmp_path, field):
     config = tiny_config(model_dir, **{field: write_one_answer_model(tmp_path / "model")})
     config.variants.trajectories = 1
     with pytest.raises(UserError, match="'yes' and 'no' with one token"):
-        star_study.run(config, str(tmp_path / "study"))
+        report.run(config, str(tmp_path / "study"))
     assert not (tmp_path / "study").exists()
 
 
@@ -384,7 +382,7 @@ def test_no_rounds_at_all(model_dir, workdir):
 
 
 @pytest.fixture
-def rounds(model_dir, workdir, monkeypatch):
+def rounds(model_dir, workdir):
     """rounds(restart) trains two rounds from the finished gen_v0; returns what each was given."""
 
     def train(restart: str) -> list[dict]:
@@ -392,19 +390,17 @@ def rounds(model_dir, workdir, monkeypatch):
             shutil.rmtree(workdir / "stages" / stage)
         trainings = []
 
-        def recorded(generator, pools, updates, training, address, *rest):
-            start = jax.tree.map(lambda x: np.array(x[0]), generator.adapters.weights)
-            assert training.learning_rate == 0.004  # the rounds' own
-            trainings.append({"start": start, "pool": pools[0], "updates": updates, "address": address})
-            return original(generator, pools, updates, training, address, *rest)
+        class Recorded(StandIn):
+            def finetune(self, generator, pools, updates, training, address, *rest):
+                start = jax.tree.map(lambda x: np.array(x[0]), generator.adapters.weights)
+                assert training.learning_rate == 0.004  # the rounds' own
+                trainings.append({"start": start, "pool": pools[0], "updates": updates, "address": address})
+                return super().finetune(generator, pools, updates, training, address, *rest)
 
-        original = finetune.finetune
-        monkeypatch.setattr(finetune, "finetune", recorded)
-        monkeypatch.setattr(solve, "sample", oracle(workdir))
         config = tiny_config(model_dir, star__rounds=2, star__restart=restart, star__learning_rate=0.004)
         model_hash = check_model(model_dir, config.model.quantization, config.model.dtype)
         with Conductor(workdir) as conductor:
-            StarStages(config, conductor, model_hash).round(2, config.star.max_atoms)
+            star.last_round(Study(config, conductor, DOMAIN, [model_hash], Recorded(workdir)))
         return trainings
 
     return train
@@ -435,8 +431,7 @@ def test_a_round_trains_on_its_own_data_alone(rounds, model_dir, workdir):
         tasks = read_tasks(workdir / f"stages/tasks_{name}" / numbered(TASKS, 0))
         samples = SampleSet.load(workdir / f"stages/{name}_samples" / numbered(SAMPLES, 0))
         prompts = {
-            tuple(tokenizer.chat(star_stages.trapdoor.messages(split(task, 1234)))): t
-            for t, task in enumerate(tasks)
+            tuple(tokenizer.chat(DOMAIN.messages(split(task, 1234)))): t for t, task in enumerate(tasks)
         }
         drawn = {
             (t, text)
@@ -484,12 +479,12 @@ CONTROLS_KEPT = {
 
 
 @pytest.mark.parametrize("controls", [0, 1])
-def test_an_empty_pool_is_a_result(model_dir, tmp_path, monkeypatch, controls):
-    def nothing(generator, prompts, task_ids, address, config, rows, progress):
-        return [[[Sample(np.zeros(1, np.int32), True)] * config.n for _ in own] for own in task_ids]
+def test_an_empty_pool_is_a_result(model_dir, tmp_path, controls):
+    class Nothing(Compute):
+        def sample(self, generator, prompts, task_ids, address, config, rows, progress):
+            return [[[Sample(np.zeros(1, np.int32), True)] * config.n for _ in own] for own in task_ids]
 
-    monkeypatch.setattr(solve, "sample", nothing)
-    star_study.run(tiny_config(model_dir, controls__trajectories=controls), str(tmp_path))
+    report.run(tiny_config(model_dir, controls__trajectories=controls), str(tmp_path), compute=Nothing())
     stages = tmp_path / "stages"
     for name in ("v1", "critic", *(("own_withheld",) if controls else ())):
         summary = json.loads((stages / name / SUMMARY).read_text())

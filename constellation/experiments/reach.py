@@ -1,4 +1,4 @@
-"""The stages behind reach: which generalising programs are known, and each model's exact probability of them.
+"""Reach: which generalising programs are known, and each model's exact probability of them.
 
 A model answers with a program if it writes one of its spellings, a sequence of token ids, and then a stop id.
 Counted are the tokenizer's own spelling of the text and every spelling that some model was seen to use. These
@@ -10,116 +10,133 @@ every other token likelier by 1 / (1 - their probability): here, too, what is co
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from constellation.conductor import Stage
+from constellation.domains.domain import Domain
 from constellation.domains.task import Split, Task, read_tasks
-from constellation.domains.trapdoor import DOMAIN as trapdoor
-from constellation.domains.trapdoor.language import parse
-from constellation.domains.trapdoor.language.syntax import parts_of
-from constellation.domains.trapdoor.structure import withheld_classes
 from constellation.evaluation.known import KnownPrograms, generalising
-from constellation.experiments.stage_files import (
-    TASKS,
-    first_adapters,
-    numbered,
-    numbered_files,
-    samples_of,
-)
-from constellation.experiments.star_config import sample_count
-from constellation.experiments.star_stages import StarStages
+from constellation.experiments.config import sample_count
+from constellation.experiments.files import TASKS, first_adapters, numbered, numbered_files, samples_of
+from constellation.experiments.star import arm, bank_samples
+from constellation.experiments.star import models as study_models
+from constellation.experiments.study import Study
+from constellation.experiments.work import Scoring
 from constellation.samples import SampleSet
 
 if TYPE_CHECKING:
     from constellation.model.model import Generator, Model
 
 KNOWN, LOG_PROBS = "known.json", "log_probs.npy"
+PROGRAMS_A_TASK = 4.0  # are known: what a plan counts with
 
 
-class Asked(NamedTuple):
-    """A model that is asked: the stage of its adapters, None for the base, and of its samples of the bank."""
+class Answerer(NamedTuple):
+    """A model that is asked: the stage of its adapters, None for the base, and that of its samples."""
 
     generator: Stage | None
     samples: Stage
 
 
-def models(study: StarStages, bank: str) -> dict[str, Asked]:
+class Stages(NamedTuple):
+    """The known programs of a bank, and every model's probabilities of them, in the first trajectories."""
+
+    bank: str
+    known: Stage
+    log_probs: dict[str, Stage]
+
+    def all(self) -> list[Stage]:
+        """What a report of them reads."""
+        return [self.known, *self.log_probs.values()]
+
+
+def models(study: Study, bank: str) -> dict[str, Answerer]:
     """Every model of the study, with its samples under the primary split."""
-    config = study.config
+    found = {}
+    for name, generator in study_models(study).items():
+        count = sample_count(study.config, bank, name)
+        samples = bank_samples(study, bank, name, generator, study.config.tasks.split_seed, count)
+        found[name] = Answerer(generator, samples)
+    return found
 
-    def asked(name: str, generator: Stage | None) -> Asked:
-        count = sample_count(config, bank, name)
-        return Asked(generator, study.bank_samples(bank, name, generator, config.tasks.split_seed, count))
 
-    return {name: asked(name, generator) for name, generator in study.models().items()}
+def stages(study: Study) -> Stages | None:
+    """The hard bank's; None where evaluation.reach_samples is 0."""
+    if not study.config.evaluation.reach_samples:
+        return None
+    return known_programs(study, "hard", models(study, "hard"), study.trajectories)
 
 
 def known_programs(
-    study: StarStages,
-    bank: str,
-    trajectories: int,
-    others: Mapping[str, Asked] | None = None,
-    prefix: str = "",
-) -> tuple[KnownPrograms | None, list[Stage]]:
-    """The known programs with every model's probabilities, and the stages they were read from.
-
-    None, and no stages, where evaluation.reach_samples is 0.
+    study: Study, bank: str, answerers: Mapping[str, Answerer], trajectories: int, prefix: str = ""
+) -> Stages:
+    """The known programs with these models' probabilities.
 
     Args:
         trajectories: the first so many.
-        others: models that know programs and are asked instead of the study's arms, by name.
         prefix: of the stages' names, where they are not the only ones of the bank.
     """
-    if not study.config.evaluation.reach_samples:
-        return None, []
-    own = {name: model for name, model in models(study, bank).items() if not (others and name in study.arm())}
-    asked = own | dict(others or {})
-    known = known_stage(study, bank, asked, trajectories, prefix)
-    table = json.loads((known.path / KNOWN).read_text(encoding="utf-8"))
-    stages = {
+    known = known_stage(study, bank, answerers, trajectories, prefix)
+    log_probs = {
         name: log_prob_stage(study, bank, known, name, model.generator, trajectories, prefix)
-        for name, model in asked.items()
+        for name, model in answerers.items()
     }
-    log_prob = {
-        (name, trajectory): np.load(file)
-        for name, stage in stages.items()
-        for trajectory, file in enumerate(numbered_files(stage, LOG_PROBS))
-    }
+    return Stages(bank, known, log_probs)
+
+
+def controlled(study: Study, bank: str, controls: Mapping[str, Answerer], trajectories: int) -> Stages:
+    """The same with controls in the place of the study's other arm."""
+    own = {name: model for name, model in models(study, bank).items() if name not in arm(study)}
+    return known_programs(study, bank, own | dict(controls), trajectories, "controls_")
+
+
+def part(study: Study, found: Stages) -> dict[str, KnownPrograms]:
+    """What the evaluation reads."""
+    return {"known": known_of(study, found)}
+
+
+def known_of(study: Study, found: Stages) -> KnownPrograms:
+    """The known programs with every model's probabilities."""
+    table = json.loads((found.known.path / KNOWN).read_text(encoding="utf-8"))
     return KnownPrograms(
-        bank=bank,
+        bank=found.bank,
         samples=study.config.evaluation.reach_samples,
         task=np.array(table["task"], np.int32),
         text=np.array(table["text"], np.object_),
         atoms=np.array(table["atoms"], np.int32),
         structures=tuple(map(tuple, table["structures"])),
         secret=np.array(table["secret"], np.bool_),
-        log_prob=log_prob,
-    ), [known, *stages.values()]
+        log_prob={
+            (name, trajectory): np.load(file)
+            for name, stage in found.log_probs.items()
+            for trajectory, file in enumerate(numbered_files(stage, LOG_PROBS))
+        },
+    )
 
 
 def known_stage(
-    study: StarStages, bank: str, asked: Mapping[str, Asked], trajectories: int, prefix: str
+    study: Study, bank: str, answerers: Mapping[str, Answerer], trajectories: int, prefix: str
 ) -> Stage:
     """The known programs of a bank and their spellings."""
     tasks, first = study.bank(bank), study.config.evaluation.reach_samples
 
     def write(path: Path) -> None:
-        sets = [own for model in asked.values() for own in samples_of(model.samples)[:trajectories]]
-        table = collect_known(study.model, read_tasks(tasks.path / TASKS), sets, first)
+        sets = [own for model in answerers.values() for own in samples_of(model.samples)[:trajectories]]
+        table = collect_known(study.base.model, study.domain, read_tasks(tasks.path / TASKS), sets, first)
         (path / KNOWN).write_text(json.dumps(table) + "\n", encoding="utf-8")
 
     return study.conductor.stage(
         f"{prefix}known_programs_{bank}",
         fields={
-            "model": study.model_fields(),
+            "model": study.base.fields(),
             "evaluation.reach_samples": first,
             "trajectories": trajectories,
         },
-        inputs=[tasks, *(model.samples for model in asked.values())],
+        inputs=[tasks, *(model.samples for model in answerers.values())],
         version=1,
         run=write,
         derived=True,  # another round knows more
@@ -127,7 +144,7 @@ def known_stage(
 
 
 def log_prob_stage(
-    study: StarStages,
+    study: Study,
     bank: str,
     known: Stage,
     name: str,
@@ -139,39 +156,40 @@ def log_prob_stage(
 
     Args:
         known: of `known_stage`.
-        name: of the model.
         generator: the stage that holds its adapters; None for the base.
     """
-    tasks, each = study.bank(bank), trajectories if generator else 1
+    tasks, own = study.bank(bank), trajectories if generator else 1
 
     def score(path: Path) -> None:
         from constellation.model.model import Generator
 
         table = json.loads((known.path / KNOWN).read_text(encoding="utf-8"))
         splits = [study.split(task) for task in read_tasks(tasks.path / TASKS)]
-        adapters = first_adapters(generator, each) if generator else None
-        for trajectory, own in enumerate(log_probs(Generator(study.model, adapters), splits, table)):
-            np.save(path / numbered(LOG_PROBS, trajectory), own)
+        asked = Generator(study.base.model, first_adapters(generator, own) if generator else None)
+        found = log_probs(asked, study.domain, splits, table, study.compute.log_prob)
+        for trajectory, values in enumerate(found):
+            np.save(path / numbered(LOG_PROBS, trajectory), values)
 
     config = study.config
     return study.conductor.stage(
         f"{prefix}log_probs_{name}_{bank}",
         fields={
-            "model": study.model_fields(),
-            "domain": trapdoor.version,
+            "model": study.base.fields(),
+            "domain": study.domain.version,
             "prompt": config.prompt.to_dict(),
             "tasks": {"visible": config.tasks.visible, "split_seed": config.tasks.split_seed},
-            "trajectories": each,
+            "trajectories": own,
         },
         inputs=[tasks, known, *([generator] if generator else [])],
         version=1,
         run=score,
         derived=True,
+        work=Scoring(config.tasks.bank_size * own, PROGRAMS_A_TASK),
     )
 
 
 def collect_known(
-    model: Model, tasks: Sequence[Task], sets: Sequence[SampleSet], first: int
+    model: Model, domain: Domain, tasks: Sequence[Task], sets: Sequence[SampleSet], first: int
 ) -> dict[str, list[Any]]:
     """The columns of a table of known programs, grouped by task.
 
@@ -183,6 +201,7 @@ def collect_known(
         task, text, atoms, structures, secret as in `KnownPrograms`; spellings: lists of token ids without a
         stop id, the tokenizer's own first.
     """
+    assert domain.provenance is not None
     keys = [(t, task.program) for t, task in enumerate(tasks)]
     keys += [key for own in sets for key in generalising(own, first)]
     spellings = {  # dictionaries for sets that keep their order
@@ -194,32 +213,36 @@ def collect_known(
         for t, i in np.argwhere(right):
             key = int(t), str(own.text[own.program[t, i]])
             spellings[key][tuple(own.sample_tokens(t, i).tolist())] = None
-    programs = [parse(trapdoor.extract(text)) for _, text in spellings]
-    secrets = [parse(task.program) for task in tasks]
+    of, secrets = domain.provenance, [domain.provenance.canonical(task.program) for task in tasks]
     return {
         "task": [t for t, _ in spellings],
         "text": [text for _, text in spellings],
-        "atoms": [len(parts_of(program)) for program in programs],
-        "structures": [withheld_classes(program) for program in programs],
-        "secret": [p == secrets[t] for p, (t, _) in zip(programs, spellings, strict=True)],
+        "atoms": [of.atoms(text) for _, text in spellings],
+        "structures": [of.structures(text) for _, text in spellings],
+        "secret": [of.canonical(text) == secrets[t] for t, text in spellings],
         "spellings": [list(ways) for ways in spellings.values()],
     }
 
 
-def log_probs(generator: Generator, splits: Sequence[Split], table: dict[str, list[Any]]) -> list[np.ndarray]:
+def log_probs(
+    generator: Generator,
+    domain: Domain,
+    splits: Sequence[Split],
+    table: dict[str, list[Any]],
+    log_prob: Callable[..., Any],
+) -> list[np.ndarray]:
     """ln p(the answer is this program | the task's prompt) of every known program.
 
     Args:
         splits: of each task.
         table: of `collect_known`, D programs.
+        log_prob: of `model.score`.
 
     Returns:
-        R arrays [D] float64.
+        R arrays [D] float64, of the generator's trajectories.
     """
-    from constellation.model.score import log_prob
-
     model, trajectories = generator.model, generator.trajectories
-    prompts = [model.chat(trapdoor.messages(split)) for split in splits]
+    prompts = [model.chat(domain.messages(split)) for split in splits]
     texts: list[list[list[int]]] = [[] for _ in splits]
     program: list[list[int]] = [[] for _ in splits]
     for d, (t, ways) in enumerate(zip(table["task"], table["spellings"], strict=True)):

@@ -9,10 +9,10 @@ from scipy.special import log_softmax
 
 from constellation.domains.task import Example, Split, Task
 from constellation.domains.trapdoor import DOMAIN as trapdoor
-from constellation.experiments.selection_stages import log_likelihoods
+from constellation.experiments.selection import log_likelihoods
 from constellation.model.lora import Adapter, init_adapter, stack, unstack
 from constellation.model.model import Generator, Model, load_model
-from constellation.model.score import next_token_logits
+from constellation.model.score import log_prob, next_token_logits
 from constellation.samples import SampleSet, collect
 from tests.tiny_study import write_tiny_model
 
@@ -57,7 +57,7 @@ def drawn(model: Model, answers: list[list[str]]) -> SampleSet:
 
 def test_likelihoods_are_sums_over_the_answers_tokens_and_a_stop(model: Model, generators: Adapter) -> None:
     samples = [drawn(model, ANSWERS), drawn(model, [row[::-1] for row in ANSWERS])]
-    found = log_likelihoods(Generator(model, generators), TASKS, samples, divided)
+    found = log_likelihoods(Generator(model, generators), trapdoor, TASKS, samples, divided, log_prob)
     everything = list(range(model.config.vocab_size))
     for adapter, own, values in zip(unstack(generators), samples, found, strict=True):
         assert np.array_equal(np.isfinite(values), own.fits) and own.fits.sum() == 3

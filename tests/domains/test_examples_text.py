@@ -1,4 +1,4 @@
-"""What the models are asked."""
+"""Examples as a prompt shows them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from constellation.domains.task import Example
-from constellation.domains.trapdoor import prompts
+from constellation.domains.task import Example, examples_text
 
 EXAMPLES = (Example(("john smith",), "J. smith"), Example(('a "b"\n', "é"), ""))
 
 
 def test_examples_are_lines_of_json_strings():
-    lines = prompts.examples_text(EXAMPLES).split("\n")
+    lines = examples_text(EXAMPLES).split("\n")
     assert lines == ['"john smith" -> "J. smith"', r'"a \"b\"\n", "é" -> ""']
 
 
@@ -23,14 +22,8 @@ def test_examples_are_lines_of_json_strings():
 def test_examples_can_be_read_back(pairs):
     decoder = json.JSONDecoder()
     for line, pair in zip(
-        prompts.examples_text([Example((x,), y) for x, y in pairs]).split("\n"), pairs, strict=True
+        examples_text([Example((x,), y) for x, y in pairs]).split("\n"), pairs, strict=True
     ):
         first, end = decoder.raw_decode(line)
         assert line[end:].startswith(" -> ")
         assert (first, json.loads(line[end + 4 :])) == pair
-
-
-def test_the_generator_sees_the_examples_alone():
-    assert prompts.generator_messages(EXAMPLES) == [
-        {"role": "user", "content": prompts.examples_text(EXAMPLES)}
-    ]

@@ -1,4 +1,4 @@
-"""The stages behind the temperatures: gen_v0 and the last round at several, and gen_v0 matched to it.
+"""Temperatures: gen_v0 and the last round at several, and gen_v0 matched to it.
 
 In the first `temperatures.trajectories` trajectories, under the primary split. The hard bank is not sampled
 again at the config's own temperature: the study has those samples. Tuning tasks say at which temperature a
@@ -12,13 +12,15 @@ import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from constellation.conductor import Stage
 from constellation.evaluation.temperature import Match, Temperatures, match, solved_by_one
-from constellation.experiments.selection_stages import TUNING
-from constellation.experiments.stage_files import samples_of
-from constellation.experiments.star_config import START
-from constellation.experiments.star_stages import StarStages
+from constellation.experiments.config import START
+from constellation.experiments.files import samples_of
+from constellation.experiments.selection import TUNING
+from constellation.experiments.star import last_round, warm_start
+from constellation.experiments.study import Draw, Study
 from constellation.samples import SampleSet
 
 BANK = "hard"
@@ -27,11 +29,23 @@ MATCHED = "matched_temperature.json"
 SampleStages = dict[tuple[str, float], Stage]  # (model, temperature) -> its samples
 
 
-def temperatures(study: StarStages) -> tuple[Temperatures | None, list[Stage]]:
-    """What the evaluation reads, and the stages that hold it; None where temperatures.trajectories is 0."""
+class Stages(NamedTuple):
+    """Samples of tuning tasks and of the bank, where gen_v0 matches the last round, and its samples there."""
+
+    tuning: SampleStages
+    matched: Stage
+    evaluated: SampleStages
+
+    def all(self) -> list[Stage]:
+        """What a report of them reads."""
+        return [*self.tuning.values(), self.matched, *self.evaluated.values()]
+
+
+def stages(study: Study) -> Stages | None:
+    """Every stage; None where temperatures.trajectories is 0."""
     section, own = study.config.temperatures, study.config.sampling.temperature
     if not section.trajectories:
-        return None, []
+        return None
     generators = models(study)
     tuned = tuning_samples(study, generators)
     matched = matched_temperature(study, tuned)
@@ -42,24 +56,29 @@ def temperatures(study: StarStages) -> tuple[Temperatures | None, list[Stage]]:
         for name, value in dict.fromkeys(wanted)
         if value != own
     }
+    return Stages(tuned, matched, evaluated)
+
+
+def part(study: Study, found: Stages) -> Temperatures:
+    """What the evaluation reads."""
+    section = study.config.temperatures
     return Temperatures(
         values=tuple(section.compared),
-        own=own,
+        own=study.config.sampling.temperature,
         samples=section.samples,
-        evaluated=_loaded(evaluated),
-        tuning=_loaded(tuned),
-        match=found,
-    ), [*tuned.values(), matched, *evaluated.values()]
+        evaluated=_loaded(found.evaluated),
+        tuning=_loaded(found.tuning),
+        match=match_of(found.matched),
+    )
 
 
-def models(study: StarStages) -> dict[str, Stage]:
+def models(study: Study) -> dict[str, Stage]:
     """gen_v0 and the last round."""
-    star = study.config.star
-    last = study.round_name(star.rounds, star.max_atoms)
-    return {START: study.warm_start(), last: study.round(star.rounds, star.max_atoms)}
+    last = last_round(study)
+    return {START: warm_start(study), last.name: last.adapters}
 
 
-def tuning_samples(study: StarStages, generators: Mapping[str, Stage]) -> SampleStages:
+def tuning_samples(study: Study, generators: Mapping[str, Stage]) -> SampleStages:
     """Of the tuning tasks: both models at every value, gen_v0 at the further, lower ones too."""
     section = study.config.temperatures
     wanted = [*itertools.product(generators, section.compared), *((START, t) for t in section.matching)]
@@ -69,10 +88,10 @@ def tuning_samples(study: StarStages, generators: Mapping[str, Stage]) -> Sample
     }
 
 
-def matched_temperature(study: StarStages, tuned: SampleStages) -> Stage:
+def matched_temperature(study: Study, tuned: SampleStages) -> Stage:
     """Where gen_v0's pass@1 on the tuning tasks is that of the last round at the config's temperature.
 
-    To three decimals, as a stage's name spells it.
+    To three decimals.
     """
     own = study.config.sampling.temperature
     (last,) = {name for name, _ in tuned} - {START}
@@ -99,20 +118,12 @@ def match_of(stage: Stage) -> Match:
     return Match(**json.loads((stage.path / MATCHED).read_text(encoding="utf-8")))
 
 
-def samples_at(
-    study: StarStages, bank: str, name: str, generator: Stage, temperature: float, count: str
-) -> Stage:
-    """A model's samples of a bank at a temperature; `count` as for `StarStages.samples`."""
-    return study.samples(
-        f"temperature_{temperature:g}_{name}_{bank}".replace(".", "_"),
-        study.bank(bank),
-        generator,
-        count,
-        "temperature",
-        name,
-        trajectories=study.config.temperatures.trajectories,
-        temperature=temperature,
-    )
+def samples_at(study: Study, bank: str, name: str, generator: Stage, temperature: float, count: str) -> Stage:
+    """A model's samples of a bank at a temperature; `count` as `samples` of `Draw`."""
+    few = study.config.temperatures.trajectories
+    draw = Draw(count, "temperature", name, temperature=temperature, trajectories=few)
+    stage = f"temperature_{temperature:g}_{name}_{bank}".replace(".", "_")
+    return study.samples(stage, study.bank(bank), generator, draw)
 
 
 def _loaded(stages: SampleStages) -> dict[tuple[str, float], list[SampleSet]]:

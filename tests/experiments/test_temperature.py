@@ -12,13 +12,13 @@ import pytest
 
 from constellation.domains.task import read_tasks
 from constellation.evaluation.temperature import match, solved_by_one
-from constellation.experiments import star_study
-from constellation.experiments.star_config import check
+from constellation.experiments import report
+from constellation.experiments.config import check
 from constellation.generator import Sample
 from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
 from launch.common import load_config
-from tests.tiny_study import NANO, indifferent, leave_trained, stand_in, tiny_config, write_tiny_model
+from tests.tiny_study import NANO, Untrained, leave_trained, tiny_config, write_tiny_model
 
 FIELDS = {
     "trajectories": 2,
@@ -53,30 +53,29 @@ def ran(tmp_path_factory) -> Ran:
     workdir = tmp_path_factory.mktemp("study")
     calls: list[tuple[float, int]] = []
 
-    def trained(generator, pools, updates, training, address, directory, metadata):
-        """Every training leaves the adapter a little larger."""
-        moved = jax.tree.map(lambda x: x + 1, generator.adapters)
-        return leave_trained(moved, pools, updates, address, directory, metadata)
+    class Noted(Untrained):
+        def finetune(self, generator, pools, updates, training, address, directory, metadata):
+            """Every training leaves the adapter a little larger."""
+            moved = jax.tree.map(lambda x: x + 1, generator.adapters)
+            return leave_trained(moved, pools, updates, address, directory, metadata)
 
-    def sampled(generator, prompts, task_ids, address, config, rows, progress):
-        """Right the more often the larger the adapter and the lower the temperature."""
-        calls.append((config.temperature, config.n))
-        model, adapters = generator.model, generator.adapters
-        files = workdir.rglob("stages/*/tasks*.jsonl")
-        programs = {task.id: task.program for file in files for task in read_tasks(file)}
-        large = 0.0 if adapters is None else float(np.mean(np.abs(jax.tree.leaves(adapters.weights)[0])))
-        correct = round(config.n * min(1, 0.25 * (1 + large) / config.temperature))
+        def sample(self, generator, prompts, task_ids, address, config, rows, progress):
+            """Right the more often the larger the adapter and the lower the temperature."""
+            calls.append((config.temperature, config.n))
+            model, adapters = generator.model, generator.adapters
+            files = workdir.rglob("stages/*/tasks*.jsonl")
+            programs = {task.id: task.program for file in files for task in read_tasks(file)}
+            large = 0.0 if adapters is None else float(np.mean(np.abs(jax.tree.leaves(adapters.weights)[0])))
+            correct = round(config.n * min(1, 0.25 * (1 + large) / config.temperature))
 
-        def answers(task_id: str) -> list[Sample]:
-            texts = [programs[task_id]] * correct + ["no program"] * (config.n - correct)
-            return [Sample(np.array(model.tokenizer.encode(text), np.int32), True) for text in texts]
+            def answers(task_id: str) -> list[Sample]:
+                texts = [programs[task_id]] * correct + ["no program"] * (config.n - correct)
+                return [Sample(np.array(model.tokenizer.encode(text), np.int32), True) for text in texts]
 
-        progress.update(sum(map(len, task_ids)) * config.n)
-        return [[answers(task_id) for task_id in ids] for ids in task_ids]
+            progress.update(sum(map(len, task_ids)) * config.n)
+            return [[answers(task_id) for task_id in ids] for ids in task_ids]
 
-    with pytest.MonkeyPatch.context() as patch:
-        stand_in(patch, sampled, trained, indifferent)
-        star_study.run(tiny_config(model_dir, **FIELDS), str(workdir))
+    report.run(tiny_config(model_dir, **FIELDS), str(workdir), compute=Noted(workdir))
     return Ran(workdir, calls, json.loads((workdir / "findings.json").read_text()))
 
 

@@ -17,14 +17,16 @@ import pytest
 from constellation import critic
 from constellation.conductor import read_record
 from constellation.domains.task import Split, Task, read_tasks, split
-from constellation.experiments import star_study
-from constellation.experiments.stage_files import SAMPLES, SCORES, TASKS, numbered
+from constellation.domains.trapdoor import DOMAIN as trapdoor
+from constellation.experiments import report
+from constellation.experiments.compute import Compute
+from constellation.experiments.files import SAMPLES, SCORES, TASKS, numbered
 from constellation.model.model import Generator, Model, check_model, load_model
 from constellation.samples import SampleSet
 from constellation.selftraining import finetune
 from constellation.selftraining.batches import TrainingExample
 from tests.launch.test_report import redraw
-from tests.tiny_study import indifferent, leave_trained, oracle, stand_in, tiny_config, write_tiny_model
+from tests.tiny_study import Untrained, tiny_config, write_tiny_model
 
 OTHER, REFRESHED = "other_base_critic", "refreshed_critic_v1"
 
@@ -70,21 +72,20 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     workdir = tmp_path_factory.mktemp("study")
     trainings: dict[str, Training] = {}
     loaded: list[weakref.ref[Model]] = []
-    trained, asked = finetune.finetune, critic.critic_scores
 
-    def noted(generator, pools, updates, training, address, directory, metadata):
-        model = generator.model
-        loaded.append(weakref.ref(model))
-        gc.collect()
-        held = {base.dir for base in (ref() for ref in loaded) if base is not None}
-        trainings[metadata["name"]] = Training(model.dir, held, generator.trajectories, pools, updates)
-        if metadata["name"] == OTHER:
-            return trained(generator, pools, updates, training, address, directory, metadata)
-        return leave_trained(generator.adapters, pools, updates, address, directory, metadata)
+    class Noted(Untrained):
+        def finetune(self, generator, pools, updates, training, address, directory, metadata):
+            model = generator.model
+            loaded.append(weakref.ref(model))
+            gc.collect()
+            held = {base.dir for base in (ref() for ref in loaded) if base is not None}
+            trainings[metadata["name"]] = Training(model.dir, held, generator.trajectories, pools, updates)
+            train = Compute.finetune if metadata["name"] == OTHER else Untrained.finetune
+            return train(self, generator, pools, updates, training, address, directory, metadata)
 
-    def scored(critics, tasks, samples, split):
-        score = asked if critics.model.dir == bases[1] else indifferent
-        return score(critics, tasks, samples, split)
+        def critic_scores(self, critics, domain, tasks, samples, split):
+            score = Compute.critic_scores if critics.model.dir == bases[1] else Untrained.critic_scores
+            return score(self, critics, domain, tasks, samples, split)
 
     config = tiny_config(
         bases[0],
@@ -94,14 +95,12 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
         variants__trajectories=1,
         variants__visible="1",
     )
-    with pytest.MonkeyPatch.context() as patch:
-        stand_in(patch, oracle(workdir), noted, scored)
-        star_study.run(config, str(workdir))
+    report.run(config, str(workdir), compute=Noted(workdir))
     return Ran(workdir, bases, trainings, json.loads((workdir / "findings.json").read_text()))
 
 
 def same_examples(model: Model, pool: list[TrainingExample], tasks: list[Task], samples: SampleSet) -> bool:
-    expected = critic.critic_examples(model, tasks, samples, divided)
+    expected = critic.critic_examples(model, trapdoor, tasks, samples, divided)
     return [example.prompt.tolist() for example in pool] == [own.prompt.tolist() for own in expected] and [
         [answer.tolist() for answer in example.answers] for example in pool
     ] == [[answer.tolist() for answer in own.answers] for own in expected]
@@ -133,7 +132,7 @@ def test_the_other_base_has_the_fixed_ones_candidates_and_is_asked_itself(ran: R
     adapters, _ = finetune.load_adapters(ran.workdir / "stages" / OTHER)
     assert any(np.asarray(pair["b"]).any() for pair in adapters.weights.values())
     bank, candidates = ran.tasks("bank_hard", TASKS), ran.samples("samples_gen_v0_hard_1234")
-    (expected,) = critic.critic_scores(Generator(other, adapters), bank, [candidates], divided)
+    (expected,) = critic.critic_scores(Generator(other, adapters), trapdoor, bank, [candidates], divided)
     np.testing.assert_allclose(own, expected, rtol=1e-4)
     assert np.isfinite(own).any()
     hashes = [check_model(base, "int4:32") for base in ran.bases]

@@ -10,8 +10,8 @@ import pytest
 from constellation.domains.domain import Verdict
 from constellation.domains.task import read_tasks
 from constellation.domains.trapdoor import DOMAIN as trapdoor
-from constellation.experiments.inspect_task import _picks, _print_candidates, _sampled, inspect_task
-from constellation.experiments.stage_files import SAMPLES, TASKS, numbered, write_tasks
+from constellation.experiments.files import SAMPLES, TASKS, numbered, write_tasks
+from constellation.experiments.inspect import _picks, _print_candidates, _sampled, inspect_task
 from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet, collect
 

@@ -1,0 +1,39 @@
+"""What stages compute with; a test hands in another."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor, ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+
+class Compute:
+    """Each imported when it is first used, for programs that compute nothing need no JAX."""
+
+    def sample(self, *arguments: Any, **named: Any) -> Any:
+        """`constellation.generator.sample`."""
+        from constellation.generator import sample
+
+        return sample(*arguments, **named)
+
+    def finetune(self, *arguments: Any, **named: Any) -> Any:
+        """`constellation.selftraining.finetune.finetune`."""
+        from constellation.selftraining.finetune import finetune
+
+        return finetune(*arguments, **named)
+
+    def critic_scores(self, *arguments: Any, **named: Any) -> Any:
+        """`constellation.critic.critic_scores`."""
+        from constellation.critic import critic_scores
+
+        return critic_scores(*arguments, **named)
+
+    def log_prob(self, *arguments: Any, **named: Any) -> Any:
+        """`constellation.model.score.log_prob`."""
+        from constellation.model.score import log_prob
+
+        return log_prob(*arguments, **named)
+
+    def processes(self) -> Executor:
+        """Several processes side by side, for work on the host."""
+        return ProcessPoolExecutor(mp_context=get_context("spawn"))

@@ -1,0 +1,154 @@
+"""The critic's stages: tasks, gen_v0's candidates for them, training, and scores of any candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from constellation.conductor import Stage
+from constellation.domains.task import Split, Task, read_tasks
+from constellation.experiments.config import CRITIC, PRIOR_CRITIC, START
+from constellation.experiments.files import SCORES, TASKS, numbered, samples_of
+from constellation.experiments.star import warm_start
+from constellation.experiments.study import Base, Draw, Pools, Recipe, Study
+from constellation.experiments.work import Sampling, Scoring
+from constellation.samples import SampleSet
+
+SURVIVORS = 1 / 4  # about so many of the samples are distinct and fit: what a plan counts with
+
+Labels = Callable[[int, SampleSet], NDArray[np.bool_]]
+
+
+def no_examples(task: Task) -> Split:
+    """The split of a critic that is shown the program alone, and can learn no more than its prior."""
+    return Split((), ())
+
+
+def critic_tasks(study: Study) -> Stage:
+    """Fresh tasks of the critic's role."""
+    return study.training_tasks("critic", "critic", study.config.critic.max_atoms)
+
+
+def critic_samples(study: Study) -> Stage:
+    """gen_v0's candidates for the critic's tasks."""
+    draw = Draw("critic.samples", "critic", START)
+    return study.samples("critic_samples", critic_tasks(study), warm_start(study), draw)
+
+
+def critic(study: Study, blind: bool = False) -> Stage:
+    """The second adapter: does this candidate generalise?
+
+    Args:
+        blind: it is never shown the examples, neither in training nor later; the labels are the same.
+    """
+    return critic_of(study, PRIOR_CRITIC if blind else CRITIC, critic_samples(study), blind)
+
+
+def critic_of(
+    study: Study,
+    name: str,
+    samples: Stage,
+    blind: bool = False,
+    trajectories: int | None = None,
+    labels: Labels | None = None,
+    base: Base | None = None,
+) -> Stage:
+    """A critic trained on any candidates for the critic's tasks.
+
+    Args:
+        labels: (trajectory, its candidates) to which are labelled yes; those that generalise by default.
+        base: whose adapter it is; the generator's by default.
+    """
+    section, tasks = study.config.critic, critic_tasks(study)
+
+    def examples() -> Pools:
+        from constellation.critic import critic_examples
+
+        model = (base or study.base).model
+        found = samples_of(samples)[: trajectories or study.trajectories]
+        return [
+            critic_examples(
+                model,
+                study.domain,
+                own,
+                drawn,
+                no_examples if blind else study.split,
+                labels(r, drawn) if labels else None,
+            )
+            for r, (own, drawn) in enumerate(zip(study.tasks_of(tasks, len(found)), found, strict=True))
+        ]
+
+    recipe = Recipe(
+        name,
+        {"critic": {"passes": section.passes, "tasks": section.tasks}},
+        examples,
+        section.passes * section.tasks,
+        is_critic=True,
+        candidates=SURVIVORS * section.samples,
+        trajectories=trajectories,
+        version=2,
+    )
+    return study.train(recipe, [tasks, samples], base)
+
+
+def scores(
+    study: Study,
+    name: str,
+    critic: Stage,
+    bank: str,
+    split_seed: int,
+    samples: Stage,
+    blind: bool = False,
+    visible: int | None = None,
+    base: Base | None = None,
+) -> Stage:
+    """A critic's score of every surviving candidate of a bank, in the trajectories that it was trained in.
+
+    Args:
+        visible: examples that samples and critic are shown, instead of the config's.
+        base: whose adapter the critic is; the generator's by default.
+    """
+    tasks, base = study.bank(bank), base or study.base
+
+    def score(path: Path) -> None:
+        from constellation.model.lora import first
+        from constellation.model.model import Generator
+        from constellation.selftraining.finetune import load_adapters
+
+        critics, metadata = load_adapters(critic.path)
+        drawn = samples_of(samples)[: len(metadata["addresses"])]
+        found = study.compute.critic_scores(
+            Generator(base.model, first(critics, len(drawn))),
+            study.domain,
+            read_tasks(tasks.path / TASKS),
+            drawn,
+            no_examples if blind else study.splitting(split_seed, visible),
+        )
+        for trajectory, own in enumerate(found):
+            np.save(path / numbered(SCORES, trajectory), own)
+
+    return study.conductor.stage(
+        name,
+        fields={"model": base.fields()},
+        inputs=[critic, tasks, samples],
+        version=1,
+        run=score,
+        work=scoring_of(samples),
+    )
+
+
+def scoring_of(samples: Stage) -> Scoring:
+    """The work of reading every surviving candidate of a sample set."""
+    assert isinstance(samples.work, Sampling)
+    return Scoring(samples.work.tasks, SURVIVORS * samples.work.n)
+
+
+def critic_scores(
+    study: Study, bank: str, name: str, split_seed: int, samples: Stage, blind: bool = False
+) -> Stage:
+    """The study's critic's scores of a model's samples; `blind` as for `critic`."""
+    stage = f"{'prior_' if blind else ''}scores_{name}_{bank}_{split_seed}"
+    return scores(study, stage, critic(study, blind), bank, split_seed, samples, blind)

@@ -1,0 +1,156 @@
+"""Critics otherwise, in the first `variants.trajectories` trajectories: trained, or prompted, in another way.
+
+The study's critic is *fixed*: trained once, on gen_v0's candidates, it judges those of every round as well.
+Two others have the same tasks, as many updates, and the same candidates to judge:
+
+- *refreshed*: trained on the last round's candidates for the critic's tasks, to judge the last round's. What
+  it gains over the fixed one is what the shift of the candidates costs a critic that stays.
+- *other base*: an adapter on the base in `critic.model_dir` instead of the generator's, with prompts and
+  answers in that base's own tokens, trained on gen_v0's candidates to judge gen_v0's. A critic that shares
+  the generator's base may share its errors.
+
+Each also has a first adapter and an order of batches of its own, so a difference holds that chance as well.
+
+*Other numbers of visible examples*: gen_v0 and the fixed critic are shown more of a task, or less. Neither is
+trained again, so what they do is in part what they make of an unusual prompt. A split shows the first
+examples of an order that does not depend on how many: at any number the same programs are right; what changes
+is which are drawn, and which survive.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from constellation.conductor import Stage
+from constellation.evaluation.selectors import Columns
+from constellation.evaluation.study import SetKey, StageSummary
+from constellation.experiments.config import CRITIC, START
+from constellation.experiments.critic import critic, critic_of, critic_samples, critic_tasks, scores
+from constellation.experiments.files import samples_of, scores_of, summaries_of
+from constellation.experiments.star import bank_samples, last_round, warm_start
+from constellation.experiments.study import Base, Draw, Study
+from constellation.samples import SampleSet
+
+BANK = "hard"
+REFRESHED, OTHER_BASE = "refreshed_critic", "other_base_critic"
+
+
+class Variant(NamedTuple):
+    """A critic trained otherwise.
+
+    Attributes:
+        critic: the stage that trained it.
+        pool: the candidates that were drawn for it; None where it learned from the fixed critic's.
+        model: the generator whose candidates it judges.
+        scores: the stage of its scores of them.
+    """
+
+    critic: Stage
+    pool: Stage | None
+    model: str
+    scores: Stage
+
+    def all(self) -> list[Stage]:
+        """What a report of it reads."""
+        return [self.critic, self.scores, *([self.pool] if self.pool else [])]
+
+
+class Stages(NamedTuple):
+    """Critics trained otherwise by name; and by numbers of visible examples, samples and their scores."""
+
+    variants: dict[str, Variant]
+    visible: dict[int, tuple[Stage, Stage]]
+
+    def all(self) -> list[Stage]:
+        """What a report of them reads."""
+        variants = [stage for variant in self.variants.values() for stage in variant.all()]
+        return [*(stage for pair in self.visible.values() for stage in pair), *variants]
+
+
+def stages(study: Study) -> Stages:
+    """Every stage; none where variants.trajectories is 0."""
+    config = study.config
+    variants: dict[str, Variant] = {}
+    visible: dict[int, tuple[Stage, Stage]] = {}
+    if config.variants.trajectories:
+        visible = {
+            shown: prompted_with(study, shown)
+            for shown in sorted(config.variants.visible)
+            if shown != config.tasks.visible
+        }
+        if config.star.rounds:
+            variants |= refreshed(study)
+        if study.critic_base:
+            variants |= other_base(study, study.critic_base)
+    return Stages(variants, visible)
+
+
+def part(study: Study, found: Stages) -> dict[str, Any]:
+    """The variants' fields of a `StudyResults`."""
+    seed = study.config.tasks.split_seed
+    visible: dict[int, list[tuple[SampleSet, Columns]]] = {
+        shown: [
+            (own, {"critic": column})
+            for own, column in zip(samples_of(samples), scores_of(scored), strict=True)
+        ]
+        for shown, (samples, scored) in found.visible.items()
+    }
+    variants: dict[str, dict[SetKey, np.ndarray]] = {
+        name: {SetKey(BANK, variant.model, seed, r): own for r, own in enumerate(scores_of(variant.scores))}
+        for name, variant in found.variants.items()
+    }
+    return {"visible": visible, "variant_scores": variants}
+
+
+def prompted_with(study: Study, shown: int) -> tuple[Stage, Stage]:
+    """gen_v0's samples with so many visible examples, and the fixed critic's scores of them."""
+    seed, few = study.config.tasks.split_seed, study.config.variants.trajectories
+    samples = study.samples(
+        f"visible_{shown}_samples_{START}_{BANK}_{seed}",
+        study.bank(BANK),
+        warm_start(study),
+        Draw("variants.samples", "evaluation", f"{START}, {shown} visible", visible=shown, trajectories=few),
+    )
+    name = f"visible_{shown}_scores_{START}_{BANK}_{seed}"
+    return samples, scores(study, name, critic(study), BANK, seed, samples, visible=shown)
+
+
+def refreshed(study: Study) -> dict[str, Variant]:
+    """The critic of the last round, whose name it bears: another round has another."""
+    last, few = last_round(study), study.config.variants.trajectories
+    name = f"{REFRESHED}_{last.name}"
+    draw = Draw("critic.samples", "critic", last.name, trajectories=few)
+    pool = study.samples(f"{name}_samples", critic_tasks(study), last.adapters, draw)
+    trained = critic_of(study, name, pool, trajectories=few)
+    return {name: Variant(trained, pool, last.name, scored(study, name, trained, last.name, last.adapters))}
+
+
+def other_base(study: Study, base: Base) -> dict[str, Variant]:
+    """The critic on the other base; one base at a time is in memory."""
+    pool = critic_samples(study)
+    study.base.release()
+    trained = critic_of(study, OTHER_BASE, pool, trajectories=study.config.variants.trajectories, base=base)
+    judged = scored(study, OTHER_BASE, trained, START, warm_start(study), base)
+    base.release()
+    return {OTHER_BASE: Variant(trained, None, START, judged)}
+
+
+def scored(
+    study: Study, name: str, trained: Stage, model: str, generator: Stage, base: Base | None = None
+) -> Stage:
+    """A critic's scores of a generator's samples of the hard bank under the primary split."""
+    seed = study.config.tasks.split_seed
+    samples = bank_samples(study, BANK, model, generator, seed)
+    return scores(study, f"scores_{name}_{model}_{BANK}_{seed}", trained, BANK, seed, samples, base=base)
+
+
+def summaries(study: Study, found: Stages) -> list[StageSummary]:
+    """Their training in figures."""
+    tasks = study.config.critic.tasks
+    return [
+        summary
+        for name, (trained, pool, *_) in found.variants.items()
+        for summary in summaries_of(trained, name, CRITIC, tasks, samples_of(pool) if pool else ())
+    ]

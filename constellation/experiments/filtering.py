@@ -1,0 +1,152 @@
+"""What filtering alone would do: the Bayes ceiling of a bank, and how probably each candidate is right.
+
+Two laws matter. A bank's tasks are drawn from the *bank's*, so its ceiling and the ideal critic rest on that.
+A round trains on tasks of the *STaR* tasks' law, so the forecast filters by that, wherever it is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from constellation.conductor import Stage
+from constellation.domains.domain import load_domain
+from constellation.domains.task import Split, Task, read_tasks
+from constellation.evaluation.study import Exact, SetKey
+from constellation.experiments.config import START, sample_count
+from constellation.experiments.files import TASKS, in_processes, numbered, numbered_files, samples_of
+from constellation.experiments.star import bank_samples, warm_start
+from constellation.experiments.study import Study
+from constellation.experiments.work import Judging, Sampling
+from constellation.samples import SampleSet
+
+CEILING, POSTERIOR = "ceiling.npz", "posterior.npy"
+
+
+class Law(NamedTuple):
+    """What a task is drawn from: its most atoms, and whether it is of a withheld class."""
+
+    max_atoms: int
+    withheld: bool = False
+
+    @property
+    def name(self) -> str:
+        """For names of stages."""
+        return f"{self.max_atoms}_atoms{'_withheld' if self.withheld else ''}"
+
+
+class Stages(NamedTuple):
+    """Of each bank, its ceiling and the posterior of gen_v0's candidates under the STaR tasks' law."""
+
+    ceilings: dict[str, Stage]
+    filters: dict[str, Stage]
+
+    def all(self) -> list[Stage]:
+        """What a report of them reads."""
+        return [*self.ceilings.values(), *self.filters.values()]
+
+
+def bank_law(study: Study, bank: str) -> Law:
+    """The law of a bank's tasks."""
+    assert study.domain.exact is not None
+    return Law(*study.domain.exact.bank_law(bank))
+
+
+def star_law(study: Study) -> Law:
+    """The law of the STaR tasks."""
+    return Law(study.config.star.max_atoms)
+
+
+def stages(study: Study) -> Stages | None:
+    """Every stage; None where the domain's law is not tractable."""
+    if study.domain.exact is None:
+        return None
+    primary, banks = study.config.tasks.split_seed, study.config.tasks.banks
+    filters = {}
+    for bank in banks:
+        count = sample_count(study.config, bank, START)
+        samples = bank_samples(study, bank, START, warm_start(study), primary, count)
+        filters[bank] = candidate_posteriors(study, bank, START, primary, samples, star_law(study))
+    return Stages({bank: ceiling(study, bank) for bank in banks}, filters)
+
+
+def part(study: Study, found: Stages) -> dict[str, Exact]:
+    """What the evaluation reads."""
+    star, primary = study.config.star, study.config.tasks.split_seed
+    ceilings = {}
+    for bank, stage in found.ceilings.items():
+        with np.load(stage.path / CEILING) as file:
+            ceilings[bank] = dict(file)
+    exact = Exact(
+        ceiling=ceilings,
+        bank_atoms={bank: bank_law(study, bank).max_atoms for bank in found.ceilings},
+        filter={
+            SetKey(bank, START, primary, trajectory): posterior
+            for bank, stage in found.filters.items()
+            for trajectory, posterior in enumerate(posteriors_of(stage))
+        },
+        star_atoms=star_law(study).max_atoms,
+        star_samples=star.samples,
+        star_keep=star.keep,
+    )
+    return {"exact": exact}
+
+
+def ceiling(study: Study, bank: str) -> Stage:
+    """What is best possible on each task of a bank under the primary split, by the bank's own law."""
+    tasks, law, own = study.bank(bank), bank_law(study, bank), study.config.tasks
+
+    def compute(path: Path) -> None:
+        assert study.domain.exact is not None
+        found = study.domain.exact.ceiling(read_tasks(tasks.path / TASKS), study.split, *law)
+        np.savez(path / CEILING, sampler=found["sampler"], secret=found["secret"])
+
+    return study.conductor.stage(
+        f"ceiling_{bank}",
+        fields={"tasks": {"visible": own.visible, "split_seed": own.split_seed}, "law": law._asdict()},
+        inputs=[tasks],
+        version=1,
+        run=compute,
+        work=Judging(own.bank_size),
+    )
+
+
+def candidate_posteriors(
+    study: Study, bank: str, name: str, split_seed: int, samples: Stage, law: Law
+) -> Stage:
+    """The exact probability that a surviving candidate generalises, of every one of a sample set."""
+    tasks, visible = study.bank(bank), study.config.tasks.visible
+    stage_name = f"posterior_{law.name}_{name}_{bank}_{split_seed}"
+
+    def compute(path: Path) -> None:
+        own, divided = read_tasks(tasks.path / TASKS), study.splitting(split_seed, visible)
+        jobs = [(study.domain.name, own, divided, drawn, *law) for drawn in samples_of(samples)]
+        found = in_processes(_posterior, jobs, stage_name, study.compute.processes)
+        for trajectory, posterior in enumerate(found):
+            np.save(path / numbered(POSTERIOR, trajectory), posterior)
+
+    assert isinstance(samples.work, Sampling)
+    return study.conductor.stage(
+        stage_name,
+        fields={"tasks": {"visible": visible, "split_seed": split_seed}, "law": law._asdict()},
+        inputs=[tasks, samples],
+        version=1,
+        run=compute,
+        work=Judging(samples.work.tasks * samples.work.n),
+    )
+
+
+def _posterior(
+    domain: str, tasks: list[Task], split: Callable[[Task], Split], samples: SampleSet, *law: Any
+) -> np.ndarray:
+    exact = load_domain(domain).exact
+    assert exact is not None
+    return exact.posterior(tasks, split, samples, *law)
+
+
+def posteriors_of(stage: Stage) -> list[np.ndarray]:
+    """A stage's posteriors, of each trajectory."""
+    return [np.load(file) for file in numbered_files(stage, POSTERIOR)]

@@ -1,0 +1,205 @@
+"""The selectors: what they read of a sample set, and tuning tasks on which the critic's rival is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from constellation.conductor import Stage
+from constellation.domains.domain import Domain
+from constellation.domains.task import Split, Task, read_tasks
+from constellation.evaluation.study import SetKey
+from constellation.experiments import filtering
+from constellation.experiments.config import BASE, START
+from constellation.experiments.critic import critic_scores, scoring_of
+from constellation.experiments.files import TASKS, numbered, numbered_files, samples_of, scores_of
+from constellation.experiments.star import arm, bank_samples, evaluated, models, warm_start
+from constellation.experiments.study import Study
+from constellation.samples import SampleSet
+
+if TYPE_CHECKING:
+    from constellation.model.model import Generator
+
+Columns = dict[str, np.ndarray]
+
+COLUMNS = "columns.npz"
+TUNING = "tuning_hard"  # the bank on which the critic's rival is chosen
+
+
+class Scored(NamedTuple):
+    """What the selectors read of a generator's samples of a bank; None for what is not asked for."""
+
+    critic: Stage
+    posterior: Stage | None
+    blind: Stage | None
+    unlearned: Stage | None
+
+    def all(self) -> list[Stage]:
+        """Those that there are."""
+        return [stage for stage in self if stage]
+
+
+class Stages(NamedTuple):
+    """What the selectors read.
+
+    Attributes:
+        scored: (bank, model, split seed) to the columns of that set.
+        samples: of the same, sets that are drawn for the selectors alone.
+        tuning: gen_v0's samples of tuning tasks, and what the unlearned selectors read of them.
+    """
+
+    scored: dict[tuple[str, str, int], Scored]
+    samples: dict[tuple[str, str, int], Stage]
+    tuning: tuple[Stage, Stage] | None
+
+    def all(self) -> list[Stage]:
+        """What a report of them reads."""
+        scored = [stage for found in self.scored.values() for stage in found.all()]
+        return [*scored, *self.samples.values(), *(self.tuning or ())]
+
+
+def stages(study: Study) -> Stages:
+    """The scores of every round's and gen_v0's samples; under the other split seeds of gen_v0's alone."""
+    evaluation, primary = study.config.evaluation, study.config.tasks.split_seed
+    generators, scored = models(study), {}
+    for bank, name, seed, samples in evaluated(study):
+        wanted = bank != "withheld" and name not in (BASE, *arm(study))
+        if seed != primary:  # there the selectors are compared on gen_v0's candidates alone
+            wanted = name == START and seed in evaluation.selection_split_seeds
+        generator = generators[name]
+        if wanted and generator is not None:
+            scored[bank, name, seed] = columns(study, bank, name, seed, samples, generator)
+    further = {}
+    for seed in evaluation.selection_split_seeds:
+        if seed not in evaluation.split_seeds:
+            key, count = ("hard", START, seed), "evaluation.selection_samples"
+            further[key] = bank_samples(study, "hard", START, warm_start(study), seed, count)
+            scored[key] = columns(study, *key, further[key], warm_start(study))
+    return Stages(scored, further, tuning(study) if study.config.critic.selectors else None)
+
+
+def part(study: Study, found: Stages) -> dict[str, Any]:
+    """The selection's fields of a `StudyResults`."""
+    scores: dict[SetKey, np.ndarray] = {}
+    others: dict[SetKey, Columns] = {}
+    for key, stage in found.scored.items():
+        for trajectory, own in enumerate(columns_of_all(stage)):
+            scores[SetKey(*key, trajectory)] = own.pop("critic")
+            others[SetKey(*key, trajectory)] = own
+    tuned: list[tuple[SampleSet, Columns]] = []
+    if found.tuning:
+        samples, unlearned = found.tuning
+        tuned = list(zip(samples_of(samples), columns_of(unlearned), strict=True))
+    return {"critic_scores": scores, "selector_columns": others, "tuning": tuned}
+
+
+def columns(study: Study, bank: str, name: str, split_seed: int, samples: Stage, generator: Stage) -> Scored:
+    """The critic's scores; of gen_v0 the exact posterior; if the config asks for them, all other columns."""
+    critic = critic_scores(study, bank, name, split_seed, samples)
+    exact = None
+    if name == START and study.domain.exact:
+        law = filtering.bank_law(study, bank)
+        exact = filtering.candidate_posteriors(study, bank, name, split_seed, samples, law)
+    if not study.config.critic.selectors:
+        return Scored(critic, exact, None, None)
+    blind = critic_scores(study, bank, name, split_seed, samples, blind=True)
+    unlearned = unlearned_columns(study, bank, name, split_seed, samples, generator)
+    return Scored(critic, exact, blind, unlearned)
+
+
+def columns_of_all(scored: Scored) -> list[Columns]:
+    """Of each trajectory, its columns by their names in `evaluation.selection.COLUMNS`."""
+    found: list[Columns] = [{"critic": own} for own in scores_of(scored.critic)]
+    if scored.posterior:
+        for columns, own in zip(found, filtering.posteriors_of(scored.posterior), strict=True):
+            columns["posterior"] = own
+    if scored.blind and scored.unlearned:
+        more = zip(found, scores_of(scored.blind), columns_of(scored.unlearned), strict=True)
+        for columns, own, unlearned in more:
+            columns |= {"prior_critic": own, **unlearned}
+    return found
+
+
+def tuning(study: Study) -> tuple[Stage, Stage]:
+    """gen_v0's samples of tuning tasks, and what the unlearned selectors read of them."""
+    generator, seed = warm_start(study), study.config.tasks.split_seed
+    samples = bank_samples(study, TUNING, START, generator, seed, "evaluation.tuning_samples")
+    return samples, unlearned_columns(study, TUNING, START, seed, samples, generator)
+
+
+def unlearned_columns(
+    study: Study, bank: str, name: str, split_seed: int, samples: Stage, generator: Stage
+) -> Stage:
+    """Likelihood under its own generator, and behaviour on generated probes, of every surviving program."""
+    tasks, visible = study.bank(bank), study.config.tasks.visible
+
+    def compute(path: Path) -> None:
+        from constellation.model.model import Generator
+        from constellation.selftraining.finetune import load_adapters
+
+        assert study.domain.provenance is not None
+        own, drawn = read_tasks(tasks.path / TASKS), samples_of(samples)
+        drawer = Generator(study.base.model, load_adapters(generator.path)[0])
+        divided = study.splitting(split_seed, visible)
+        found = log_likelihoods(drawer, study.domain, own, drawn, divided, study.compute.log_prob)
+        for trajectory, (pool, likelihood) in enumerate(zip(drawn, found, strict=True)):
+            clusters = study.domain.provenance.probe_clusters(own, pool, divided)
+            np.savez(path / numbered(COLUMNS, trajectory), log_likelihood=likelihood, probe_cluster=clusters)
+
+    return study.conductor.stage(
+        f"columns_{name}_{bank}_{split_seed}",
+        fields={"model": study.base.fields(), "tasks": {"visible": visible, "split_seed": split_seed}},
+        inputs=[tasks, generator, samples],
+        version=1,
+        run=compute,
+        work=scoring_of(samples),
+    )
+
+
+def columns_of(stage: Stage) -> list[Columns]:
+    """A stage's columns, of each trajectory."""
+    found = []
+    for own in numbered_files(stage, COLUMNS):
+        with np.load(own) as file:
+            found.append(dict(file))
+    return found
+
+
+def log_likelihoods(
+    generator: Generator,
+    domain: Domain,
+    tasks: Sequence[Task],
+    samples: Sequence[SampleSet],
+    split: Callable[[Task], Split],
+    log_prob: Callable[..., Any],
+) -> list[np.ndarray]:
+    """log p(answer | prompt) of every surviving program under the generator that drew it, at temperature 1.
+
+    Args:
+        samples: of each trajectory, all of the same tasks.
+        log_prob: of `model.score`.
+
+    Returns:
+        of each trajectory [D] float64, in nats, of the tokens of its first appearance and a stop token; NaN
+        where a program does not fit.
+    """
+    model = generator.model
+    prompts = [np.array(model.chat(domain.messages(split(task))), np.int32) for task in tasks]
+    rows = [
+        [np.flatnonzero(own.fits[table]) + table.start for table in map(own.programs_of, range(len(tasks)))]
+        for own in samples
+    ]
+    texts = []
+    for own, of_task in zip(samples, rows, strict=True):
+        first = np.unique(own.program, return_index=True)[1]  # [D] where each program appears first
+        answers = [[own.sample_tokens(*divmod(int(first[row]), own.n)) for row in group] for group in of_task]
+        texts.append([[np.append(answer, model.stop_ids[0]) for answer in group] for group in answers])
+    found = log_prob(generator, [prompts] * len(samples), texts)
+    result = [np.full(len(own.task), np.nan) for own in samples]
+    for column, of_task, values in zip(result, rows, found, strict=True):
+        for group, value in zip(of_task, values, strict=True):
+            column[group] = value
+    return result

@@ -1,0 +1,144 @@
+"""The graph of paper A: warm start, STaR rounds, and every model's answers to the banks.
+
+tasks -> gen_v0 (supervised warm start) -> v1 -> v2 ... (own generalising programs)
+                    |                        |
+                 critic                 samples of theta0, gen_v0 and every round on every bank
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from constellation.conductor import Stage
+from constellation.experiments.config import BASE, START, sample_count
+from constellation.experiments.files import samples_of
+from constellation.experiments.study import Draw, Pools, Recipe, Study
+
+
+class Round(NamedTuple):
+    """The stages of a round: its fresh tasks, the last generator's answers to them, and what it trained."""
+
+    name: str
+    tasks: Stage
+    samples: Stage
+    adapters: Stage
+
+
+def warm_start_tasks(study: Study) -> Stage:
+    """Tasks whose secret programs the warm start learns."""
+    return study.training_tasks(START, "warm_start", study.config.warm_start.max_atoms)
+
+
+def warm_start(study: Study) -> Stage:
+    """gen_v0: a fresh adapter, supervised on secret programs of the warm-start role."""
+    section, tasks = study.config.warm_start, warm_start_tasks(study)
+
+    def examples() -> Pools:
+        from constellation.selftraining.warm_start import warm_start_examples
+
+        model = study.base.model
+        return [warm_start_examples(model, study.domain, own, study.split) for own in study.tasks_of(tasks)]
+
+    recipe = Recipe(START, {"warm_start": section}, examples, section.passes * section.tasks)
+    return study.train(recipe, [tasks])
+
+
+def star_round(study: Study, number: int, max_atoms: int, before: Stage) -> Round:
+    """One STaR round (paper A; 2203.14465, our reconstruction); `before` is the last generator."""
+    section, name = study.config.star, round_name(study, number, max_atoms)
+
+    # 1. Draw fresh tasks, of the round's own: no bank holds them and no other round has seen them.
+    tasks = round_tasks(study, number, max_atoms)
+
+    # 2. The last generator writes programs for each, from the visible examples, and the verifier runs them.
+    samples = study.samples(f"{name}_samples", tasks, before, Draw("star.samples", "star round", name))
+
+    # 3. Keep its own programs that generalise, at most `keep` a task; never the secret program.
+    def examples() -> Pools:
+        from constellation.selftraining.star import star_examples
+
+        return [
+            star_examples(study.base.model, study.domain, own, drawn, study.split, section.keep)
+            for own, drawn in zip(study.tasks_of(tasks), samples_of(samples), strict=True)
+        ]
+
+    # 4. Fine-tune on these alone: from theta0, from gen_v0, or from the last round.
+    start = {BASE: None, START: warm_start(study), "continue": before}[section.restart]
+    fields = {field: section[field] for field in ("restart", "keep", "passes", "tasks", "learning_rate")}
+    recipe = Recipe(
+        name,
+        {"star": fields},
+        examples,
+        section.passes * section.tasks,
+        start=start,
+        learning_rate=section.learning_rate,
+    )
+    return Round(name, tasks, samples, study.train(recipe, [tasks, samples]))
+
+
+def round_tasks(study: Study, number: int, max_atoms: int) -> Stage:
+    """A round's fresh tasks."""
+    return study.training_tasks(round_name(study, number, max_atoms), "star", max_atoms, number)
+
+
+def rounds(study: Study, max_atoms: int | None = None) -> list[Round]:
+    """Every round in order, each on the generator before it; `max_atoms` instead of the config's."""
+    found: list[Round] = []
+    for number in range(1, study.config.star.rounds + 1):
+        before = found[-1].adapters if found else warm_start(study)
+        found.append(star_round(study, number, max_atoms or study.config.star.max_atoms, before))
+    return found
+
+
+def round_name(study: Study, number: int, max_atoms: int) -> str:
+    """v1, v2, ...; those of the arm with other tasks say so."""
+    arm = "" if max_atoms == study.config.star.max_atoms else f"_{max_atoms}_atoms"
+    return f"v{number}{arm}" if number else START
+
+
+def arm_rounds(study: Study) -> list[Round]:
+    """The rounds of the arm self-trained on other tasks, if the config asks for it."""
+    star = study.config.star
+    return [] if star.arm_max_atoms in (0, star.max_atoms) else rounds(study, star.arm_max_atoms)
+
+
+def arm(study: Study) -> dict[str, Stage | None]:
+    """The last model of that arm, the only one that is evaluated."""
+    return {last.name: last.adapters for last in arm_rounds(study)[-1:]}
+
+
+def models(study: Study) -> dict[str, Stage | None]:
+    """Every model that is evaluated, in order of training; the base has no adapter."""
+    trained = {each.name: each.adapters for each in rounds(study)}
+    return {BASE: None, START: warm_start(study), **trained, **arm(study)}
+
+
+def last_round(study: Study) -> Round:
+    """The last round, where there are rounds."""
+    return rounds(study)[-1]
+
+
+def bank_samples(
+    study: Study,
+    bank: str,
+    name: str,
+    generator: Stage | None,
+    split_seed: int,
+    count: str = "evaluation.samples",
+    trajectories: int | None = None,
+) -> Stage:
+    """A model's samples of a bank under a split seed."""
+    draw = Draw(count, "evaluation", name, split_seed, trajectories=trajectories)
+    return study.samples(f"samples_{name}_{bank}_{split_seed}", study.bank(bank), generator, draw)
+
+
+def evaluated(study: Study) -> Iterator[tuple[str, str, int, Stage]]:
+    """(bank, model, split seed, samples) of every model on every bank."""
+    config = study.config
+    for name, generator in models(study).items():
+        for bank in config.tasks.banks:
+            seeds = config.evaluation.split_seeds if bank == "hard" else (config.tasks.split_seed,)
+            for seed in seeds:
+                count = sample_count(config, bank, name)
+                yield bank, name, seed, bank_samples(study, bank, name, generator, seed, count)

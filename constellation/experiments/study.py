@@ -1,0 +1,349 @@
+"""A study: its config, models and conductor, and the kinds of stages that its graph is made of.
+
+tasks -> samples (draws and verdicts) -> training -> samples ...
+
+Everything that is trained has one replicate a trajectory, with its own tasks and draws; a stage holds those
+of all trajectories, its files numbered by them. What computes is imported by the stage that runs: programs
+that only read finished stages need no JAX.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from constellation.conductor import Conductor, Stage
+from constellation.domains.domain import Domain
+from constellation.domains.task import Split, Task, read_tasks, split
+from constellation.experiments.compute import Compute
+from constellation.experiments.config import load_base, memory_of
+from constellation.experiments.files import (
+    SAMPLES,
+    SUMMARY,
+    TASKS,
+    first_adapters,
+    numbered,
+    write_tasks,
+    write_training_tasks,
+)
+from constellation.experiments.work import Sampling, Synthesis, Training
+from constellation.runtime.keys import Address
+
+if TYPE_CHECKING:
+    from constellation.memory import Memory
+    from constellation.model.model import Model
+    from constellation.selftraining.batches import TrainingExample
+
+Pools = list[list["TrainingExample"]]  # the examples of each trajectory
+
+
+class Base:
+    """A frozen model, loaded when a stage first needs it."""
+
+    def __init__(self, config: ConfigDict, directory: str, hash: str, domain: Domain):
+        self.config, self.directory, self.hash, self.domain = config, directory, hash, domain
+
+    @functools.cached_property
+    def model(self) -> Model:
+        """The model, with the domain's system message if the config has it described."""
+        return load_base(self.config, self.domain, self.directory)
+
+    @functools.cached_property
+    def memory(self) -> Memory:
+        """What fits the devices beside it."""
+        import jax
+
+        return memory_of(self.config, self.model.config, jax.default_backend())
+
+    def fields(self) -> dict[str, Any]:
+        """What a stage's result depends on; it covers quantisation and dtype, and the directory may move."""
+        return {"hash": self.hash}
+
+    def release(self) -> None:
+        """Frees the weights; the next stage that needs them loads them again."""
+        self.__dict__.pop("model", None)
+
+
+class Draw(NamedTuple):
+    """How answers are drawn.
+
+    Attributes:
+        samples: the config field that says how many a task.
+        purpose, arm: of the draws' address.
+        split_seed, visible, temperature: instead of the config's.
+        trajectories: only the first ones.
+    """
+
+    samples: str
+    purpose: str
+    arm: str
+    split_seed: int | None = None
+    visible: int | None = None
+    temperature: float | None = None
+    trajectories: int | None = None
+
+
+class Recipe(NamedTuple):
+    """How an adapter is trained.
+
+    Attributes:
+        name: of the stage, part of the draws' address.
+        fields: what the stage reads of its own config section.
+        examples: the pools of all trajectories, or of the first ones.
+        visits: examples that are visited, counting one again that recurs; fixed by the config.
+        fewer: given the pools, how many are visited instead.
+        start: the stage whose adapters training starts from; None for fresh ones.
+        learning_rate: instead of the training section's.
+        is_critic: whether a target is yes or no, and nothing else.
+        candidates: as `work.Training` has them.
+        trajectories: only the first ones.
+        version: of the stage.
+    """
+
+    name: str
+    fields: dict[str, Any]
+    examples: Callable[[], Pools]
+    visits: int
+    fewer: Callable[[Pools], int] | None = None
+    start: Stage | None = None
+    learning_rate: float | None = None
+    is_critic: bool = False
+    candidates: float = 0.0
+    trajectories: int | None = None
+    version: int = 1
+
+
+class Study:
+    """The kinds of stages, each a method that returns it finished.
+
+    Attributes:
+        config, conductor, domain: of the study.
+        base: the generator's frozen model.
+        critic_base: another one, in critic.model_dir; None where there is none.
+        compute: what stages compute with.
+    """
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        conductor: Conductor,
+        domain: Domain,
+        hashes: Sequence[str],
+        compute: Compute | None = None,
+    ):
+        self.config, self.conductor, self.domain = config, conductor, domain
+        self.compute = compute or Compute()
+        directories = [config.model.dir, *filter(None, [config.critic.model_dir])]
+        bases = [Base(config, *named, domain) for named in zip(directories, hashes, strict=False)]
+        self.base: Base = bases[0]
+        self.critic_base: Base | None = bases[1] if len(bases) > 1 else None
+        self.trajectories: int = config.trajectories
+
+    def split(self, task: Task) -> Split:
+        """A task's visible and held-out examples, under the config's split seed."""
+        return self.splitting()(task)
+
+    def splitting(self, split_seed: int | None = None, visible: int | None = None) -> Callable[[Task], Split]:
+        """How tasks are divided into visible and held-out examples; by default as the config says."""
+        tasks = self.config.tasks
+        seed = tasks.split_seed if split_seed is None else split_seed
+        return functools.partial(split, split_seed=seed, visible=visible or tasks.visible)
+
+    # Tasks
+
+    def bank(self, name: str) -> Stage:
+        """The tasks of an evaluation or tuning bank."""
+        tasks = self.config.tasks
+        return self.conductor.stage(
+            f"bank_{name}",
+            fields={"tasks": {"seed": tasks.seed, "bank_size": tasks.bank_size}},
+            version=2,
+            run=lambda path: write_tasks(
+                path / TASKS, self.domain.bank(name, tasks.seed), tasks.bank_size, f"bank_{name}"
+            ),
+            work=Synthesis(tasks.bank_size),
+        )
+
+    def training_tasks(self, name: str, role: str, max_atoms: int, batch: int = 0) -> Stage:
+        """Fresh tasks for the training stage `name`; `batch` numbers the rounds, which draw from one role."""
+        section = self.config[role]
+        fields = {f"{role}.tasks": section.tasks, f"{role}.max_atoms": max_atoms}
+        return self.fresh_tasks(name, role, fields, section.tasks, max_atoms, batch, self.trajectories)
+
+    def fresh_tasks(
+        self,
+        name: str,
+        role: str,
+        fields: dict[str, Any],
+        count: int,
+        max_atoms: int,
+        batch: int,
+        trajectories: int,
+        withheld: bool = False,
+    ) -> Stage:
+        """Tasks of a role for each of the first trajectories; `fields` names what says how many and which."""
+        seed = self.config.tasks.seed
+        address = role, count, max_atoms, seed, batch
+
+        def write(path: Path) -> None:
+            write_training_tasks(path, self.domain, address, trajectories, withheld, self.compute.processes)
+
+        return self.conductor.stage(
+            f"tasks_{name}",
+            fields={"tasks.seed": seed, **fields, "trajectories": trajectories},
+            version=2,
+            run=write,
+            work=Synthesis(count, trajectories),
+        )
+
+    def tasks_of(self, stage: Stage, trajectories: int | None = None) -> list[list[Task]]:
+        """A stage's tasks, of each trajectory or of the first ones; a bank's are the same for all."""
+        each = range(self.trajectories if trajectories is None else trajectories)
+        if (stage.path / TASKS).exists():
+            return [read_tasks(stage.path / TASKS)] * len(each)
+        return [read_tasks(stage.path / numbered(TASKS, r)) for r in each]
+
+    # Samples
+
+    def samples(self, name: str, tasks: Stage, generator: Stage | None, draw: Draw) -> Stage:
+        """Judged samples of tasks; the stage's fields are everything that changes them.
+
+        Args:
+            name: of the stage.
+            tasks: the stage that holds them.
+            generator: the stage whose adapters answer; None for the base.
+        """
+        config = self.config
+        section, field = draw.samples.split(".")
+        n, sampling = config[section][field], config.sampling.to_dict()
+        if draw.temperature is not None:
+            sampling["temperature"] = draw.temperature
+        split_seed = config.tasks.split_seed if draw.split_seed is None else draw.split_seed
+        visible = draw.visible or config.tasks.visible
+        trajectories = (draw.trajectories or self.trajectories) if generator else 1
+        fields = {
+            "seed": config.seed,
+            "model": self.base.fields(),
+            "domain": self.domain.version,
+            "prompt": config.prompt.to_dict(),
+            "tasks": {"visible": visible, "split_seed": split_seed},
+            f"{section}.samples": n,
+            "sampling": sampling,
+            "purpose": draw.purpose,
+            "arm": draw.arm,
+            "trajectories": trajectories,
+        }
+
+        def run(path: Path) -> None:
+            from constellation.model.model import Generator
+            from constellation.model.sampling import SamplingConfig
+            from constellation.solve import draw_samples
+
+            adapters = first_adapters(generator, trajectories) if generator else None
+            digests = {"tasks_digest": tasks.digest, "adapter": generator.digest if generator else None}
+            drawn = draw_samples(
+                Generator(self.base.model, adapters),
+                self.domain,
+                self.tasks_of(tasks, trajectories),
+                self.splitting(split_seed, visible),
+                SamplingConfig(n=n, **sampling),
+                Address(config.seed, f"{draw.purpose}, split {split_seed}", draw.arm),
+                dataclasses.replace(self.base.memory, trajectories=trajectories),
+                name,
+                fields | digests,
+                self.compute.sample,
+            )
+            for trajectory, own in enumerate(drawn):
+                own.save(path / numbered(SAMPLES, trajectory))
+
+        assert isinstance(tasks.work, Synthesis)
+        return self.conductor.stage(
+            name,
+            fields=fields,
+            inputs=[tasks, *([generator] if generator else [])],
+            version=1,
+            run=run,
+            work=Sampling(tasks.work.tasks * trajectories, n),
+        )
+
+    # Adapters
+
+    def train(self, recipe: Recipe, inputs: Sequence[Stage], base: Base | None = None) -> Stage:
+        """Adapters fine-tuned for visits / batch_size updates.
+
+        Args:
+            inputs: the stages that the recipe's examples come from.
+            base: whose adapters they are; the generator's by default.
+        """
+        base, config = base or self.base, self.config
+        trajectories = recipe.trajectories or self.trajectories
+        start = [recipe.start] if recipe.start else []
+        fields = {
+            "seed": config.seed,
+            "model": base.fields(),
+            "domain": self.domain.version,
+            "prompt": config.prompt.to_dict(),
+            "tasks": {"visible": config.tasks.visible, "split_seed": config.tasks.split_seed},
+            "trajectories": trajectories,
+            "lora": config.lora,
+            # neither how often a checkpoint is written nor what is recomputed changes a result
+            "training": {
+                name: value
+                for name, value in config.training.items()
+                if name not in ("checkpoint_every", "remat")
+            },
+            **recipe.fields,
+        }
+        return self.conductor.stage(
+            recipe.name,
+            fields=fields,
+            inputs=[*inputs, *start],
+            version=recipe.version,
+            run=functools.partial(self._train, recipe, base),
+            work=Training(recipe.visits * trajectories, recipe.candidates),
+        )
+
+    def _train(self, recipe: Recipe, base: Base, path: Path) -> None:
+        from constellation.critic import answer_ids
+        from constellation.model.lora import init_adapter, stack
+        from constellation.model.model import Generator
+        from constellation.selftraining.finetune import TrainingConfig
+
+        config, model = self.config, base.model
+        pools = recipe.examples()
+        visits = recipe.fewer(pools) if recipe.fewer else recipe.visits
+        if recipe.start:
+            initial = first_adapters(recipe.start, len(pools))
+        else:
+            fresh = Address(config.seed, "adapter", recipe.name)
+            shape = config.lora.rank, config.lora.alpha
+            initial = stack([init_adapter(model.config, fresh.key(r), *shape) for r in range(len(pools))])
+        settings = config.training.to_dict()
+        if recipe.learning_rate is not None:
+            settings["learning_rate"] = recipe.learning_rate
+        whole = [example for pool in pools for example in pool]
+        training = TrainingConfig(
+            **settings,
+            micro_batch=base.memory.micro_batch(whole, settings["batch_size"], settings["remat"]),
+            choices=tuple(answer_ids(model)) if recipe.is_critic else (),
+        )
+        trained = self.compute.finetune(
+            Generator(model, initial),
+            pools,
+            -(-visits // training.batch_size),
+            training,
+            Address(config.seed, "batches", recipe.name),
+            path,
+            {
+                "name": recipe.name,
+                "model": {"dir": str(base.directory), "hash": base.hash},
+                "config": config.to_dict(),
+            },
+        )
+        (path / SUMMARY).write_text(json.dumps(trained) + "\n")

@@ -30,7 +30,7 @@ def get_config(mode: Literal["", "quick"] = "") -> ConfigDict:
     config.model.quantization = "int4:32"  # (A) 4 bit; the quantiser is unknown
     config.model.dtype = "float32"
 
-    config.mesh = ConfigDict()  # changes no result
+    config.mesh = ConfigDict()  # changes no draw, and logits by rounding
     config.mesh.data = 1  # slices of devices, each with the whole model and its share of the work
     config.mesh.model = 1  # devices of a slice, among which the model is divided
 

@@ -28,12 +28,12 @@ def get_config() -> ConfigDict:
     config.model.quantization = "int4:128"  # (A) 4 bit; (ours) groups of 128, symmetric
     config.model.dtype = "bfloat16"  # (ours)
 
-    config.mesh = ConfigDict()  # (ours) changes no result
+    config.mesh = ConfigDict()  # (ours) changes no draw, and logits by rounding
     config.mesh.data = 1  # (ours) slices of devices, each with the whole model and its share of the work
     config.mesh.model = 1  # (ours) devices of a slice, among which the model is divided
 
     config.memory = ConfigDict()
-    config.memory.budget_gib = 22.0  # (ours) of a 24 GB card; decides batch sizes, and changes no result
+    config.memory.budget_gib = 22.0  # (ours) of a 24 GB card; decides batch sizes, and changes no draw
 
     config.prompt = ConfigDict()
     config.prompt.description = True  # (ours) the language is described in the system message

@@ -1,4 +1,4 @@
-# `make experiment`, `make test`, `make lint`. Needs Python 3.11; everything else goes into .venv.
+# `make quick`, `make experiment`, `make test`, `make lint`. Needs Python 3.11; everything else goes into .venv.
 # DEVICE=cuda takes the GPU requirements.
 
 DEVICE ?= cpu
@@ -14,8 +14,11 @@ RUN := $(VENV)/.installed-$(DEVICE)
 DEV := $(VENV)/.installed-dev
 REFERENCE := $(VENV)/.installed-reference
 
-.PHONY: experiment test lint clean
+.PHONY: quick experiment test lint clean
 .DELETE_ON_ERROR:
+
+quick: $(RUN)
+	$(BIN)/python -m launch.experiment --config=configs/nano.py:quick --workdir=runs/nano_quick
 
 experiment: $(RUN)
 	$(BIN)/python -m launch.experiment --config=configs/nano.py --workdir=runs/nano

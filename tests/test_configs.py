@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 
 import pytest
 
@@ -39,3 +40,20 @@ def test_an_unknown_mode_is_refused_with_the_known_ones(file, mode):
     known = "its modes: quick$" if "def get_config(mode" in file.read_text() else "it has none"
     with pytest.raises(UserError, match=f"unknown mode '{mode}' of .*{file.name}; {known}"):
         load_config(f"{file}:{mode}")
+
+
+@pytest.mark.parametrize(
+    "target, flags",
+    [
+        ("quick", "--config=configs/nano.py:quick --workdir=runs/nano_quick"),
+        ("experiment", "--config=configs/nano.py --workdir=runs/nano"),
+    ],
+)
+def test_make_runs_the_study_and_its_miniature(target, flags):
+    planned = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"python -m launch.experiment {flags}\n" in planned.stdout
+
+
+def test_the_readme_offers_the_miniature_first():
+    text = (ROOT / "README.md").read_text()
+    assert 0 < text.index("make quick") < text.index("make experiment")

@@ -78,6 +78,7 @@ class Draw(NamedTuple):
         purpose, arm: of the draws' address.
         split_seed, visible, temperature: instead of the config's.
         trajectories: only the first ones.
+        matched: a stage that finds the temperature, and what reads it.
     """
 
     samples: str
@@ -87,6 +88,7 @@ class Draw(NamedTuple):
     visible: int | None = None
     temperature: float | None = None
     trajectories: int | None = None
+    matched: tuple[Stage, Callable[[Stage], float]] | None = None
 
 
 class Recipe(NamedTuple):
@@ -224,6 +226,8 @@ class Study:
         n, sampling = config[section][field], config.sampling.to_dict()
         if draw.temperature is not None:
             sampling["temperature"] = draw.temperature
+        if draw.matched:
+            sampling["temperature"] = draw.matched[0].name
         split_seed = config.tasks.split_seed if draw.split_seed is None else draw.split_seed
         visible = draw.visible or config.tasks.visible
         trajectories = (draw.trajectories or self.trajectories) if generator else 1
@@ -247,12 +251,13 @@ class Study:
 
             adapters = first_adapters(generator, trajectories) if generator else None
             digests = {"tasks_digest": tasks.digest, "adapter": generator.digest if generator else None}
+            found = {"temperature": draw.matched[1](draw.matched[0])} if draw.matched else {}
             drawn = draw_samples(
                 Generator(self.base.model, adapters),
                 self.domain,
                 self.tasks_of(tasks, trajectories),
                 self.splitting(split_seed, visible),
-                SamplingConfig(n=n, **sampling),
+                SamplingConfig(n=n, **(sampling | found)),
                 Address(config.seed, f"{draw.purpose}, split {split_seed}", draw.arm),
                 dataclasses.replace(self.base.memory, trajectories=trajectories),
                 name,
@@ -266,7 +271,7 @@ class Study:
         return self.conductor.stage(
             name,
             fields=fields,
-            inputs=[tasks, *([generator] if generator else [])],
+            inputs=[tasks, *([generator] if generator else []), *(draw.matched[:1] if draw.matched else [])],
             version=1,
             run=run,
             work=Sampling(tasks.work.tasks * trajectories, n),

@@ -33,12 +33,13 @@ class Stages(NamedTuple):
     """Samples of tuning tasks and of the bank, where gen_v0 matches the last round, and its samples there."""
 
     tuning: SampleStages
-    matched: Stage
     evaluated: SampleStages
+    match: Stage
+    matched: Stage
 
     def all(self) -> list[Stage]:
         """What a report of them reads."""
-        return [*self.tuning.values(), self.matched, *self.evaluated.values()]
+        return [*self.tuning.values(), *self.evaluated.values(), self.match, self.matched]
 
 
 def stages(study: Study) -> Stages | None:
@@ -48,27 +49,33 @@ def stages(study: Study) -> Stages | None:
         return None
     generators = models(study)
     tuned = tuning_samples(study, generators)
-    matched = matched_temperature(study, tuned)
-    found = match_of(matched)
-    wanted = [*itertools.product(generators, section.compared), (START, found.temperature)]
     evaluated = {
         (name, value): samples_at(study, BANK, name, generators[name], value, "temperatures.samples")
-        for name, value in dict.fromkeys(wanted)
+        for name, value in itertools.product(generators, section.compared)
         if value != own
     }
-    return Stages(tuned, matched, evaluated)
+    match = matched_temperature(study, tuned)
+    few = section.trajectories
+    draw = Draw(
+        "temperatures.samples", "temperature", START, trajectories=few, matched=(match, temperature_of)
+    )
+    matched = study.samples(f"temperature_matched_{START}_{BANK}", study.bank(BANK), generators[START], draw)
+    return Stages(tuned, evaluated, match, matched)
 
 
 def part(study: Study, found: Stages) -> Temperatures:
     """What the evaluation reads."""
-    section = study.config.temperatures
+    section, own = study.config.temperatures, study.config.sampling.temperature
+    found_match, evaluated = match_of(found.match), _loaded(found.evaluated)
+    if found_match.temperature != own:  # there the study's own samples serve
+        evaluated[START, found_match.temperature] = samples_of(found.matched)
     return Temperatures(
         values=tuple(section.compared),
-        own=study.config.sampling.temperature,
+        own=own,
         samples=section.samples,
-        evaluated=_loaded(found.evaluated),
+        evaluated=evaluated,
         tuning=_loaded(found.tuning),
-        match=match_of(found.matched),
+        match=found_match,
     )
 
 
@@ -116,6 +123,11 @@ def matched_temperature(study: Study, tuned: SampleStages) -> Stage:
 def match_of(stage: Stage) -> Match:
     """What `matched_temperature` found."""
     return Match(**json.loads((stage.path / MATCHED).read_text(encoding="utf-8")))
+
+
+def temperature_of(stage: Stage) -> float:
+    """The temperature that `matched_temperature` found."""
+    return match_of(stage).temperature
 
 
 def samples_at(study: Study, bank: str, name: str, generator: Stage, temperature: float, count: str) -> Stage:

@@ -1,8 +1,8 @@
 """Samples and their verdicts, stored once and analysed many times; columnar, numpy only.
 
 For T tasks and n samples each, every sample points at a row of a table of distinct programs, so that a
-program is judged once however often it was drawn. `meta` holds everything that identifies the samples: hashes
-of base and adapter, bank, split seed, sampling config, arm, replicate.
+program is judged once however often it was drawn. Drawing and judging are two steps: samples may be unjudged,
+and whoever reads a verdict of those is told so.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,39 @@ from constellation.domains.domain import Verdict
 from constellation.runtime.errors import UserError
 from constellation.runtime.files import write_atomically
 
-_FORMAT = 1
+_FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """The verdicts on D distinct answers: what a store has to hold of a domain.
+
+    Attributes:
+        parsed, fits, generalises: [D] bool; see `domain.Verdict`. An unfinished answer is none: never parsed.
+        output_cluster: [D] int32; two answers to a task share it iff the domain's `answer_key` of both is the
+            same; -1 where not parsed.
+        faults, probe_correct: [D] int32; see `domain.Verdict`.
+    """
+
+    parsed: np.ndarray
+    fits: np.ndarray
+    generalises: np.ndarray
+    output_cluster: np.ndarray
+    faults: np.ndarray
+    probe_correct: np.ndarray
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes one .npz; the same verdicts give the same bytes. Raises UserError when the disk is full."""
+        columns = {name: getattr(self, name) for name in _VERDICT_COLUMNS}
+        write_atomically(Path(path), lambda file: np.savez_compressed(file, **columns))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Verdicts:
+        """Reads what `save` wrote. Raises UserError: there is no such file, or it is damaged."""
+        try:
+            return cls(**_columns_in(path))
+        except TypeError as error:
+            raise _damaged(path, error) from error
 
 
 @dataclass(frozen=True)
@@ -37,12 +69,10 @@ class SampleSet:
     Per distinct program, grouped by task in task order, in order of first appearance:
         task: [D] int32, index into task_ids.
         text: [D] str, the answer as decoded.
-        parsed, fits, generalises: [D] bool. An unfinished answer is no program: never parsed.
-        faults: [D] int32.
-        probe_correct: [D] int32, of the task's probes; -1 where they were not run.
-        output_cluster: [D] int32; two programs of a task share it iff their held-out outputs are the same;
-            -1 where not parsed.
         length: [D] int32, tokens of its first appearance.
+        ended: [D] bool, whether it is the text of finished answers; cut off, the same text is another row.
+    meta: what identifies the samples: hashes of base and adapter, bank, split seed, sampling config, arm.
+    verdicts: on the distinct programs; None where nobody has judged them.
     """
 
     task_ids: np.ndarray
@@ -52,19 +82,72 @@ class SampleSet:
     token_offsets: np.ndarray
     task: np.ndarray
     text: np.ndarray
-    parsed: np.ndarray
-    fits: np.ndarray
-    generalises: np.ndarray
-    faults: np.ndarray
-    probe_correct: np.ndarray
-    output_cluster: np.ndarray
     length: np.ndarray
+    ended: np.ndarray
     meta: dict[str, Any]
+    verdicts: Verdicts | None = None
 
     def __post_init__(self) -> None:
         problem = self._problem()
         if problem:
             raise ValueError(f"not a consistent sample set: {problem}")
+
+    def judge(self, verdict: Callable[[int, str], Verdict]) -> SampleSet:
+        """The same samples, every distinct program judged once.
+
+        Args:
+            verdict: (index of the task, text) to verdict; not called for unfinished answers.
+        """
+        rows = [_UNPARSED] * len(self.task)
+        clusters: dict[tuple[int, Hashable], int] = {}
+        most: dict[int, int] = {}
+        for d in np.flatnonzero(self.ended):
+            t = int(self.task[d])
+            found = verdict(t, str(self.text[d]))
+            cluster = -1
+            if found.valid:
+                cluster = clusters.setdefault((t, found.key), most.get(t, 0))
+                most[t] = max(most.get(t, 0), cluster + 1)
+            rows[d] = (found.valid, found.fits, found.right, cluster, found.faults, found.probe_correct)
+        columns = zip(*rows, strict=True) if rows else [()] * len(_VERDICT_COLUMNS)
+        named = zip(_VERDICT_COLUMNS.items(), columns, strict=True)
+        return replace(self, verdicts=Verdicts(**{name: np.array(c, dtype) for (name, dtype), c in named}))
+
+    def judged(self) -> Verdicts:
+        """The verdicts. Raises UserError: nobody has judged these samples."""
+        if self.verdicts is None:
+            raise UserError("these samples are not judged: their domain has no judge, or was not asked")
+        return self.verdicts
+
+    @property
+    def parsed(self) -> np.ndarray:
+        """[D] bool of `judged`."""
+        return self.judged().parsed
+
+    @property
+    def fits(self) -> np.ndarray:
+        """[D] bool of `judged`."""
+        return self.judged().fits
+
+    @property
+    def generalises(self) -> np.ndarray:
+        """[D] bool of `judged`."""
+        return self.judged().generalises
+
+    @property
+    def output_cluster(self) -> np.ndarray:
+        """[D] int32 of `judged`."""
+        return self.judged().output_cluster
+
+    @property
+    def faults(self) -> np.ndarray:
+        """[D] int32 of `judged`."""
+        return self.judged().faults
+
+    @property
+    def probe_correct(self) -> np.ndarray:
+        """[D] int32 of `judged`."""
+        return self.judged().probe_correct
 
     @property
     def n(self) -> int:
@@ -90,20 +173,24 @@ class SampleSet:
         columns = {name: getattr(self, name) for name in _COLUMNS}
         for name in _TEXT_COLUMNS:
             columns |= dict(zip((name, f"{name}_offsets"), _pack(columns[name]), strict=True))
+        if self.verdicts is not None:
+            columns |= {name: getattr(self.verdicts, name) for name in _VERDICT_COLUMNS}
         header = json.dumps({"format": _FORMAT, "meta": self.meta}, sort_keys=True, allow_nan=False)
         columns["header"] = np.frombuffer(header.encode(), np.uint8)
         write_atomically(Path(path), lambda file: np.savez_compressed(file, **columns))
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> SampleSet:
+    def load(cls, path: str | os.PathLike[str], verdicts: str | os.PathLike[str] | None = None) -> SampleSet:
         """Reads what `save` wrote.
+
+        Args:
+            verdicts: where those lie that were stored by themselves.
 
         Raises:
             UserError: there is no such file, or it is damaged.
         """
+        columns = _columns_in(path)
         try:
-            with np.load(path, allow_pickle=False) as file:
-                columns = dict(file)
             header = json.loads(columns.pop("header").tobytes())
             if header["format"] != _FORMAT:
                 raise UserError(
@@ -111,15 +198,13 @@ class SampleSet:
                 )
             for name in _TEXT_COLUMNS:
                 columns[name] = _unpack(columns[name], columns.pop(f"{name}_offsets"))
-            return cls(**columns, meta=header["meta"])
-        except FileNotFoundError:
-            raise UserError(f"no samples at {path}: run the stage that draws them") from None
+            own = {name: columns.pop(name) for name in _VERDICT_COLUMNS if name in columns}
+            judged = Verdicts.load(verdicts) if verdicts else Verdicts(**own) if own else None
+            return cls(**columns, meta=header["meta"], verdicts=judged)
         except UserError:
             raise
-        except Exception as error:  # zip, zlib, numpy, JSON and our own check each have their own
-            raise UserError(
-                f"the samples in {path} are damaged ({error}): delete their stage and draw them again"
-            ) from error
+        except Exception as error:  # numpy, JSON and our own check each have their own
+            raise _damaged(path, error) from error
 
     def _problem(self) -> str | None:
         """What contradicts the class's description, if anything; D, T, n are taken from task and program."""
@@ -131,6 +216,10 @@ class SampleSet:
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 return f"{name} is {getattr(self, name).shape}, not {shape}"
+        for name, dtype in _VERDICT_COLUMNS.items() if self.verdicts is not None else ():
+            column = getattr(self.verdicts, name)
+            if column.shape != self.task.shape or column.dtype.kind != np.dtype(dtype).kind:
+                return f"{name} is {column.dtype} {column.shape}, not {np.dtype(dtype)} {self.task.shape}"
         for name, dtype in _COLUMNS.items():
             if getattr(self, name).dtype.kind != np.dtype(dtype).kind:
                 return f"{name} is {getattr(self, name).dtype}, not {np.dtype(dtype)}"
@@ -146,16 +235,7 @@ class SampleSet:
 
 
 _TEXT_COLUMNS = ("task_ids", "text")
-_PROGRAM_COLUMNS = (
-    "text",
-    "parsed",
-    "fits",
-    "generalises",
-    "faults",
-    "probe_correct",
-    "output_cluster",
-    "length",
-)
+_PROGRAM_COLUMNS = ("text", "length", "ended")
 _COLUMNS: dict[str, type] = {
     "task_ids": np.object_,
     "program": np.int32,
@@ -164,14 +244,14 @@ _COLUMNS: dict[str, type] = {
     "token_offsets": np.int64,
     "task": np.int32,
     "text": np.object_,
-    "parsed": np.bool_,
-    "fits": np.bool_,
-    "generalises": np.bool_,
-    "faults": np.int32,
-    "probe_correct": np.int32,
-    "output_cluster": np.int32,
     "length": np.int32,
+    "ended": np.bool_,
 }
+_VERDICT_COLUMNS: dict[str, type] = {
+    field.name: np.bool_ if field.name in ("parsed", "fits", "generalises") else np.int32
+    for field in fields(Verdicts)
+}
+_UNPARSED = (False, False, False, -1, 0, -1)
 
 
 def collect(
@@ -179,33 +259,30 @@ def collect(
     answers: Sequence[Sequence[np.ndarray]],
     finished: Sequence[Sequence[bool]],
     texts: Sequence[Sequence[str]],
-    judge: Callable[[int, str], Verdict],
     meta: dict[str, Any],
 ) -> SampleSet:
-    """Judges every distinct program of each task once and lays the samples out in columns.
+    """Lays samples out in columns, unjudged.
 
     Args:
         task_ids: T ids.
         answers: T lists of n arrays of token ids, without stop ids.
         finished: T lists of n flags.
         texts: T lists of n answers as text.
-        judge: (index of the task, text) to verdict; not called for unfinished answers.
         meta: JSON values that identify the samples.
     """
     program = np.zeros((len(task_ids), len(answers[0]) if answers else 0), np.int32)
-    table: dict[str, list[Any]] = {name: [] for name in ("task", *_PROGRAM_COLUMNS)}
+    table: list[tuple[int, str, int, bool]] = []
     for t, task_texts in enumerate(texts):
         rows: dict[tuple[str, bool], int] = {}
-        clusters: dict[Hashable, int] = {}
         for i, (text, done) in enumerate(zip(task_texts, finished[t], strict=True)):
             if (text, bool(done)) not in rows:
-                rows[text, bool(done)] = len(table["task"])
-                row = {"task": t, "text": text, "length": len(answers[t][i]), **_UNPARSED}
-                if done:
-                    row |= _verdict_row(judge(t, text), clusters)
-                for name, column in table.items():
-                    column.append(row[name])
+                rows[text, bool(done)] = len(table)
+                table.append((t, text, len(answers[t][i]), bool(done)))
             program[t, i] = rows[text, bool(done)]
+    names = ("task", "text", "length", "ended")
+    columns: dict[str, Any] = {
+        name: np.array([row[i] for row in table], _COLUMNS[name]) for i, name in enumerate(names)
+    }
     flat = [np.asarray(answer, np.int32) for task in answers for answer in task]
     return SampleSet(
         task_ids=np.array(task_ids, np.object_),
@@ -213,31 +290,23 @@ def collect(
         finished=np.array(finished, np.bool_).reshape(program.shape),
         tokens=np.concatenate([np.zeros(0, np.int32), *flat]),
         token_offsets=np.cumsum([0, *map(len, flat)], dtype=np.int64),
-        **{name: np.array(column, _COLUMNS[name]) for name, column in table.items()},
+        **columns,
         meta=meta,
     )
 
 
-_UNPARSED: dict[str, Any] = {
-    "parsed": False,
-    "fits": False,
-    "generalises": False,
-    "faults": 0,
-    "probe_correct": -1,
-    "output_cluster": -1,
-}
+def _columns_in(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except FileNotFoundError:
+        raise UserError(f"no samples at {path}: run the stage that draws them") from None
+    except Exception as error:  # zip and zlib each have their own
+        raise _damaged(path, error) from error
 
 
-def _verdict_row(verdict: Verdict, clusters: dict[Hashable, int]) -> dict[str, Any]:
-    """A verdict's columns; numbers the task's distinct keys in `clusters`."""
-    return {
-        "parsed": verdict.valid,
-        "fits": verdict.fits,
-        "generalises": verdict.right,
-        "faults": verdict.faults,
-        "probe_correct": verdict.probe_correct,
-        "output_cluster": clusters.setdefault(verdict.key, len(clusters)) if verdict.valid else -1,
-    }
+def _damaged(path: str | os.PathLike[str], error: Exception) -> UserError:
+    return UserError(f"the samples in {path} are damaged ({error}): delete their stage and draw them again")
 
 
 def _pack(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

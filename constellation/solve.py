@@ -1,11 +1,11 @@
-"""A generator's judged samples of tasks: prompts, draws, verdicts."""
+"""A generator's samples of tasks, of any domain: prompts and draws; verdicts are the verifier's."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from constellation.domains.domain import Domain, Verdict
+from constellation.domains.domain import Domain
 from constellation.domains.task import Split, Task
 from constellation.generator import Sample, sample
 from constellation.memory import Memory
@@ -28,7 +28,7 @@ def draw_samples(
     meta: dict[str, Any],
     sample: Callable[..., list[list[list[Sample]]]] = sample,
 ) -> list[SampleSet]:
-    """n samples a task, judged by the verifier, in each of R trajectories.
+    """n samples a task, unjudged, in each of R trajectories.
 
     Args:
         tasks: of each trajectory.
@@ -50,42 +50,19 @@ def draw_samples(
     with Progress(label, sum(map(len, tasks)) * sampling.n, "samples") as progress:
         drawn = sample(generator, prompts, ids, address, sampling, rows=rows, progress=progress)
     return [
-        judge_samples(
-            model, domain, own, shown, answers, label, meta | {"replicate": address.replicate + trajectory}
-        )
-        for trajectory, (own, shown, answers) in enumerate(zip(tasks, splits, drawn, strict=True))
+        answers_of(model, own, answers, meta | {"replicate": address.replicate + trajectory})
+        for trajectory, (own, answers) in enumerate(zip(ids, drawn, strict=True))
     ]
 
 
-def judge_samples(
-    model: Model,
-    domain: Domain,
-    tasks: Sequence[Task],
-    splits: Sequence[Split],
-    drawn: Sequence[Sequence[Sample]],
-    label: str,
-    meta: dict[str, Any],
+def answers_of(
+    model: Model, task_ids: Sequence[str], drawn: Sequence[Sequence[Sample]], meta: dict[str, Any]
 ) -> SampleSet:
-    """n answers of each task, whatever drew them, with the verifier's verdicts.
-
-    Args:
-        splits: of each task, whose visible examples the answers were drawn from.
-        drawn: n answers of each task.
-        label, meta: as for `draw_samples`.
-    """
-    with Progress(f"{label}, verifier", len(tasks), "tasks") as progress:
-
-        def judged(task: int, text: str) -> Verdict:
-            progress.update(task + 1 - progress.done)
-            return domain.verdict(tasks[task], splits[task], text)
-
-        samples = collect(
-            [task.id for task in tasks],
-            [[answer.ids for answer in answers] for answers in drawn],
-            [[answer.finished for answer in answers] for answers in drawn],
-            [[model.tokenizer.decode(answer.ids) for answer in answers] for answers in drawn],
-            judged,
-            meta,
-        )
-        progress.update(len(tasks) - progress.done)
-    return samples
+    """n answers of each task, whatever drew them, unjudged."""
+    return collect(
+        task_ids,
+        [[answer.ids for answer in answers] for answers in drawn],
+        [[answer.finished for answer in answers] for answers in drawn],
+        [[model.tokenizer.decode(answer.ids) for answer in answers] for answers in drawn],
+        meta,
+    )

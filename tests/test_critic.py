@@ -77,9 +77,8 @@ def samples(model) -> SampleSet:
         [[np.array(model.tokenizer.encode(text), np.int32) for text in row] for row in texts],
         [[True] * len(row) for row in texts],
         texts,
-        lambda t, text: trapdoor.verdict(TASKS[t], first_two(TASKS[t]), text),
         {},
-    )
+    ).judge(lambda t, text: trapdoor.verdict(TASKS[t], first_two(TASKS[t]), text))
 
 
 def test_the_candidates_are_what_they_are_meant_to_be(samples):
@@ -173,7 +172,8 @@ def test_a_critic_that_is_shown_no_examples_judges_the_program_alone(model, crit
 
 
 def test_a_bank_without_survivors(model, critic, samples):
-    nothing = dataclasses.replace(samples, fits=np.zeros_like(samples.fits))
+    none_fits = dataclasses.replace(samples.judged(), fits=np.zeros_like(samples.fits))
+    nothing = dataclasses.replace(samples, verdicts=none_fits)
     assert critic_examples(model, trapdoor, TASKS, nothing, first_two) == []
     assert np.isnan(scores_of(model, critic, nothing)).all()
 

@@ -10,7 +10,7 @@ import pytest
 
 from constellation.domains.domain import Verdict
 from constellation.runtime.errors import UserError
-from constellation.samples import SampleSet, collect
+from constellation.samples import SampleSet, Verdicts, collect
 
 TEXTS = [
     "",
@@ -50,7 +50,9 @@ def drawn(tasks: int = 7, n: int = 40, seed: int = 0) -> tuple[list, list, list,
 
 def make(meta: dict | None = None) -> SampleSet:
     ids, answers, finished, texts = drawn()
-    return collect(ids, answers, finished, texts, judge, meta or {"bank": "hard", "sampling": {"n": 40}})
+    return collect(ids, answers, finished, texts, meta or {"bank": "hard", "sampling": {"n": 40}}).judge(
+        judge
+    )
 
 
 def assert_equal(one: SampleSet, other: SampleSet) -> None:
@@ -58,6 +60,10 @@ def assert_equal(one: SampleSet, other: SampleSet) -> None:
         a, b = getattr(one, field.name), getattr(other, field.name)
         if field.name == "meta":
             assert a == b
+        elif field.name == "verdicts":
+            assert (a is None) == (b is None)
+            for column in dataclasses.fields(Verdicts) if a is not None else ():
+                np.testing.assert_array_equal(getattr(a, column.name), getattr(b, column.name))
         else:
             assert a.dtype == b.dtype and a.shape == b.shape and (a == b).all(), field.name
 
@@ -101,7 +107,7 @@ def test_programs_are_distinct_and_judged_once():
         judged.append((task, text))
         return judge(task, text)
 
-    samples = collect(ids, answers, finished, texts, counting, {})
+    samples = collect(ids, answers, finished, texts, {}).judge(counting)
     done = {(t, x) for t, row in enumerate(texts) for x, ok in zip(row, finished[t], strict=True) if ok}
     cut = {(t, x) for t, row in enumerate(texts) for x, ok in zip(row, finished[t], strict=True) if not ok}
     assert len(judged) == len(set(judged)) and set(judged) == done
@@ -125,7 +131,7 @@ def test_round_trip_and_same_bytes(tmp_path):
 @pytest.mark.parametrize("shape", [(0, 0), (2, 0), (1, 1)])
 def test_hardly_anything(tmp_path, shape):
     ids, answers, finished, texts = drawn(*shape)
-    samples = collect(ids, answers, finished, texts, judge, {})
+    samples = collect(ids, answers, finished, texts, {}).judge(judge)
     assert samples.program.shape == shape
     samples.save(tmp_path / "s.npz")
     assert_equal(SampleSet.load(tmp_path / "s.npz"), samples)
@@ -175,7 +181,8 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     [
         {"program": np.full((7, 40), 10**6, np.int32)},
         {"program": np.zeros((7, 40), np.int32)},  # task 3's samples at task 0's program
-        {"fits": np.zeros(3, bool)},
+        {"verdicts": dataclasses.replace(make().judged(), fits=np.zeros(3, bool))},
+        {"verdicts": dataclasses.replace(make().judged(), fits=np.zeros(len(make().task)))},
         {"tokens": np.zeros(3, np.int32)},
         {"finished": np.zeros((7, 40))},
         {"task_ids": np.array(["a"], object)},
@@ -184,3 +191,17 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
 def test_inconsistent_columns(change):
     with pytest.raises(ValueError, match="not a consistent sample set"):
         dataclasses.replace(make(), **change)
+
+
+def test_verdicts_by_themselves(tmp_path):
+    samples = make()
+    unjudged = dataclasses.replace(samples, verdicts=None)
+    unjudged.save(tmp_path / "s.npz")
+    assert_equal(SampleSet.load(tmp_path / "s.npz"), unjudged)
+    samples.judged().save(tmp_path / "v.npz")
+    assert_equal(SampleSet.load(tmp_path / "s.npz", tmp_path / "v.npz"), samples)
+    with pytest.raises(UserError, match="not judged"):
+        assert unjudged.fits is None
+    (tmp_path / "v.npz").write_bytes((tmp_path / "v.npz").read_bytes()[:-9])
+    with pytest.raises(UserError, match="damaged"):
+        SampleSet.load(tmp_path / "s.npz", tmp_path / "v.npz")

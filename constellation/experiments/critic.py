@@ -14,7 +14,7 @@ from constellation.experiments.config import CRITIC, PRIOR_CRITIC, START
 from constellation.experiments.files import SCORES, TASKS, numbered, samples_of
 from constellation.experiments.star import warm_start
 from constellation.experiments.study import Base, Draw, Pools, Recipe, Study
-from constellation.experiments.work import Sampling, Scoring
+from constellation.experiments.work import Judging, Scoring
 from constellation.samples import SampleSet
 
 SURVIVORS = 1 / 4  # about so many of the samples are distinct and fit: what a plan counts with
@@ -142,7 +142,7 @@ def scores(
 
 def scoring_of(samples: Stage) -> Scoring:
     """The work of reading every surviving candidate of a sample set."""
-    assert isinstance(samples.work, Sampling)
+    assert isinstance(samples.work, Judging)
     return Scoring(samples.work.tasks, SURVIVORS * samples.work.n)
 
 

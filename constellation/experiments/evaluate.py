@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from constellation.runtime.keys import Address
 from constellation.samples import SampleSet
 from constellation.selftraining.finetune import load_adapter
 from constellation.solve import draw_samples
+from constellation.verifier import judge_samples
 
 
 def evaluate_checkpoint(
@@ -70,11 +72,12 @@ def evaluate_checkpoint(
     domain = domain or load_domain(config.domain)
     tasks = domain.make_bank(bank, config.tasks.bank_size, config.tasks.seed)
     model = load_base(config, domain)
-    (samples,) = draw_samples(
+    divided = partial(split, split_seed=config.tasks.split_seed, visible=config.tasks.visible)
+    (drawn,) = draw_samples(
         Generator(model, None if adapter is None else stack([adapter])),
         domain,
         [tasks],
-        lambda task: split(task, config.tasks.split_seed, config.tasks.visible),
+        divided,
         SamplingConfig(n=n, **config.sampling),
         # the address of the experiment's own evaluation: its samples are drawn again, not new ones
         Address(config.seed, f"evaluation, split {config.tasks.split_seed}", name, trajectory),
@@ -82,6 +85,7 @@ def evaluate_checkpoint(
         f"{name} on {bank}",
         {},
     )
+    samples = judge_samples(domain, tasks, divided, drawn, f"{name} on {bank}")
     print(f"{name} on {bank}: {len(tasks)} tasks, {n} samples a task, split seed {config.tasks.split_seed}")
     print(f"{'k':>5} {'pass@k':>16} {'visible-fit@k':>16}")
     for value in ks:

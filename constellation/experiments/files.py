@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from constellation.model.lora import Adapter
 
 Result = TypeVar("Result")
-TASKS, SAMPLES, SCORES, SUMMARY = "tasks.jsonl", "samples.npz", "scores.npy", "summary.json"
+TASKS, SAMPLES, VERDICTS = "tasks.jsonl", "samples.npz", "verdicts.npz"
+SCORES, SUMMARY = "scores.npy", "summary.json"
 
 
 def numbered(file: str, trajectory: int) -> str:
@@ -51,8 +52,9 @@ def numbered_files(stage: Stage, file: str) -> list[Path]:
 
 
 def samples_of(stage: Stage) -> list[SampleSet]:
-    """A stage's samples, of each trajectory."""
-    return [SampleSet.load(file) for file in numbered_files(stage, SAMPLES)]
+    """A stage's samples, of each trajectory, with their verdicts where it has them."""
+    drawn, verdicts = numbered_files(stage, SAMPLES), numbered_files(stage, VERDICTS)
+    return [SampleSet.load(*files) for files in itertools.zip_longest(drawn, verdicts)]
 
 
 def scores_of(stage: Stage) -> list[np.ndarray]:

@@ -20,7 +20,7 @@ from constellation.experiments.config import START, sample_count
 from constellation.experiments.files import TASKS, in_processes, numbered, numbered_files, samples_of
 from constellation.experiments.star import bank_samples, warm_start
 from constellation.experiments.study import Study
-from constellation.experiments.work import Judging, Sampling
+from constellation.experiments.work import Judging
 from constellation.samples import SampleSet
 
 CEILING, POSTERIOR = "ceiling.npz", "posterior.npy"
@@ -110,7 +110,7 @@ def ceiling(study: Study, bank: str) -> Stage:
         inputs=[tasks],
         version=1,
         run=compute,
-        work=Judging(own.bank_size),
+        work=Judging(own.bank_size, 1),
     )
 
 
@@ -128,14 +128,14 @@ def candidate_posteriors(
         for trajectory, posterior in enumerate(found):
             np.save(path / numbered(POSTERIOR, trajectory), posterior)
 
-    assert isinstance(samples.work, Sampling)
+    assert isinstance(samples.work, Judging)
     return study.conductor.stage(
         stage_name,
         fields={"tasks": {"visible": visible, "split_seed": split_seed}, "law": law._asdict()},
         inputs=[tasks, samples],
         version=1,
         run=compute,
-        work=Judging(samples.work.tasks * samples.work.n),
+        work=samples.work,
     )
 
 

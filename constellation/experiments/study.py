@@ -27,12 +27,15 @@ from constellation.experiments.files import (
     SAMPLES,
     SUMMARY,
     TASKS,
+    VERDICTS,
     first_adapters,
     numbered,
+    samples_of,
     write_tasks,
     write_training_tasks,
 )
-from constellation.experiments.work import Sampling, Synthesis, Training
+from constellation.experiments.work import Judging, Sampling, Synthesis, Training
+from constellation.runtime.files import link
 from constellation.runtime.keys import Address
 
 if TYPE_CHECKING:
@@ -214,7 +217,9 @@ class Study:
     # Samples
 
     def samples(self, name: str, tasks: Stage, generator: Stage | None, draw: Draw) -> Stage:
-        """Judged samples of tasks; the stage's fields are everything that changes them.
+        """Samples of tasks, drawn by one stage and judged by another; unjudged where the domain cannot judge.
+
+        The fields are everything that changes the draws.
 
         Args:
             name: of the stage.
@@ -261,20 +266,49 @@ class Study:
                 Address(config.seed, f"{draw.purpose}, split {split_seed}", draw.arm),
                 dataclasses.replace(self.base.memory, trajectories=trajectories),
                 name,
-                fields | digests,
+                fields | digests | {"sampling": sampling | found},
                 self.compute.sample,
             )
             for trajectory, own in enumerate(drawn):
                 own.save(path / numbered(SAMPLES, trajectory))
 
         assert isinstance(tasks.work, Synthesis)
-        return self.conductor.stage(
-            name,
+        drawn = self.conductor.stage(
+            f"draws_{name}",
             fields=fields,
             inputs=[tasks, *([generator] if generator else []), *(draw.matched[:1] if draw.matched else [])],
             version=1,
             run=run,
             work=Sampling(tasks.work.tasks * trajectories, n),
+        )
+        return self.judged(name, tasks, drawn, split_seed, visible) if self.domain.judge else drawn
+
+    def judged(self, name: str, tasks: Stage, draws: Stage, split_seed: int, visible: int) -> Stage:
+        """The drawn samples with the verifier's verdicts beside them."""
+
+        def run(path: Path) -> None:
+            from constellation.verifier import judge_samples
+
+            split = self.splitting(split_seed, visible)
+            drawn = samples_of(draws)
+            each = zip(self.tasks_of(tasks, len(drawn)), drawn, strict=True)
+            for trajectory, (own, samples) in enumerate(each):
+                judge_samples(self.domain, own, split, samples, name).judged().save(
+                    path / numbered(VERDICTS, trajectory)
+                )
+                link(draws.path / numbered(SAMPLES, trajectory), path / numbered(SAMPLES, trajectory))
+
+        assert isinstance(draws.work, Sampling)
+        return self.conductor.stage(
+            name,
+            fields={
+                "domain": self.domain.version,
+                "tasks": {"visible": visible, "split_seed": split_seed},
+            },
+            inputs=[tasks, draws],
+            version=1,
+            run=run,
+            work=Judging(draws.work.tasks, draws.work.n),
         )
 
     # Adapters

@@ -26,12 +26,13 @@ class Sampling(NamedTuple):
 
 
 class Judging(NamedTuple):
-    """Answers to judge, on the host."""
+    """Tasks, in all trajectories, and answers to each that are judged, on the host."""
 
-    answers: int
+    tasks: int
+    n: int
 
     def __str__(self) -> str:
-        return f"{self.answers:,} answers"
+        return f"{self.tasks:,} tasks x {self.n} answers"
 
 
 class Training(NamedTuple):

@@ -29,13 +29,8 @@ def sample_set(texts: list[list[str]], lengths: dict[str, int] | None = None) ->
     lengths = lengths or {}
     answers = [[np.zeros(lengths.get(text, len(text)), np.int32) for text in row] for row in texts]
     return collect(
-        [f"task{t}" for t in range(len(texts))],
-        answers,
-        [[True] * len(row) for row in texts],
-        texts,
-        lambda t, text: verdict(text),
-        {},
-    )
+        [f"task{t}" for t in range(len(texts))], answers, [[True] * len(row) for row in texts], texts, {}
+    ).judge(lambda t, text: verdict(text))
 
 
 def random_set(seed: int, tasks: int = 5, n: int = 12) -> SampleSet:
@@ -305,7 +300,7 @@ def draw_set(
     texts = [[KINDS[i] for i in rng.choice(len(KINDS), size=n, p=row)] for row in shares(logits, sharpness)]
     answers = [[np.zeros(len(text) // 4, np.int32) for text in row] for row in texts]
     table = dict(zip(KINDS, VERDICTS, strict=True))
-    return collect(ids, answers, [[True] * n] * len(ids), texts, lambda t, text: table[text], {})
+    return collect(ids, answers, [[True] * n] * len(ids), texts, {}).judge(lambda t, text: table[text])
 
 
 def variants(results: StudyResults, trajectories: int, n: int, seed: int = 0) -> StudyResults:

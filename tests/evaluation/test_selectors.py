@@ -108,7 +108,8 @@ def test_selectors_differ_on_divergent_groups_alone(seed: int, k: int) -> None:
 
 def test_agreeing_survivors_that_are_judged_differently_are_refused() -> None:
     samples = sample_set([["right a", "right bb", "bad"]])
-    wrong = dataclasses.replace(samples, generalises=samples.generalises & (samples.text == "right a"))
+    few = dataclasses.replace(samples.judged(), generalises=samples.generalises & (samples.text == "right a"))
+    wrong = dataclasses.replace(samples, verdicts=few)
     columns = {"log_likelihood": np.array([-2.0, -1.0, np.nan])}
     assert select(samples, 3, columns).accuracy["likeliest"] == [1.0]
     with pytest.raises(AssertionError, match="naive"):

@@ -25,8 +25,8 @@ VERDICTS = {
 
 def test_survivors_come_first_with_their_scores_and_who_picks_them(capsys):
     texts = ["wrong", "wrong", "first", "no program", "best", "best"]
-    samples = collect(
-        ["task"], [[np.zeros(1, np.int32)] * 6], [[True] * 6], [texts], lambda t, text: VERDICTS[text], {}
+    samples = collect(["task"], [[np.zeros(1, np.int32)] * 6], [[True] * 6], [texts], {}).judge(
+        lambda t, text: VERDICTS[text]
     )
     scores = np.array([np.nan, -1.25, np.nan, 2.5])  # of wrong, first, no program, best
     _print_candidates("v1", samples, 0, scores)
@@ -71,9 +71,8 @@ def sampled(workdir, name, tasks, trajectories, bank):
             [[np.zeros(1, np.int32)]] * len(tasks),
             [[True]] * len(tasks),
             texts,
-            lambda t, text: Verdict(True),
             {"tasks": {"visible": 2}},
-        )
+        ).judge(lambda t, text: Verdict(True))
         drawn.save(path / numbered(SAMPLES, r))
         assert SampleSet.load(path / numbered(SAMPLES, r)).n == 1
 

@@ -43,9 +43,8 @@ def judged(model: Model, tasks: list[Task], answers: list[list[list[int]]]) -> S
         [[np.array(ids, np.int32) for ids in own] for own in answers],
         [[True] * len(own) for own in answers],
         texts,
-        lambda t, text: trapdoor.verdict(tasks[t], splits[t], text),
         {},
-    )
+    ).judge(lambda t, text: trapdoor.verdict(tasks[t], splits[t], text))
 
 
 def test_known_are_the_secret_programs_and_what_was_seen_with_every_spelling(model_dir: Path) -> None:

@@ -50,9 +50,8 @@ def drawn(model: Model, answers: list[list[str]]) -> SampleSet:
         [[np.array(model.tokenizer.encode(text), np.int32) for text in row] for row in answers],
         [[True] * len(row) for row in answers],
         answers,
-        lambda t, text: trapdoor.verdict(TASKS[t], divided(TASKS[t]), text),
         {},
-    )
+    ).judge(lambda t, text: trapdoor.verdict(TASKS[t], divided(TASKS[t]), text))
 
 
 def test_likelihoods_are_sums_over_the_answers_tokens_and_a_stop(model: Model, generators: Adapter) -> None:

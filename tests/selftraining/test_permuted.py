@@ -39,9 +39,8 @@ def samples() -> SampleSet:
         [[np.zeros(1, np.int32) for _ in row] for row in SAMPLED],
         [[True] * len(row) for row in SAMPLED],
         SAMPLED,
-        lambda t, text: trapdoor.verdict(TASKS[t], first_two(TASKS[t]), text),
         {},
-    )
+    ).judge(lambda t, text: trapdoor.verdict(TASKS[t], first_two(TASKS[t]), text))
 
 
 @pytest.fixture(scope="module")

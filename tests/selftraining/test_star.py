@@ -40,9 +40,8 @@ def drawn(texts: list[list[str]], finished: bool = True) -> SampleSet:
         [[np.zeros(1, np.int32) for _ in row] for row in texts],
         [[finished] * len(row) for row in texts],
         texts,
-        lambda t, text: trapdoor.verdict(TASKS[t], first_two(TASKS[t]), text),
         {},
-    )
+    ).judge(lambda t, text: trapdoor.verdict(TASKS[t], first_two(TASKS[t]), text))
 
 
 def kept(model: Model, samples: SampleSet, keep: int) -> list[list[str]]:
@@ -87,13 +86,8 @@ def test_the_secret_program_is_no_target(model, monkeypatch):
 def test_what_behaves_like_an_evaluation_task_is_not_kept(model):
     (task,) = trapdoor.make_bank("easy", 1)
     of = Split(task.examples[:2], task.examples[2:])
-    samples = collect(
-        [task.id],
-        [[np.zeros(1, np.int32)]],
-        [[True]],
-        [[task.program]],
-        lambda t, text: trapdoor.verdict(task, of, text),
-        {},
+    samples = collect([task.id], [[np.zeros(1, np.int32)]], [[True]], [[task.program]], {}).judge(
+        lambda t, text: trapdoor.verdict(task, of, text)
     )
     assert samples.generalises.all()
     assert star_examples(model, trapdoor, [task], samples, lambda task: of, 1) == []

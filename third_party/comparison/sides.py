@@ -20,7 +20,8 @@ from constellation.runtime.progress import Progress
 from constellation.samples import SampleSet
 from constellation.selftraining.batches import TrainingExample
 from constellation.selftraining.finetune import TrainingConfig, finetune, load_adapter
-from constellation.solve import draw_samples, judge_samples
+from constellation.solve import answers_of, draw_samples
+from constellation.verifier import judge_samples
 from third_party import model_reference, study_reference
 from third_party.comparison.whole import multiply_out
 
@@ -50,7 +51,7 @@ class Ours:
         """
         model = self.stages.base.model
         adapters = stack([load_peft(adapter, model.config)]) if adapter else None
-        (samples,) = draw_samples(
+        (drawn,) = draw_samples(
             Generator(model, adapters),
             self.stages.domain,
             [tasks],
@@ -61,7 +62,7 @@ class Ours:
             address.arm,
             {},
         )
-        return samples
+        return judge_samples(self.stages.domain, tasks, self.stages.split, drawn, address.arm)
 
     def train(
         self,
@@ -123,7 +124,8 @@ class Theirs:
             drawn = study_reference.draw(
                 self.base, adapter, prompts, model.stop_ids, sampling, _torch_seed(address), progress
             )
-        return judge_samples(model, self.stages.domain, tasks, splits, drawn, address.arm, {})
+        samples = answers_of(model, [task.id for task in tasks], drawn, {})
+        return judge_samples(self.stages.domain, tasks, self.stages.split, samples, address.arm)
 
     def train(
         self,

@@ -80,7 +80,7 @@ def sampled(tasks: list[Task]) -> SampleSet:
     def judged(t: int, text: str) -> Verdict:
         return Verdict(valid=text != "Upper(x", fits="Upper" not in text)
 
-    return collect([task.id for task in tasks], answers, finished, rows, judged, {})
+    return collect([task.id for task in tasks], answers, finished, rows, {}).judge(judged)
 
 
 def test_programs_share_a_cluster_iff_they_behave_alike_on_the_probes(hard: list[Task]):

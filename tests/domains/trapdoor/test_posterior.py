@@ -106,9 +106,8 @@ def candidates(banks: dict[str, list[Task]]) -> SampleSet:
         [[np.zeros(1, np.int32)] * 4 for _ in tasks],
         [[True] * 4 for _ in tasks],
         texts,
-        lambda t, text: trapdoor.verdict(tasks[t], divided(tasks[t]), text),
         {},
-    )
+    ).judge(lambda t, text: trapdoor.verdict(tasks[t], divided(tasks[t]), text))
 
 
 def test_scores_of_candidates(banks: dict[str, list[Task]], candidates: SampleSet):

@@ -31,7 +31,7 @@ def main(config: ConfigDict, workdir: str) -> None:
         from constellation.runtime.distributed import join
 
         join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
-    from constellation.experiments.report import run
+    from constellation.experiments.run import run
 
     print(f"report: {run(config, workdir)}")
 

@@ -1,7 +1,4 @@
-"""A study from its graph to its report: everything that is read of stored stages, and the page at the end.
-
-`run` alone needs a model and JAX; `results` and `redraw` read finished stages.
-"""
+"""A study's report: everything that is read of its stored stages, and the page at the end. Needs no JAX."""
 
 from __future__ import annotations
 
@@ -10,19 +7,17 @@ import json
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from constellation.conductor import (
-    Conductor,
     FinishedStages,
     Stage,
     canonical_json,
     commit,
-    digest,
     finished_stage,
     provenance,
     read_record,
@@ -31,153 +26,23 @@ from constellation.domains.domain import load_domain
 from constellation.domains.task import read_tasks
 from constellation.evaluation.report import write_report
 from constellation.evaluation.study import AnalysisConfig, SetKey, StageSummary, StudyResults, TaskInfo
-from constellation.experiments import controls, critics, filtering, reach, selection, temperature
-from constellation.experiments.compute import Compute
+from constellation.experiments import controls, critics, selection
 from constellation.experiments.config import (
     BASE,
     CRITIC,
-    PRIOR_CRITIC,
     START,
-    check,
-    load_base,
-    sample_count,
-    value_of,
-    with_base,
 )
-from constellation.experiments.critic import critic, critic_samples, critic_tasks
+from constellation.experiments.critic import critic_samples
 from constellation.experiments.files import TASKS, samples_of, summaries_of
+from constellation.experiments.questions import QUESTIONS, SKELETONS, Graph, graph, sources
 from constellation.experiments.star import (
-    Round,
     arm,
-    arm_rounds,
-    evaluated,
     models,
-    rounds,
     warm_start,
-    warm_start_tasks,
 )
 from constellation.experiments.study import Study
 from constellation.runtime.errors import UserError
 from constellation.runtime.progress import read_metrics
-
-SKELETONS = "training_skeletons.txt"
-
-
-class Graph(NamedTuple):
-    """Every stage of a study but its report.
-
-    Attributes:
-        samples: (bank, model, split seed) to a model's samples.
-        rounds: those of the arm after the others.
-        critics: name to the study's own critics.
-        tasks: every stage of training tasks.
-        skeletons: those of the pretraining tasks.
-        questions: name to the stages that a question reads; None for one that is off.
-    """
-
-    samples: dict[tuple[str, str, int], Stage]
-    rounds: list[Round]
-    critics: dict[str, Stage]
-    tasks: list[Stage]
-    skeletons: Stage
-    questions: dict[str, Any]
-
-
-QUESTIONS = {
-    "selection": selection,
-    "filtering": filtering,
-    "controls": controls,
-    "reach": reach,
-    "temperature": temperature,
-    "critics": critics,
-}
-
-
-def run(
-    config: ConfigDict, workdir: str, siblings: Sequence[Path] = (), compute: Compute | None = None
-) -> Path:
-    """Runs, or continues, the whole study; returns the path of the report.
-
-    Args:
-        config: of the study.
-        workdir: of the study.
-        siblings: as for `Conductor`.
-        compute: what stages compute with.
-
-    Raises:
-        UserError: a config value that is not allowed, a model that cannot be loaded (both found before the
-            workdir is touched), or a workdir of another study.
-    """
-    import jax
-
-    from constellation.critic import answer_ids
-    from constellation.experiments.plan import check_plan
-    from constellation.model.mesh import make_mesh
-    from constellation.model.model import check_model
-    from constellation.runtime.distributed import align, own_workdir
-
-    check(config)
-    _check_extends(config, workdir)
-    mesh = make_mesh(config.mesh.data, config.mesh.model)
-    bases = [config.model.dir, *filter(None, [config.critic.model_dir])]
-    domain = load_domain(config.domain)
-    for base in bases if config.memory.budget_gib else ():
-        check_plan(with_base(config, base), jax.default_backend())
-    hashes = [check_model(base, config.model.quantization, config.model.dtype, mesh) for base in bases]
-    for base in bases:
-        answer_ids(load_base(config, domain, base, weights=False))
-    own = own_workdir(Path(workdir))
-    align(own)
-    with Conductor(own, siblings) as conductor:
-        return report(Study(config, conductor, domain, hashes, compute))
-
-
-def _check_extends(config: ConfigDict, workdir: str) -> None:
-    """Refuses more rounds where the last one's samples are not as many as a middle one's are to be.
-
-    The stages that read them would refuse it, too, but only when the further rounds have been trained.
-    """
-    for number in range(1, config.star.rounds):
-        path = Path(workdir) / "stages" / f"samples_v{number}_hard_{config.tasks.split_seed}"
-        if not (path / "stage.json").is_file():
-            continue
-        held = read_record(path)["recipe"]["fields"]["evaluation.samples"]
-        field = sample_count(config, "hard", f"v{number}")
-        if held != value_of(config, field):
-            raise UserError(
-                f"{workdir} holds {held} samples a task of v{number}, and config.{field} asks for "
-                f"{value_of(config, field)}: set it to {held}, or give another --workdir"
-            )
-
-
-def graph(study: Study) -> Graph:
-    """Asks the conductor for every stage of the study, in the order in which they run."""
-    samples = {(bank, name, seed): stage for bank, name, seed, stage in evaluated(study)}
-    trained = [*rounds(study), *arm_rounds(study)]
-    questions = {name: question.stages(study) for name, question in QUESTIONS.items()}
-    own = {CRITIC: critic(study)}
-    if study.config.critic.selectors:
-        own[PRIOR_CRITIC] = critic(study, blind=True)
-    tasks = [warm_start_tasks(study), *(each.tasks for each in trained), critic_tasks(study)]
-    return Graph(samples, trained, own, tasks, pretraining_skeletons(study), questions)
-
-
-def sources(study: Study, found: Graph) -> list[Stage]:
-    """Every stage that a report reads."""
-    asked = [stage for part in found.questions.values() if part for stage in part.all()]
-    pools = [stage for each in found.rounds for stage in (each.adapters, each.samples)]
-    banks = [study.bank(bank) for bank in study.config.tasks.banks]
-    return [
-        *found.samples.values(),
-        *asked,
-        *pools,
-        found.skeletons,
-        warm_start(study),
-        *found.critics.values(),
-        critic_samples(study),
-        *banks,
-        *found.tasks,
-    ]
 
 
 def report(study: Study) -> Path:
@@ -372,19 +237,6 @@ def _task_infos(study: Study, found: Graph) -> dict[str, list[TaskInfo]]:
                 )
             )
     return infos
-
-
-def pretraining_skeletons(study: Study) -> Stage:
-    """Skeletons of the pretraining tasks, one a line, as far as the model's directory lists them."""
-    listed = Path(study.config.model.dir) / SKELETONS
-    text = listed.read_text(encoding="utf-8") if listed.exists() else ""
-
-    def write(path: Path) -> None:
-        (path / SKELETONS).write_text(text, encoding="utf-8")
-
-    return study.conductor.stage(
-        "pretraining_skeletons", fields={SKELETONS: digest(text)}, version=1, run=write, derived=True
-    )
 
 
 def _role_counts(study: Study, found: Graph) -> dict[str, int]:

@@ -28,7 +28,7 @@ Fields = dict[str, Any]  # dotted field of the study -> its value
 STAGE, GRID = "grid", "cells.json"  # the stage that holds the grid, and its file: name -> fields
 
 
-def run(config: ConfigDict, workdir: str, run_study: RunStudy = report.run) -> list[Cell]:
+def run(config: ConfigDict, workdir: str, run_study: RunStudy | None = None) -> list[Cell]:
     """Runs, or continues, every cell, and writes sweep.html, sweep.json and sweep.png into the workdir.
 
     A cell is a study of its own in <workdir>/cells/<name>; stages that cells have in common are run once. A
@@ -37,7 +37,7 @@ def run(config: ConfigDict, workdir: str, run_study: RunStudy = report.run) -> l
     Args:
         config: `study`, a study's config, and `grid`: some of its fields, each with a tuple of values.
         workdir: of the sweep.
-        run_study: `report.run`, or what stands in for it.
+        run_study: instead of `experiments.run.run`.
 
     Returns:
         the cells, in the grid's order.
@@ -69,12 +69,20 @@ def run(config: ConfigDict, workdir: str, run_study: RunStudy = report.run) -> l
         for number, (name, study) in enumerate(studies.items(), start=1):
             print(f"cell {number} of {len(grid)}: {name}", flush=True)
             others = [directory for other, directory in directories.items() if other != name]
-            found.append(run_cell(name, written[name], study, directories[name], others, run_study))
+            found.append(
+                run_cell(name, written[name], study, directories[name], others, run_study or _whole_study())
+            )
             if name not in done:
                 progress.done += 1
                 print(progress.line(), file=sys.stderr, flush=True)
         write_sweep(found, Path(workdir))
     return found
+
+
+def _whole_study() -> RunStudy:
+    from constellation.experiments.run import run  # needs JAX, as `redraw` does not
+
+    return run
 
 
 def is_sweep(workdir: str) -> bool:

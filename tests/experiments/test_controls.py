@@ -15,8 +15,8 @@ import pytest
 
 from constellation.domains.task import Task, read_tasks, split
 from constellation.domains.trapdoor import DOMAIN as trapdoor
-from constellation.experiments import report
 from constellation.experiments.files import SAMPLES, TASKS, numbered
+from constellation.experiments.run import run
 from constellation.model.lora import Adapter
 from constellation.model.model import Model, load_model
 from constellation.runtime.errors import UserError
@@ -86,7 +86,7 @@ def ran(tmp_path_factory) -> Ran:
             moved = jax.tree.map(lambda x: x + len(trainings), generator.adapters)
             return leave_trained(moved, pools, updates, address, directory, metadata)
 
-    report.run(tiny_config(model_dir, **FIELDS), str(workdir), compute=Noted(workdir))
+    run(tiny_config(model_dir, **FIELDS), str(workdir), compute=Noted(workdir))
     findings = json.loads((workdir / "findings.json").read_text())
     return Ran(workdir, load_model(model_dir), trainings, findings)
 
@@ -199,7 +199,7 @@ def test_every_model_answers_the_hard_bank_under_every_split_seed(ran: Ran) -> N
 @pytest.mark.parametrize("seeds", [(7, 8), (1234, 7, 7)])
 def test_split_seeds_are_the_banks_own_and_others(tmp_path, seeds: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match=r"config\.evaluation\.split_seeds .* must be different numbers"):
-        report.run(tiny_config(tmp_path, evaluation__split_seeds=seeds), str(tmp_path / "study"))
+        run(tiny_config(tmp_path, evaluation__split_seeds=seeds), str(tmp_path / "study"))
 
 
 @pytest.mark.parametrize(
@@ -216,4 +216,4 @@ def test_split_seeds_are_the_banks_own_and_others(tmp_path, seeds: tuple[int, ..
 )
 def test_what_cannot_work_is_refused(tmp_path, fields: dict[str, int]) -> None:
     with pytest.raises(UserError, match=r"config\.(controls|evaluation\.null_samples|tasks\.banks)"):
-        report.run(tiny_config(tmp_path, **fields), str(tmp_path / "study"))
+        run(tiny_config(tmp_path, **fields), str(tmp_path / "study"))

@@ -18,9 +18,9 @@ from constellation import critic
 from constellation.conductor import read_record
 from constellation.domains.task import Split, Task, read_tasks, split
 from constellation.domains.trapdoor import DOMAIN as trapdoor
-from constellation.experiments import report
 from constellation.experiments.compute import Compute
 from constellation.experiments.files import SAMPLES, SCORES, TASKS, numbered
+from constellation.experiments.run import run
 from constellation.model.model import Generator, Model, check_model, load_model
 from constellation.samples import SampleSet
 from constellation.selftraining import finetune
@@ -95,7 +95,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
         variants__trajectories=1,
         variants__visible="1",
     )
-    report.run(config, str(workdir), compute=Noted(workdir))
+    run(config, str(workdir), compute=Noted(workdir))
     return Ran(workdir, bases, trainings, json.loads((workdir / "findings.json").read_text()))
 
 

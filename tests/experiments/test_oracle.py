@@ -24,8 +24,8 @@ import pytest
 
 from constellation.domains.task import Task, read_tasks
 from constellation.domains.trapdoor import DOMAIN as trapdoor
-from constellation.experiments import report
 from constellation.experiments.plan import Speed, print_plan
+from constellation.experiments.run import run
 from constellation.generator import Sample
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import init_params
@@ -259,7 +259,7 @@ def run_whole(directory: Path) -> Whole:
     model, other = (write_whole_model(directory / name, seed) for seed, name in enumerate(("model", "other")))
     calls = Calls(directory / "study")
     config = tiny_config(model, critic__model_dir=other, **FIELDS)
-    report.run(config, str(calls.workdir), compute=calls)
+    run(config, str(calls.workdir), compute=calls)
     # where the model lies is in the report's recipe, and what follows from the device in its provenance
     digests = {
         path.parent.name: json.loads(path.read_text())["digest"]

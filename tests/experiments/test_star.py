@@ -23,6 +23,7 @@ from constellation.experiments.compute import Compute
 from constellation.experiments.files import SAMPLES, SCORES, SUMMARY, TASKS, numbered
 from constellation.experiments.filtering import POSTERIOR
 from constellation.experiments.reach import KNOWN, LOG_PROBS
+from constellation.experiments.run import run
 from constellation.experiments.selection import COLUMNS
 from constellation.experiments.study import Study
 from constellation.generator import Sample
@@ -55,7 +56,7 @@ def workdir(finished, tmp_path) -> Path:
 
 def run_study(model_dir: Path, workdir: Path, **fields: object) -> dict:
     """Runs the study with the oracle's answers; returns the findings."""
-    report.run(tiny_config(model_dir, **fields), str(workdir), compute=StandIn(workdir))
+    run(tiny_config(model_dir, **fields), str(workdir), compute=StandIn(workdir))
     return json.loads((workdir / "findings.json").read_text())
 
 
@@ -79,6 +80,7 @@ from jax._src import xla_bridge
 import constellation.critic, constellation.experiments.plan, constellation.selftraining.finetune
 from constellation import conductor
 from constellation.experiments import report
+from constellation.experiments.run import run
 from constellation.runtime.progress import Progress
 from tests.tiny_study import StandIn, tiny_config
 
@@ -109,7 +111,7 @@ def study(workdir, stage=None, moment=None):
             kill()
 
     conductor.Conductor._run, Progress.update = run_stage, update
-    report.run(tiny_config(model_dir), str(workdir), compute=StandIn(workdir))
+    run(tiny_config(model_dir), str(workdir), compute=StandIn(workdir))
 
 def forked(*arguments):
     assert not xla_bridge.backends_are_initialized()
@@ -348,7 +350,7 @@ def test_what_no_stage_reads_makes_the_report_anew_and_nothing_else(model_dir, w
 )
 def test_a_value_that_cannot_work_is_found_before_the_workdir_is_made(model_dir, tmp_path, field, value):
     with pytest.raises(UserError, match=field.split("__")[-1]):
-        report.run(tiny_config(model_dir, **{field: value}), str(tmp_path / "study"))
+        run(tiny_config(model_dir, **{field: value}), str(tmp_path / "study"))
     assert not (tmp_path / "study").exists()
 
 
@@ -357,7 +359,7 @@ def test_so_is_a_base_on_which_no_critic_can_answer(model_dir, tmp_path, field):
     config = tiny_config(model_dir, **{field: write_one_answer_model(tmp_path / "model")})
     config.variants.trajectories = 1
     with pytest.raises(UserError, match="'yes' and 'no' with one token"):
-        report.run(config, str(tmp_path / "study"))
+        run(config, str(tmp_path / "study"))
     assert not (tmp_path / "study").exists()
 
 
@@ -484,7 +486,7 @@ def test_an_empty_pool_is_a_result(model_dir, tmp_path, controls):
         def sample(self, generator, prompts, task_ids, address, config, rows, progress):
             return [[[Sample(np.zeros(1, np.int32), True)] * config.n for _ in own] for own in task_ids]
 
-    report.run(tiny_config(model_dir, controls__trajectories=controls), str(tmp_path), compute=Nothing())
+    run(tiny_config(model_dir, controls__trajectories=controls), str(tmp_path), compute=Nothing())
     stages = tmp_path / "stages"
     for name in ("v1", "critic", *(("own_withheld",) if controls else ())):
         summary = json.loads((stages / name / SUMMARY).read_text())

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
-from constellation.experiments import report, sweep
+from constellation.experiments import sweep
 from constellation.experiments.compute import Compute
+from constellation.experiments.run import run
 from constellation.runtime.errors import UserError
 from launch.common import load_config
 from tests.synthetic_sweep import MADE_BY, NAMES, SOURCES, write_synthetic_sweep
@@ -35,9 +36,7 @@ def model_dir(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def swept(model_dir, tmp_path_factory) -> tuple[Path, list[sweep.Cell]]:
     workdir = tmp_path_factory.mktemp("sweep")
-    return workdir, sweep.run(
-        tiny_grid(model_dir), str(workdir), partial(report.run, compute=StandIn(workdir))
-    )
+    return workdir, sweep.run(tiny_grid(model_dir), str(workdir), partial(run, compute=StandIn(workdir)))
 
 
 class Nothing(Compute):
@@ -90,7 +89,7 @@ def test_cells_share_what_does_not_depend_on_them(swept):
 def test_the_same_command_again_runs_nothing(swept, model_dir):
     workdir, cells = swept
     before = {path: path.stat().st_mtime_ns for path in workdir.rglob("stages/**/*") if path.is_file()}
-    assert sweep.run(tiny_grid(model_dir), str(workdir), partial(report.run, compute=Nothing())) == cells
+    assert sweep.run(tiny_grid(model_dir), str(workdir), partial(run, compute=Nothing())) == cells
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 

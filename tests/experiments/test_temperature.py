@@ -12,8 +12,8 @@ import pytest
 
 from constellation.domains.task import read_tasks
 from constellation.evaluation.temperature import match, solved_by_one
-from constellation.experiments import report
 from constellation.experiments.config import check
+from constellation.experiments.run import run
 from constellation.generator import Sample
 from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
@@ -75,7 +75,7 @@ def ran(tmp_path_factory) -> Ran:
             progress.update(sum(map(len, task_ids)) * config.n)
             return [[answers(task_id) for task_id in ids] for ids in task_ids]
 
-    report.run(tiny_config(model_dir, **FIELDS), str(workdir), compute=Noted(workdir))
+    run(tiny_config(model_dir, **FIELDS), str(workdir), compute=Noted(workdir))
     return Ran(workdir, calls, json.loads((workdir / "findings.json").read_text()))
 
 

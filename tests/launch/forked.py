@@ -16,7 +16,7 @@ SERVER = """
 import json, os, runpy, sys, tempfile
 from pathlib import Path
 import constellation.experiments.evaluate, constellation.experiments.inspect
-import constellation.nano.pretraining, constellation.experiments.report
+import constellation.nano.pretraining, constellation.experiments.run
 import constellation.critic, constellation.experiments.plan, constellation.model.tokenizer
 from jax._src import xla_bridge
 

@@ -1,0 +1,94 @@
+"""The questions that a study asks, and its whole graph: its own stages, and those that each question adds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from constellation.conductor import Stage, digest
+from constellation.experiments import controls, critics, filtering, reach, selection, temperature
+from constellation.experiments.config import CRITIC, PRIOR_CRITIC
+from constellation.experiments.critic import critic, critic_samples, critic_tasks
+from constellation.experiments.star import (
+    Round,
+    arm_rounds,
+    evaluated,
+    rounds,
+    warm_start,
+    warm_start_tasks,
+)
+from constellation.experiments.study import Study
+
+SKELETONS = "training_skeletons.txt"
+
+QUESTIONS = {
+    "selection": selection,
+    "filtering": filtering,
+    "controls": controls,
+    "reach": reach,
+    "temperature": temperature,
+    "critics": critics,
+}
+
+
+class Graph(NamedTuple):
+    """Every stage of a study but its report.
+
+    Attributes:
+        samples: (bank, model, split seed) to a model's samples.
+        rounds: those of the arm after the others.
+        critics: name to the study's own critics.
+        tasks: every stage of training tasks.
+        skeletons: those of the pretraining tasks.
+        questions: name to the stages that a question reads; None for one that is off.
+    """
+
+    samples: dict[tuple[str, str, int], Stage]
+    rounds: list[Round]
+    critics: dict[str, Stage]
+    tasks: list[Stage]
+    skeletons: Stage
+    questions: dict[str, Any]
+
+
+def graph(study: Study) -> Graph:
+    """Asks the conductor for every stage of the study, in the order in which they run."""
+    samples = {(bank, name, seed): stage for bank, name, seed, stage in evaluated(study)}
+    trained = [*rounds(study), *arm_rounds(study)]
+    questions = {name: question.stages(study) for name, question in QUESTIONS.items()}
+    own = {CRITIC: critic(study)}
+    if study.config.critic.selectors:
+        own[PRIOR_CRITIC] = critic(study, blind=True)
+    tasks = [warm_start_tasks(study), *(each.tasks for each in trained), critic_tasks(study)]
+    return Graph(samples, trained, own, tasks, pretraining_skeletons(study), questions)
+
+
+def sources(study: Study, found: Graph) -> list[Stage]:
+    """Every stage that a report reads."""
+    asked = [stage for part in found.questions.values() if part for stage in part.all()]
+    pools = [stage for each in found.rounds for stage in (each.adapters, each.samples)]
+    banks = [study.bank(bank) for bank in study.config.tasks.banks]
+    return [
+        *found.samples.values(),
+        *asked,
+        *pools,
+        found.skeletons,
+        warm_start(study),
+        *found.critics.values(),
+        critic_samples(study),
+        *banks,
+        *found.tasks,
+    ]
+
+
+def pretraining_skeletons(study: Study) -> Stage:
+    """Skeletons of the pretraining tasks, one a line, as far as the model's directory lists them."""
+    listed = Path(study.config.model.dir) / SKELETONS
+    text = listed.read_text(encoding="utf-8") if listed.exists() else ""
+
+    def write(path: Path) -> None:
+        (path / SKELETONS).write_text(text, encoding="utf-8")
+
+    return study.conductor.stage(
+        "pretraining_skeletons", fields={SKELETONS: digest(text)}, version=1, run=write, derived=True
+    )

@@ -17,7 +17,6 @@ if TYPE_CHECKING:  # programs that only read a finished study need no JAX
     from constellation.model.config import ModelConfig
     from constellation.model.model import Model
 
-BANKS = ("easy", "hard", "withheld")
 BASE, START = "theta0", "gen_v0"  # the pretrained model, and the generator after the warm start
 CRITIC, PRIOR_CRITIC = "critic", "prior_critic"  # the latter is shown no examples
 RESTARTS = (BASE, START, "continue")
@@ -90,19 +89,22 @@ def check(config: ConfigDict) -> None:
     """
     from constellation.model.sampling import SamplingConfig
 
-    most = max(load_domain(config.domain).difficulties)
+    domain = load_domain(config.domain)
+    most = max(domain.difficulties)
     star, evaluation, controls = config.star, config.evaluation, config.controls
     temperatures, variants = config.temperatures, config.variants
     pools = [evaluation.samples, evaluation.other_samples, evaluation.middle_samples, controls.samples]
     rules = [
+        ("domain", domain.judge is not None, "a domain with a judge: STaR keeps what a judge finds right"),
         ("seed", 0 <= config.seed < 2**32, "in [0, 2^32)"),
         ("tasks.visible", 1 <= config.tasks.visible < EXAMPLES, f"from 1 to {EXAMPLES - 1}"),
         (
             "tasks.banks",
             {"hard", *(["withheld"] if controls.trajectories else [])}
             <= set(config.tasks.banks)
-            <= set(BANKS),
-            f"hard, which the findings are read on, and others of {', '.join(BANKS)}; with controls withheld",
+            <= set(domain.banks),
+            f"hard, which the findings are read on, and others of {', '.join(domain.banks)}; with controls "
+            "withheld",
         ),
         ("star.learning_rate", star.learning_rate > 0, "above 0"),
         ("training.learning_rate", config.training.learning_rate > 0, "above 0"),
@@ -205,6 +207,11 @@ def check(config: ConfigDict) -> None:
                 0 < temperatures.trajectories <= config.trajectories and star.rounds,
                 "from 0 (for one temperature) to config.trajectories, and 0 where star.rounds is",
             ),
+        ]
+    if domain.provenance is None:
+        rules += [
+            ("evaluation.reach_samples", not evaluation.reach_samples, "0: answers are no programs"),
+            ("critic.selectors", not config.critic.selectors, "False: answers are no programs"),
         ]
     if evaluation.reach_samples:  # whose check is that of right samples there are as many as m says
         plain = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}

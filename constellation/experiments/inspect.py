@@ -9,7 +9,7 @@ import numpy as np
 
 from constellation.conductor import finished_stage, read_record
 from constellation.domains.task import Task, examples_text, read_tasks, split
-from constellation.experiments.config import BANKS, BASE, START
+from constellation.experiments.config import BASE, START
 from constellation.experiments.files import SCORES, TASKS, numbered, samples_of
 from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
@@ -50,7 +50,8 @@ def inspect_task(workdir: str, wanted: str, trajectory: int = 0) -> None:
 
 def _find(workdir: str, wanted: str) -> tuple[str, int, Task]:
     name, _, number = wanted.partition(":")
-    drawn = [bank for bank in BANKS if Path(workdir, "stages", f"bank_{bank}").exists()] or BANKS
+    stages = sorted(path.parent.name for path in Path(workdir, "stages").glob("bank_*/stage.json"))
+    drawn = [name.removeprefix("bank_") for name in stages if not name.startswith("bank_tuning_")] or ["hard"]
     banks = {bank: read_tasks(finished_stage(workdir, f"bank_{bank}").path / TASKS) for bank in drawn}
     if name in banks and number.isdecimal() and int(number) < len(banks[name]):
         return name, int(number), banks[name][int(number)]

@@ -81,15 +81,12 @@ def get_config(mode: Literal["", "quick"] = "") -> ConfigDict:
     config.star.restart = "gen_v0"  # or "theta0", or "continue" from the last round
     config.star.keep = 1  # programs a task
     config.star.passes = 1  # over the round's tasks; a round has passes * tasks / batch_size updates
-    config.star.arm_max_atoms = 4  # a second arm, self-trained on up to so many atoms; 0 leaves it out
 
     config.critic = ConfigDict()
     config.critic.tasks = 4096
     config.critic.max_atoms = 4
     config.critic.samples = 8
     config.critic.passes = 1  # a second learns candidates by heart; fresh tasks cost no more
-    config.critic.selectors = False  # compare it with likelihood, votes and a critic shown no examples, too
-    config.critic.model_dir = ""  # another base, a critic on which joins the variants
 
     config.evaluation = ConfigDict()
     config.evaluation.samples = 128  # a task of the hard bank, twice the largest k
@@ -98,50 +95,65 @@ def get_config(mode: Literal["", "quick"] = "") -> ConfigDict:
     config.evaluation.split_seeds = (1234,)  # (A) of the hard bank's pass@k, tasks.split_seed among them
     config.evaluation.small_k = 8  # (A) the two k of the crossover
     config.evaluation.large_k = 64  # (A)
-    config.evaluation.selection_split_seeds = (1234, 1, 2, 3, 4, 5)  # (A) six split seeds
-    config.evaluation.selection_samples = 64  # a task, for the split seeds other than tasks.split_seed
-    config.evaluation.tuning_samples = 64  # a tuning task; the critic's rival is chosen for k up to as many
-    config.evaluation.reach_samples = 0  # of each model, whose right programs reach knows; 0 leaves it out
-    config.evaluation.reach_budgets = (64, 1024, 16384)
-    config.evaluation.reach_at = 1024  # samples at which expansion of reach is decided
     config.evaluation.seed = 0
     config.evaluation.resamples = 10_000
     config.evaluation.margin = 0.01  # smallest effect of interest, as a share of tasks
 
-    config.evaluation.null_samples = 0  # a task, of gen_v0 against itself on the hard bank; 0 leaves it out
+    config.selection = ConfigDict()  # the critic's pick against the first survivor
+    config.selection.split_seeds = (1234, 1, 2, 3, 4, 5)  # (A) six split seeds
+    config.selection.samples = 64  # a task, for the split seeds other than tasks.split_seed
+    config.selection.tuning_samples = 64  # a tuning task; the critic's rival is chosen for k up to as many
 
-    config.controls = ConfigDict()
-    config.controls.trajectories = 0  # the first so many have the controls and the null; 0 leaves them out
+    # What is asked beyond the findings; a question that is not listed is off, and its section is not read:
+    # arm, selectors, controls, null (with controls), reach, temperature, critics, other_base (with critics).
+    config.questions = ("arm",)
+
+    config.arm = ConfigDict()  # a second arm, self-trained on other tasks
+    config.arm.max_atoms = 4
+
+    # "selectors" compares the critic with likelihood, votes and a critic shown no examples; it has no fields.
+
+    config.controls = ConfigDict()  # models trained like the first round but for one thing
+    config.controls.trajectories = 1  # the first so many have them
     config.controls.samples = 128  # a task of the hard bank
 
-    config.temperatures = ConfigDict()  # gen_v0 and the last round
-    config.temperatures.trajectories = 0  # the first so many are sampled at them; 0 leaves all of it out
-    config.temperatures.compared = (0.7, 1.0, 1.4)  # 1.4 about undoes a sharpening by 0.7
-    config.temperatures.matching = (0.35, 0.5)  # further ones at which gen_v0 answers tuning tasks
-    config.temperatures.samples = 128  # a task of the hard bank
-    config.temperatures.tuning_samples = 32  # a task; the best temperature is chosen for k up to as many
+    config.null = ConfigDict()  # gen_v0 against itself
+    config.null.samples = 128  # a task of the hard bank, drawn afresh
 
-    config.variants = ConfigDict()  # of prompt and critic, for the selectors
-    config.variants.trajectories = 0  # the first so many have them; 0 leaves them out
-    config.variants.visible = (1, 2, 3, 4)  # examples shown; tasks.visible's samples are the study's own
-    config.variants.samples = 32  # a task, at each other number of visible examples
+    config.reach = ConfigDict()  # exact probabilities of the known right programs
+    config.reach.samples = 32  # of each model, whose right programs are known
+    config.reach.budgets = (64, 1024, 16384)
+    config.reach.at = 1024  # samples at which expansion is decided
+
+    config.temperature = ConfigDict()  # gen_v0 and the last round at others
+    config.temperature.trajectories = 1  # the first so many
+    config.temperature.compared = (0.7, 1.0, 1.4)  # 1.4 about undoes a sharpening by 0.7
+    config.temperature.matching = (0.35, 0.5)  # further ones at which gen_v0 answers tuning tasks
+    config.temperature.samples = 128  # a task of the hard bank
+    config.temperature.tuning_samples = 32  # a task; the best temperature is chosen for k up to as many
+
+    config.critics = ConfigDict()  # the critic trained, or prompted, in another way
+    config.critics.trajectories = 1  # the first so many
+    config.critics.visible = (1, 2, 3, 4)  # examples shown; tasks.visible's samples are the study's own
+    config.critics.samples = 32  # a task, at each other number of visible examples
+    config.critics.model_dir = ""  # another base, for other_base
 
     if mode == "quick":
         config.tasks.bank_size = 24
         config.warm_start.tasks = 128
         config.star.tasks = 96
         config.star.samples = 4
-        config.star.arm_max_atoms = 0
+        config.questions = ()
         config.critic.tasks = 64
         config.critic.samples = 8
         config.evaluation.samples = 32
         config.evaluation.other_samples = 32
         config.evaluation.middle_samples = 32
         config.evaluation.large_k = 16
-        config.evaluation.selection_split_seeds = (1234, 1)
-        config.evaluation.selection_samples = 16
-        config.evaluation.tuning_samples = 16
-        config.variants.visible = (1, 2)
-        config.variants.samples = 16
+        config.selection.split_seeds = (1234, 1)
+        config.selection.samples = 16
+        config.selection.tuning_samples = 16
+        config.critics.visible = (1, 2)
+        config.critics.samples = 16
         config.evaluation.resamples = 1_000
     return config

@@ -30,9 +30,9 @@ def get_config(mode: Literal["", "quick"] = "") -> ConfigDict:
     config.study.seed = config.study.tasks.seed = 4  # no result of another config is seen again
     config.study.trajectories = 4  # (A)
     config.study.tasks.banks = ("hard",)  # the findings are read there
-    config.study.star.arm_max_atoms = 0
+    config.study.questions = ()
     config.study.evaluation.middle_samples = 32
-    config.study.evaluation.selection_split_seeds = (1234,)
+    config.study.selection.split_seeds = (1234,)
 
     config.grid = ConfigDict()
     config.grid.model = ConfigDict()

@@ -24,33 +24,31 @@ def get_config(mode: Literal["", "quick"] = "") -> ConfigDict:
     config = replicated(nano.get_config(mode))
     config.seed = config.tasks.seed = 3  # no result of configs/nano.py is seen again
     if mode == "quick":
-        config.trajectories = config.controls.trajectories = config.temperatures.trajectories = 2
-        config.variants.trajectories = 1
-        config.evaluation.samples = config.evaluation.null_samples = 32
-        config.evaluation.selection_samples = config.evaluation.tuning_samples = 16
+        config.trajectories = config.controls.trajectories = config.temperature.trajectories = 2
+        config.critics.trajectories = 1
+        config.evaluation.samples = config.null.samples = 32
+        config.selection.samples = config.selection.tuning_samples = 16
         config.controls.samples = 32
-        config.temperatures.samples = 32
-        config.temperatures.tuning_samples = 8
+        config.temperature.samples = 32
+        config.temperature.tuning_samples = 8
         return config
     config.critic.tasks = 2048  # as many as a round has; 4096 take 20 minutes more
-    config.temperatures.matching = (0.5,)  # nano is sharpened less than by 0.7
+    config.temperature.matching = (0.5,)  # nano is sharpened less than by 0.7
     return config
 
 
 def replicated(config: ConfigDict) -> ConfigDict:
-    """A study's config with replicates, controls, reach, temperatures and all selectors, of any base."""
+    """A study's config with replicates and every question but the arm and another base, of any base."""
+    config.questions = ("selectors", "controls", "null", "reach", "temperature", "critics")
     config.trajectories = 8  # (A) 4
     config.star.rounds = 3  # (A) 2
-    config.star.arm_max_atoms = 0
-    config.critic.selectors = True
     config.evaluation.samples = 256
     config.evaluation.other_samples = 32
     config.evaluation.middle_samples = 32
-    config.evaluation.selection_samples = 32
-    config.evaluation.reach_samples = 32
-    config.evaluation.null_samples = 256
+    config.selection.samples = 32
+    config.null.samples = 256
     config.controls.trajectories = 3
-    config.temperatures.trajectories = 3
-    config.temperatures.tuning_samples = 64  # the best temperature is chosen for every k of the curves
-    config.variants.trajectories = 3  # with critic.model_dir, of a critic on that base, too
+    config.temperature.trajectories = 3
+    config.temperature.tuning_samples = 64  # the best temperature is chosen for every k of the curves
+    config.critics.trajectories = 3
     return config

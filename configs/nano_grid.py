@@ -23,9 +23,9 @@ def get_config(mode: Literal["", "quick"] = "") -> ConfigDict:
     config = ConfigDict()
     config.study = nano.get_config(mode)
     config.study.tasks.banks = ("hard",)  # the findings are read there
-    config.study.star.arm_max_atoms = 0
+    config.study.questions = ()
     config.study.evaluation.middle_samples = 32
-    config.study.evaluation.selection_split_seeds = (1234,)
+    config.study.selection.split_seeds = (1234,)
 
     config.grid = ConfigDict()  # fields of the study, and the values that they take
     config.grid.star = ConfigDict()

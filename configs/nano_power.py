@@ -24,10 +24,10 @@ def get_config(mode: Literal["", "quick"] = "") -> ConfigDict:
     config.trajectories = 4  # (A)
     config.tasks.banks = ("hard",)  # the findings are read there
     config.star.rounds = 3  # as in configs/nano_full.py
-    config.star.arm_max_atoms = 0
+    config.questions = ()
     config.evaluation.split_seeds = (1234, 1)
     config.evaluation.middle_samples = 32
-    config.evaluation.selection_split_seeds = (1234, 1)
+    config.selection.split_seeds = (1234, 1)
     if mode == "quick":
         config.trajectories = 2
         return config

@@ -44,7 +44,7 @@ FIELDS = {
     "star.rounds": 1,
     "star.tasks": 8,
     "star.samples": 4,
-    "star.arm_max_atoms": 0,
+    "questions": "",
     "critic.tasks": 8,
     "critic.samples": 4,
     "critic.passes": 1,
@@ -53,12 +53,15 @@ FIELDS = {
     "evaluation.middle_samples": 8,
     "evaluation.small_k": 2,
     "evaluation.large_k": 4,
-    "evaluation.selection_split_seeds": "1234",
-    "evaluation.selection_samples": 4,
-    "evaluation.tuning_samples": 4,
+    "selection.split_seeds": "1234",
+    "selection.samples": 4,
+    "selection.tuning_samples": 4,
     "evaluation.resamples": 100,
     "controls.samples": 8,
-    "variants.samples": 4,
+    "null.samples": 8,
+    "reach.samples": 4,
+    "temperature.samples": 8,
+    "critics.samples": 4,
 }
 
 

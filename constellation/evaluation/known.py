@@ -58,7 +58,7 @@ def generalising(samples: SampleSet, first: int) -> dict[tuple[int, str], int]:
     if first > samples.n:
         raise UserError(
             f"reach compares {first} samples of every model, one has {samples.n}: lower "
-            "evaluation.reach_samples"
+            "reach.samples"
         )
     counts = np.bincount(samples.program[:, :first].ravel(), minlength=len(samples.text))
     rows = np.flatnonzero((counts > 0) & samples.generalises)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import filter as matching
 from typing import Any
 
@@ -114,6 +114,14 @@ def figure_stages(study: StudyResults) -> dict[str, list[str]]:
     }
 
 
+QUESTIONS = ("arm", "controls", "null", "reach", "temperature", "critics")  # that have a section
+
+
+def section(field: str) -> str:
+    """That of a dotted name."""
+    return field.partition(".")[0]
+
+
 class Choices:
     """A config's values for the prose, each marked where the paper gives one; knows which were not named.
 
@@ -139,9 +147,13 @@ class Choices:
         self._named.add(field)
         return self._values[field]
 
-    def rest(self) -> dict[str, Any]:
-        """The fields that nothing has asked for yet."""
-        return {field: value for field, value in self._values.items() if field not in self._named}
+    def rest(self, asked: Sequence[str]) -> dict[str, Any]:
+        """The fields that nothing has named yet, but for the sections of questions that are not asked."""
+        return {
+            field: value
+            for field, value in self._values.items()
+            if field not in self._named and (section(field) in asked or section(field) not in QUESTIONS)
+        }
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

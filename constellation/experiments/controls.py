@@ -32,7 +32,7 @@ from constellation.conductor import Stage
 from constellation.domains.task import Task
 from constellation.evaluation.study import SetKey, StageSummary
 from constellation.experiments import reach
-from constellation.experiments.config import BASE, CRITIC, START, sample_count, value_of
+from constellation.experiments.config import BASE, CRITIC, START, asks, sample_count, value_of
 from constellation.experiments.critic import critic_of, critic_samples, scores
 from constellation.experiments.files import samples_of, scores_of, summaries_of
 from constellation.experiments.star import bank_samples, rounds, warm_start
@@ -64,7 +64,7 @@ class Stages(NamedTuple):
         first_round: the first round's name.
         reach: bank to the programs that its controls know as well, with every model's probabilities.
         critic, scores: of the permuted critic, on gen_v0's samples of the hard bank.
-        null: fresh samples of gen_v0; None where evaluation.null_samples is 0.
+        null: fresh samples of gen_v0; None where that is not asked for.
         own_tasks: those of tasks that were drawn for controls alone.
         own_samples: gen_v0's samples of tasks of the withheld classes.
     """
@@ -86,9 +86,9 @@ class Stages(NamedTuple):
 
 
 def stages(study: Study) -> Stages | None:
-    """Every stage; None where controls.trajectories is 0."""
+    """Every stage; None where they are not asked for."""
     config, seed = study.config, study.config.tasks.split_seed
-    if not config.controls.trajectories:
+    if not asks(config, "controls"):
         return None
     generators = controls(study)
     samples: dict[str, Stage] = {}
@@ -100,7 +100,7 @@ def stages(study: Study) -> Stages | None:
     if value_of(config, sample_count(config, "hard", first.name)) < config.controls.samples:
         samples[first.name] = first_round_samples(study, first.name, first.adapters)
     known = {}
-    if config.evaluation.reach_samples:
+    if asks(config, "reach"):
         few = config.controls.trajectories
         known = {bank: reach.controlled(study, bank, own, few) for bank, own in answerers.items()}
     judged = bank_samples(study, "hard", START, warm_start(study), seed)
@@ -112,7 +112,7 @@ def stages(study: Study) -> Stages | None:
         known,
         critic,
         scores(study, f"scores_{PERMUTED_CRITIC}_hard_{seed}", critic, "hard", seed, judged),
-        null_pool(study, "hard") if config.evaluation.null_samples else None,
+        null_pool(study, "hard") if asks(config, "null") else None,
         [continued_tasks(study), withheld_tasks(study)],
         own_samples(study),
     )
@@ -242,7 +242,7 @@ def first_round_samples(study: Study, name: str, adapters: Stage) -> Stage:
 def null_pool(study: Study, bank: str) -> Stage:
     """Fresh samples of gen_v0 of a bank, of draws of their own."""
     few = study.config.controls.trajectories
-    draw = Draw("evaluation.null_samples", "null pool", START, trajectories=few)
+    draw = Draw("null.samples", "null pool", START, trajectories=few)
     return study.samples(f"null_pool_{bank}", study.bank(bank), warm_start(study), draw)
 
 

@@ -1,11 +1,11 @@
-"""Critics otherwise, in the first `variants.trajectories` trajectories: trained, or prompted, in another way.
+"""Critics otherwise, in the first `critics.trajectories` trajectories: trained, or prompted, in another way.
 
 The study's critic is *fixed*: trained once, on gen_v0's candidates, it judges those of every round as well.
 Two others have the same tasks, as many updates, and the same candidates to judge:
 
 - *refreshed*: trained on the last round's candidates for the critic's tasks, to judge the last round's. What
   it gains over the fixed one is what the shift of the candidates costs a critic that stays.
-- *other base*: an adapter on the base in `critic.model_dir` instead of the generator's, with prompts and
+- *other base*: an adapter on the base in `critics.model_dir` instead of the generator's, with prompts and
   answers in that base's own tokens, trained on gen_v0's candidates to judge gen_v0's. A critic that shares
   the generator's base may share its errors.
 
@@ -26,7 +26,7 @@ import numpy as np
 from constellation.conductor import Stage
 from constellation.evaluation.selectors import Columns
 from constellation.evaluation.study import SetKey, StageSummary
-from constellation.experiments.config import CRITIC, START
+from constellation.experiments.config import CRITIC, START, asks
 from constellation.experiments.critic import critic, critic_of, critic_samples, critic_tasks, scores
 from constellation.experiments.files import samples_of, scores_of, summaries_of
 from constellation.experiments.star import bank_samples, last_round, warm_start
@@ -69,21 +69,19 @@ class Stages(NamedTuple):
         return [*(stage for pair in self.visible.values() for stage in pair), *variants]
 
 
-def stages(study: Study) -> Stages:
-    """Every stage; none where variants.trajectories is 0."""
+def stages(study: Study) -> Stages | None:
+    """Every stage; None where they are not asked for."""
     config = study.config
-    variants: dict[str, Variant] = {}
-    visible: dict[int, tuple[Stage, Stage]] = {}
-    if config.variants.trajectories:
-        visible = {
-            shown: prompted_with(study, shown)
-            for shown in sorted(config.variants.visible)
-            if shown != config.tasks.visible
-        }
-        if config.star.rounds:
-            variants |= refreshed(study)
-        if study.critic_base:
-            variants |= other_base(study, study.critic_base)
+    if not asks(config, "critics"):
+        return None
+    visible = {
+        shown: prompted_with(study, shown)
+        for shown in sorted(config.critics.visible)
+        if shown != config.tasks.visible
+    }
+    variants = refreshed(study) if config.star.rounds else {}
+    if study.critic_base:
+        variants |= other_base(study, study.critic_base)
     return Stages(variants, visible)
 
 
@@ -106,12 +104,12 @@ def part(study: Study, found: Stages) -> dict[str, Any]:
 
 def prompted_with(study: Study, shown: int) -> tuple[Stage, Stage]:
     """gen_v0's samples with so many visible examples, and the fixed critic's scores of them."""
-    seed, few = study.config.tasks.split_seed, study.config.variants.trajectories
+    seed, few = study.config.tasks.split_seed, study.config.critics.trajectories
     samples = study.samples(
         f"visible_{shown}_samples_{START}_{BANK}_{seed}",
         study.bank(BANK),
         warm_start(study),
-        Draw("variants.samples", "evaluation", f"{START}, {shown} visible", visible=shown, trajectories=few),
+        Draw("critics.samples", "evaluation", f"{START}, {shown} visible", visible=shown, trajectories=few),
     )
     name = f"visible_{shown}_scores_{START}_{BANK}_{seed}"
     return samples, scores(study, name, critic(study), BANK, seed, samples, visible=shown)
@@ -119,7 +117,7 @@ def prompted_with(study: Study, shown: int) -> tuple[Stage, Stage]:
 
 def refreshed(study: Study) -> dict[str, Variant]:
     """The critic of the last round, whose name it bears: another round has another."""
-    last, few = last_round(study), study.config.variants.trajectories
+    last, few = last_round(study), study.config.critics.trajectories
     name = f"{REFRESHED}_{last.name}"
     draw = Draw("critic.samples", "critic", last.name, trajectories=few)
     pool = study.samples(f"{name}_samples", critic_tasks(study), last.adapters, draw)
@@ -131,7 +129,7 @@ def other_base(study: Study, base: Base) -> dict[str, Variant]:
     """The critic on the other base; one base at a time is in memory."""
     pool = critic_samples(study)
     study.base.release()
-    trained = critic_of(study, OTHER_BASE, pool, trajectories=study.config.variants.trajectories, base=base)
+    trained = critic_of(study, OTHER_BASE, pool, trajectories=study.config.critics.trajectories, base=base)
     judged = scored(study, OTHER_BASE, trained, START, warm_start(study), base)
     base.release()
     return {OTHER_BASE: Variant(trained, None, START, judged)}

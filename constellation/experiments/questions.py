@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from constellation.conductor import Stage, digest
 from constellation.experiments import controls, critics, filtering, reach, selection, temperature
-from constellation.experiments.config import CRITIC, PRIOR_CRITIC
+from constellation.experiments.config import CRITIC, PRIOR_CRITIC, asks
 from constellation.experiments.critic import critic, critic_samples, critic_tasks
 from constellation.experiments.star import (
     Round,
@@ -57,7 +57,7 @@ def graph(study: Study) -> Graph:
     trained = [*rounds(study), *arm_rounds(study)]
     questions = {name: question.stages(study) for name, question in QUESTIONS.items()}
     own = {CRITIC: critic(study)}
-    if study.config.critic.selectors:
+    if asks(study.config, "selectors"):
         own[PRIOR_CRITIC] = critic(study, blind=True)
     tasks = [warm_start_tasks(study), *(each.tasks for each in trained), critic_tasks(study)]
     return Graph(samples, trained, own, tasks, pretraining_skeletons(study), questions)

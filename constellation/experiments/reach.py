@@ -20,7 +20,7 @@ from constellation.conductor import Stage
 from constellation.domains.domain import Domain
 from constellation.domains.task import Split, Task, read_tasks
 from constellation.evaluation.known import KnownPrograms, generalising
-from constellation.experiments.config import sample_count
+from constellation.experiments.config import asks, sample_count
 from constellation.experiments.files import TASKS, first_adapters, numbered, numbered_files, samples_of
 from constellation.experiments.star import arm, bank_samples
 from constellation.experiments.star import models as study_models
@@ -65,8 +65,8 @@ def models(study: Study, bank: str) -> dict[str, Answerer]:
 
 
 def stages(study: Study) -> Stages | None:
-    """The hard bank's; None where evaluation.reach_samples is 0."""
-    if not study.config.evaluation.reach_samples:
+    """The hard bank's; None where it is not asked for."""
+    if not asks(study.config, "reach"):
         return None
     return known_programs(study, "hard", models(study, "hard"), study.trajectories)
 
@@ -104,7 +104,7 @@ def known_of(study: Study, found: Stages) -> KnownPrograms:
     table = json.loads((found.known.path / KNOWN).read_text(encoding="utf-8"))
     return KnownPrograms(
         bank=found.bank,
-        samples=study.config.evaluation.reach_samples,
+        samples=study.config.reach.samples,
         task=np.array(table["task"], np.int32),
         text=np.array(table["text"], np.object_),
         atoms=np.array(table["atoms"], np.int32),
@@ -122,7 +122,7 @@ def known_stage(
     study: Study, bank: str, answerers: Mapping[str, Answerer], trajectories: int, prefix: str
 ) -> Stage:
     """The known programs of a bank and their spellings."""
-    tasks, first = study.bank(bank), study.config.evaluation.reach_samples
+    tasks, first = study.bank(bank), study.config.reach.samples
 
     def write(path: Path) -> None:
         sets = [own for model in answerers.values() for own in samples_of(model.samples)[:trajectories]]
@@ -133,7 +133,7 @@ def known_stage(
         f"{prefix}known_programs_{bank}",
         fields={
             "model": study.base.fields(),
-            "evaluation.reach_samples": first,
+            "reach.samples": first,
             "trajectories": trajectories,
         },
         inputs=[tasks, *(model.samples for model in answerers.values())],

@@ -31,6 +31,7 @@ from constellation.experiments.config import (
     BASE,
     CRITIC,
     START,
+    asks,
 )
 from constellation.experiments.critic import critic_samples
 from constellation.experiments.files import TASKS, samples_of, summaries_of
@@ -154,8 +155,8 @@ def results(study: Study, found: Graph, made_by: Mapping[str, str]) -> StudyResu
             max_k=evaluation.large_k,
             resamples=evaluation.resamples,
             margin=evaluation.margin,
-            reach_budgets=tuple(evaluation.reach_budgets),
-            reach_at=evaluation.reach_at,
+            reach_budgets=tuple(config.reach.budgets),
+            reach_at=config.reach.at,
         ),
     )
 
@@ -198,7 +199,9 @@ def _summaries(study: Study, found: Graph) -> list[StageSummary]:
         summaries += _summary(name, "critic", config.critic.tasks, stage, candidates)
     if found.questions["controls"]:
         summaries += controls.summaries(study, found.questions["controls"])
-    return summaries + critics.summaries(study, found.questions["critics"])
+    if found.questions["critics"]:
+        summaries += critics.summaries(study, found.questions["critics"])
+    return summaries
 
 
 def _summary(name: str, role: str, tasks: int, stage: Stage, pool: Stage | None = None) -> list[StageSummary]:
@@ -245,7 +248,7 @@ def _role_counts(study: Study, found: Graph) -> dict[str, int]:
     asked = found.questions["controls"]
     drawn = [own for stage in found.tasks for own in study.tasks_of(stage)]
     drawn += [own for stage in (asked.own_tasks if asked else ()) for own in study.tasks_of(stage, few)]
-    tuned = study.config.critic.selectors or study.config.temperatures.trajectories
+    tuned = asks(study.config, "selectors") or asks(study.config, "temperature")
     tuning = [selection.TUNING] if tuned else []
     drawn += [read_tasks(study.bank(bank).path / TASKS) for bank in (*study.config.tasks.banks, *tuning)]
     counts = Counter(task.role for own in drawn for task in own)

@@ -12,7 +12,14 @@ from constellation.conductor import Conductor, read_record
 from constellation.critic import answer_ids
 from constellation.domains.domain import load_domain
 from constellation.experiments.compute import Compute
-from constellation.experiments.config import check, load_base, sample_count, value_of, with_base
+from constellation.experiments.config import (
+    base_directories,
+    check,
+    load_base,
+    sample_count,
+    value_of,
+    with_base,
+)
 from constellation.experiments.plan import check_fits, plan
 from constellation.experiments.report import report
 from constellation.experiments.study import Study
@@ -42,7 +49,7 @@ def run(
     _check_extends(config, workdir)
     mesh, domain = make_mesh(config.mesh.data, config.mesh.model), load_domain(config.domain)
     planned = plan(config, jax.default_backend())
-    bases = [config.model.dir, *filter(None, [config.critic.model_dir])]
+    bases = base_directories(config)
     for other in bases[1:]:
         check_fits(with_base(config, other), jax.default_backend())
     hashes = [check_model(base, config.model.quantization, config.model.dtype, mesh) for base in bases]

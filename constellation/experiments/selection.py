@@ -13,7 +13,7 @@ from constellation.domains.domain import Domain
 from constellation.domains.task import Split, Task, read_tasks
 from constellation.evaluation.study import SetKey
 from constellation.experiments import filtering
-from constellation.experiments.config import BASE, START
+from constellation.experiments.config import BASE, START, asks
 from constellation.experiments.critic import critic_scores, scoring_of
 from constellation.experiments.files import TASKS, numbered, numbered_files, samples_of, scores_of
 from constellation.experiments.star import arm, bank_samples, evaluated, models, warm_start
@@ -63,22 +63,22 @@ class Stages(NamedTuple):
 
 def stages(study: Study) -> Stages:
     """The scores of every round's and gen_v0's samples; under the other split seeds of gen_v0's alone."""
-    evaluation, primary = study.config.evaluation, study.config.tasks.split_seed
+    config, primary = study.config, study.config.tasks.split_seed
     generators, scored = models(study), {}
     for bank, name, seed, samples in evaluated(study):
         wanted = bank != "withheld" and name not in (BASE, *arm(study))
         if seed != primary:  # there the selectors are compared on gen_v0's candidates alone
-            wanted = name == START and seed in evaluation.selection_split_seeds
+            wanted = name == START and seed in config.selection.split_seeds
         generator = generators[name]
         if wanted and generator is not None:
             scored[bank, name, seed] = columns(study, bank, name, seed, samples, generator)
     further = {}
-    for seed in evaluation.selection_split_seeds:
-        if seed not in evaluation.split_seeds:
-            key, count = ("hard", START, seed), "evaluation.selection_samples"
+    for seed in config.selection.split_seeds:
+        if seed not in config.evaluation.split_seeds:
+            key, count = ("hard", START, seed), "selection.samples"
             further[key] = bank_samples(study, "hard", START, warm_start(study), seed, count)
             scored[key] = columns(study, *key, further[key], warm_start(study))
-    return Stages(scored, further, tuning(study) if study.config.critic.selectors else None)
+    return Stages(scored, further, tuning(study) if asks(study.config, "selectors") else None)
 
 
 def part(study: Study, found: Stages) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def columns(study: Study, bank: str, name: str, split_seed: int, samples: Stage,
     if name == START and study.domain.exact:
         law = filtering.bank_law(study, bank)
         exact = filtering.candidate_posteriors(study, bank, name, split_seed, samples, law)
-    if not study.config.critic.selectors:
+    if not asks(study.config, "selectors"):
         return Scored(critic, exact, None, None)
     blind = critic_scores(study, bank, name, split_seed, samples, blind=True)
     unlearned = unlearned_columns(study, bank, name, split_seed, samples, generator)
@@ -126,7 +126,7 @@ def columns_of_all(scored: Scored) -> list[Columns]:
 def tuning(study: Study) -> tuple[Stage, Stage]:
     """gen_v0's samples of tuning tasks, and what the unlearned selectors read of them."""
     generator, seed = warm_start(study), study.config.tasks.split_seed
-    samples = bank_samples(study, TUNING, START, generator, seed, "evaluation.tuning_samples")
+    samples = bank_samples(study, TUNING, START, generator, seed, "selection.tuning_samples")
     return samples, unlearned_columns(study, TUNING, START, seed, samples, generator)
 
 

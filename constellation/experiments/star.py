@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from constellation.conductor import Stage
-from constellation.experiments.config import BASE, START, sample_count
+from constellation.experiments.config import BASE, START, asks, sample_count
 from constellation.experiments.files import samples_of
 from constellation.experiments.study import Draw, Pools, Recipe, Study
 
@@ -99,8 +99,7 @@ def round_name(study: Study, number: int, max_atoms: int) -> str:
 
 def arm_rounds(study: Study) -> list[Round]:
     """The rounds of the arm self-trained on other tasks, if the config asks for it."""
-    star = study.config.star
-    return [] if star.arm_max_atoms in (0, star.max_atoms) else rounds(study, star.arm_max_atoms)
+    return rounds(study, study.config.arm.max_atoms) if asks(study.config, "arm") else []
 
 
 def arm(study: Study) -> dict[str, Stage | None]:

@@ -22,7 +22,7 @@ from constellation.conductor import Conductor, Stage
 from constellation.domains.domain import Domain
 from constellation.domains.task import Split, Task, read_tasks, split
 from constellation.experiments.compute import Compute
-from constellation.experiments.config import load_base, memory_of
+from constellation.experiments.config import base_directories, load_base, memory_of
 from constellation.experiments.files import (
     SAMPLES,
     SUMMARY,
@@ -130,7 +130,7 @@ class Study:
     Attributes:
         config, conductor, domain: of the study.
         base: the generator's frozen model.
-        critic_base: another one, in critic.model_dir; None where there is none.
+        critic_base: another one, in critics.model_dir; None where there is none.
         compute: what stages compute with.
     """
 
@@ -144,7 +144,7 @@ class Study:
     ):
         self.config, self.conductor, self.domain = config, conductor, domain
         self.compute = compute or Compute()
-        directories = [config.model.dir, *filter(None, [config.critic.model_dir])]
+        directories = base_directories(config)
         bases = [Base(config, *named, domain) for named in zip(directories, hashes, strict=False)]
         self.base: Base = bases[0]
         self.critic_base: Base | None = bases[1] if len(bases) > 1 else None

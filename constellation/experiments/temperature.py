@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from constellation.conductor import Stage
 from constellation.evaluation.temperature import Match, Temperatures, match, solved_by_one
-from constellation.experiments.config import START
+from constellation.experiments.config import START, asks
 from constellation.experiments.files import samples_of
 from constellation.experiments.selection import TUNING
 from constellation.experiments.star import last_round, warm_start
@@ -43,21 +43,21 @@ class Stages(NamedTuple):
 
 
 def stages(study: Study) -> Stages | None:
-    """Every stage; None where temperatures.trajectories is 0."""
-    section, own = study.config.temperatures, study.config.sampling.temperature
-    if not section.trajectories:
+    """Every stage; None where they are not asked for."""
+    section, own = study.config.temperature, study.config.sampling.temperature
+    if not asks(study.config, "temperature"):
         return None
     generators = models(study)
     tuned = tuning_samples(study, generators)
     evaluated = {
-        (name, value): samples_at(study, BANK, name, generators[name], value, "temperatures.samples")
+        (name, value): samples_at(study, BANK, name, generators[name], value, "temperature.samples")
         for name, value in itertools.product(generators, section.compared)
         if value != own
     }
     match = matched_temperature(study, tuned)
     few = section.trajectories
     draw = Draw(
-        "temperatures.samples", "temperature", START, trajectories=few, matched=(match, temperature_of)
+        "temperature.samples", "temperature", START, trajectories=few, matched=(match, temperature_of)
     )
     matched = study.samples(f"temperature_matched_{START}_{BANK}", study.bank(BANK), generators[START], draw)
     return Stages(tuned, evaluated, match, matched)
@@ -65,7 +65,7 @@ def stages(study: Study) -> Stages | None:
 
 def part(study: Study, found: Stages) -> Temperatures:
     """What the evaluation reads."""
-    section, own = study.config.temperatures, study.config.sampling.temperature
+    section, own = study.config.temperature, study.config.sampling.temperature
     found_match, evaluated = match_of(found.match), _loaded(found.evaluated)
     if found_match.temperature != own:  # there the study's own samples serve
         evaluated[START, found_match.temperature] = samples_of(found.matched)
@@ -87,10 +87,10 @@ def models(study: Study) -> dict[str, Stage]:
 
 def tuning_samples(study: Study, generators: Mapping[str, Stage]) -> SampleStages:
     """Of the tuning tasks: both models at every value, gen_v0 at the further, lower ones too."""
-    section = study.config.temperatures
+    section = study.config.temperature
     wanted = [*itertools.product(generators, section.compared), *((START, t) for t in section.matching)]
     return {
-        (name, value): samples_at(study, TUNING, name, generators[name], value, "temperatures.tuning_samples")
+        (name, value): samples_at(study, TUNING, name, generators[name], value, "temperature.tuning_samples")
         for name, value in wanted
     }
 
@@ -132,7 +132,7 @@ def temperature_of(stage: Stage) -> float:
 
 def samples_at(study: Study, bank: str, name: str, generator: Stage, temperature: float, count: str) -> Stage:
     """A model's samples of a bank at a temperature; `count` as `samples` of `Draw`."""
-    few = study.config.temperatures.trajectories
+    few = study.config.temperature.trajectories
     draw = Draw(count, "temperature", name, temperature=temperature, trajectories=few)
     stage = f"temperature_{temperature:g}_{name}_{bank}".replace(".", "_")
     return study.samples(stage, study.bank(bank), generator, draw)

@@ -81,7 +81,8 @@ def test_values_of_the_paper_are_marked() -> None:
     assert choose("lora.rank") == '<b>16</b><span class="mark"> (A)</span>'
     assert choose("trajectories") == '<b>8</b><span class="mark"> (A: 4)</span>'
     assert choose("lora.alpha") == "<b>32.0</b>"
-    assert Choices({"a": {"b": 1}, "c": 2}).rest() == {"a.b": 1, "c": 2}
+    assert Choices({"a": {"b": 1}, "c": 2, "reach": {"at": 3}}).rest([]) == {"a.b": 1, "c": 2}
+    assert Choices({"reach": {"at": 3}}).rest(["reach"]) == {"reach.at": 3}
 
 
 def test_samples_are_counted_from_the_sets() -> None:

@@ -29,13 +29,13 @@ from tests.tiny_study import Untrained, leave_trained, tiny_config, write_tiny_m
 CONTROLS = {"permuted", "fits_only", "continued", "own_withheld", "secret_solved", "secret"}
 FIELDS = {
     "trajectories": 2,
-    "controls__trajectories": 1,
+    "questions": "controls,null,reach",
     "star__rounds": 2,
     "evaluation__middle_samples": 4,
     "evaluation__split_seeds": (7, 8, 1234),
-    "evaluation__selection_split_seeds": (1234, 7, 9),
-    "evaluation__null_samples": 8,
-    "evaluation__reach_samples": 2,
+    "selection__split_seeds": (1234, 7, 9),
+    "null__samples": 8,
+    "reach__samples": 2,
 }
 
 
@@ -207,13 +207,16 @@ def test_split_seeds_are_the_banks_own_and_others(tmp_path, seeds: tuple[int, ..
     [
         {"controls__trajectories": 2},
         {"controls__trajectories": -1},
-        {"controls__trajectories": 1, "star__rounds": 0},
+        {"controls__trajectories": 0},
+        {"star__rounds": 0},
         {"controls__samples": 7},
-        {"controls__trajectories": 1, "tasks__banks": ("easy", "hard")},
-        {"evaluation__null_samples": 8},
-        {"evaluation__null_samples": 7, "controls__trajectories": 1},
+        {"tasks__banks": ("easy", "hard")},
+        {"questions": "null"},
+        {"questions": "controls,null", "null__samples": 7},
+        {"questions": "control"},
     ],
 )
 def test_what_cannot_work_is_refused(tmp_path, fields: dict[str, int]) -> None:
-    with pytest.raises(UserError, match=r"config\.(controls|evaluation\.null_samples|tasks\.banks)"):
-        run(tiny_config(tmp_path, **fields), str(tmp_path / "study"))
+    asked = {"questions": "controls"} | fields
+    with pytest.raises(UserError, match=r"config\.(controls|null|tasks\.banks|star\.rounds|questions)"):
+        run(tiny_config(tmp_path, **asked), str(tmp_path / "study"))

@@ -91,9 +91,9 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
         bases[0],
         trajectories=2,
         tasks__banks="hard",
-        critic__model_dir=bases[1],
-        variants__trajectories=1,
-        variants__visible="1",
+        critics__model_dir=bases[1],
+        questions="critics,other_base",
+        critics__visible="1",
     )
     run(config, str(workdir), compute=Noted(workdir))
     return Ran(workdir, bases, trainings, json.loads((workdir / "findings.json").read_text()))

@@ -49,9 +49,9 @@ def test_star_needs_a_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     "fields, named",
     [
         ({"tasks__banks": "easy,hard,withheld"}, "tasks.banks"),
-        ({"evaluation__reach_samples": 4}, "evaluation.reach_samples"),
-        ({"critic__selectors": True}, "critic.selectors"),
-        ({"controls__trajectories": 1}, "tasks.banks"),
+        ({"questions": "reach"}, "questions"),
+        ({"questions": "selectors"}, "questions"),
+        ({"questions": "controls"}, "tasks.banks"),
         ({"star__max_atoms": 5}, "star.max_atoms"),
     ],
 )

@@ -45,21 +45,21 @@ FIELDS = {
     "tasks__bank_size": 6,
     "trajectories": 6,
     "star__rounds": 2,
-    "star__arm_max_atoms": 4,
-    "critic__selectors": True,
+    "questions": "arm,selectors,controls,null,reach,temperature,critics,other_base",
+    "arm__max_atoms": 4,
     "evaluation__middle_samples": 4,
     "evaluation__split_seeds": (7, 1234),
-    "evaluation__selection_split_seeds": (1234, 7, 9),
-    "evaluation__null_samples": 8,
-    "evaluation__reach_samples": 4,
-    "evaluation__reach_budgets": (4, 64),
-    "evaluation__reach_at": 64,
+    "selection__split_seeds": (1234, 7, 9),
+    "null__samples": 8,
+    "reach__samples": 4,
+    "reach__budgets": (4, 64),
+    "reach__at": 64,
     "controls__trajectories": 2,
-    "temperatures__trajectories": 2,
-    "temperatures__samples": 8,
-    "temperatures__tuning_samples": 4,
-    "variants__trajectories": 2,
-    "variants__visible": (1, 2, 3),
+    "temperature__trajectories": 2,
+    "temperature__samples": 8,
+    "temperature__tuning_samples": 4,
+    "critics__trajectories": 2,
+    "critics__visible": (1, 2, 3),
 }
 
 
@@ -258,7 +258,7 @@ def run_whole(directory: Path) -> Whole:
     """Runs the study below a directory."""
     model, other = (write_whole_model(directory / name, seed) for seed, name in enumerate(("model", "other")))
     calls = Calls(directory / "study")
-    config = tiny_config(model, critic__model_dir=other, **FIELDS)
+    config = tiny_config(model, critics__model_dir=other, **FIELDS)
     run(config, str(calls.workdir), compute=calls)
     # where the model lies is in the report's recipe, and what follows from the device in its provenance
     digests = {

@@ -29,8 +29,7 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_table_names_every_part_and_stage(model_dir: Path, capsys: pytest.CaptureFixture) -> None:
-    more = {"temperatures__trajectories": 1, "temperatures__samples": 8}
-    config = tiny_config(model_dir, memory__budget_gib=1.0, star__arm_max_atoms=4, **more)
+    config = tiny_config(model_dir, memory__budget_gib=1.0, questions="arm,temperature")
     print_plan(config, "cpu", Speed(1e9, 1e9))
     printed = capsys.readouterr().out
     for word in ("weights", "adapter", "optimizer", "kv", "workspace", "budget: 1.0 GiB"):
@@ -43,7 +42,7 @@ def test_the_table_names_every_part_and_stage(model_dir: Path, capsys: pytest.Ca
 
 def test_a_plan_is_the_graph_that_runs(model_dir: Path, tmp_path: Path) -> None:
     """Every stage of the study with the digest that it will have, and the work that its files show."""
-    config = tiny_config(model_dir, temperatures__trajectories=1, temperatures__samples=8)
+    config = tiny_config(model_dir, questions="temperature")
     run(config, str(tmp_path), compute=Untrained(tmp_path))
     hashes = [check_model(model_dir, "int4:32")]
     conductor = PlannedStages()

@@ -130,18 +130,18 @@ def test_probabilities_are_what_is_sampled() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("evaluation.reach_samples", 9),
-        ("evaluation.reach_samples", -1),
-        ("evaluation.reach_at", 0),
-        ("evaluation.reach_budgets", (0, 64)),
-        ("evaluation.reach_budgets", ()),
+        ("reach.samples", 9),
+        ("reach.samples", 0),
+        ("reach.at", 0),
+        ("reach.budgets", (0, 64)),
+        ("reach.budgets", ()),
         ("sampling.temperature", 0.7),
         ("sampling.top_k", 20),
         ("sampling.top_p", 0.8),
     ],
 )
 def test_what_reach_cannot_work_with_is_refused(model_dir: Path, field: str, value: object) -> None:
-    config = tiny_config(model_dir, evaluation__reach_samples=4)
+    config = tiny_config(model_dir, questions="reach")
     check(config)
     config.update_from_flattened_dict({field: value})
     with pytest.raises(UserError, match=field):

@@ -200,7 +200,7 @@ def test_a_report_drawn_again_stays_until_another_is_made(model_dir, workdir):
     assert "<html" in (workdir / "report.html").read_text()
 
 
-@pytest.mark.parametrize("field", ["evaluation.margin", "star.keep", "temperatures"])
+@pytest.mark.parametrize("field", ["evaluation.margin", "star.keep", "temperature"])
 def test_a_study_of_another_version_keeps_its_report(workdir, field):
     record = json.loads((workdir / "stages/report/stage.json").read_text())
     section = record["recipe"]["fields"]["config"]
@@ -218,7 +218,7 @@ def test_a_study_of_another_version_keeps_its_report(workdir, field):
 
 def test_reach_extends_a_workdir_and_knows_more_with_more_rounds(model_dir, workdir):
     before = but_report(untouched(workdir))
-    found = run_study(model_dir, workdir, evaluation__reach_samples=4)["reach"]
+    found = run_study(model_dir, workdir, questions="reach")["reach"]
     after = untouched(workdir)
     assert before == {name: after[name] for name in before}
     assert found["expansion"]["model"] == "v1"
@@ -233,14 +233,14 @@ def test_reach_extends_a_workdir_and_knows_more_with_more_rounds(model_dir, work
         by_hand = np.concatenate(log_prob(Generator(model, adapters), [prompts], [texts])[0])
         stored = np.load(workdir / f"stages/log_probs_{name}_hard" / numbered(LOG_PROBS, 0))
         np.testing.assert_allclose(stored, by_hand, rtol=1e-4)
-    longer = run_study(model_dir, workdir, evaluation__reach_samples=4, star__rounds=2)["reach"]
+    longer = run_study(model_dir, workdir, questions="reach", star__rounds=2)["reach"]
     assert longer["expansion"]["model"] == "v2"
     assert longer["models"]["v1"] == found["models"]["v1"]
 
 
 def test_selectors_extend_a_workdir(model_dir, workdir):
     before = but_report(untouched(workdir))
-    findings = run_study(model_dir, workdir, critic__selectors=True)
+    findings = run_study(model_dir, workdir, questions="selectors")
     after = untouched(workdir)
     assert before == {name: after[name] for name in before}
     scored = findings["selection"]["hard"]["gen_v0"]["2"]["selectors"]
@@ -271,7 +271,7 @@ def test_the_forecast_filters_by_the_law_of_the_star_tasks(model_dir, finished):
 
 def test_an_arm_extends_a_workdir(model_dir, workdir):
     before = but_report(untouched(workdir))
-    run_study(model_dir, workdir, star__arm_max_atoms=4)
+    run_study(model_dir, workdir, questions="arm")
     after = untouched(workdir)
     assert before == {name: after[name] for name in before}
     tasks = read_tasks(workdir / "stages/tasks_v1_4_atoms" / numbered(TASKS, 0))
@@ -341,8 +341,9 @@ def test_what_no_stage_reads_makes_the_report_anew_and_nothing_else(model_dir, w
         ("training__batch_size", 0),
         ("star__max_atoms", 7),
         ("evaluation__large_k", 9),
-        ("evaluation__selection_samples", 1),
-        ("evaluation__tuning_samples", 1),
+        ("selection__samples", 1),
+        ("questions", "reahc"),
+        ("selection__tuning_samples", 1),
         ("sampling__temperature", -1),
         ("model__quantization", "int4:7"),
         ("model__dtype", "float8"),
@@ -354,10 +355,10 @@ def test_a_value_that_cannot_work_is_found_before_the_workdir_is_made(model_dir,
     assert not (tmp_path / "study").exists()
 
 
-@pytest.mark.parametrize("field", ["model__dir", "critic__model_dir"])
+@pytest.mark.parametrize("field", ["model__dir", "critics__model_dir"])
 def test_so_is_a_base_on_which_no_critic_can_answer(model_dir, tmp_path, field):
     config = tiny_config(model_dir, **{field: write_one_answer_model(tmp_path / "model")})
-    config.variants.trajectories = 1
+    config.questions = ("critics", "other_base") if field == "critics__model_dir" else ()
     with pytest.raises(UserError, match="'yes' and 'no' with one token"):
         run(config, str(tmp_path / "study"))
     assert not (tmp_path / "study").exists()
@@ -486,7 +487,7 @@ def test_an_empty_pool_is_a_result(model_dir, tmp_path, controls):
         def sample(self, generator, prompts, task_ids, address, config, rows, progress):
             return [[[Sample(np.zeros(1, np.int32), True)] * config.n for _ in own] for own in task_ids]
 
-    run(tiny_config(model_dir, controls__trajectories=controls), str(tmp_path), compute=Nothing())
+    run(tiny_config(model_dir, questions="controls" * controls), str(tmp_path), compute=Nothing())
     stages = tmp_path / "stages"
     for name in ("v1", "critic", *(("own_withheld",) if controls else ())):
         summary = json.loads((stages / name / SUMMARY).read_text())

@@ -23,10 +23,10 @@ from tests.tiny_study import NANO, Untrained, leave_trained, tiny_config, write_
 FIELDS = {
     "trajectories": 2,
     "tasks__banks": "hard",
-    "temperatures__trajectories": 1,
-    "temperatures__matching": "0.5",
-    "temperatures__samples": 8,
-    "temperatures__tuning_samples": 16,
+    "questions": "temperature",
+    "temperature__matching": "0.5",
+    "temperature__samples": 8,
+    "temperature__tuning_samples": 16,
 }
 MODELS = ("gen_v0", "v1")
 
@@ -104,7 +104,7 @@ def test_each_stage_is_sampled_at_its_own_temperature_and_nothing_twice(ran: Ran
 def test_other_stages_keep_the_temperature_of_the_config(ran: Ran) -> None:
     fields = ran.recipe("samples_v1_hard_1234")["fields"]
     assert fields["sampling"]["temperature"] == 1.0
-    assert "temperatures.samples" not in fields and fields["purpose"] == "evaluation"
+    assert "temperature.samples" not in fields and fields["purpose"] == "evaluation"
 
 
 def test_the_matched_temperature_is_where_the_tuning_tasks_say(ran: Ran) -> None:
@@ -142,12 +142,12 @@ def test_the_report_has_them(ran: Ran) -> None:
         ({"samples": 9}, "samples"),
         ({"tuning_samples": 1}, "tuning_samples"),
         ({"trajectories": 3}, "trajectories"),
-        ({"trajectories": -1}, "trajectories"),
+        ({"trajectories": 0}, "trajectories"),
     ],
 )
 def test_what_cannot_work_is_refused(tmp_path: Path, fields: dict[str, Any], wrong: str) -> None:
-    changed = FIELDS | {f"temperatures__{name}": value for name, value in fields.items()}
-    with pytest.raises(UserError, match=rf"config\.temperatures\.{wrong} = "):
+    changed = FIELDS | {f"temperature__{name}": value for name, value in fields.items()}
+    with pytest.raises(UserError, match=rf"config\.temperature\.{wrong} = "):
         check(tiny_config(tmp_path, **changed))
 
 
@@ -155,4 +155,4 @@ def test_what_cannot_work_is_refused(tmp_path: Path, fields: dict[str, Any], wro
 def test_the_full_study_has_them(mode: str) -> None:
     config = load_config(NANO.replace("nano.py", "nano_full.py") + mode, [])
     check(config)
-    assert config.temperatures.trajectories > 1  # an interval over one says nothing
+    assert config.temperature.trajectories > 1  # an interval over one says nothing

@@ -52,7 +52,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
             return super().critic_scores(critics, domain, tasks, samples, split)
 
     config = tiny_config(
-        model_dir, trajectories=2, variants__trajectories=1, variants__visible="4,1,2", variants__samples=12
+        model_dir, trajectories=2, questions="critics", critics__visible="4,1,2", critics__samples=12
     )
     check(config)
     with Conductor(workdir) as conductor:
@@ -108,15 +108,16 @@ def test_draws_are_those_of_no_other_number(ran: Ran) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"variants__trajectories": 2},
-        {"variants__trajectories": -1},
-        {"variants__visible": "0,2"},
-        {"variants__visible": "2,12"},
-        {"variants__visible": "1,1"},
-        {"variants__samples": 1},
-        {"critic__model_dir": "elsewhere"},
+        {"critics__trajectories": 2},
+        {"critics__trajectories": -1},
+        {"critics__visible": "0,2"},
+        {"critics__visible": "2,12"},
+        {"critics__visible": "1,1"},
+        {"critics__samples": 1},
+        {"questions": "critics,other_base"},
+        {"questions": "critics", "critics__visible": "1,1"},
     ],
 )
 def test_what_cannot_work_is_refused(tmp_path, fields: dict[str, object]) -> None:
     with pytest.raises(UserError, match=r"config\.(variants|critic)\.\w+ = .* must be"):
-        check(tiny_config(tmp_path, **fields))
+        check(tiny_config(tmp_path, **({"questions": "critics"} | fields)))

@@ -1,5 +1,7 @@
 """Runs a whole study, or continues one, and ends with <workdir>/report.html and <workdir>/findings.json.
 
+At its end it prints the findings and the table of pass@k.
+
 On several hosts the same command is started on each with --coordinator=<host of process 0>:<port>,
 --processes=<how many> and its own --process=<number from 0>; config.mesh spans the devices of all.
 """
@@ -31,9 +33,11 @@ def main(config: ConfigDict, workdir: str) -> None:
         from constellation.runtime.distributed import join
 
         join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
+    from constellation.evaluation.summary import summary
     from constellation.experiments.run import run
 
-    print(f"report: {run(config, workdir)}")
+    report = run(config, workdir)
+    print(f"\n{summary(report.parent)}\n\nreport: {report}")
 
 
 if __name__ == "__main__":

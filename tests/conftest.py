@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import jax
@@ -14,9 +15,11 @@ from constellation.domains.trapdoor.banks import make_bank
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The variables that make a process use this cache; those started by a test inherit them."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = {name: getattr(jax.config, name) for name in names}
-    now = dict(zip(names, (str(tmp_path_factory.mktemp("xla")), 0.0), strict=True))
+    now = dict(zip(names, (str(shared / "xla"), 0.0), strict=True))
     with pytest.MonkeyPatch.context() as patch:
         for name, value in now.items():
             jax.config.update(name, value)

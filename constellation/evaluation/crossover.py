@@ -6,15 +6,29 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from constellation.evaluation.claims import INCONCLUSIVE, NOT_SUPPORTED, SUPPORTED, Claim, NotMeasured
-from constellation.evaluation.curves import change, check_verdict, verdict_ks
-from constellation.evaluation.entries import points
+from constellation.evaluation.curves import change, check_verdict, curve_ks, verdict_ks
+from constellation.evaluation.drawing import (
+    INK,
+    band,
+    bank_panels,
+    colour,
+    k_axis,
+    legend_above,
+    mark,
+    null_curve,
+    thin_lines,
+)
+from constellation.evaluation.entries import Entry, entries, points
+from constellation.evaluation.question import Answer, Question, Results
 from constellation.evaluation.statistics import Bootstrap, wider
 from constellation.evaluation.study import StudyResults
 
 Array = NDArray[np.float64]
+CHANGE = "change of pass@k"
 
 
 def crossover(study: StudyResults, bootstrap: Bootstrap) -> Claim | NotMeasured:
@@ -63,35 +77,45 @@ def crossing_claim(
     )
 
 
-def crossings(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
-    """K* of the last round on each bank; None, for one that is not there or an end among the censored.
+def changes(study: StudyResults, bootstrap: Bootstrap, bank: str, model: str) -> list[Entry]:
+    """D(k) of a round or arm; up to n/2 tested at powers of two and the deciding k, but for the finding's."""
+    choice = study.analysis
+    allowed = verdict_ks(study, bank, study.start, model)
+    tested = {*study.deciding_ks, *(2**i for i in range(len(allowed).bit_length()))} & set(allowed)
+    if (bank, model) == (choice.primary_bank, study.sequence[-1]):
+        tested -= set(study.deciding_ks)
+    ks = sorted(tested.union(curve_ks(study, bank, study.start, model)))
+    values = change(study, bank, model, ks)
+    estimate, each = bootstrap(bank, values), values.mean(1)
+    return entries(CHANGE, bank, (study.start, model), ks, estimate, tested=tested, by_trajectory=each)
+
+
+def crossing(study: StudyResults, bootstrap: Bootstrap, bank: str) -> dict[str, Any]:
+    """K* of the last round; None, for one that is not there or an end among the censored.
 
     Ends of the interval are quantiles over the resamples, with no t interval beside them (a censored K* has
     no mean), in the order of "never ahead" < every K* < "never behind": a censored replicate counts at its
     end of the scale.
     """
-    result: dict[str, Any] = {}
-    for bank in study.tasks if study.rounds else ():
-        ks = verdict_ks(study, bank, study.start, study.rounds[-1])
-        values = change(study, bank, study.rounds[-1], ks)  # [K, T, n/2]
-        at = float(first_behind(values.mean((0, 1))))
-        each = first_behind(values.mean(1))  # [K]
-        replicates = first_behind(bootstrap.draws(bank, values))  # [R]
-        ends = [(1 - bootstrap.level) / 2, (1 + bootstrap.level) / 2]
-        low, high = np.quantile(replicates, ends, method="inverted_cdf")
-        result[bank] = {
-            "limit": len(ks),
-            "crossing": crossed(at),
-            "by_trajectory": [crossed(value) for value in each],
-            "interval": [crossed(low), crossed(high)],
-            "replicates": len(replicates),
-            "never_ahead": (replicates == 0).sum(),
-            "never_behind": np.isinf(replicates).sum(),
-            "trajectories_never_ahead": (each == 0).sum(),
-            "trajectories_never_behind": np.isinf(each).sum(),
-            "sentence": sentence(at, low, high, len(ks)),
-        }
-    return result
+    ks = verdict_ks(study, bank, *study.first_and_last)
+    values = change(study, bank, study.rounds[-1], ks)  # [K, T, n/2]
+    at = float(first_behind(values.mean((0, 1))))
+    each = first_behind(values.mean(1))  # [K]
+    replicates = first_behind(bootstrap.draws(bank, values))  # [R]
+    ends = [(1 - bootstrap.level) / 2, (1 + bootstrap.level) / 2]
+    low, high = np.quantile(replicates, ends, method="inverted_cdf")
+    return {
+        "limit": len(ks),
+        "crossing": crossed(at),
+        "by_trajectory": [crossed(value) for value in each],
+        "interval": [crossed(low), crossed(high)],
+        "replicates": len(replicates),
+        "never_ahead": (replicates == 0).sum(),
+        "never_behind": np.isinf(replicates).sum(),
+        "trajectories_never_ahead": (each == 0).sum(),
+        "trajectories_never_behind": np.isinf(each).sum(),
+        "sentence": sentence(at, low, high, len(ks)),
+    }
 
 
 def first_behind(difference: Array) -> Array:
@@ -123,3 +147,52 @@ def sentence(at: float, low: float, high: float, limit: int) -> str:
 
     none = {0.0: "no crossing, never ahead", np.inf: f"no crossing, not behind at k = {limit}"}
     return f"{none.get(at, end(at))} [{end(low)}, {end(high)}]"
+
+
+def changes_and_crossings(study: StudyResults, part: None, bootstrap: Bootstrap) -> Answer:
+    """D(k) of every round and arm on every bank, and the last round's K*."""
+    compared = [(bank, model) for bank in study.tasks for model in (*study.rounds, *study.arms)]
+    rows = [row for bank, model in compared for row in changes(study, bootstrap, bank, model)]
+    banks = study.tasks if study.rounds else ()
+    return Answer(rows, {"crossing": {bank: crossing(study, bootstrap, bank) for bank in banks}})
+
+
+def change_at_k(results: Results) -> Figure | None:
+    """D(k) of every round and arm: above 0 it is ahead of the start.
+
+    Dotted is the null: of the halvings, in each round's colour, where there is a doubled pool, and elsewhere
+    of another warm start.
+    """
+    study, models = results.study, results.study.models[2:]
+    if not models:
+        return None
+    figure, axes = bank_panels(study, height=3.0)
+    for bank, ax in axes.items():
+        ax.axhline(0, color=INK, linewidth=0.9)
+        for model in models:
+            rows = results.entries.where(quantity=CHANGE, bank=bank, models=(study.start, model))
+            band(ax, rows, colour(study, model), f"{model} \N{MINUS SIGN} {study.start}")
+            thin_lines(ax, rows, colour(study, model))
+        ks = results.entries.where(quantity=CHANGE, bank=bank).values("k")
+        halvings, restarted = results["null"]["halvings"].get(bank), results["another_warm_start"]
+        if halvings:
+            for model, by_k in halvings["change_at_k"].items():
+                null_curve(ax, by_k, colour(study, model))
+        elif restarted:
+            by_k = restarted["change_at_k"][bank]
+            null_curve(ax, {k: ends for k, ends in by_k.items() if int(k) in ks})
+        mark(ax, *study.deciding_ks)
+        ax.set_title(bank)
+        k_axis(ax, ks)
+    figure.axes[0].set_ylabel("change of pass@k, points")
+    legend_above(figure, figure.axes[0])
+    return figure
+
+
+QUESTION = Question(
+    name="crossover",
+    title="Where the curves cross",
+    answer=changes_and_crossings,
+    figures={"change_at_k": change_at_k},
+    always=True,
+)

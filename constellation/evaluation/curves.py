@@ -1,18 +1,25 @@
-"""pass@k over trajectories and tasks, and the k that a set of pools can answer."""
+"""pass@k of every model on every bank and on its parts, and the k that a set of pools can answer."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from constellation.evaluation.drawing import band, bank_panels, colour, k_axis, legend_above, thin_lines
+from constellation.evaluation.entries import Entry, entries
 from constellation.evaluation.pass_at_k import pass_curve
-from constellation.evaluation.study import StudyResults
+from constellation.evaluation.question import Answer, Question, Results
+from constellation.evaluation.statistics import Bootstrap
+from constellation.evaluation.study import StudyResults, TaskInfo
 from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
 
 Array = NDArray[np.float64]
+PASS = "pass@k"
+PART, PART_CHANGE = "pass@k on a part of the bank", "change of pass@k on a part of the bank"
 
 
 def task_curves(
@@ -63,3 +70,85 @@ def check_verdict(study: StudyResults, bank: str, models: Sequence[str], k: int)
             f"a verdict on pass@{k} needs at least {2 * k} samples a task, there are {n} of "
             f"{', '.join(models)} on the {bank} bank: sample more or lower evaluation.large_k or small_k"
         )
+
+
+def model_curves(
+    study: StudyResults, bootstrap: Bootstrap, bank: str, model: str, quantity: str, column: str
+) -> list[Entry]:
+    """A model's pass@k (visible-fit@k with column "fits") for k = 1..max_k, as far as its pools answer."""
+    ks = curve_ks(study, bank, model)
+    values = task_curves(study, bank, model, ks, column)  # [K, T, len(ks)]
+    each = values.mean(1) if model != study.base else None  # the base has one curve for all
+    return entries(quantity, bank, (model,), ks, bootstrap(bank, values), by_trajectory=each)
+
+
+def subset_masks(tasks: Sequence[TaskInfo]) -> dict[str, NDArray[np.bool_]]:
+    """The named parts of a bank: by atoms, by withheld class, by novelty of the skeleton; [T] bool each."""
+    masks = {
+        "at most 3 atoms": np.array([task.atoms <= 3 for task in tasks]),
+        "exactly 4 atoms": np.array([task.atoms == 4 for task in tasks]),
+    }
+    for name in sorted({name for task in tasks for name in task.structures}):
+        masks[name] = np.array([name in task.structures for task in tasks])
+    masks["skeleton seen in training"] = np.array([task.skeleton_seen for task in tasks])
+    masks["skeleton new"] = ~masks["skeleton seen in training"]
+    return {name: mask for name, mask in masks.items() if 0 < mask.sum() < len(tasks)}
+
+
+def subsets(
+    study: StudyResults, bootstrap: Bootstrap, bank: str, masks: dict[str, NDArray[np.bool_]]
+) -> list[Entry]:
+    """pass@k of the parts of a bank at the deciding k, and the last round's change from the start."""
+    compared: dict[tuple[str, tuple[str, ...]], tuple[list[int], Array]] = {}
+    for model in dict.fromkeys((study.base, *study.first_and_last)):
+        ks = [k for k in study.deciding_ks if k <= study.pool_size(bank, model)]
+        compared[PART, (model,)] = ks, task_curves(study, bank, model, ks)  # [K, T, len(ks)]
+    if study.rounds:
+        (ks, before), (_, after) = (compared[PART, (model,)] for model in study.first_and_last)
+        compared[PART_CHANGE, study.first_and_last] = ks, after - before
+    rows = []
+    for name, mask in masks.items():
+        for (quantity, models), (ks, values) in compared.items():
+            estimate = bootstrap(bank, values * mask[:, None], within=mask)
+            tested = ks if quantity == PART_CHANGE else ()
+            rows += entries(quantity, bank, models, ks, estimate, tested=tested, of=name)
+    return rows
+
+
+def curves(study: StudyResults, part: None, bootstrap: Bootstrap) -> Answer:
+    """pass@k of every model on every bank, and of the parts of the banks."""
+    rows: list[Entry] = []
+    sizes = {}
+    for bank, tasks in study.tasks.items():
+        for model in study.models:
+            rows += model_curves(study, bootstrap, bank, model, PASS, "generalises")
+        masks = subset_masks(tasks)
+        rows += subsets(study, bootstrap, bank, masks)
+        sizes[bank] = {name: mask.sum() for name, mask in masks.items()}
+    return Answer(rows, {"tasks_of_parts": sizes})
+
+
+def pass_at_k_figure(results: Results) -> Figure | None:
+    """pass@k of every model on every bank, with bands; thin lines are its trajectories."""
+    study = results.study
+    figure, axes = bank_panels(study, height=3.4)
+    for bank, ax in axes.items():
+        for model in study.models:
+            rows = results.entries.where(quantity=PASS, bank=bank, models=(model,))
+            band(ax, rows, colour(study, model), model)
+            thin_lines(ax, rows, colour(study, model))
+        ax.set_title(f"{bank}  \N{MIDDLE DOT}  {len(study.tasks[bank])} tasks")
+        ax.set_ylim(0, 100)
+        k_axis(ax, results.entries.where(quantity=PASS, bank=bank).values("k"))
+    figure.axes[0].set_ylabel("pass@k, % of tasks")
+    legend_above(figure, figure.axes[0])
+    return figure
+
+
+QUESTION = Question(
+    name="curves",
+    title="What k samples solve",
+    answer=curves,
+    figures={"pass_at_k": pass_at_k_figure},
+    always=True,
+)

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from constellation.evaluation.entries import Entries
+from constellation.evaluation.entries import Entries, Entry
+from constellation.evaluation.study import StudyResults
 
 Results = dict[str, Any]  # of `analysis.analyse`
 Curve = Entries | dict[str, Any]  # rows over k, or by k
@@ -68,9 +69,10 @@ STYLE: Any = {  # matplotlib types its parameters key by key
 }
 
 
-def colour(results: Results, model: str) -> str:
+def colour(study: StudyResults | Results, model: str) -> str:
     """Grey for the base, blue for the starting generator, warm and darkening for the rounds."""
-    index = results["models"].index(model)
+    models = study.models if isinstance(study, StudyResults) else study["models"]
+    index = models.index(model)
     return (BASE, START)[index] if index < 2 else ROUNDS[(index - 2) % len(ROUNDS)]
 
 
@@ -91,6 +93,12 @@ def panels(count: int, height: float, sharey: bool) -> tuple[Figure, Sequence[Ax
     return figure, figure.subplots(1, count, sharey=sharey, squeeze=False)[0]
 
 
+def bank_panels(study: StudyResults, height: float) -> tuple[Figure, dict[str, Axes]]:
+    """A panel for each bank of a study, with one y axis."""
+    figure, axes = panels(len(study.tasks), height, sharey=True)
+    return figure, dict(zip(study.tasks, axes, strict=True))
+
+
 def band(ax: Axes, curve: Curve, paint: str, label: str, marker: str = "", style: Any = "-") -> None:
     """A curve over k, an estimate with its interval each."""
     by_k = keyed_by_k(curve)
@@ -104,7 +112,7 @@ def band(ax: Axes, curve: Curve, paint: str, label: str, marker: str = "", style
 def interval_mark(
     ax: Axes,
     at: float,
-    entry: dict[str, Any],
+    entry: Entry | dict[str, Any],
     paint: str,
     *,
     marker: str = "o",
@@ -118,7 +126,8 @@ def interval_mark(
 
     `face` fills the mark, by default its own colour.
     """
-    ends, value = [scale * end for end in entry["interval"]], scale * entry["estimate"]
+    found = entry._asdict() if isinstance(entry, Entry) else entry
+    ends, value = [scale * end for end in found["interval"]], scale * found["estimate"]
     line, point = (ends, [at, at]) if level else ([at, at], ends), (value, at) if level else (at, value)
     ax.plot(*line, color=paint, linewidth=2, alpha=0.55)
     ax.plot(*point, marker, color=paint, markerfacecolor=face or paint, markersize=size, label=label)
@@ -152,10 +161,12 @@ def null_curve(ax: Axes, by_k: dict[str, Sequence[float]], paint: str = INK) -> 
         ax.plot(list(map(int, by_k)), percent(end), color=paint, linewidth=0.8, linestyle=(0, (1, 2)))
 
 
-def thin_lines(ax: Axes, by_k: dict[str, Any], curves: Sequence[Sequence[float]], paint: str) -> None:
+def thin_lines(ax: Axes, rows: Entries, paint: str) -> None:
     """The curve of each trajectory, where there are several."""
-    for curve in curves if len(curves) > 1 else ():
-        ax.plot(list(map(int, by_k)), percent(curve), color=paint, linewidth=0.6, alpha=0.45)
+    if any(row.by_trajectory is None or len(row.by_trajectory) == 1 for row in rows):
+        return
+    for curve in zip(*(row.by_trajectory for row in rows), strict=True):
+        ax.plot(rows.values("k"), percent(curve), color=paint, linewidth=0.6, alpha=0.45)
 
 
 def k_axis(ax: Axes, by_k: Any) -> None:

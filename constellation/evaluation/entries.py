@@ -30,6 +30,7 @@ class Entry(NamedTuple):
         of: what else tells it apart: a selector, a class of programs, a part of the bank, a temperature.
         by_trajectory: the estimate in each of K trajectories.
         minimum_detectable_effect: as `statistics.minimum_detectable_effect`.
+        unit: of the estimate; a "share", of tasks as a rule, is shown in percent or points.
         q: p, adjusted over the exploratory family.
         question: the `Question` that it answers; `analyse` fills it in.
     """
@@ -45,16 +46,17 @@ class Entry(NamedTuple):
     of: str = ""
     by_trajectory: Any = None
     minimum_detectable_effect: Any = None
+    unit: str = "share"
     q: float | None = None
     question: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The row of findings.json: the fields that apply."""
-        optional = {"of", "p", "tested", "by_trajectory", "minimum_detectable_effect", "q"}
+        optional = {"of", "p", "tested", "by_trajectory", "minimum_detectable_effect", "unit", "q"}
         return {
             name: value
             for name, value in self._asdict().items()
-            if name not in optional or value not in (None, False, "")
+            if name not in optional or value not in (None, False, "", "share")
         }
 
     def rounded(self) -> Entry:

@@ -14,7 +14,6 @@ import numpy as np
 from scipy.stats import false_discovery_control
 
 from constellation.evaluation.critic_gain import Picks
-from constellation.evaluation.curves import change, second_difference, verdict_ks
 from constellation.evaluation.entries import Entries, Entry, as_json
 from constellation.evaluation.reach import known_of, reach_change
 from constellation.evaluation.statistics import Bootstrap, Estimate
@@ -24,8 +23,6 @@ from constellation.evaluation.study import StudyResults
 def exploratory(study: StudyResults, bootstrap: Bootstrap, picks: Picks) -> list[dict[str, Any]]:
     """One entry a number, each with its p-value; `adjust` gives it the adjusted one, q."""
     return [
-        *changes(study, bootstrap),
-        *second_differences(study, bootstrap),
         *critic_gains(study, bootstrap, picks),
         *reach_changes(study, bootstrap),
         *selector_leads(study, bootstrap, picks),
@@ -66,42 +63,6 @@ def entry(quantity: str, bank: str, models: tuple[str, ...], k: int, estimate: E
     """One number as findings.json holds it, before the adjustment."""
     p = estimate.p_two_sided()
     return {"quantity": quantity, "bank": bank, "models": models, "k": k, **as_json(estimate), "p": p}
-
-
-def changes(study: StudyResults, bootstrap: Bootstrap) -> list[dict[str, Any]]:
-    """D(k) of every round and arm on every bank, at powers of two and the two k, up to n/2."""
-    choice = study.analysis
-    found = []
-    for bank in study.tasks:
-        for model in (*study.rounds, *study.arms):
-            tested = verdict_ks(study, bank, study.start, model)
-            wanted = {choice.small_k, choice.large_k, *(2**i for i in range(len(tested).bit_length()))}
-            if (bank, model) == (choice.primary_bank, study.sequence[-1]):
-                wanted -= {choice.small_k, choice.large_k}
-            ks = sorted(wanted & set(tested))
-            estimate = bootstrap(bank, change(study, bank, model, ks))
-            models = (study.start, model)
-            found += [entry("change of pass@k", bank, models, k, estimate.at(i)) for i, k in enumerate(ks)]
-    return found
-
-
-def second_differences(study: StudyResults, bootstrap: Bootstrap) -> list[dict[str, Any]]:
-    """Each round's gain minus that of the round before, on every bank, at small_k and at k = 1.
-
-    Filtering raises pass@1 most: where nothing is gained at small_k, gains may still shrink there.
-    """
-    choice, sequence = study.analysis, study.sequence[1:]
-    name, found = "gain minus the gain before", []
-    for bank in study.tasks:
-        for i in range(len(sequence) - 2):
-            models = sequence[i : i + 3]
-            wanted = {1, choice.small_k} & set(verdict_ks(study, bank, *models))
-            if (bank, i) == (choice.primary_bank, 0):
-                wanted -= {choice.small_k}
-            for k in sorted(wanted):
-                values = second_difference(study, bank, models, k)
-                found.append(entry(name, bank, models, k, bootstrap(bank, values)))
-    return found
 
 
 def critic_gains(study: StudyResults, bootstrap: Bootstrap, picks: Picks) -> list[dict[str, Any]]:

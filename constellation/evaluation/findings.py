@@ -34,8 +34,8 @@ from typing import Any
 from constellation.evaluation.claims import FAMILY, INCONCLUSIVE, Claim, NotMeasured
 from constellation.evaluation.critic_gain import Picks, critic_gain
 from constellation.evaluation.crossover import crossover
-from constellation.evaluation.deceleration import deceleration
 from constellation.evaluation.entries import points, signed
+from constellation.evaluation.gains import deceleration
 from constellation.evaluation.statistics import Bootstrap, Estimate, holm
 from constellation.evaluation.study import AnalysisConfig, StudyResults
 

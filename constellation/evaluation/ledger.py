@@ -15,41 +15,63 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 from scipy.stats import binom, false_discovery_control
 
+from constellation.evaluation.entries import Entry
+from constellation.evaluation.question import Answer, Question
+from constellation.evaluation.statistics import Bootstrap
 from constellation.evaluation.study import StudyResults
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
+BALANCE = "tasks gained minus tasks lost"  # of one trajectory, which `of` names
 
 
-def ledger(study: StudyResults) -> dict[str, Any]:
-    """{bank: {round or arm: [an entry a trajectory]}}, against the start."""
-    return {
-        bank: {model: entries(study, bank, model) for model in (*study.rounds, *study.arms)}
-        for bank in study.tasks
-    }
+def ledger(study: StudyResults, part: None, bootstrap: Bootstrap) -> Answer:
+    """Every round and arm against the start, in each trajectory.
 
-
-def entries(study: StudyResults, bank: str, model: str) -> list[dict[str, Any]]:
-    """The ledger of one model on one bank, for each trajectory."""
-    n = study.pool_size(bank, study.start, model)
-    before, after = (correct_counts(study, bank, name, n) for name in (study.start, model))  # [K, T]
-    gained, lost = (after > 0) & (before == 0), (before > 0) & (after == 0)
-    samples = n * len(study.splits(bank))
-    significant = changed(before, after, samples) <= 1 - study.analysis.level
-    ids = np.array([task.id for task in study.tasks[bank]], np.object_)
-    return [
-        {
-            "samples": samples,
-            "solved_before": (before[k] > 0).sum(),
-            "solved_after": (after[k] > 0).sum(),
-            "gained": gained[k].sum(),
-            "lost": lost[k].sum(),
-            "p": sign_test(gained[k].sum(), lost[k].sum()),
-            "significantly_gained": list(ids[significant[k] & (after[k] > before[k])]),
-            "significantly_lost": list(ids[significant[k] & (after[k] < before[k])]),
-        }
-        for k in range(study.trajectories)
-    ]
+    Returns:
+        facts: {bank: {model: [for each trajectory: samples, tasks solved before and after, gained and lost,
+        and the tasks whose chance of a correct sample changed significantly]}}.
+    """
+    rows: list[Entry] = []
+    facts: dict[str, Any] = {}
+    for bank, tasks in study.tasks.items():
+        ids = np.array([task.id for task in tasks], np.object_)
+        facts[bank] = {}
+        for model in (*study.rounds, *study.arms):
+            n = study.pool_size(bank, study.start, model)
+            before, after = (correct_counts(study, bank, name, n) for name in (study.start, model))  # [K, T]
+            gained, lost = (after > 0) & (before == 0), (before > 0) & (after == 0)
+            samples = n * len(study.splits(bank))
+            significant = changed(before, after, samples) <= 1 - study.analysis.level
+            facts[bank][model] = [
+                {
+                    "samples": samples,
+                    "solved_before": (before[k] > 0).sum(),
+                    "solved_after": (after[k] > 0).sum(),
+                    "gained": gained[k].sum(),
+                    "lost": lost[k].sum(),
+                    "significantly_gained": list(ids[significant[k] & (after[k] > before[k])]),
+                    "significantly_lost": list(ids[significant[k] & (after[k] < before[k])]),
+                }
+                for k in range(study.trajectories)
+            ]
+            balance = gained.sum(1) - lost.sum(1)
+            p_values = sign_test(gained.sum(1), lost.sum(1))
+            rows += [
+                Entry(
+                    BALANCE,
+                    bank,
+                    (study.start, model),
+                    None,
+                    difference,
+                    p=p,
+                    tested=True,
+                    of=f"{k}",
+                    unit="tasks",
+                )
+                for k, (difference, p) in enumerate(zip(balance, p_values, strict=True))
+            ]
+    return Answer(rows, facts)
 
 
 def correct_counts(study: StudyResults, bank: str, model: str, n: int) -> Counts:
@@ -99,3 +121,6 @@ def fisher_table(n: int) -> Array:
         no_likelier = weight[None, :] <= weight[:, None] * (1 + 1e-9)
         table[total - after, after] = (no_likelier * weight).sum(1) / weight.sum()
     return np.minimum(table, 1)
+
+
+QUESTION = Question(name="ledger", title="Tasks solved and lost", answer=ledger, figures={}, always=True)

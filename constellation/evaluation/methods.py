@@ -70,23 +70,19 @@ def figure_stages(study: StudyResults) -> dict[str, list[str]]:
 
     seeds = {of: study.splits(of) for of in study.tasks}
     curves = [f"samples_{m}_{of}_{seed}" for of in study.tasks for seed in seeds[of] for m in study.models]
-    null, controls = [f"null_pool_{bank}"], list(dict.fromkeys(key.model for key in study.controls))
+    controls = list(dict.fromkeys(key.model for key in study.controls))
     beside = [*study.sequence, *(model for model in controls if model not in study.rounds)]
     columns = ("samples", "scores", "prior_scores", "columns")
     variants = {study.selection_model, *(key.model for own in study.variant_scores.values() for key in own)}
     filters = [f"posterior_{study.exact.star_atoms}_atoms_{start}_*_{split}"] if study.exact else []
     forecast = samples((start, *study.rounds), *study.tasks) + filters
     return {
-        "pass_at_k": curves,
-        "change_at_k": curves + null,
         "control_changes": [*samples((start, *study.rounds[:1], *controls), *study.tasks), "controls_v*"],
         "control_reach": [
             "controls_known_programs_*",
             "controls_log_probs_*",
             *samples(beside, *study.tasks),
         ],
-        "round_gains": curves + null,
-        "headroom": curves + null,
         "reach_curves": [f"known_programs_{bank}", f"log_probs_*_{bank}", *samples(study.models, bank)],
         "mass_ledger": [f"known_programs_{bank}", f"log_probs_*_{bank}", *samples((start,), bank)],
         "selectors": [
@@ -108,9 +104,6 @@ def figure_stages(study: StudyResults) -> dict[str, list[str]]:
         ],
         "forecast": [*forecast, *(f"ceiling_{of}" for of in study.tasks)],
         "residual": forecast,
-        "visible_fit": curves,
-        "diversity": curves + [f"{stage.name}_samples" for stage in study.stages if stage.pool is not None],
-        "learning_curves": [stage.name for stage in study.stages],
     }
 
 

@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from constellation.evaluation.curves import task_curves
-from constellation.evaluation.deceleration import SCALES
 from constellation.evaluation.findings import AMPLIFICATION, COMPOUNDING, INCONCLUSIVE, NO_GAIN, conclude
+from constellation.evaluation.gains import SCALES
 from constellation.evaluation.ledger import changed, sign_test
 from constellation.evaluation.pass_at_k import pass_at_k
 from constellation.evaluation.selectors import cut, pick

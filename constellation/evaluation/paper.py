@@ -7,9 +7,14 @@ Figures are percentages of tasks, or points of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from constellation.evaluation.entries import points, signed
+from constellation.evaluation.correctness import FIT
+from constellation.evaluation.curves import PASS
+from constellation.evaluation.diversity import COUNTED
+from constellation.evaluation.entries import Entry, points, signed
+from constellation.evaluation.gains import GAIN
+from constellation.evaluation.question import Results
 
 DASH = "\N{EM DASH}"
 STATED, SECONDARY = "stated", "secondary"
@@ -24,7 +29,7 @@ class Row(NamedTuple):
     ours: str
 
 
-def comparison(results: dict[str, Any]) -> list[Row]:
+def comparison(results: Results) -> list[Row]:
     """The table beside the paper's; a dash where the study did not measure a quantity.
 
     Args:
@@ -33,7 +38,7 @@ def comparison(results: dict[str, Any]) -> list[Row]:
     return [*selection_rows(results), *pass_rows(results), *sample_rows(results)]
 
 
-def selection_rows(results: dict[str, Any]) -> list[Row]:
+def selection_rows(results: Results) -> list[Row]:
     """What the critic is worth."""
     finding = results["findings"]["critic_gain"]
     gain, seeds, agreeing = DASH, DASH, DASH
@@ -48,58 +53,57 @@ def selection_rows(results: dict[str, Any]) -> list[Row]:
     ]
 
 
-def pass_rows(results: dict[str, Any]) -> list[Row]:
+def pass_rows(results: Results) -> list[Row]:
     """pass@k before and after, and the gain of each round."""
-    small, large = str(results["analysis"]["small_k"]), str(results["analysis"]["large_k"])
-    before, after = start_and_last(results)
+    study = results.study
+    small, large = study.deciding_ks
     rows = []
     for bank, paper_k, k, paper in (
-        ("easy", "8", small, "46.0 → 53.0"),
-        ("hard", "8", small, "38.0 → 46.0"),
-        ("easy", "64", large, "68.0 → 61.5"),
-        ("hard", "64", large, "57.5 → 52.5"),
+        ("easy", 8, small, "46.0 → 53.0"),
+        ("hard", 8, small, "38.0 → 46.0"),
+        ("easy", 64, large, "68.0 → 61.5"),
+        ("hard", 64, large, "57.5 → 52.5"),
     ):
-        curves = results["pass_at_k"].get(bank, {})
-        ours = [curves.get(model, {}).get(k) for model in (before, after)]
+        passed = results.entries.where(quantity=PASS, bank=bank, k=k)
         quantity = f"pass@{paper_k} on {bank}, gen_v0 to the last round"
         if k != paper_k:
             quantity += f" (ours: pass@{k})"
+        ours = [passed.first(models=(model,)) for model in study.first_and_last]
         rows.append(Row(quantity, paper, SECONDARY, path(ours, percentage)))
     for bank, paper in (("easy", "+7.2 → +1.9"), ("hard", "+5.1 → +2.8")):
-        ours = [gain["ks"].get(small, {}).get("estimate") for gain in results["gains"].get(bank, [])]
+        gained = results.entries.where(quantity=GAIN, bank=bank, k=small, of="")
         quantity = (
             f"gain of each round on {bank}: “ceiling”, mean of four trajectories (ours: pass@{small}), points"
         )
-        rows.append(Row(quantity, paper, SECONDARY, path(ours, signed)))
+        rows.append(Row(quantity, paper, SECONDARY, path(list(gained), signed)))
     return rows
 
 
-def sample_rows(results: dict[str, Any]) -> list[Row]:
+def sample_rows(results: Results) -> list[Row]:
     """What the samples are like."""
-    small, large = str(results["analysis"]["small_k"]), str(results["analysis"]["large_k"])
-    bank = results["analysis"]["primary_bank"]
-    start, last = start_and_last(results)
-    fit, passed = (results[name][bank][start].get(large) for name in ("visible_fit_at_k", "pass_at_k"))
-    distinct = [
-        entry["distinct"]["estimate"]
-        for name, entry in results["diversity"]["data"].items()
-        if name in results["sequence"]
-    ]
+    study = results.study
+    (small, large), bank = study.deciding_ks, study.analysis.primary_bank
+    fit, passed = (
+        results.entries.first(quantity=quantity, bank=bank, models=(study.start,), k=large)
+        for quantity in (FIT, PASS)
+    )
+    counted = results.entries.where(quantity=COUNTED)
     divergence = [
-        results["divergence"][bank][model].get(small, {}).get("estimate") for model in (start, last)
+        results["divergence"][bank][model].get(str(small), {}).get("estimate")
+        for model in study.first_and_last
     ]
     return [
         Row(
             f"visible-fit@{large} minus pass@{large} of gen_v0 (ours: {bank}), points",
             "about +11",
             SECONDARY,
-            DASH if None in (fit, passed) else signed(fit - passed),
+            DASH if fit is None or passed is None else signed(fit.estimate - passed.estimate),
         ),
         Row(
             "distinct generalising programs a solved task in the STaR data, first to last round",
             "2.79 → 4.05",
             SECONDARY,
-            path(distinct, "{:.2f}".format),
+            path([row for row in counted if row.models[0] in study.sequence], "{:.2f}".format),
         ),
         Row(
             f"divergent tasks at k = {small}, gen_v0 to the last round (ours: {bank}), %",
@@ -110,17 +114,13 @@ def sample_rows(results: dict[str, Any]) -> list[Row]:
     ]
 
 
-def start_and_last(results: dict[str, Any]) -> tuple[str, str]:
-    """The generator the rounds start from, and the last round's."""
-    return results["sequence"][1], results["sequence"][-1]
-
-
 def percentage(share: float) -> str:
     """A share as a percentage without its sign."""
     return f"{100 * share:.1f}"
 
 
-def path(values: Sequence[float | None], write: Callable[[float], str]) -> str:
+def path(values: Sequence[Entry | float | None], write: Callable[[float], str]) -> str:
     """Values from first to last, or a dash where any is missing."""
-    known = [value for value in values if value is not None]
+    estimates = [value.estimate if isinstance(value, Entry) else value for value in values]
+    known = [value for value in estimates if value is not None]
     return " → ".join(map(write, known)) if values and len(known) == len(values) else DASH

@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
-from constellation.evaluation import temperature
+from constellation.evaluation import (
+    correctness,
+    crossover,
+    curves,
+    diversity,
+    gains,
+    ledger,
+    temperature,
+    training,
+)
 from constellation.evaluation.question import Question
 
-QUESTIONS: tuple[Question, ...] = (temperature.QUESTION,)
+CORE: tuple[Question, ...] = (  # of every study
+    curves.QUESTION,
+    crossover.QUESTION,
+    gains.QUESTION,
+    ledger.QUESTION,
+    correctness.QUESTION,
+    diversity.QUESTION,
+    training.QUESTION,
+)
+QUESTIONS: tuple[Question, ...] = (*CORE, temperature.QUESTION)

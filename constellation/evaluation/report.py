@@ -28,21 +28,15 @@ NAMES = {
 }
 SECTIONS = {  # anchor -> its name in the page's navigation
     "findings": "Findings",
-    "curves": "pass@k",
-    "paper": "Beside the paper",
-    "gain": "Gain a round",
+    "paper": "Compared with the paper",
     "reach": "Reach",
-    "ledger": "Tasks solved and lost",
     "null": "Null",
     "controls": "Controls",
     "exploratory": "Exploratory",
     "selection": "Selection",
     "variants": "The critic otherwise",
     "filtering": "Beyond filtering",
-    "trust": "What counts as right",
-    "variety": "Diversity",
     "tasks": "Tasks",
-    "data": "Data",
     "limits": "Limits",
     "methods": "Methods",
     "config": "Configuration",
@@ -91,10 +85,11 @@ def render(
         "points": lambda entry: difference(mapping(entry)) + star(mapping(entry), alpha),
         "number": lambda entry: number(mapping(entry)) + star(mapping(entry), alpha),
         "fraction": lambda entry: number(mapping(entry), digits=3),
+        "share": share,
         "count": count,
         "strip": strip,
         "signed": signed,
-        "p": written_p,
+        "p": lambda p: "\N{EM DASH}" if p is None else written_p(p),
         "spread": spread,
         "both": both_intervals,
         "pools": pools,
@@ -113,7 +108,7 @@ def render(
         figures=figures,
         traces=traces(study, figures, questions),
         c=Choices(study.config),
-        rows=comparison(results),
+        paper=comparison(results),
         cases=cases(study),
         probes=study.probes,
         config=study.config,
@@ -134,7 +129,9 @@ def traces(
 ) -> dict[str, Mapping[str, str]]:
     """Figure -> the stored stages that it was computed from, with their digests."""
     of_questions = {
-        name: study.sources.get(question.name, {}) for question in questions for name in question.figures
+        name: study.sources.get("study" if question.always else question.name, {})
+        for question in questions
+        for name in question.figures
     }
     return {
         name: of_questions[name] if name in of_questions else figure_sources(study, name) for name in figures
@@ -158,6 +155,8 @@ def difference(entry: Mapping[str, Any] | None) -> str:
     """A difference of shares with its interval: "+3.1 [1.0, 5.2]"."""
     if entry is None or entry["estimate"] is None:
         return "\N{EM DASH}"
+    if entry.get("unit", "share") != "share":
+        return number(entry)
     return points(entry["estimate"], *entry["interval"])
 
 
@@ -171,8 +170,9 @@ def number(entry: Mapping[str, Any] | None, digits: int = 2) -> str:
     """A mean with its interval: "2.41 [2.20, 2.63]"."""
     if entry is None or entry["estimate"] is None:
         return "\N{EM DASH}"
-    ends = ", ".join(f"{end:.{digits}f}" for end in entry["interval"])
-    text = f"{entry['estimate']:.{digits}f} [{ends}]"
+    text = f"{entry['estimate']:.{digits}f}"
+    if entry["interval"] is not None:
+        text += f" [{', '.join(f'{end:.{digits}f}' for end in entry['interval'])}]"
     return text.replace("-", "\N{MINUS SIGN}")
 
 
@@ -231,9 +231,14 @@ def both_intervals(finding: Mapping[str, Any]) -> str:
     return ", ".join(parts).replace("student", "Student")
 
 
-def pools(sizes: Mapping[str, Mapping[str, int]]) -> str:
+def share(entry: Entry | None) -> str:
+    """A share of tasks as a percentage without its interval: "46.1"."""
+    return "\N{EM DASH}" if entry is None or entry.estimate is None else f"{100 * entry.estimate:.1f}"
+
+
+def pools(study: StudyResults) -> str:
     """Samples a task of every pool: "128", or "32 to 256"."""
-    counts = [n for models in sizes.values() for n in models.values()]
+    counts = [study.pool_size(bank, model) for bank in study.tasks for model in study.models]
     return f"{min(counts)}" if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
 
 

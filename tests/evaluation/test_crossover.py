@@ -5,8 +5,17 @@ from hypothesis import strategies as st
 
 from constellation.evaluation.analysis import resamples
 from constellation.evaluation.claims import Claim
-from constellation.evaluation.crossover import crossings, crossover, first_behind
+from constellation.evaluation.crossover import (
+    CHANGE,
+    changes_and_crossings,
+    crossing,
+    crossover,
+    first_behind,
+)
+from constellation.evaluation.curves import change
+from constellation.evaluation.entries import Entries, Entry
 from constellation.runtime.errors import UserError
+from tests.evaluation import synthetic
 from tests.evaluation.counted import chance, counted_study
 
 SHARPENED = {
@@ -69,7 +78,7 @@ def test_crossings_by_hand() -> None:
 def test_replicates_without_a_crossing_are_counted() -> None:
     study = counted_study(SHARPENED)
     bootstrap = resamples(study)
-    found = crossings(study, bootstrap)["hard"]
+    found = crossing(study, bootstrap, "hard")
     ks = range(1, 17)
     difference = np.array(
         [
@@ -92,10 +101,42 @@ def test_replicates_without_a_crossing_are_counted() -> None:
 def test_a_study_without_a_crossing_says_so() -> None:
     ahead = {"theta0": [[0] * 5], "gen_v0": [[1, 2, 0, 1, 3]], "v1": [[4, 5, 1, 2, 6]]}
     study = counted_study(ahead)
-    found = crossings(study, resamples(study))["hard"]
+    found = crossing(study, resamples(study), "hard")
     assert found["crossing"] is None and found["never_behind"] == 500
     assert found["sentence"] == "no crossing, not behind at k = 16 [beyond 16, beyond 16]"
     behind = counted_study({"theta0": [[0] * 5], "gen_v0": ahead["v1"], "v1": ahead["gen_v0"]})
-    found = crossings(behind, resamples(behind))["hard"]
+    found = crossing(behind, resamples(behind), "hard")
     assert found["sentence"] == "no crossing, never ahead [below 1, below 1]"
-    assert crossings(counted_study({"theta0": [[0]], "gen_v0": [[1]]}), resamples(study)) == {}
+    none = counted_study({"theta0": [[0]], "gen_v0": [[1]]})
+    rows, facts = changes_and_crossings(none, None, resamples(none))
+    assert rows == [] and facts == {"crossing": {}}
+
+
+def in_family(rows: list[Entry]) -> set[tuple]:
+    return {(row.bank, *row.models, row.k) for row in rows if row.tested}
+
+
+def test_every_change_but_that_of_the_finding_is_tested() -> None:
+    results = synthetic.study(rounds=3, trajectories=2)
+    bootstrap = resamples(results)
+    rows, _ = changes_and_crossings(results, None, bootstrap)
+    every = {
+        (bank, "gen_v0", f"v{i}", k)
+        for bank in ("easy", "hard", "withheld")
+        for i in (1, 2, 3)
+        for k in (1, 2, 4, 8, 16)
+    }
+    assert in_family(rows) == every - {("hard", "gen_v0", "v3", k) for k in (8, 16)}
+    estimate = bootstrap("withheld", change(results, "withheld", "v1", [4])[..., 0])
+    row = Entries(rows).one(quantity=CHANGE, bank="withheld", models=("gen_v0", "v1"), k=4)
+    assert row.estimate == pytest.approx(float(estimate.value))
+    assert row.p == pytest.approx(min(1, 2 * min(float(estimate.p_above), float(estimate.p_below))))
+
+
+def test_nothing_is_tested_at_a_k_beyond_half_the_samples() -> None:
+    counts = {"theta0": [[1, 2]], "gen_v0": [[1, 3]], "v1": [[1, 2]], "v2": [[3, 4]]}
+    results = counted_study(counts, n={"theta0": 32, "gen_v0": 32, "v1": 16, "v2": 32})
+    rows, _ = changes_and_crossings(results, None, resamples(results))
+    expected = {("hard", "gen_v0", "v1", k) for k in (1, 2, 4, 8)}
+    assert in_family(rows) == expected | {("hard", "gen_v0", "v2", k) for k in (1, 2, 4)}
+    assert Entries(rows).where(models=("gen_v0", "v1")).values("k") == list(range(1, 17))

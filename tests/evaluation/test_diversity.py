@@ -2,8 +2,9 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+import scipy.stats
 
-from constellation.evaluation.diversity import distinct_programs, rarefied_programs
+from constellation.evaluation.diversity import distinct_programs, pooled_mean, rarefied_programs
 from tests.evaluation.synthetic import random_set, sample_set
 
 
@@ -39,3 +40,14 @@ def test_does_not_grow_with_the_pool_as_the_plain_count_does() -> None:
 
 def test_an_unsolved_task_has_no_diversity() -> None:
     assert np.isnan(distinct_programs(sample_set([["junk", "fits:x:1"]]))).all()
+
+
+def test_pools_of_several_trajectories_are_the_units() -> None:
+    values = [np.array([1.0, 2.0, np.nan]), np.array([3.0, 3.0, 6.0]), np.array([np.nan] * 3)]
+    interval = scipy.stats.ttest_1samp([1.5, 4.0], 0).confidence_interval(0.9)
+    mean, found = pooled_mean(values, 0.9)
+    assert mean == 2.75 and found == pytest.approx(tuple(interval))
+    alone = scipy.stats.ttest_1samp([3.0, 3.0, 6.0], 0).confidence_interval(0.9)
+    mean, found = pooled_mean(values[1:2], 0.9)
+    assert mean == 4 and found == pytest.approx(tuple(alone))
+    assert pooled_mean(values[2:], 0.9) == (None, None)

@@ -1,10 +1,14 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import scipy.stats
 
+from constellation.evaluation.analysis import resamples
+from constellation.evaluation.entries import Entry
 from constellation.evaluation.ledger import changed, fisher_table, ledger, sign_test
+from constellation.evaluation.study import StudyResults
 from tests.evaluation.counted import counted_study
 
 
@@ -39,17 +43,24 @@ def test_changes_are_adjusted_over_the_tasks_of_a_trajectory() -> None:
         np.testing.assert_allclose(changed(before, after, 16)[k], scipy.stats.false_discovery_control(p))
 
 
+def of(study: StudyResults, model: str) -> tuple[list[dict[str, Any]], list[Entry]]:
+    """What the ledger says of a model on the hard bank in each trajectory, and the tests of it."""
+    rows, facts = ledger(study, None, resamples(study))
+    return facts["hard"][model], [row for row in rows if row.models == ("gen_v0", model)]
+
+
 def test_tasks_solved_and_lost_by_trajectory() -> None:
     counts = {
         "theta0": [[0] * 6],
         "gen_v0": [[0, 0, 5, 30, 2, 0], [1, 0, 5, 0, 2, 0]],
         "v1": [[20, 1, 5, 0, 0, 0], [0, 1, 5, 1, 2, 1]],
     }
-    first, second = ledger(counted_study(counts))["hard"]["v1"]
+    (first, second), (_, tested) = of(counted_study(counts), "v1")
     assert (first["solved_before"], first["solved_after"], first["gained"], first["lost"]) == (3, 3, 2, 2)
     assert (second["solved_before"], second["solved_after"]) == (3, 5)
     assert (second["gained"], second["lost"], second["samples"]) == (3, 1, 32)
-    assert second["p"] == pytest.approx(scipy.stats.binomtest(3, 4).pvalue)
+    assert tested.p == pytest.approx(scipy.stats.binomtest(3, 4).pvalue)
+    assert tested.tested and tested.estimate == 2 and tested.of == "1"
     assert first["significantly_gained"] == ["task0"] and first["significantly_lost"] == ["task3"]
     assert second["significantly_gained"] == second["significantly_lost"] == []
 
@@ -57,7 +68,7 @@ def test_tasks_solved_and_lost_by_trajectory() -> None:
 def test_both_are_given_as_many_samples() -> None:
     counts = {"theta0": [[0, 0]], "gen_v0": [[2, 40]], "v1": [[10, 20]]}
     study = counted_study(counts, n={"theta0": 64, "gen_v0": 64, "v1": 20})
-    row = ledger(study)["hard"]["v1"][0]
+    (row,), _ = of(study, "v1")
     # gen_v0's two correct samples are its 32nd and 33rd, beyond the first 20
     assert (row["samples"], row["solved_before"], row["gained"]) == (20, 1, 1)
 
@@ -65,5 +76,5 @@ def test_both_are_given_as_many_samples() -> None:
 def test_split_seeds_are_pooled() -> None:
     study = counted_study({"theta0": [[0, 0]], "gen_v0": [[0, 3]], "v1": [[1, 0]]})
     more = {key._replace(split_seed=2): samples for key, samples in study.samples.items()}
-    row = ledger(replace(study, samples={**study.samples, **more}))["hard"]["v1"][0]
+    (row,), _ = of(replace(study, samples={**study.samples, **more}), "v1")
     assert (row["samples"], row["gained"], row["lost"]) == (64, 1, 1)

@@ -10,10 +10,17 @@ from typing import Any
 import pytest
 
 from constellation.evaluation.analysis import analyse
+from constellation.evaluation.crossover import change_at_k
+from constellation.evaluation.curves import PASS, pass_at_k_figure
+from constellation.evaluation.entries import Entries
+from constellation.evaluation.gains import SECOND_DIFFERENCE
 from constellation.evaluation.paper import comparison
-from constellation.evaluation.plots import FIGURES
+from constellation.evaluation.plots import FIGURES, figures_of
+from constellation.evaluation.question import Results
 from constellation.evaluation.questions import QUESTIONS
 from constellation.evaluation.report import listed, pools, render, spread, write_report
+from constellation.evaluation.training import learning_curves
+from tests.evaluation.counted import counted_study
 from tests.evaluation.synthetic import study, variants
 
 ROOT = Path(__file__).parents[2]
@@ -59,8 +66,10 @@ def test_findings_follow_their_schema(written: Path) -> None:
         assert finding["scope"] == "this trajectory"
     low, high = found["findings"]["critic_gain"]["interval"]
     assert low <= found["findings"]["critic_gain"]["estimate"] <= high
-    assert set(found["pass_at_k"]) == {"easy", "hard", "withheld"}
-    assert 0 <= found["pass_at_k"]["hard"]["gen_v0"]["8"] <= 1
+    passed = [row for row in found["entries"] if row["quantity"] == "pass@k"]
+    assert {row["bank"] for row in passed} == {"easy", "hard", "withheld"}
+    assert all(0 <= row["estimate"] <= 1 for row in passed)
+    assert {row["question"] for row in found["entries"]} == set(found["facts"]) - {"training"}
 
 
 def test_page_is_one_file_that_opens_offline(written: Path) -> None:
@@ -99,16 +108,19 @@ def test_discoveries_bear_an_asterisk() -> None:
     results = study(tasks=8, resamples=10)
     analysed = analyse(results)
     assert analysed["discoveries"]["discoveries"] == render(results, analysed, {}).count("]*<") == 0
-    for entry in (analysed["exploratory"][0], analysed["headroom"]["hard"]["changes"][0]["logit"]):
-        entry["q"] = 0.05
-    assert render(results, analysed, {}).count("]*<") == 2
+    analysed["exploratory"][0]["q"] = 0.05
+    chosen = analysed.entries.one(quantity=SECOND_DIFFERENCE, bank="hard", of="logit")
+    rows = [row._replace(q=0.05) if row is chosen else row for row in analysed.entries]
+    starred = Results(results, Entries(rows), analysed.facts, dict(analysed))
+    assert render(results, starred, {}).count("]*<") == 1 + 2  # its own table, and the table of all tested
 
 
 @pytest.mark.parametrize("rounds", [0, 1, 5])
 def test_any_number_of_rounds_makes_a_report(rounds: int) -> None:
     results = study(tasks=8, rounds=rounds)
     analysed = analyse(results)
-    drawn = {name for name, make in FIGURES.items() if make(analysed) is not None}
+    answered = [question for question in QUESTIONS if question.name in analysed.facts]
+    drawn = {name for name, make in figures_of(answered).items() if make(analysed) is not None}
     assert {"change_at_k", "round_gains"} <= drawn if rounds else not {"change_at_k", "round_gains"} & drawn
     assert ("Not measured: the study ran" in render(results, analysed, {})) == (rounds < 2)
 
@@ -116,7 +128,7 @@ def test_any_number_of_rounds_makes_a_report(rounds: int) -> None:
 def test_a_study_without_critic_or_training_figures_makes_a_report() -> None:
     results = replace(study(tasks=8), critic_scores={}, stages=(), roles={}, config={}, provenance={})
     analysed = analyse(results)
-    assert FIGURES["selectors"](analysed) is None and FIGURES["learning_curves"](analysed) is None
+    assert FIGURES["selectors"](analysed) is None and learning_curves(analysed) is None
     assert "no critic scored the candidates" in render(results, analysed, {})
     assert comparison(analysed)[0].ours == "\N{EM DASH}"
 
@@ -126,9 +138,12 @@ def test_table_beside_the_paper_holds_our_figures() -> None:
     analysed = analyse(results)
     rows = {row.quantity: row for row in comparison(analysed)}
     row = rows["pass@8 on hard, gen_v0 to the last round"]
-    curves = analysed["pass_at_k"]["hard"]
+    ours = [
+        analysed.entries.one(quantity=PASS, bank="hard", models=(model,), k=8).estimate
+        for model in ("gen_v0", "v2")
+    ]
     assert (row.paper, row.mark) == ("38.0 → 46.0", "secondary")
-    assert row.ours == f"{100 * curves['gen_v0']['8']:.1f} → {100 * curves['v2']['8']:.1f}"
+    assert row.ours == f"{100 * ours[0]:.1f} → {100 * ours[1]:.1f}"
     assert rows["critic minus naive pick, points"].mark == "stated"
 
 
@@ -138,8 +153,9 @@ def test_counts_read_as_a_sentence() -> None:
 
 
 def test_pools_read_as_a_range() -> None:
-    assert pools({"easy": {"v1": 64, "v2": 64}, "hard": {"v1": 64}}) == "64"
-    assert pools({"easy": {"v1": 64, "v2": 256}, "hard": {"v1": 32}}) == "32 to 256"
+    counts = {model: [[1, 2]] for model in ("theta0", "gen_v0", "v1")}
+    assert pools(counted_study(counts, n=64)) == "64"
+    assert pools(counted_study(counts, n={"theta0": 64, "gen_v0": 256, "v1": 32})) == "32 to 256"
 
 
 def test_spread_of_the_design_in_points() -> None:
@@ -150,34 +166,36 @@ def test_spread_of_the_design_in_points() -> None:
 
 
 @pytest.fixture(scope="module")
-def crossed() -> tuple[dict[str, Any], str]:
+def crossed() -> tuple[Results, str]:
     """Results and page of a study of four trajectories with its null."""
     results = study(tasks=12, trajectories=4, doubled=True)
     analysed = analyse(results)
     return analysed, render(results, analysed, {})
 
 
-def test_several_trajectories_are_said_and_drawn(crossed: tuple[dict[str, Any], str]) -> None:
+def test_several_trajectories_are_said_and_drawn(crossed: tuple[Results, str]) -> None:
     analysed, page = crossed
     assert "4 trajectories" in page and "This trajectory" not in page and "One trajectory:" not in page
     assert analysed["findings"]["crossover"]["scope"] == "trajectories from this base"
-    figure = FIGURES["pass_at_k"](analysed)
+    figure = pass_at_k_figure(analysed)
     assert figure is not None
     assert len(figure.axes[0].lines) == 1 + 3 * (1 + 4)  # theta0 has no trajectories of its own
     nothing: dict[str, Any] = {"halvings": {}, "pairs": {}}
-    with_null, without = (FIGURES["change_at_k"](analysed | {"null": n}) for n in (analysed["null"], nothing))
+    with_null, without = (
+        change_at_k(Results(analysed.study, analysed.entries, analysed.facts, analysed | {"null": n}))
+        for n in (analysed["null"], nothing)
+    )
     assert with_null is not None and without is not None
     more = [len(a.lines) - len(b.lines) for a, b in zip(with_null.axes, without.axes, strict=True)]
     assert more == [0, 2, 0]  # the doubled pool is of the hard bank
 
 
-def test_page_holds_the_verdict_and_what_it_rests_on(crossed: tuple[dict[str, Any], str]) -> None:
+def test_page_holds_the_verdict_and_what_it_rests_on(crossed: tuple[Results, str]) -> None:
     analysed, page = crossed
     assert analysed["overall"]["sentence"] in page
     assert f"{analysed['overall']['verdict']}</span>" in page
-    assert analysed["crossing"]["hard"]["sentence"] in page
-    rows = sum(len(rows) for models in analysed["ledger"].values() for rows in models.values())
-    assert rows == 3 * 2 * 4 and page.count("<td>halvings</td>") == page.count("<td>pairs</td>") == 1
-    explored, found = len(analysed["exploratory"]), analysed["discoveries"]
-    assert f"{found['tested']} numbers" in page and f"{explored} that have no table" in page
+    assert analysed.facts["crossover"]["crossing"]["hard"]["sentence"] in page
+    assert len(analysed.entries.where(question="ledger")) == 3 * 2 * 4
+    assert page.count("<td>halvings</td>") == page.count("<td>pairs</td>") == 1
+    assert f"{analysed['discoveries']['tested']} numbers" in page
     assert page.count("<td>change of pass@k</td>") > 20

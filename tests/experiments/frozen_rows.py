@@ -11,6 +11,7 @@ from typing import Any
 
 from constellation.evaluation.entries import Entries, Entry
 
+FIRST_AND_LAST, SMALL = ("gen_v0", "v2"), 2  # of the frozen study
 NUMBERS = ("estimate", "interval", "p", "q", "by_trajectory", "minimum_detectable_effect")
 
 
@@ -46,11 +47,20 @@ class Account:
         if row:
             self.same(frozen, row.estimate, f"{fields}")
 
-    def tested(self, quantity: str) -> list[dict[str, Any]]:
-        """Takes the exploratory entries whose quantity starts so out of the frozen list."""
-        taken = [one for one in self.frozen["exploratory"] if one["quantity"].startswith(quantity)]
+    def repeated(self, prefix: str, quantity: str, **fields: Any) -> None:
+        """Takes the exploratory entries whose quantity starts so: they repeat numbers that have a row.
+
+        What follows the prefix is the `of` of the row, where `fields` do not say it.
+        """
+        taken = [one for one in self.frozen["exploratory"] if one["quantity"].startswith(prefix)]
         self.frozen["exploratory"] = [one for one in self.frozen["exploratory"] if one not in taken]
-        return taken
+        if not taken:
+            self.wrong.append(f"no exploratory {prefix}")
+        for node in taken:
+            where = {"of": node.pop("quantity").removeprefix(prefix)} | fields
+            where |= {"bank": node.pop("bank"), "models": tuple(node.pop("models")), "k": node.pop("k")}
+            self.row(node, quantity=quantity, tested=True, **where)
+            self.empty(node, prefix)
 
     def empty(self, node: Any, place: str) -> None:
         """Nothing is left of a part."""
@@ -117,11 +127,114 @@ def temperature(account: Account) -> None:
         (at_best.replace("each model", "each"), at_best),
         ("change of pass@k beyond that of the matched temperature", rest),
     ):
-        for entry in account.tested(name):
-            of = entry.pop("quantity").removeprefix(name)
-            where = {"bank": entry.pop("bank"), "models": tuple(entry.pop("models")), "k": entry.pop("k")}
-            account.row(entry, quantity=now, of=of, tested=True, **where)
-            account.empty(entry, name)
+        account.repeated(name, now)
 
 
-QUESTIONS = (temperature,)
+def curves(account: Account) -> None:
+    for name, quantity in (("pass_at_k", "pass@k"), ("visible_fit_at_k", "visible-fit@k")):
+        values, intervals = account.frozen.pop(name), account.frozen.pop(f"{name}_interval")
+        of_trajectories = account.frozen.pop(f"{name}_by_trajectory", None)
+        for bank, models in values.items():
+            for model, by_k in models.items():
+                each = of_trajectories[bank][model] if of_trajectories else []
+                for i, (k, value) in enumerate(by_k.items()):
+                    entry = {"estimate": value, "interval": intervals[bank][model].pop(k)}
+                    entry["by_trajectory"] = [curve[i] for curve in each] or None
+                    account.row(entry, quantity=quantity, bank=bank, models=(model,), k=int(k))
+                account.empty(intervals[bank][model], name)
+    facts = account.facts["curves"]["tasks_of_parts"]
+    for bank, parts in (subsets := account.frozen.pop("subsets")).items():
+        for part, node in parts.items():
+            account.same(node.pop("tasks"), facts[bank][part], f"tasks of {part}")
+            where = {"bank": bank, "of": part}
+            for model, by_k in node["pass_at_k"].items():
+                for k, entry in by_k.items():
+                    quantity = "pass@k on a part of the bank"
+                    account.row(entry, quantity=quantity, models=(model,), k=int(k), **where)
+            for k, entry in node["change"].items():
+                quantity = "change of pass@k on a part of the bank"
+                account.row(entry, quantity=quantity, models=FIRST_AND_LAST, k=int(k), **where)
+    account.empty(subsets, "subsets")
+
+
+def crossover(account: Account) -> None:
+    for bank, models in (changes := account.frozen.pop("change_at_k")).items():
+        for model, by_k in models.items():
+            for k, entry in by_k.items():
+                where = {"quantity": "change of pass@k", "bank": bank, "models": ("gen_v0", model)}
+                account.row(entry, k=int(k), **where)
+    account.empty(changes, "change_at_k")
+    account.repeated("change of pass@k", "change of pass@k")
+    account.same(account.frozen.pop("crossing"), account.facts["crossover"]["crossing"], "crossing")
+
+
+def gains(account: Account) -> None:
+    gain, difference = "gain over the model before", "gain minus the gain before"
+    for bank, rounds in (found := account.frozen.pop("gains")).items():
+        for node in rounds:
+            models = (node.pop("from"), node.pop("to"))
+            for k, entry in node["ks"].items():
+                account.row(entry, quantity=gain, bank=bank, models=models, k=int(k), of="")
+    account.empty(found, "gains")
+    scales = {"gain": "", "share_of_headroom": "share of headroom", "logit": "logit"}
+    for bank, node in (found := account.frozen.pop("headroom")).items():
+        for entry in node["rounds"]:
+            models = (entry.pop("from"), entry.pop("to"))
+            for scale, of in scales.items():
+                account.row(entry[scale], quantity=gain, bank=bank, models=models, k=SMALL, of=of)
+        for entry in node["changes"]:
+            models = tuple(entry.pop("models"))
+            for scale, of in scales.items():
+                account.row(entry[scale], quantity=difference, bank=bank, models=models, k=SMALL, of=of)
+    account.empty(found, "headroom")
+    account.repeated(difference, difference, of="")
+
+
+def ledger(account: Account) -> None:
+    for bank, models in account.frozen.pop("ledger").items():
+        for model, trajectories in models.items():
+            facts = account.facts["ledger"][bank][model]
+            assert len(facts) == len(trajectories)
+            for k, node in enumerate(trajectories):
+                balance = {"p": node.pop("p"), "q": node.pop("q"), "estimate": node["gained"] - node["lost"]}
+                where = {"bank": bank, "models": ("gen_v0", model), "of": str(k)}
+                account.row(balance, quantity="tasks gained minus tasks lost", **where)
+                account.same(node, facts[k], f"ledger {where}")
+
+
+def correctness(account: Account) -> None:
+    for bank, models in (found := account.frozen.pop("false_generalising")).items():
+        for model, entry in models.items():
+            probed, where = entry.pop("probed_samples_per_task"), {"bank": bank, "models": (model,)}
+            account.value(probed, quantity="generalising samples of a task that were probed", **where)
+            erring = "share of generalising samples that err on a probe input"
+            account.row(entry, quantity=erring, **where)
+    account.empty(found, "false_generalising")
+
+
+def diversity(account: Account) -> None:
+    found, facts = account.frozen.pop("diversity"), account.facts["diversity"]
+    counted, rarefied = (
+        "distinct correct programs of a solved task",
+        "distinct correct programs at a fixed number of correct samples",
+    )
+    for name, node in found["data"].items():
+        for quantity, part, tasks in (
+            (counted, "distinct", "solved_tasks"),
+            (rarefied, "rarefied", "rarefied_tasks"),
+        ):
+            account.same(node.pop(tasks), facts["data_tasks"][name][quantity], f"{tasks} of {name}")
+            account.row(node[part], quantity=quantity, bank="STaR data", models=(name,))
+    for bank, node in found["banks"].items():
+        account.same(node.pop("tasks"), facts["bank_tasks"][bank], f"tasks of {bank}")
+        for model, entry in node["models"].items():
+            account.row(entry, quantity=rarefied, bank=bank, models=(model,))
+    account.empty(found, "diversity")
+
+
+def training(account: Account) -> None:
+    for name in ("stages", "roles"):
+        account.same(account.frozen.pop(name), account.facts["training"][name], name)
+
+
+QUESTIONS = (temperature, curves, crossover, gains, ledger, correctness, diversity, training)

@@ -1,0 +1,73 @@
+"""What counts as right: fitting the visible examples, the held-out ones, and further inputs.
+
+Every generalising program was run on probe inputs as well; those that err there had 12 examples that missed
+it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from constellation.evaluation.curves import PASS, model_curves
+from constellation.evaluation.diversity import correct_counts
+from constellation.evaluation.drawing import band, bank_panels, colour, k_axis, legend_above
+from constellation.evaluation.entries import Entry, entry
+from constellation.evaluation.question import Answer, Question, Results
+from constellation.evaluation.statistics import Bootstrap
+from constellation.evaluation.study import StudyResults
+from constellation.samples import SampleSet
+
+Array = NDArray[np.float64]
+FIT = "visible-fit@k"
+ERRING = "share of generalising samples that err on a probe input"
+PROBED = "generalising samples of a task that were probed"
+
+
+def correctness(study: StudyResults, part: None, bootstrap: Bootstrap) -> Answer:
+    """visible-fit@k of every model, and the share of generalising samples whose program errs on a probe."""
+
+    def wrong(samples: SampleSet) -> Array:
+        """[T, 2] probed correct samples of each task, and those of them that err on some probe."""
+        counts = np.where(samples.probe_correct >= 0, correct_counts(samples), 0)
+        errs = counts * (samples.probe_correct < study.probes)
+        tasks = len(samples.task_ids)
+        return np.stack([np.bincount(samples.task, column, tasks) for column in (counts, errs)], axis=1)
+
+    rows: list[Entry] = []
+    for bank in study.tasks:
+        for model in study.models:
+            curve = model_curves(study, bootstrap, bank, model, FIT, "fits")
+            rows += [row._replace(by_trajectory=None) for row in curve]
+            probed = study.per_task(bank, model, wrong)
+            rows.append(Entry(PROBED, bank, (model,), None, probed[..., 0].mean(), unit="samples"))
+            erring = bootstrap(bank, probed[..., 1], within=probed[..., 0])
+            rows.append(entry(ERRING, bank, (model,), None, erring))
+    return Answer(rows, {})
+
+
+def visible_fit(results: Results) -> Figure | None:
+    """visible-fit@k above pass@k for the start and the last round: what fits without generalising."""
+    study = results.study
+    figure, axes = bank_panels(study, height=2.9)
+    for bank, ax in axes.items():
+        for model in dict.fromkeys(study.first_and_last):
+            for quantity, what, style in ((FIT, "fits", (0, (4, 2))), (PASS, "generalises", "-")):
+                rows = results.entries.where(quantity=quantity, bank=bank, models=(model,))
+                band(ax, rows, colour(study, model), f"{model} {what}", style=style)
+        ax.set_title(bank)
+        ax.set_ylim(0, 100)
+        k_axis(ax, rows.values("k"))
+    figure.axes[0].set_ylabel("% of tasks")
+    legend_above(figure, figure.axes[0])
+    return figure
+
+
+QUESTION = Question(
+    name="correctness",
+    title="What counts as right",
+    answer=correctness,
+    figures={"visible_fit": visible_fit},
+    always=True,
+)

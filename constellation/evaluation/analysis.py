@@ -19,12 +19,10 @@ from constellation.evaluation.critic_variants import critic_variants
 from constellation.evaluation.entries import plain
 from constellation.evaluation.exploratory import adjust, exploratory
 from constellation.evaluation.findings import findings, overall, primary_claims
-from constellation.evaluation.mass_ledger import mass_ledger
 from constellation.evaluation.methods import methods
 from constellation.evaluation.null import nulls
 from constellation.evaluation.question import Question, Results
 from constellation.evaluation.questions import QUESTIONS
-from constellation.evaluation.reach import Known, known_of, reach_results
 from constellation.evaluation.selector_gains import selector_gains
 from constellation.evaluation.statistics import Bootstrap, resample
 from constellation.evaluation.study import StudyResults
@@ -40,15 +38,13 @@ def analyse(study: StudyResults, questions: Sequence[Question] = QUESTIONS) -> R
     bootstrap = resamples(study)
     picked = picks(study)
     claims = primary_claims(study, bootstrap, picked)
-    known = known_of(study)
     results: dict[str, Any] = {
         "findings": findings(study, claims),
         "overall": overall(study, claims),
         "exploratory": exploratory(study, bootstrap, picked),
         "null": nulls(study, bootstrap) | several(study, bootstrap),
-        "another_warm_start": another_warm_start(study, bootstrap, known),
+        "another_warm_start": another_warm_start(study, bootstrap),
         "controls": controls(study, bootstrap),
-        "reach": reaches(study, bootstrap, known),
         "selection": selection(bootstrap, picked),
         "selectors": selector_gains(study, bootstrap, picked),
         "divergence": divergences(study, bootstrap),
@@ -89,8 +85,3 @@ def resamples(study: StudyResults) -> Bootstrap:
     )
 
 
-def reaches(study: StudyResults, bootstrap: Bootstrap, known: Known | None) -> dict[str, Any]:
-    """Reach and the mass ledger of the known programs; empty where the study has none."""
-    if known is None:
-        return {}
-    return reach_results(study, bootstrap, known) | {"mass_ledger": mass_ledger(study, bootstrap, known)}

@@ -83,8 +83,6 @@ def figure_stages(study: StudyResults) -> dict[str, list[str]]:
             "controls_log_probs_*",
             *samples(beside, *study.tasks),
         ],
-        "reach_curves": [f"known_programs_{bank}", f"log_probs_*_{bank}", *samples(study.models, bank)],
-        "mass_ledger": [f"known_programs_{bank}", f"log_probs_*_{bank}", *samples((start,), bank)],
         "selectors": [
             *judged({study.selection_model}, columns),
             f"posterior_*_atoms_{study.selection_model}_{bank}_*",

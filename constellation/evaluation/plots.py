@@ -30,7 +30,6 @@ from constellation.evaluation.drawing import (
     panels,
     svg,
 )
-from constellation.evaluation.reach_plots import mass_ledger, reach_curves
 
 OVER_K = ("critic", "majority", "likeliest", "ideal_critic")  # selectors that are drawn over k
 
@@ -98,8 +97,6 @@ def divergence(results: Results) -> Figure | None:
 
 FIGURES: dict[str, Callable[[Results], Figure | None]] = {
     "control_changes": control_changes,
-    "reach_curves": reach_curves,
-    "mass_ledger": mass_ledger,
     "control_reach": control_reach,
     "selectors": selectors,
     "rivals": selector_plots.rivals,

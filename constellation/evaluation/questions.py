@@ -9,6 +9,7 @@ from constellation.evaluation import (
     diversity,
     gains,
     ledger,
+    reach,
     temperature,
     training,
 )
@@ -23,4 +24,4 @@ CORE: tuple[Question, ...] = (  # of every study
     diversity.QUESTION,
     training.QUESTION,
 )
-QUESTIONS: tuple[Question, ...] = (*CORE, temperature.QUESTION)
+QUESTIONS: tuple[Question, ...] = (*CORE, reach.QUESTION, temperature.QUESTION)

@@ -29,7 +29,6 @@ NAMES = {
 SECTIONS = {  # anchor -> its name in the page's navigation
     "findings": "Findings",
     "paper": "Compared with the paper",
-    "reach": "Reach",
     "null": "Null",
     "controls": "Controls",
     "exploratory": "Exploratory",

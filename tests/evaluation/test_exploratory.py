@@ -31,6 +31,7 @@ def test_q_is_adjusted_over_every_exploratory_number_of_the_report() -> None:
         for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
             yield from adjusted(inner)
 
+    of_reach = [row for row in whole.entries.where(question="reach") if row.q is not None]
     rows = whole.entries.where(tested=True)
     assert all(row.q is not None for row in rows)
     assert not [row for row in whole.entries if row.q is not None and not row.tested]
@@ -41,7 +42,9 @@ def test_q_is_adjusted_over_every_exploratory_number_of_the_report() -> None:
     assert counts["beyond_filtering"] == 2 * 2 * 3  # rounds, forecasts, and k = 1, 8, 16 of 32 samples
     assert len(rows.where(question="ledger")) == 3 * 2  # banks, rounds
     assert rows.where(question="curves") and not rows.where(question="correctness")
-    assert counts["reach"] == 1 + 2 * 2 * len(whole["reach"]["mass_ledger"])  # rounds; mass and its reach
+    classes = len({row.of for row in of_reach if row.of})
+    # expansion; rounds, befores, B; mass and its reach
+    assert len(of_reach) == 1 + 2 * 2 * 3 + 2 * 2 * classes
     assert all("q" in entry for entry in whole["controls"]["reach"]["hard"]["expansion"].values())
     assert counts["selectors"] and "q" not in whole["selectors"]["extension"]
     assert not counts["findings"] and not counts["overall"]

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from constellation.evaluation.beyond_filtering import beyond_filtering
 from constellation.evaluation.controls import controls
 from constellation.evaluation.critic_gain import divergences, picks, selection
-from constellation.evaluation.critic_variants import critic_variants
 from constellation.evaluation.entries import plain
 from constellation.evaluation.exploratory import adjust, exploratory
 from constellation.evaluation.findings import findings, overall, primary_claims
@@ -48,7 +47,6 @@ def analyse(study: StudyResults, questions: Sequence[Question] = QUESTIONS) -> R
         "selection": selection(bootstrap, picked),
         "selectors": selector_gains(study, bootstrap, picked),
         "divergence": divergences(study, bootstrap),
-        "critic_variants": critic_variants(study, bootstrap),
         "beyond_filtering": beyond_filtering(study, bootstrap),
         "methods": methods(study),
         "splits": {bank: study.splits(bank) for bank in study.tasks},

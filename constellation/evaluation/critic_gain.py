@@ -21,6 +21,11 @@ from constellation.samples import SampleSet
 
 Array = NDArray[np.float64]
 
+ACCURACY = "accuracy of the pick"
+GAIN = "gain over the first survivor"
+LEAD = "difference between two selectors"
+ROOM = "share of the room"
+DIVERGENT = "divergent tasks"
 
 Picks = Mapping[tuple[str, str, int], Selection]  # (bank, model, k) -> [S, K, T] of S split seeds
 

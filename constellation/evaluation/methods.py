@@ -32,8 +32,6 @@ def methods(study: StudyResults) -> dict[str, Any]:
         drawn["training"][stage.name] += stage.samples or 0
     for tuned, _ in study.tuning:
         drawn["tuning"][study.start] += tuned.program.size
-    for so_prompted in study.visible.values():
-        drawn["variants"][study.selection_model] += sum(pool.program.size for pool, _ in so_prompted)
     evaluated = {"evaluation": study.samples, "controls": study.controls, "null": study.null_pools}
     for purpose, sets in evaluated.items():
         for key, samples in sets.items():
@@ -73,7 +71,6 @@ def figure_stages(study: StudyResults) -> dict[str, list[str]]:
     controls = list(dict.fromkeys(key.model for key in study.controls))
     beside = [*study.sequence, *(model for model in controls if model not in study.rounds)]
     columns = ("samples", "scores", "prior_scores", "columns")
-    variants = {study.selection_model, *(key.model for own in study.variant_scores.values() for key in own)}
     filters = [f"posterior_{study.exact.star_atoms}_atoms_{start}_*_{split}"] if study.exact else []
     forecast = samples((start, *study.rounds), *study.tasks) + filters
     return {
@@ -94,12 +91,6 @@ def figure_stages(study: StudyResults) -> dict[str, list[str]]:
         ],
         "reliability": judged(study.models, ("samples", "scores")),
         "divergence": curves,
-        "critic_variants": [
-            "visible_*",
-            *samples(variants, bank),
-            *(f"scores_*{model}_{bank}_{split}" for model in variants),
-            *([f"scores_permuted_critic_{bank}_{split}"] if study.control_scores else []),
-        ],
         "forecast": [*forecast, *(f"ceiling_{of}" for of in study.tasks)],
         "residual": forecast,
     }

@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 
 from constellation.evaluation import forecast_plots, question, selector_plots
 from constellation.evaluation.control_plots import control_changes, control_reach
-from constellation.evaluation.critic_variant_plots import critic_variants
 from constellation.evaluation.drawing import (
     INK,
     SELECTORS,
@@ -102,7 +101,6 @@ FIGURES: dict[str, Callable[[Results], Figure | None]] = {
     "rivals": selector_plots.rivals,
     "reliability": selector_plots.reliability,
     "divergence": divergence,
-    "critic_variants": critic_variants,
     "forecast": forecast_plots.forecast,
     "residual": forecast_plots.residual,
 }

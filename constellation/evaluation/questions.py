@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from constellation.evaluation import (
     correctness,
+    critics,
     crossover,
     curves,
     diversity,
@@ -24,4 +25,4 @@ CORE: tuple[Question, ...] = (  # of every study
     diversity.QUESTION,
     training.QUESTION,
 )
-QUESTIONS: tuple[Question, ...] = (*CORE, reach.QUESTION, temperature.QUESTION)
+QUESTIONS: tuple[Question, ...] = (*CORE, reach.QUESTION, temperature.QUESTION, critics.QUESTION)

@@ -33,7 +33,6 @@ SECTIONS = {  # anchor -> its name in the page's navigation
     "controls": "Controls",
     "exploratory": "Exploratory",
     "selection": "Selection",
-    "variants": "The critic otherwise",
     "filtering": "Beyond filtering",
     "tasks": "Tasks",
     "limits": "Limits",

@@ -191,10 +191,6 @@ class StudyResults:
             their names in `selection.COLUMNS`; of one model on one bank the same ones in all its sets.
         tuning: the selection model's samples of *tuning* tasks, a set a trajectory, with the columns that the
             unlearned selectors read: on them the critic's rival is chosen. Empty where none were drawn.
-        visible: other numbers of visible examples -> the selection model's samples of the primary bank so
-            prompted, with the critic's scores; a set a trajectory, of the first ones.
-        variant_scores: critic trained otherwise -> for sets in `samples` that carry critic scores, its own;
-            of one model on one bank, of the first trajectories.
         exact: the Bayes ceiling of the banks and the filter of the forecast, if they were computed.
         selection_model: the model whose candidates the critic_gain finding is read on, as a rule `start`.
         primary_split: the split seed of the tasks shown in the report.
@@ -227,8 +223,6 @@ class StudyResults:
     parts: Mapping[str, Part] = field(default_factory=dict)
     selector_columns: Mapping[SetKey, Columns] = field(default_factory=dict)
     tuning: Sequence[tuple[SampleSet, Columns]] = ()
-    visible: Mapping[int, Sequence[tuple[SampleSet, Columns]]] = field(default_factory=dict)
-    variant_scores: Mapping[str, Mapping[SetKey, Array]] = field(default_factory=dict)
     exact: Exact | None = None
     stages: Sequence[StageSummary] = ()
     roles: Mapping[str, int] = field(default_factory=dict)
@@ -243,13 +237,11 @@ class StudyResults:
         sets = [*self.samples.items(), *self.null_pools.items(), *self.controls.items()]
         for key, samples in sets:
             self.check_tasks(key.bank, key.model, key.split_seed, samples)
-        self._check_trajectories(self.samples, "samples")
-        self._check_trajectories(self.critic_scores, "critic scores")
-        self._check_trajectories(self.null_pools, "null pools", first(self.null_pools))
+        self.check_trajectories(self.samples, "samples")
+        self.check_trajectories(self.critic_scores, "critic scores")
+        self.check_trajectories(self.null_pools, "null pools", first(self.null_pools))
         controls = [*self.controls, *self.control_scores]
-        self._check_trajectories(controls, "controls", first(controls))
-        for name, scores in self.variant_scores.items():
-            self._check_trajectories(scores, name, first(scores))
+        self.check_trajectories(controls, "controls", first(controls))
         self._check_columns()
         for bank, model, split_seed, _ in self.null_pools:
             if (model, split_seed) != (self.start, self.primary_split):
@@ -274,11 +266,16 @@ class StudyResults:
                 "than the bank's: evaluate every model on the same bank"
             )
 
-    def _check_trajectories(self, keys: Iterable[SetKey], what: str, only: int | None = None) -> None:
+    def check_trajectories(self, keys: Iterable[SetKey], what: str, only: int | None = None) -> None:
         """Refuses a (bank, model, split seed) of which a trajectory is missing or one too many.
 
         Args:
+            keys: of sets or scores.
+            what: they are.
             only: that it has the first so many; all by default.
+
+        Raises:
+            UserError: names them.
         """
         found: dict[tuple[str, str, int], set[int]] = {}
         for key in keys:
@@ -321,8 +318,6 @@ class StudyResults:
             parts={},
             selector_columns={},
             tuning=(),
-            visible={},
-            variant_scores={},
             exact=None,
             stages=(),
         )

@@ -19,19 +19,16 @@ is which are drawn, and which survive.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import NamedTuple
 
 from constellation.conductor import Stage
-from constellation.evaluation.selectors import Columns
+from constellation.evaluation.critics import Critics
 from constellation.evaluation.study import SetKey, StageSummary
 from constellation.experiments.config import CRITIC, START, asks
 from constellation.experiments.critic import critic, critic_of, critic_samples, critic_tasks, scores
 from constellation.experiments.files import samples_of, scores_of, summaries_of
 from constellation.experiments.star import bank_samples, last_round, warm_start
 from constellation.experiments.study import Base, Draw, Study
-from constellation.samples import SampleSet
 
 BANK = "hard"
 REFRESHED, OTHER_BASE = "refreshed_critic", "other_base_critic"
@@ -82,24 +79,26 @@ def stages(study: Study) -> Stages | None:
     variants = refreshed(study) if config.star.rounds else {}
     if study.critic_base:
         variants |= other_base(study, study.critic_base)
-    return Stages(variants, visible)
+    return Stages(variants, visible) if variants or visible else None
 
 
-def part(study: Study, found: Stages) -> dict[str, Any]:
-    """The variants' fields of a `StudyResults`."""
+def part(study: Study, found: Stages) -> Critics:
+    """What the evaluation reads."""
     seed = study.config.tasks.split_seed
-    visible: dict[int, list[tuple[SampleSet, Columns]]] = {
-        shown: [
-            (own, {"critic": column})
-            for own, column in zip(samples_of(samples), scores_of(scored), strict=True)
-        ]
-        for shown, (samples, scored) in found.visible.items()
-    }
-    variants: dict[str, dict[SetKey, np.ndarray]] = {
-        name: {SetKey(BANK, variant.model, seed, r): own for r, own in enumerate(scores_of(variant.scores))}
-        for name, variant in found.variants.items()
-    }
-    return {"visible": visible, "variant_scores": variants}
+    return Critics(
+        {
+            shown: [
+                (own, {"critic": column})
+                for own, column in zip(samples_of(samples), scores_of(scored), strict=True)
+            ]
+            for shown, (samples, scored) in found.visible.items()
+        },
+        START,
+        {
+            name: {SetKey(BANK, own.model, seed, r): scores for r, scores in enumerate(scores_of(own.scores))}
+            for name, own in found.variants.items()
+        },
+    )
 
 
 def prompted_with(study: Study, shown: int) -> tuple[Stage, Stage]:

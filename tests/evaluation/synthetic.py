@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 
 from constellation.domains.domain import Verdict
+from constellation.evaluation.critics import Critics
 from constellation.evaluation.reach import KnownPrograms
 from constellation.evaluation.study import AnalysisConfig, Exact, SetKey, StageSummary, StudyResults, TaskInfo
 from constellation.evaluation.temperature import Match, Temperatures
@@ -328,4 +329,5 @@ def variants(results: StudyResults, trajectories: int, n: int, seed: int = 0) ->
     )
     sharp = {key: results.samples[key].generalises.astype(np.float64) for key in last}
     same = {key: results.critic_scores[key] for key in start}
-    return replace(results, visible=visible, variant_scores={"sharp": sharp, "same": same})
+    part = Critics(visible, "gen_v0", {"sharp": sharp, "same": same})
+    return replace(results, parts={**results.parts, "critics": part})

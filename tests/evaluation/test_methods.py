@@ -111,5 +111,4 @@ def test_a_figure_names_what_it_shows_and_no_more() -> None:
     assert stages["residual"] == [*curves[1:], ideal[0]]
     assert stages["control_reach"] == [*curves, "controls_known_programs_hard"]
     assert "controls_v1_hard" in stages["control_changes"]
-    assert "scores_permuted_critic_hard_1234" in stages["critic_variants"]
     assert figure_sources(found, "divergence")[start] == f"digest of {start}"

@@ -292,4 +292,40 @@ def training(account: Account) -> None:
         account.same(account.frozen.pop(name), account.facts["training"][name], name)
 
 
-QUESTIONS = (temperature, curves, crossover, gains, ledger, correctness, diversity, training, reach)
+def critics(account: Account) -> None:
+    part, facts = account.frozen.pop("critic_variants"), account.facts["critics"]
+    gain, room, lead = "gain over the first survivor", "share of the room", "difference between two selectors"
+    for number, ks in part["visible"].items():
+        account.same(f"gen_v0, {number} visible", facts["visible"][number], f"name at {number} visible")
+        for k, node in ks.items():
+            where = {"question": "critics", "k": int(k), "models": (f"gen_v0, {number} visible",)}
+            account.row(node["naive"], quantity="accuracy of the pick", of="naive", **where)
+            account.row(node["share"], quantity=room, of="critic", **where)
+            account.value(node.pop("divergent_share"), quantity="divergent tasks", **where)
+            for name in ("critic", "majority", "oracle"):
+                account.row(node[name], quantity=gain, of=name, tested=name != "oracle", **where)
+    for name, node in part["critics"].items():
+        account.same(node["model"], facts["critics"][name], f"model of {name}")
+        where = {"question": "critics", "bank": node.pop("bank"), "models": (node.pop("model"),)}
+        for k, at in node["ks"].items():
+            for of, critic, tested in (("fixed", "critic", False), ("variant", name, True)):
+                account.row(at[of]["gain"], quantity=gain, of=critic, k=int(k), tested=tested, **where)
+                account.row(at[of]["share"], quantity=room, of=critic, k=int(k), **where)
+            account.row(at["difference"], quantity=lead, of=f"{name} minus critic", k=int(k), **where)
+    for entry in part["changes"]:
+        name = entry.pop("quantity").removesuffix(" minus first survivor")
+        before, after = entry.pop("models")
+        where = {"question": "critics", "bank": entry.pop("bank"), "k": entry.pop("k"), "tested": True}
+        if before == "critic":
+            account.row(entry, quantity=lead, of=f"{after} minus {before}", **where)
+        else:
+            pair = (f"gen_v0, {before}", f"gen_v0, {after}")
+            account.row(
+                entry, quantity="change of the gain over the first survivor", of=name, models=pair, **where
+            )
+    for name in ("trajectories", "own_visible"):
+        account.same(part.pop(name), facts[name], name)
+    account.empty(part, "critic_variants")
+
+
+QUESTIONS = (temperature, curves, crossover, gains, ledger, correctness, diversity, training, reach, critics)

@@ -141,12 +141,11 @@ def test_the_other_base_has_the_fixed_ones_candidates_and_is_asked_itself(ran: R
 
 
 def test_the_report_has_them_and_is_drawn_again_without_either_base(ran: Ran) -> None:
-    found = ran.findings["critic_variants"]
+    found = ran.findings["facts"]["critics"]
     assert found["trajectories"] == 1 and list(found["visible"]) == ["1", "2"]
-    judged = {name: entry["model"] for name, entry in found["critics"].items()}
-    assert judged == {REFRESHED: "v1", OTHER: "gen_v0"}
-    of_refreshed = next(entry for entry in found["changes"] if REFRESHED in entry["models"])
-    assert of_refreshed["estimate"] == 0  # both stand-ins say the same of every candidate
+    assert found["critics"] == {REFRESHED: "v1", OTHER: "gen_v0"}
+    leads = [row for row in ran.findings["entries"] if row.get("of") == f"{REFRESHED} minus critic"]
+    assert {row["estimate"] for row in leads} == {0}  # both stand-ins say the same of every candidate
     stages = {stage["name"]: stage for stage in ran.findings["stages"]}
     assert stages[REFRESHED]["samples"] == 8 * 4 and stages[OTHER]["samples"] is None
     assert ran.findings["methods"]["samples"]["variants"] == {"gen_v0": 4 * 4}

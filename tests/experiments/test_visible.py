@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ from tests.tiny_study import Untrained, tiny_config, write_tiny_model
 class Ran(NamedTuple):
     """Of two trajectories the first has variants; trainings change nothing."""
 
-    sets: dict[int, list[tuple[SampleSet, Columns]]]
+    sets: Mapping[int, Sequence[tuple[SampleSet, Columns]]]
     stages: list[Stage]
     prompts: list[list[list[int]]]  # that the generator was given, in each call
     critic_saw: list[int]  # visible examples, in each call
@@ -58,7 +59,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     with Conductor(workdir) as conductor:
         study = Study(config, conductor, trapdoor, [check_model(model_dir, "int4:32")], Noted(workdir))
         found = Stages({}, {number: prompted_with(study, number) for number in (1, 4)})
-        sets = part(study, found)["visible"]
+        sets = part(study, found).visible
         tasks = read_tasks(study.bank("hard").path / TASKS)
         (own, _) = samples_of(bank_samples(study, "hard", "gen_v0", warm_start(study), 1234))
     return Ran(sets, found.all(), prompts, critic_saw, tasks, own, load_model(model_dir))

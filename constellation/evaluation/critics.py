@@ -1,0 +1,258 @@
+"""The critic under other circumstances: other visible examples, trained anew, on a base of its own.
+
+*Visible examples*: what critic, majority and oracle gain over the first survivor, and the critic's share of
+the room, which is the oracle's gain. The more is visible, the fewer wrong programs survive; whether that
+leaves less room is read from the difference between neighbouring numbers. A program is right iff it is right
+on all examples of a task, visible or not, so the accuracies at all numbers are of one kind.
+
+*Critics*: what one that was trained otherwise gains over the first survivor, what the study's own does on the
+same candidates, and the difference.
+
+All of it is of the first trajectories, those that have the variants, under the primary split; all of it is
+exploratory.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from constellation.evaluation.critic_gain import ACCURACY, DIVERGENT, GAIN, LEAD, ROOM, group_sizes
+from constellation.evaluation.drawing import (
+    INK,
+    ROUNDS,
+    SELECTORS,
+    START,
+    band,
+    colour,
+    interval_mark,
+    k_axis,
+    names_axis,
+    panels,
+)
+from constellation.evaluation.entries import Entries, Entry, entry
+from constellation.evaluation.question import Answer, Question, Results
+from constellation.evaluation.selectors import Columns, Selection, combined, select
+from constellation.evaluation.statistics import Bootstrap
+from constellation.evaluation.study import Part, SetKey, StudyResults, first
+from constellation.runtime.keys import host_rng
+from constellation.samples import SampleSet
+
+Array = NDArray[np.float64]
+Sets = Sequence[tuple[SampleSet, Columns]]  # of each trajectory, with a critic's scores
+GAINS = ("critic", "majority", "oracle")
+GAIN_CHANGE = "change of the gain over the first survivor"
+
+
+@dataclass(frozen=True)
+class Critics(Part):
+    """Candidates of other prompts and scores of other critics, in the first trajectories.
+
+    Attributes:
+        visible: other numbers of visible examples -> the selection model's samples of the primary bank so
+            prompted, with the critic's scores; a set a trajectory.
+        model: the selection model.
+        scores: critic trained otherwise -> for sets of the study that carry critic scores, its own [D]; of
+            one model on one bank.
+    """
+
+    visible: Mapping[int, Sets]
+    model: str
+    scores: Mapping[str, Mapping[SetKey, Array]]
+
+    @property
+    def trajectories(self) -> int:
+        """Those that have the variants."""
+        keys = [key for scores in self.scores.values() for key in scores]
+        return max(first(keys), *map(len, self.visible.values()), 0)
+
+    def check(self, study: StudyResults) -> None:
+        """Refuses scores with a gap in their trajectories."""
+        for name, scores in self.scores.items():
+            study.check_trajectories(scores, name, first(scores))
+
+    def drawn(self) -> Iterator[tuple[str, str, int]]:
+        """(purpose, model, samples), for the methods."""
+        for sets in self.visible.values():
+            yield "variants", self.model, sum(samples.program.size for samples, _ in sets)
+
+
+def critics(study: StudyResults, part: Critics, bootstrap: Bootstrap) -> Answer:
+    """Both comparisons."""
+    rng = host_rng(study.analysis.seed, "bootstrap", "variant trajectories")
+    drawn = bootstrap.first_trajectories(part.trajectories, rng)
+    sets = visible_sets(study, part)
+    return Answer(
+        [*visible_rows(study, part, drawn, sets), *critic_rows(study, part, drawn)],
+        {
+            "trajectories": part.trajectories,
+            "own_visible": own_visible(study),
+            "visible": {number: prompted(part.model, number) for number in sets},
+            "critics": {name: next(iter(scores)).model for name, scores in part.scores.items()},
+        },
+    )
+
+
+def own_visible(study: StudyResults) -> int:
+    """Examples that the study shows of every task."""
+    return len(study.tasks[study.analysis.primary_bank][0].visible)
+
+
+def prompted(model: str, number: int) -> str:
+    """The name in rows of a model that is shown so many examples."""
+    return f"{model}, {number} visible"
+
+
+def visible_sets(study: StudyResults, part: Critics) -> dict[int, Sets]:
+    """Examples shown -> samples and scores; the study's own number among them."""
+    if not part.visible:
+        return {}
+    bank, count = study.analysis.primary_bank, len(next(iter(part.visible.values())))
+    own = scored(study, [SetKey(bank, part.model, study.primary_split, r) for r in range(count)])
+    return dict(sorted({**part.visible, own_visible(study): own}.items()))
+
+
+def visible_rows(
+    study: StudyResults, part: Critics, bootstrap: Bootstrap, sets: Mapping[int, Sets]
+) -> list[Entry]:
+    """At every number of visible examples and k that all pools can fill; and the changes at small_k.
+
+    These are from each number to the next, and from the first to the last.
+    """
+    bank, small, rows = study.analysis.primary_bank, study.analysis.small_k, []
+    ks = group_sizes(study, (samples.n for pools in sets.values() for samples, _ in pools)) if sets else []
+    found = {prompted(part.model, number): {k: selection(sets[number], k) for k in ks} for number in sets}
+    for name, by_k in found.items():
+        for k, one in by_k.items():
+            rows.append(entry(ACCURACY, bank, (name,), k, bootstrap(bank, one.accuracy["naive"]), of="naive"))
+            rows += gains(bootstrap, bank, name, k, one, others=GAINS[1:])
+            rows.append(Entry(DIVERGENT, bank, (name,), k, one.divergent.mean()))
+    names = list(found)
+    for pair in [*itertools.pairwise(names), *([(names[0], names[-1])] if len(names) > 2 else [])]:
+        for selector in GAINS:
+            before, after = (found[name][small].gain(selector) for name in pair)
+            change = bootstrap(bank, after - before)
+            rows.append(entry(GAIN_CHANGE, bank, pair, small, change, tested=True, of=selector))
+    return rows
+
+
+def critic_rows(study: StudyResults, part: Critics, bootstrap: Bootstrap) -> list[Entry]:
+    """Every other critic and the study's own on the candidates that they share, and the difference."""
+    rows: list[Entry] = []
+    for name, scores in part.scores.items():
+        bank, model = next(iter(scores))[:2]
+        own = scored(study, sorted(scores))
+        other = [(study.samples[key], {"critic": scores[key]}) for key in sorted(scores)]
+        seen = any(row.models == (model,) for row in rows)  # by another critic, with the same fixed one
+        for k in group_sizes(study, (samples.n for samples, _ in own)):
+            fixed, variant = selection(own, k), selection(other, k)
+            if not seen:
+                rows += gains(bootstrap, bank, model, k, fixed, tested=False)
+            rows += gains(bootstrap, bank, model, k, variant, name)
+            lead, tested = bootstrap(bank, variant.gain() - fixed.gain()), k == study.analysis.small_k
+            rows.append(entry(LEAD, bank, (model,), k, lead, tested=tested, of=f"{name} minus critic"))
+    return rows
+
+
+def scored(study: StudyResults, keys: Iterable[SetKey]) -> Sets:
+    """Sets of the study with the scores of its own critic."""
+    return [(study.samples[key], {"critic": study.critic_scores[key]}) for key in keys]
+
+
+def selection(sets: Sets, k: int) -> Selection:
+    """What the selectors that read no more than a critic's scores pick, [K, T]."""
+    return combined([select(samples, k, columns) for samples, columns in sets])
+
+
+def gains(
+    bootstrap: Bootstrap,
+    bank: str,
+    model: str,
+    k: int,
+    found: Selection,
+    critic: str = "critic",
+    others: Sequence[str] = (),
+    tested: bool = True,
+) -> list[Entry]:
+    """What that critic and others gain over the first survivor; and the critic's share of the room."""
+    where = bank, (model,), k
+    won, room = bootstrap(bank, found.gain()), bootstrap(bank, found.gain(), within=found.gain("oracle"))
+    rows = [entry(GAIN, *where, won, tested=tested, of=critic), entry(ROOM, *where, room, of=critic)]
+    for name in others:
+        won = bootstrap(bank, found.gain(name))
+        rows.append(entry(GAIN, *where, won, tested=name != "oracle", of=name))  # it is never behind
+    return rows
+
+
+def critic_variants(results: Results) -> Figure | None:
+    """Gains over the first survivor by number of visible examples, over k at each, and of other critics."""
+    facts = results.facts[QUESTION.name]
+    figure, axes = panels(2 * bool(facts["visible"]) + bool(facts["critics"]), height=3.2, sharey=False)
+    for ax in axes:
+        ax.axhline(0, color=INK, linewidth=0.9)
+    if facts["visible"]:
+        by_number(axes[0], results)
+        over_k(axes[1], results)
+    if facts["critics"]:
+        by_critic(axes[-1], results)
+    axes[0].set_ylabel("minus first survivor, points")
+    return figure
+
+
+def gain_rows(results: Results, model: str, selector: str) -> Entries:
+    """Over k."""
+    return results.entries.where(question=QUESTION.name, quantity=GAIN, models=(model,), of=selector)
+
+
+def by_number(ax: Axes, results: Results) -> None:
+    """Critic, majority and oracle side by side at each number of visible examples."""
+    visible, k = results.facts[QUESTION.name]["visible"], results.study.analysis.small_k
+    for i, selector in enumerate(GAINS):
+        for position, model in enumerate(visible.values()):
+            row, label = gain_rows(results, model, selector).one(k=k), selector if position == 0 else ""
+            interval_mark(ax, position + 0.2 * (i - 1), row, SELECTORS[selector], label=label)
+    names_axis(ax, list(visible))
+    ax.set(title=f"k = {k}", xlabel="visible examples")
+    ax.legend()
+
+
+def over_k(ax: Axes, results: Results) -> None:
+    """The critic's gain over k, a curve a number of visible examples."""
+    visible = results.facts[QUESTION.name]["visible"]
+    for (number, model), paint in zip(visible.items(), (START, *ROUNDS) * 2, strict=False):
+        rows = gain_rows(results, model, "critic")
+        band(ax, rows, paint, f"{number} visible", marker="o")
+        k_axis(ax, rows.values("k"))
+    ax.set_title("critic")
+    ax.legend()
+
+
+def by_critic(ax: Axes, results: Results) -> None:
+    """Other critics, filled, beside the fixed one on the same candidates, open; last, of permuted labels."""
+    critics, k = results.facts[QUESTION.name]["critics"], results.study.analysis.small_k
+    permuted = [entry for entry in results["controls"]["critic"] if entry["models"] == ["permuted_critic"]]
+    for position, (name, model) in enumerate(critics.items()):
+        paint = colour(results.study, model)
+        fixed, variant = (gain_rows(results, model, of).one(k=k) for of in ("critic", name))
+        interval_mark(ax, position - 0.12, fixed, paint, face="none")
+        interval_mark(ax, position + 0.12, variant, paint)
+    for position, row in enumerate(permuted, len(critics)):
+        interval_mark(ax, position, row, INK)
+    names = [*critics, *("permuted_labels" for _ in permuted)]
+    names_axis(ax, [name.replace("_", "\n") for name in names])
+    ax.set_title(f"critics at k = {k}")
+
+
+QUESTION = Question(
+    name="critics",
+    title="Other prompts and other critics",
+    answer=critics,
+    figures={"critic_variants": critic_variants},
+    missing="the study has no variants of prompt and critic",
+)

@@ -42,7 +42,7 @@ RANDOM_WEIGHTS = flags.DEFINE_bool(
 )
 LAYERS = flags.DEFINE_integer("layers", None, "with --random_weights: so many instead of the model's own", 1)
 REFERENCES = flags.DEFINE_bool("references", True, "with --config: whether to measure others than ours")
-OUT = flags.DEFINE_string("out", None, "with --config: file for the measurements as JSON")
+OUT = flags.DEFINE_string("out", None, "file for the measurements as JSON")
 SAMPLES = flags.DEFINE_list("samples", None, "with --config: numbers of samples decoded side by side")
 SIZES = [
     flags.DEFINE_integer(name, None, f"with --config: {text}", 1)
@@ -63,7 +63,7 @@ def main(config: ConfigDict | None) -> None:
     if config is None:
         from third_party.benchmarks import report
 
-        report.run(MODEL_DIR.value, PARTS.value or ["tasks", "sampling", "update"], GROUP.value)
+        report.run(MODEL_DIR.value, PARTS.value or ["tasks", "sampling", "update"], GROUP.value, OUT.value)
         return
     parts = PARTS.value or ["sampling", "update"]
     for part in parts:

@@ -24,7 +24,7 @@ SEED = flags.DEFINE_integer("seed", 0, "of the weights", lower_bound=0)
 
 def main() -> None:
     """Writes the directory."""
-    from third_party.random_checkpoint import published_fields, write_random_checkpoint
+    from third_party.random_model import published_fields, write_random_checkpoint
 
     [out] = common.required("the directory to write", out=OUT.value)
     if CONFIG_JSON.value is None:

@@ -20,7 +20,7 @@ from constellation.model.sampling import SamplingConfig
 from constellation.runtime.errors import UserError
 from constellation.selftraining.batches import Batch, TrainingExample
 from constellation.selftraining.update import make_optimizer, make_update
-from third_party.random_checkpoint import published_fields
+from third_party.random_model import published_fields
 
 FIELDS = published_fields("0.6B", 2) | {"vocab_size": 16384}
 CONFIG = ModelConfig.from_fields(FIELDS)

@@ -19,31 +19,47 @@ from constellation.model.sampling import SamplingConfig
 
 
 @torch.inference_mode()
+def generate(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    stop_ids: Sequence[int],
+    sampling: SamplingConfig,
+    cache: str | None = None,
+) -> torch.Tensor:
+    """transformers' `generate` with n return sequences: every sample has its own copy of the prompt.
+
+    Args:
+        stop_ids: that end an answer; there may be none.
+        cache: transformers' name of another cache than the one that grows.
+
+    Returns:
+        the new tokens of the n answers of each prompt [B * n, A].
+    """
+    ids, mask = left_padded(prompts)
+    output = model.generate(
+        ids.to(model.device),
+        attention_mask=mask.to(model.device),
+        num_return_sequences=sampling.n,
+        do_sample=sampling.temperature > 0,
+        temperature=sampling.temperature or None,
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
+        max_new_tokens=sampling.max_new_tokens,
+        eos_token_id=list(stop_ids) or None,
+        pad_token_id=stop_ids[0] if stop_ids else 0,
+        cache_implementation=cache,
+    )
+    return output[:, ids.shape[1] :]
+
+
 def plain_generate(
     model: PreTrainedModel,
     prompts: Sequence[Sequence[int]],
     stop_ids: Sequence[int],
     sampling: SamplingConfig,
 ) -> list[list[list[int]]]:
-    """transformers' `generate` with n return sequences: every sample has its own copy of the prompt.
-
-    Returns:
-        the n answers of each prompt, up to and including a stop token.
-    """
-    ids, mask = left_padded(prompts)
-    output = model.generate(
-        ids,
-        attention_mask=mask,
-        num_return_sequences=sampling.n,
-        do_sample=True,
-        temperature=sampling.temperature,
-        top_k=sampling.top_k,
-        top_p=sampling.top_p,
-        max_new_tokens=sampling.max_new_tokens,
-        eos_token_id=list(stop_ids),
-        pad_token_id=stop_ids[0],
-    )
-    return _answers(output[:, ids.shape[1] :], stop_ids, sampling.n)
+    """The n answers of each prompt by `generate`, up to and including a stop token."""
+    return _answers(generate(model, prompts, stop_ids, sampling), stop_ids, sampling.n)
 
 
 @torch.inference_mode()

@@ -87,7 +87,7 @@ def train(
         for indices in BatchSampler(order, training.batch_size, drop_last=False):
             examples = training_reference.separate([pool[index] for index in indices])
             batch = training_reference.one_a_row(examples)
-            loss = training_reference.update(model, optimizer, batch, training.clip_norm)
+            loss = training_reference.update(model, optimizer, [batch], training.clip_norm)
             progress.update(1, loss=loss)
     model.save_pretrained(str(directory))
     model.unload()

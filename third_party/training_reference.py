@@ -87,14 +87,20 @@ def loss_of(model: PeftModel, batch: Batch) -> torch.Tensor:
     return (losses * weight).sum() / weight.sum()
 
 
-def update(model: PeftModel, optimizer: torch.optim.Optimizer, batch: Batch, clip_norm: float) -> float:
-    """One optimizer step; returns the loss before it."""
+def update(
+    model: PeftModel, optimizer: torch.optim.Optimizer, batches: Sequence[Batch], clip_norm: float
+) -> float:
+    """One optimizer step on the targets of all batches, differentiated in turn; returns the loss before."""
     optimizer.zero_grad(set_to_none=True)
-    loss = loss_of(model, batch)
-    loss.backward()
+    weights = [float(np.sum(batch.weight)) for batch in batches]
+    losses = []
+    for batch, weight in zip(batches, weights, strict=True):
+        loss = loss_of(model, batch) * (weight / sum(weights))
+        loss.backward()
+        losses.append(loss.detach())
     torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], clip_norm)
     optimizer.step()
-    return loss.item()
+    return sum(loss.item() for loss in losses)
 
 
 def one_a_row(examples: Sequence[TrainingExample]) -> Batch:

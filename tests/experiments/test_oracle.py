@@ -38,7 +38,7 @@ from launch.common import load_config
 from tests.experiments import frozen_rows
 from tests.experiments.frozen_rows import Account
 from tests.tiny_study import ROOT, Untrained, adapters_of, leave_trained, tiny_config
-from third_party.random_checkpoint import published_fields, write_random_checkpoint
+from third_party.random_model import published_fields, write_random_checkpoint
 
 FROZEN = Path(__file__).parent / "frozen"
 FIELDS = {

@@ -88,7 +88,7 @@ def test_twenty_steps_equal_peft_and_torch(tmp_path: Path) -> None:
     clipped = 0
     for step in range(20):
         batch = pack(examples(step, (9, (6,)), (14, (2,)), (5, (8,)), (11, (4,)), loss_from=step % 2))
-        expected_loss = training_reference.update(model, theirs, batch, clip)
+        expected_loss = training_reference.update(model, theirs, [batch], clip)
         adapters, opt_states, metrics = update(adapters, opt_states, params, alone(batch))
         assert float(metrics["loss"][0]) == pytest.approx(expected_loss, rel=1e-5)
         if step == 0:  # B is zero, hence A's gradient too: both optimizers see exact zeros

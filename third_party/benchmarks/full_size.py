@@ -7,67 +7,52 @@ row that says so. Only here and in the tables are the implementations named.
 from __future__ import annotations
 
 import dataclasses
-import json
-import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from multiprocessing.connection import Connection
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from constellation.model.config import ModelConfig
+from constellation.model.model import DTYPES
 from constellation.runtime.errors import UserError
-from constellation.runtime.files import disk_full_is_user_error
-from third_party.benchmarks import full_size_tables
-from third_party.benchmarks.workload import Measurement, Workload, choose_sizes, failed, make_workload
-from third_party.random_checkpoint import published_fields
+from third_party.benchmarks import tables
+from third_party.benchmarks.harness import (
+    Limits,
+    Measurement,
+    Report,
+    failure,
+    fastest,
+    in_own_process,
+    measure_limits,
+    measured,
+)
+from third_party.benchmarks.workload import Workload, choose_sizes, make_workload, sampled, updated
+from third_party.random_model import published_fields, random_params
 
-LIMIT = 900.0  # seconds in which an implementation has to yield its next measurement
 PARTS = {"sampling": ("prefill", "decode"), "update": ("update",)}
 
 
-class Side(NamedTuple):
-    """An implementation: its name, and what measures it in each part it has."""
+class Implementation(NamedTuple):
+    """The name of one, and the parts that it is measured in; but for ours, how to make a `Theirs`."""
 
     name: str
-    measure: Mapping[str, Callable[..., Iterator[Measurement]]]
+    parts: Sequence[str]
     options: Mapping[str, bool] = {}
 
 
-def _our_sampling(work: Workload, name: str) -> Iterator[Measurement]:
-    from third_party.benchmarks.ours import measure_sampling
-
-    return measure_sampling(work, name)
-
-
-def _our_update(work: Workload, name: str) -> Iterator[Measurement]:
-    from third_party.benchmarks.ours import measure_update
-
-    return measure_update(work, name)
-
-
-def _their_sampling(work: Workload, name: str, **options: bool) -> Iterator[Measurement]:
-    from third_party.full_size_reference import measure_sampling
-
-    return measure_sampling(work, name, **options)
-
-
-def _their_update(work: Workload, name: str, **options: bool) -> Iterator[Measurement]:
-    from third_party.full_size_reference import measure_update
-
-    return measure_update(work, name, **options)
-
-
-OURS = Side(full_size_tables.OURS, {"sampling": _our_sampling, "update": _our_update})
+OURS = Implementation(tables.OURS, ["sampling", "update"])
 REFERENCES = [
-    Side(full_size_tables.GENERATE, {"sampling": _their_sampling}),
-    Side("generate, static cache, compiled", {"sampling": _their_sampling}, {"static_cache": True}),
-    Side(full_size_tables.FOUR_BITS, {"sampling": _their_sampling}, {"four_bits": True}),
-    Side(full_size_tables.PEFT, {"update": _their_update}),
-    Side("peft, torch.compile", {"update": _their_update}, {"compiled": True}),
-    Side("peft, 4-bit", {"update": _their_update}, {"four_bits": True}),
+    Implementation(tables.GENERATE, ["sampling"]),
+    Implementation("generate, static cache, compiled", ["sampling"], {"static_cache": True}),
+    Implementation(tables.FOUR_BITS, ["sampling"], {"four_bits": True}),
+    Implementation(tables.PEFT, ["update"]),
+    Implementation("peft, torch.compile", ["update"], {"compiled": True}),
+    Implementation("peft, 4-bit", ["update"], {"four_bits": True}),
 ]
 
 
@@ -96,36 +81,70 @@ def run(
             cannot be written.
     """
     model = _model_config(config.model.dir, random_weights, layers)
-    if out is not None and not Path(out).absolute().parent.is_dir():
-        raise UserError(f"--out={out}: there is no directory {Path(out).parent}: make it first")
+    report = Report(out)
     choose_sizes("cpu", given)  # refuses before anything is measured
-    limits, *_ = _in_own_process(_limits, model, config.model.quantization, config.model.dtype)
-    sizes = choose_sizes(limits.platform, given)
+    [limits] = in_own_process(Limits, partial(_limits, model, config.model.quantization, config.model.dtype))
     directory = "" if random_weights else config.model.dir
-    work = make_workload(config, model, directory, limits.platform, sizes)
-    print(full_size_tables.heading(work, limits), flush=True)
+    work = make_workload(config, model, directory, limits.platform, choose_sizes(limits.platform, given))
+    report.about["limits"] = limits._asdict()
+    report.about["workload"] = dataclasses.asdict(work.config) | work.sizes._asdict()
+    print(tables.heading(work, limits), flush=True)
     rows: list[Measurement] = []
-    for side in [OURS, *(REFERENCES if references else [])]:
-        for part, measure in side.measure.items():
+    for one in [OURS, *(REFERENCES if references else [])]:
+        for part in one.parts:
             if part not in parts:
                 continue
             begun = time.perf_counter()
-            for row in _measured(side.name, part, measure, work, side.options):
+            for row in measured(one.name, PARTS[part], partial(measure, work, one, part)):
                 rows.append(row)
-                print(full_size_tables.by_itself(row), flush=True)
-                if out is not None:
-                    _write(Path(out), rows, work, limits)
-            print(f"{part}, {side.name}: {time.perf_counter() - begun:.0f} s in all", flush=True)
-    print(full_size_tables.tables(rows, work, limits))
-    print(full_size_tables.targets(rows, work, limits, full_size=layers is None))
+                print(tables.by_itself(row), flush=True)
+                report.add(row)
+            print(f"{part}, {one.name}: {time.perf_counter() - begun:.0f} s in all", flush=True)
+    print(tables.tables(rows, limits))
+    print(tables.targets(rows, limits, full_size=layers is None))
 
 
-def _write(out: Path, rows: Sequence[Measurement], work: Workload, limits: Any) -> None:
-    """What is measured so far: a run that is killed leaves it."""
-    workload = dataclasses.asdict(work.config) | work.sizes._asdict()
-    written = {"limits": limits._asdict(), "workload": workload, "rows": [row._asdict() for row in rows]}
-    with disk_full_is_user_error(out):
-        out.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+def measure(work: Workload, one: Implementation, part: str) -> Iterator[Measurement]:
+    """Yields "prefill" and "decode" for every number of samples, or one "update".
+
+    Prefill is a run to the first token of every sample, decode what a run to the last takes longer.
+    """
+    side, repeats = _make(work, one), work.sizes.repeats
+    if part == "update":
+        [seconds] = fastest(side.updater(), repeats=repeats)
+        yield updated(work, one.name, seconds, side.peak_memory())
+        return
+    for samples in work.sizes.samples:
+        try:
+            [first] = fastest(partial(side.sample, samples, 1), repeats=repeats)
+            [whole] = fastest(partial(side.sample, samples, work.sizes.answer_tokens), repeats=repeats)
+        except MemoryError as error:
+            yield from (failure(name, one.name, str(error), samples) for name in PARTS[part])
+        else:
+            yield from sampled(work, one.name, samples, side.sampler, first, whole, side.peak_memory())
+
+
+def _make(work: Workload, one: Implementation) -> Any:
+    """An `Ours` or a `Theirs`; only this process imports what it needs."""
+    if one.name == tables.OURS:
+        from third_party.benchmarks.ours import Ours
+
+        return Ours(work)
+    from third_party.benchmarks.theirs import Theirs
+
+    return Theirs(work, **one.options)
+
+
+def _limits(model: ModelConfig, quantization: str, dtype: str) -> Iterator[Limits]:
+    """Yields one.
+
+    Raises:
+        UserError: another dtype or quantisation, or a group that does not divide a projection's inputs.
+    """
+    if dtype not in DTYPES:
+        raise UserError(f"model.dtype = {dtype!r}: use {' or '.join(map(repr, DTYPES))}")
+    jax.eval_shape(partial(random_params, model, quantization, jnp.dtype(dtype)))
+    yield measure_limits(jnp.dtype(dtype))
 
 
 def _model_config(directory: str, random_weights: bool, layers: int | None) -> ModelConfig:
@@ -144,64 +163,3 @@ def _model_config(directory: str, random_weights: bool, layers: int | None) -> M
         )
     config = ModelConfig.from_dir(directory)
     return dataclasses.replace(config, num_hidden_layers=layers) if layers else config
-
-
-def _limits(model: ModelConfig, quantization: str, dtype: str) -> Iterator[Any]:
-    from third_party.benchmarks.ours import measure_limits
-
-    return measure_limits(model, quantization, dtype)
-
-
-def _measured(
-    name: str, part: str, measure: Callable, work: Workload, options: Mapping[str, bool]
-) -> Iterator[Measurement]:
-    """What it yields, and why it ended early if it did."""
-    try:
-        yield from _in_own_process(measure, work, name, **options)
-    except UserError:
-        raise
-    except Exception as error:  # of any library: the others are measured all the same
-        yield from failed(PARTS[part], name, str(error))
-
-
-def _in_own_process(function: Callable[..., Iterator[Any]], *args: Any, **kwargs: Any) -> Iterator[Any]:
-    """What `function` yields, in a process that ends with it.
-
-    Raises:
-        TimeoutError, MemoryError: it said nothing for LIMIT seconds, or was killed.
-        Exception: what it raised, as RuntimeError where that cannot be sent; UserError as itself.
-    """
-    # A fork keeps what a launch program has set, as how glibc reuses memory. Nothing is computed before it.
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_send, args=(sender, function, args, kwargs))
-    process.start()
-    sender.close()
-    try:
-        while receiver.poll(LIMIT):
-            kind, value = receiver.recv()
-            if kind == "end":
-                return
-            if kind == "error":
-                raise value
-            yield value
-        raise TimeoutError(f"nothing for {LIMIT:.0f} s")
-    except EOFError:
-        process.join()
-        raise MemoryError(f"its process was killed (exit code {process.exitcode})") from None
-    finally:
-        process.kill()
-        process.join()
-
-
-def _send(sender: Connection, function: Callable[..., Iterator[Any]], args: Any, kwargs: Any) -> None:
-    """The process: sends ("value", what is yielded) again and again, then ("end", None) or ("error", why)."""
-    try:
-        for value in function(*args, **kwargs):
-            sender.send(("value", value))
-        sender.send(("end", None))
-    except UserError as error:
-        sender.send(("error", error))
-    except Exception as error:
-        lines = str(error).strip().splitlines() or [""]
-        sender.send(("error", RuntimeError(f"{type(error).__name__}: {lines[0]}")))

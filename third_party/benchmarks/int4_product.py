@@ -14,7 +14,8 @@ from constellation.model.config import ModelConfig
 from constellation.model.int4_product import Way, choose, dequantised, groupwise, pallas, per_channel
 from constellation.model.lora import projection_shapes
 from constellation.runtime.errors import UserError
-from third_party.benchmarks.limits import least_seconds
+from third_party.benchmarks.harness import Limits, fastest
+from third_party.random_model import random_projection
 
 ROWS = (1, 8, 64, 256, 2048)
 WAYS = (dequantised, groupwise, per_channel, pallas)
@@ -70,7 +71,7 @@ def int4_product_benchmark(
         _measured(", ".join(names), shape, group, count, repeats)
         for shape, names in shapes.items()
         for count in rows
-        if jax.default_backend() != "cpu" or _operations(shape, count) <= CPU_OPERATIONS
+        if jax.default_backend() != "cpu" or 2 * count * shape[0] * shape[1] <= CPU_OPERATIONS
     ]
 
 
@@ -79,21 +80,18 @@ def activation_dtype() -> jnp.dtype:
     return jnp.dtype(jnp.bfloat16 if jax.default_backend() == "gpu" else jnp.float32)
 
 
-def _operations(shape: tuple[int, int], rows: int) -> float:
-    return 2.0 * rows * shape[0] * shape[1]
-
-
 def _measured(projections: str, shape: tuple[int, int], group: int, rows: int, repeats: int) -> ProductRow:
     (out_features, in_features), platform, dtype = shape, jax.default_backend(), activation_dtype()
-    layers = layers_of(out_features * in_features, platform)
-    qvalue, scale = random_weights(layers, out_features, in_features, group, dtype)
+    # As many layers as overflow a cache, where a few do.
+    layers = min(max((2**28 if platform == "gpu" else 2**25) // (out_features * in_features), 2), 256)
+    weight = random_projection("weight", (layers, *shape), group, dtype)
+    qvalue, scale = weight.qvalue, weight.scale[0]
     x = jnp.asarray(np.random.default_rng(1).normal(size=(rows, in_features)), dtype)
     ways = [way for way in WAYS if platform == "gpu" or way is not pallas]
-    runs = [products(way, x, qvalue, scale) for way in ways]
-    measured = least_seconds(*runs, repeats=repeats)
-    seconds = {way.__name__: total / layers for way, total in zip(ways, measured, strict=True)}
-    y_bytes = rows * out_features * dtype.itemsize
+    timed = fastest(*(products(way, x, qvalue, scale) for way in ways), repeats=repeats)
+    seconds = {way.__name__: total / layers for way, total in zip(ways, timed, strict=True)}
     possible = [name for name in seconds if group == in_features or name != "per_channel"]
+    y_bytes = rows * out_features * dtype.itemsize
     return ProductRow(
         projections,
         out_features,
@@ -101,29 +99,13 @@ def _measured(projections: str, shape: tuple[int, int], group: int, rows: int, r
         rows,
         seconds,
         bytes=out_features * in_features / 2 + scale[0].nbytes + x.nbytes + y_bytes,
-        operations=_operations(shape, rows),
+        operations=2.0 * rows * out_features * in_features,
         chosen=choose(rows, out_features, in_features, group, dtype, platform).__name__,
         fastest=min(possible, key=seconds.__getitem__),
     )
 
 
-def layers_of(weights: int, platform: str) -> int:
-    """Layers of so many weights timed in turn, 2 to 256: as many as overflow a cache, where a few do."""
-    size = 2**28 if platform == "gpu" else 2**25
-    return min(max(size // weights, 2), 256)
-
-
-def random_weights(
-    layers: int, out_features: int, in_features: int, group: int, dtype: jnp.dtype
-) -> tuple[jax.Array, jax.Array]:
-    """qvalue [layers, out, in / group, group] int4 and scale [layers, out, in / group, 1] of `dtype`."""
-    shape = layers, out_features, in_features // group, group
-    rng = np.random.default_rng(0)
-    qvalue = rng.integers(-7, 8, shape, np.int8)
-    return jnp.asarray(qvalue, jnp.int4), jnp.asarray(rng.uniform(0.5, 1.5, (*shape[:-1], 1)), dtype)
-
-
-def products(way: Way, x: jax.Array, qvalue: jax.Array, scale: jax.Array) -> Callable[[], jax.Array]:
+def products(way: Way, x: jax.Array, qvalue: jax.Array, scale: jax.Array) -> Callable[[], object]:
     """A jitted run of x [rows, in] times each of the stacked weights, whose first axis is layers."""
     if way is per_channel:
         layers, out_features = qvalue.shape[:2]
@@ -135,4 +117,28 @@ def products(way: Way, x: jax.Array, qvalue: jax.Array, scale: jax.Array) -> Cal
         y = jnp.zeros((x.shape[0], qvalue.shape[1]), x.dtype)
         return jax.lax.scan(lambda _, weight: (way(x, *weight), None), y, (qvalue, scale))[0]
 
-    return lambda: run(x, qvalue, scale)
+    return lambda: run(x, qvalue, scale).block_until_ready()
+
+
+def table(rows: Sequence[ProductRow], group: int, dtype: jnp.dtype, limits: Limits) -> str:
+    """The rows, beside what memory and operations allow."""
+    names = [way.__name__ for way in WAYS]
+    columns = "".join(f"{name:>12}" for name in [*names, "memory", "operations"])
+    lines = [
+        f"int4 products, groups of {group}, {dtype.name} on {limits.platform}: microseconds of one",
+        f"memory: packed weight, scales, x and y at {limits.bandwidth / 1e9:.0f} GB/s",
+        f"operations: at the matmul peak, {limits.peak / 1e9:.0f} GFLOP/s",
+        "per_channel: with one scale an output, and a choice only for weights that are stored so",
+    ]
+    if limits.platform != "gpu":
+        lines.append(
+            "pallas: not timed, as it compiles for a GPU only; interpreted, it shows nothing of its speed"
+        )
+    lines.append(f"{'':20}{'out x in':>13}{'rows':>6}{columns}  {'chosen':12}fastest")
+    for row in rows:
+        least = row.bytes / limits.bandwidth, row.operations / limits.peak
+        times = [*(row.seconds.get(name) for name in names), *least]
+        cells = "".join(f"{'-' if time is None else format(1e6 * time, ',.1f'):>12}" for time in times)
+        shape = f"{row.out_features} x {row.in_features}"
+        lines.append(f"{row.projections:20}{shape:>13}{row.rows:6}{cells}  {row.chosen:12}{row.fastest}")
+    return "\n".join(lines)

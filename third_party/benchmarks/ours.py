@@ -1,112 +1,94 @@
-"""Our side of the benchmark of a config's model: the generator and the update as a study calls them."""
+"""Our side of the benchmarks: the generator and the update as a study calls them."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from constellation.generator import sample
-from constellation.model.config import ModelConfig
-from constellation.model.lora import init_adapter, stack
-from constellation.model.model import DTYPES, Generator, Model, load_model
-from constellation.runtime import keys
-from constellation.runtime.errors import UserError
-from constellation.selftraining.batches import collate
+from constellation.model.lora import Adapter, init_adapter, stack
+from constellation.model.model import Generator, Model, load_model
+from constellation.runtime.keys import Address
+from constellation.selftraining.batches import Batch, TrainingExample, collate
 from constellation.selftraining.update import make_optimizer, make_update
-from third_party.benchmarks.limits import matmul_peak, memory_bandwidth
-from third_party.benchmarks.random_model import random_model, random_params
-from third_party.benchmarks.timing import fastest, resident_peak
-from third_party.benchmarks.workload import Measurement, Workload, failed, sampled
+from third_party.benchmarks.costs import ByteSizes
+from third_party.benchmarks.harness import resident_peak
+from third_party.benchmarks.workload import Sampler, Workload
+from third_party.random_model import random_model
 
 RATE, CLIP = 1e-4, 1.0
+ADDRESS = Address(0, "benchmark", "full size")
 
 
-class Limits(NamedTuple):
-    """What the device can do at most.
+class Ours:
+    """The model of a workload."""
 
-    Attributes:
-        platform: "gpu", "cpu" or "tpu".
-        device: its name.
-        bandwidth: bytes a second, read and written together.
-        peak: operations a second of a matrix product in the dtype asked for.
-    """
+    def __init__(self, work: Workload):
+        self.work, itemsize = work, 4 if work.dtype == "float32" else 2
+        if work.directory:
+            model = load_model(work.directory, work.quantization, work.dtype)
+            self.model = dataclasses.replace(model, stop_ids=())  # every answer has its full length
+        else:
+            self.model = random_model(work.config, work.quantization, work.dtype)
+        stored = ByteSizes(work.quantization, itemsize, work.sampling.int8_kv)
+        self.sampler = Sampler(work.sizes.tasks, shared=True, stored=stored)
+        self.prompts = work.prompts()
+        self.ids = [f"task {index}" for index in range(len(self.prompts))]
 
-    platform: str
-    device: str
-    bandwidth: float
-    peak: float
+    def sample(self, samples: int, tokens: int) -> None:
+        """Answers of so many tokens, with as many rows as there are samples of a prompt.
 
-
-def measure_limits(model: ModelConfig, quantization: str, dtype: str) -> Iterator[Limits]:
-    """Yields one: of the first device, `peak` in "float32" or "bfloat16".
-
-    Raises:
-        UserError: another dtype or quantisation, or a group that does not divide a projection's inputs.
-    """
-    if dtype not in DTYPES:
-        raise UserError(f"model.dtype = {dtype!r}: use {' or '.join(map(repr, DTYPES))}")
-    jax.eval_shape(partial(random_params, model, quantization, jnp.dtype(dtype)))
-    device = jax.devices()[0]
-    yield Limits(device.platform, device.device_kind, memory_bandwidth(), matmul_peak(jnp.dtype(dtype)))
-
-
-def measure_sampling(work: Workload, name: str) -> Iterator[Measurement]:
-    """Yields "prefill" and "decode" for every number of samples, which is that of the rows as well.
-
-    Prefill is a run to the first token of every sample, decode what a run to the last takes longer.
-    """
-    generator, sizes, prompts = Generator(_model(work)), work.sizes, [work.prompts()]
-    ids, address = [[f"task {i}" for i in range(sizes.tasks)]], keys.Address(0, "benchmark", "sampling")
-
-    def run(samples: int, tokens: int) -> Callable[[], object]:
-        config = dataclasses.replace(work.sampling, n=samples, max_new_tokens=tokens)
-        return lambda: sample(generator, prompts, ids, address, config, rows=samples)
-
-    for samples in sizes.samples:
+        Raises:
+            MemoryError: the device has too little.
+        """
+        config = dataclasses.replace(self.work.sampling, n=samples, max_new_tokens=tokens)
         try:
-            first = fastest(run(samples, 1), sizes.repeats)
-            whole = fastest(run(samples, sizes.answer_tokens), sizes.repeats)
-        except jax.errors.JaxRuntimeError as error:  # out of memory
-            yield from failed(("prefill", "decode"), name, str(error), samples)
-            continue
-        prefilled, decoded = sizes.tasks * work.prompt_tokens, sizes.tasks * work.decoded(samples)
-        yield from sampled(name, samples, prefilled, decoded, first, whole, peak_memory())
+            sample(Generator(self.model), [self.prompts], [self.ids], ADDRESS, config, rows=samples)
+        except jax.errors.JaxRuntimeError as error:
+            raise MemoryError(str(error)) from None
+
+    def updater(self) -> Callable[[], None]:
+        """A run of one update."""
+        work, examples = self.work, self.work.examples()
+        adapter = init_adapter(work.config, ADDRESS.key(), work.rank, work.alpha)
+        run = updates(self.model, stack([adapter]), work.sizes.micro_batch, work.remat)
+        return lambda: run([[examples]])
+
+    def peak_memory(self) -> int:
+        """Most bytes that this process has held: on its accelerator, or resident where there is none."""
+        stats = jax.devices()[0].memory_stats()
+        return stats["peak_bytes_in_use"] if stats else resident_peak()
 
 
-def measure_update(work: Workload, name: str) -> Iterator[Measurement]:
-    """Yields one "update"."""
-    model, examples = _model(work), work.examples()
+Steps = Sequence[Sequence[Sequence[TrainingExample]]]  # the examples of every update of each trajectory
+
+
+def updates(
+    model: Model,
+    adapters: Adapter,
+    micro_batch: int = 0,
+    remat: bool = False,
+    finish: Callable[[Batch], Batch] = lambda batch: batch,
+) -> Callable[[Steps], None]:
+    """A run of updates, one after the other, each going on from the last.
+
+    Args:
+        adapters: of the R trajectories.
+        finish: what becomes of a batch once it is collated.
+    """
     optimizer = make_optimizer(RATE, 0.0, CLIP)
-    update = make_update(model.config, optimizer, model.mesh, work.sizes.micro_batch, work.remat)
-    key = keys.fold(0, "benchmark", "adapter")
-    adapters = stack([init_adapter(model.config, key, work.rank, work.alpha)])
+    update = make_update(model.config, optimizer, model.mesh, micro_batch, remat)
     opt_states = jax.vmap(optimizer.init)(adapters.weights)
 
-    def run() -> None:
+    def run(steps: Steps) -> None:
         nonlocal adapters, opt_states
-        adapters, opt_states, metrics = update(adapters, opt_states, model.params, collate([examples]))
-        if not np.isfinite(metrics["loss"]).all():
+        for groups in steps:
+            batch = finish(collate(groups))
+            adapters, opt_states, metrics = update(adapters, opt_states, model.params, batch)
+        if not np.isfinite(metrics["loss"]).all():  # waits
             raise FloatingPointError("the loss is not finite")
 
-    seconds = fastest(run, work.sizes.repeats)
-    tokens = sum(example.length for example in examples)
-    yield Measurement("update", name, 0, tokens, seconds, peak_memory())
-
-
-def _model(work: Workload) -> Model:
-    if work.directory:
-        model = load_model(work.directory, work.quantization, work.dtype)
-        return dataclasses.replace(model, stop_ids=())  # every answer has its full length
-    return random_model(work.config, work.quantization, work.dtype)
-
-
-def peak_memory() -> int:
-    """Most bytes that this process has held: on its accelerator, or resident where there is none."""
-    stats = jax.devices()[0].memory_stats()
-    return stats["peak_bytes_in_use"] if stats else resident_peak()
+    return run

@@ -17,15 +17,31 @@ from constellation.model.lora import Adapter, init_adapter, stack
 from constellation.model.model import Generator, load_model
 from constellation.model.sampling import SamplingConfig
 from constellation.model.score import log_prob
-from constellation.runtime.keys import Address, host_rng
-from constellation.selftraining.batches import collate, draw_batches
-from constellation.selftraining.update import make_optimizer, make_update
+from constellation.runtime.keys import Address
 from constellation.selftraining.warm_start import warm_start_examples
-from third_party.benchmarks.limits import least_seconds
+from third_party.benchmarks import ours
+from third_party.benchmarks.harness import fastest
 
-TASKS, POOL, SAMPLES, UPDATES = 48, 256, 32, 8
-BATCH, RANK, ALPHA = 32, 16, 32.0
+RANK, ALPHA = 16, 32.0
 QUANTIZATION = "int4:32"
+
+
+class Sizes(NamedTuple):
+    """What each trajectory does.
+
+    Attributes:
+        tasks: that are sampled and scored.
+        samples: of each task.
+        updates, batch: of so many examples each.
+    """
+
+    tasks: int = 48
+    samples: int = 32
+    updates: int = 8
+    batch: int = 32
+
+
+SIZES = Sizes()
 
 
 class TrajectoriesRow(NamedTuple):
@@ -43,18 +59,15 @@ class TrajectoriesRow(NamedTuple):
 
 
 def trajectories_benchmark(
-    model_dir: str | Path, trajectories: int = 8, repeats: int = 3
+    model_dir: str | Path, trajectories: int = 8, repeats: int = 3, sizes: Sizes = SIZES
 ) -> Iterator[TrajectoriesRow]:
-    """The fastest of several runs of each, one and all in turn, so that a busy machine slows them alike.
-
-    Yields a row when it is measured: on a GPU compiling takes minutes.
-    """
+    """Yields a row when it is measured: on a GPU compiling takes minutes."""
     model = load_model(model_dir, QUANTIZATION)
-    tasks = trapdoor.make_bank("tuning_hard", TASKS)
+    tasks = trapdoor.make_bank("tuning_hard", sizes.tasks)
     splits = [split(task, 0) for task in tasks]
     prompts, ids = [model.chat(trapdoor.messages(of)) for of in splits], [task.id for task in tasks]
     programs = [[model.tokenizer.encode(task.program) for task in tasks[:16]] for _ in tasks]
-    sampling = SamplingConfig(n=SAMPLES, max_new_tokens=40)
+    sampling = SamplingConfig(n=sizes.samples, max_new_tokens=40)
     address = Address(0, "benchmark", "trajectories")
     each = address.keys(trajectories)
     adapters = [_trained(init_adapter(model.config, key, RANK, ALPHA), key) for key in each]
@@ -69,39 +82,33 @@ def trajectories_benchmark(
     def scored(count: int) -> None:
         log_prob(generator(count), [prompts] * count, [programs] * count)
 
+    seen = sizes.updates * sizes.batch
     pools = [
         warm_start_examples(
-            model, trapdoor,
-            trapdoor.training_tasks("warm_start", POOL, 3, 0, 0, trajectory),
+            model,
+            trapdoor,
+            trapdoor.training_tasks("warm_start", seen, 3, 0, 0, trajectory),
             lambda task: split(task, 0),
         )
         for trajectory in range(trajectories)
     ]
-    drawn = [
-        draw_batches([e.length for e in pool], UPDATES, BATCH, host_rng(r), host_rng(0, "order"))
-        for r, pool in enumerate(pools)
-    ]
-    optimizer = make_optimizer(1e-3, 0.0, 1.0)
     whole = [example for pool in pools for example in pool]
+    by_length = [sorted(pool, key=lambda example: example.length) for pool in pools]
+    steps = [
+        [pool[start : start + sizes.batch] for pool in by_length] for start in range(0, seen, sizes.batch)
+    ]
     updates = {}
     for count in (1, trajectories):
         memory = Memory(model.config, QUANTIZATION, "float32", RANK, jax.default_backend(), count)
-        rows = memory.micro_batch(whole, BATCH, remat=False)
-        updates[count] = make_update(model.config, optimizer, micro_batch=rows)
+        rows = memory.micro_batch(whole, sizes.batch, remat=False)
+        updates[count] = ours.updates(model, stack(adapters[:count]), rows)
 
-    def updated(count: int) -> Adapter:
-        each = stack(adapters[:count])
-        opt_states = jax.vmap(optimizer.init)(each.weights)
-        for step in range(UPDATES):
-            batch = collate([[pools[r][i] for i in drawn[r][step]] for r in range(count)])
-            each, opt_states, _ = updates[count](each, opt_states, model.params, batch)
-        return each
+    def updated(count: int) -> None:
+        updates[count]([groups[:count] for groups in steps])
 
-    work = {"sampling": sampled, "scoring": scored, "updates": updated}
-    for name, run in work.items():
-        yield TrajectoriesRow(
-            name, *least_seconds(partial(run, 1), partial(run, trajectories), repeats=repeats)
-        )
+    for work, run in {"sampling": sampled, "scoring": scored, "updates": updated}.items():
+        alone, together = fastest(partial(run, 1), partial(run, trajectories), repeats=repeats)
+        yield TrajectoriesRow(work, alone, together)
 
 
 def _trained(adapter: Adapter, key: jax.Array) -> Adapter:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,9 @@ from constellation.model.config import ModelConfig
 from constellation.model.sampling import SamplingConfig
 from constellation.runtime import keys
 from constellation.runtime.errors import UserError
-from constellation.selftraining.batches import TrainingExample
+from constellation.selftraining.batches import Batch, TrainingExample
+from third_party.benchmarks.costs import ByteSizes, decode_bytes, sampling_flops, update_flops
+from third_party.benchmarks.harness import Measurement, failure
 
 
 class Sizes(NamedTuple):
@@ -68,10 +70,6 @@ class Workload(NamedTuple):
         """Of one prompt."""
         return self.sizes.shared_tokens + self.sizes.own_tokens
 
-    def decoded(self, samples: int) -> int:
-        """Tokens of the samples of one task, but for the first of each, which belongs to the prefill."""
-        return samples * (self.sizes.answer_tokens - 1)
-
     def prompts(self) -> list[list[int]]:
         """Random ids: `tasks` prompts with one beginning."""
         rng = keys.host_rng(0, "benchmark", "prompts")
@@ -87,59 +85,64 @@ class Workload(NamedTuple):
         return [TrainingExample(row[: self.prompt_tokens], (row[self.prompt_tokens :],), (0,)) for row in ids]
 
 
-class Measurement(NamedTuple):
-    """One timed run of one implementation.
+class Sampler(NamedTuple):
+    """What the costs of sampling depend on.
 
     Attributes:
-        part: prefill, decode or update.
-        name: of the implementation.
-        samples: decoded side by side; 0 in an update.
-        tokens: of the prompts, of the answers but for their first, or of the sequences trained on.
-        seconds: that they took.
-        peak_memory: most bytes that the process has held until then.
-        failed: why there is nothing of this but a name; empty where there is.
+        prompts: that one run samples.
+        shared: whether what all prompts begin with is computed once, and all samples of a prompt read one
+            cache of it; if not, every sample has its own copy.
+        stored: the model.
     """
 
-    part: str
-    name: str
-    samples: int
-    tokens: int = 0
-    seconds: float = 0.0
-    peak_memory: int = 0
-    failed: str = ""
-
-    @property
-    def tokens_per_second(self) -> float:
-        """`tokens` over `seconds`."""
-        return self.tokens / self.seconds
+    prompts: int
+    shared: bool
+    stored: ByteSizes
 
 
 def sampled(
-    name: str,
-    samples: int,
-    prompt_tokens: int,
-    new_tokens: int,
-    first: float,
-    whole: float,
-    peak_memory: int,
+    work: Workload, name: str, samples: int, sampler: Sampler, first: float, whole: float, peak: int
 ) -> Iterator[Measurement]:
-    """Yields "prefill" and "decode".
+    """Yields "prefill" and "decode" of so many samples of each prompt.
 
     Args:
-        prompt_tokens, new_tokens: of all prompts; of all answers, but for their first.
         first, whole: seconds of a run to the first token of every sample, and of one to the last.
+        peak: most bytes held until then.
     """
-    yield Measurement("prefill", name, samples, prompt_tokens, first, peak_memory)
-    if whole > first:
-        yield Measurement("decode", name, samples, new_tokens, whole - first, peak_memory)
-    else:
-        yield from failed(["decode"], name, "shorter than what the prefill varies by", samples)
+    (prompts, shared, stored), config = sampler, work.config
+    prompt, answer = work.prompt_tokens, work.sizes.answer_tokens
+    copies, beginning = (1, work.sizes.shared_tokens) if shared else (samples, 0)
+    rows = prompts * copies
+    flops = rows * sampling_flops(config, prompt, (1,)) - (rows - 1) * sampling_flops(config, beginning, ())
+    cached = beginning + rows * (prompt - beginning)
+    moved = stored.weights(config) + cached * stored.cached_token(config)
+    yield Measurement("prefill", name, samples, prompts * prompt, first, peak, flops=flops, moved=moved)
+    if whole <= first:
+        yield failure("decode", name, "shorter than what the prefill varies by", samples)
+        return
+    tokens = prompts * samples * (answer - 1)  # the first of each belongs to the prefill
+    until_first, until_last = (sampling_flops(config, prompt, (n,) * samples) for n in (1, answer))
+    flops = prompts * (until_last - until_first)
+    moved = prompts * decode_bytes(config, prompt, answer, samples, copies, stored)
+    yield Measurement("decode", name, samples, tokens, whole - first, peak, flops=flops, moved=moved)
 
 
-def failed(parts: Iterable[str], name: str, reason: str, samples: int = 0) -> Iterator[Measurement]:
-    """What is left to say of parts that came to nothing; of the reason its first line."""
-    for part in parts:
-        yield Measurement(part, name, samples, failed=(reason.strip().splitlines() or ["unknown"])[0][:160])
+def updated(work: Workload, name: str, seconds: float, peak: int) -> Measurement:
+    """An "update" of the workload's examples."""
+    examples = work.examples()
+    once, with_recomputed = (
+        sum(update_flops(work.config, example, work.rank, remat) for example in examples)
+        for remat in (False, work.remat)
+    )
+    tokens = sum(example.length for example in examples)
+    again = with_recomputed - once
+    return Measurement("update", name, 0, tokens, seconds, peak, flops=once, recomputed=again)
+
+
+def without_padding(batch: Batch, width: int) -> Batch:
+    """A batch whose rows all have `width` tokens, [B, ..., width], without what `collate` adds to that."""
+    cut = {name: getattr(batch, name)[..., :width] for name in ("tokens", "positions", "document", "branch")}
+    return batch._replace(**cut)
 
 
 def choose_sizes(platform: str, given: Mapping[str, Any]) -> Sizes:

@@ -13,7 +13,7 @@ from constellation.model.lora import layer_weights
 from constellation.model.model import check_model, load_model
 from constellation.model.tokenizer import Tokenizer
 from third_party import model_reference, training_reference
-from third_party.benchmarks.timing import resident_peak
+from third_party.benchmarks.harness import resident_peak
 from third_party.comparison import whole
 from third_party.comparison.batch import LeftPadded, task_prompts
 from third_party.comparison.decoding import PLAIN, TRUNCATED, greedy_rows, sampling_row

@@ -136,5 +136,5 @@ def _torch_change(reference: PeftModel, start: Any, batch: Batch) -> Any:
     training_reference.write_adapter(reference, start)
     optimizer = training_reference.make_optimizer(reference, RATE, DECAY)
     for _ in range(STEPS):
-        training_reference.update(reference, optimizer, batch, CLIP)
+        training_reference.update(reference, optimizer, [batch], CLIP)
     return jax.tree.map(np.subtract, training_reference.read_adapter(reference), start)

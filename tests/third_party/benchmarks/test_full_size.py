@@ -19,7 +19,7 @@ import pytest
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import init_params
 from constellation.model.linear import dense
-from constellation.model.lora import init_adapter, projection_shapes
+from constellation.model.lora import init_adapter, projection_shapes, stack
 from constellation.model.quantize import pack, quantize
 from constellation.model.sampling import SamplingConfig
 from constellation.runtime.errors import UserError
@@ -27,14 +27,11 @@ from constellation.selftraining.batches import TrainingExample, collate
 from constellation.selftraining.update import make_update
 from tests.model.tiny import CONFIG, FIELDS
 from tests.tiny_study import ROOT
-from third_party import full_size_reference
-from third_party.benchmarks import full_size, full_size_tables, ours
-from third_party.benchmarks.ours import Limits
-from third_party.benchmarks.random_model import random_params
-from third_party.benchmarks.sampling import ByteSizes, decode_bytes
-from third_party.benchmarks.update import update_flops
-from third_party.benchmarks.workload import GPU, Measurement, Sizes, Workload, choose_sizes, sampled
-from third_party.random_checkpoint import STD, published_fields
+from third_party.benchmarks import full_size, tables
+from third_party.benchmarks.costs import ByteSizes, decode_bytes, update_flops
+from third_party.benchmarks.harness import Limits, Measurement, failure, measured
+from third_party.benchmarks.workload import GPU, Sampler, Sizes, Workload, choose_sizes, sampled, updated
+from third_party.random_model import STD, published_fields, random_params
 
 QWEN3_4B = ModelConfig.from_fields(published_fields("4B"))
 SIZES = Sizes((1, 2), 64, 8, 6, tasks=2, rows=4, micro_batch=2, repeats=1)
@@ -73,8 +70,8 @@ def test_operations_of_the_update_are_those_that_xla_counts(remat: bool) -> None
     optimizer = optax.sgd(1.0)
 
     def arguments(key: jax.Array) -> tuple:
-        adapter = init_adapter(config, key, 16, 32)
-        return adapter, optimizer.init(adapter.weights), init_params(config, key), batch
+        adapters = stack([init_adapter(config, key, 16, 32)])
+        return adapters, jax.vmap(optimizer.init)(adapters.weights), init_params(config, key), batch
 
     shapes = jax.eval_shape(arguments, jax.random.key(0))
     compiled = make_update(config, optimizer, remat=remat).lower(*shapes).compile()  # type: ignore[attr-defined]
@@ -108,10 +105,8 @@ def test_a_group_that_does_not_divide() -> None:
 
 
 def test_our_update_and_pefts() -> None:
-    found = [
-        *ours.measure_update(WORK, "ours"),
-        *full_size_reference.measure_update(WORK, "peft"),
-    ]
+    peft = next(one for one in full_size.REFERENCES if one.name == "peft")
+    found = [row for one in (full_size.OURS, peft) for row in full_size.measure(WORK, one, "update")]
     assert [(row.part, row.name, row.tokens) for row in found] == [
         ("update", name, 4 * 78) for name in ("ours", "peft")
     ]
@@ -119,15 +114,15 @@ def test_our_update_and_pefts() -> None:
 
 
 def test_what_generate_is_measured_at() -> None:
-    plain, static, four_bits = (side for side in full_size.REFERENCES if "sampling" in side.measure)
-    rows = list(plain.measure["sampling"](WORK, plain.name, **plain.options))
+    plain, static, four_bits = (one for one in full_size.REFERENCES if "sampling" in one.parts)
+    rows = list(full_size.measure(WORK, plain, "sampling"))
     wanted = [("prefill", 1, 72), ("decode", 1, 5), ("prefill", 2, 72), ("decode", 2, 10)]
     for row, (part, samples, tokens) in zip(rows, wanted, strict=True):
         assert (row.part, row.samples) == (part, samples)
         assert row.tokens == tokens or "varies" in row.failed  # few tokens are lost in a busy machine's noise
-    for side, reason in ((static, "on CUDA only"), (four_bits, "no CUDA")):
+    for one, reason in ((static, "on CUDA only"), (four_bits, "no CUDA")):
         with pytest.raises(RuntimeError, match=reason):
-            list(side.measure["sampling"](WORK, side.name, **side.options))
+            list(full_size.measure(WORK, one, "sampling"))
 
 
 def test_sizes() -> None:
@@ -145,15 +140,15 @@ def test_sizes() -> None:
 def test_tables_and_targets() -> None:
     work = WORK._replace(config=QWEN3_4B, quantization="int4:128", sizes=GPU)
     limits = Limits("gpu", "a card", 1e12, 150e12)
-    decoded = work.decoded(64)
+    shared, copied = Sampler(8, True, ByteSizes("int4:128", 2)), Sampler(1, False, ByteSizes("", 2))
     rows = [
-        Measurement("decode", "ours", 64, 8 * decoded, 8.0, 20 * 10**9),
-        Measurement("decode", "transformers generate", 64, decoded, 6.0, 10**9),
-        Measurement("decode", "ours", 256, failed="out of memory"),
-        Measurement("update", "ours", 0, 32 * 828, 10.0, 22 * 10**9),
-        Measurement("update", "peft", 0, 32 * 828, 13.0, 23 * 10**9),
+        *list(sampled(work, "ours", 64, shared, 1.0, 9.0, 20 * 10**9))[1:],
+        *list(sampled(work, "transformers generate", 64, copied, 1.0, 7.0, 10**9))[1:],
+        failure("decode", "ours", "out of memory\nat all", 256),
+        updated(work, "ours", 10.0, 22 * 10**9),
+        updated(work, "peft", 13.0, 23 * 10**9),
     ]
-    text = full_size_tables.tables(rows, work, limits)
+    text = tables.tables(rows, limits)
     ours_row, theirs, out, update, peft = [
         line for line in text.splitlines() if line.startswith(("ours ", "transformers", "peft "))
     ][:5]
@@ -166,35 +161,36 @@ def test_tables_and_targets() -> None:
     moved = 127 * (weights + 700 * 147_456) + 64 * 8128 * 147_456
     share = moved / 1e12
     assert ours_row.split()[4] == f"{share:.1%}"
-    verdicts = full_size_tables.targets(rows, work, limits, full_size=True).splitlines()[2:]
+    verdicts = tables.targets(rows, limits, full_size=True).splitlines()[2:]
     assert [line.partition(": ")[2].partition(" (")[0] for line in verdicts] == [
         "met", "not met", "not met", "not met", "met",
     ]  # fmt: skip
     for other, full, reason in ((limits._replace(platform="cpu"), True, "no GPU"), (limits, False, "layers")):
-        verdicts = full_size_tables.targets(rows, work, other, full).splitlines()[2:]
+        verdicts = tables.targets(rows, other, full).splitlines()[2:]
         assert all("not measurable" in line and reason in line for line in verdicts)
 
 
 def test_a_decoding_lost_in_the_noise() -> None:
-    prefill, decode = sampled("ours", 1, 72, 5, first=1.0, whole=0.9, peak_memory=1)
+    sampler = Sampler(1, False, ByteSizes("", 2))
+    prefill, decode = sampled(WORK, "ours", 1, sampler, first=1.0, whole=0.9, peak=1)
     assert prefill.seconds == 1.0 and decode.failed
 
 
-def killed(_: Workload, name: str) -> Iterator[Measurement]:
-    yield Measurement("prefill", name, 1, 1, 1.0)
+def killed() -> Iterator[Measurement]:
+    yield Measurement("prefill", "x", 1, 1, 1.0)
     os._exit(9)
 
 
-def raising(_: Workload, name: str) -> Iterator[Measurement]:
+def raising() -> Iterator[Measurement]:
     raise ValueError("no\nthing")
     yield
 
 
 @pytest.mark.filterwarnings("ignore:.*fork")
 def test_what_ends_early_is_a_row() -> None:
-    first, *rest = full_size._measured("x", "sampling", killed, WORK, {})
+    first, *rest = measured("x", ("prefill", "decode"), killed)
     assert not first.failed and [row.failed for row in rest] == ["its process was killed (exit code 9)"] * 2
-    (row,) = full_size._measured("x", "update", raising, WORK, {})
+    (row,) = measured("x", ("update",), raising)
     assert row.failed == "ValueError: no" and row.part == "update"
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jax.numpy as jnp
 import pytest
 
 from constellation.runtime.errors import UserError
 from tests.model.tiny import CONFIG
-from third_party.benchmarks import int4_product, limits, report
-from third_party.benchmarks.int4_product import ProductRow, int4_product_benchmark
-from third_party.benchmarks.limits import matmul_peak, memory_bandwidth
+from third_party.benchmarks import report
+from third_party.benchmarks.harness import Limits, matmul_peak, memory_bandwidth
+from third_party.benchmarks.int4_product import ROWS, ProductRow, int4_product_benchmark, table
 
 
 @pytest.fixture
@@ -50,14 +51,19 @@ def test_the_limits_are_positive() -> None:
     assert matmul_peak(size=64) > 0 and memory_bandwidth(size=2**16) > 0
 
 
-def test_the_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table() -> None:
     seconds = {"dequantised": 2e-6, "groupwise": 1e-6}
     row = ProductRow("q_proj", 64, 48, 8, seconds, 3e6, 5e6, "dequantised", "groupwise")
-    monkeypatch.setattr(int4_product, "int4_product_benchmark", lambda *_: [row])
-    monkeypatch.setattr(limits, "memory_bandwidth", lambda: 1e9)
-    monkeypatch.setattr(limits, "matmul_peak", lambda _: 1e9)
-    report.run("any", ["int4_product"], 16)
-    out = capsys.readouterr().out
-    assert "pallas: not timed" in out
+    text = table([row], 16, jnp.dtype(jnp.float32), Limits("cpu", "", bandwidth=1e9, peak=1e9))
+    assert "pallas: not timed" in text
     cells = "q_proj 64 x 48 8 2.0 1.0 - - 3,000.0 5,000.0 dequantised groupwise"
-    assert out.splitlines()[-1].split() == cells.split()
+    assert text.splitlines()[-1].split() == cells.split()
+
+
+def test_the_part_prints_its_table_and_keeps_its_rows(config_only: str, tmp_path: Path, capsys) -> None:
+    report.run(config_only, ["int4_product"], 16, str(tmp_path / "rows.json"))
+    assert capsys.readouterr().out.startswith("\nint4 products, groups of 16, float32 on cpu: microseconds")
+    written = json.loads((tmp_path / "rows.json").read_text())
+    assert written["workload"] == {"model_dir": config_only, "group": 16}
+    assert {row["part"] for row in written["rows"]} == {"int4_product"}
+    assert len(written["rows"]) == 5 * len(ROWS) and written["rows"][0]["projections"] == "q_proj"

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from third_party.benchmarks.ours import Limits
-from third_party.benchmarks.sampling import ByteSizes, decode_bytes, sampling_flops
-from third_party.benchmarks.update import update_flops
-from third_party.benchmarks.workload import Measurement, Workload
+from third_party.benchmarks.harness import Limits, Measurement
+from third_party.benchmarks.workload import Workload
 
 OURS, GENERATE, FOUR_BITS, PEFT = "ours", "transformers generate", "transformers generate, 4-bit", "peft"
 GENERATE_RATIO, PEFT_RATIO, BANDWIDTH_SHARE, PEAK_SHARE = 5.0, 1.5, 0.5, 0.4
@@ -37,7 +35,7 @@ def heading(work: Workload, limits: Limits) -> str:
     )
 
 
-def tables(rows: Sequence[Measurement], work: Workload, limits: Limits) -> str:
+def tables(rows: Sequence[Measurement], limits: Limits) -> str:
     """One each of prefill, decode and update, as far as there are rows; then of memory."""
     texts = []
     for part, tokens in (
@@ -49,7 +47,7 @@ def tables(rows: Sequence[Measurement], work: Workload, limits: Limits) -> str:
         if found:
             shares = ("of peak", "recomputed too") if part == "update" else ("of bandwidth", "of peak")
             head = f"{part:36}{'samples':>9}{tokens:>17}{'ours is':>9}{shares[0]:>14}{shares[1]:>16}"
-            texts.append("\n".join(["", head, *(_line(row, rows, work, limits) for row in found)]))
+            texts.append("\n".join(["", head, *(_line(row, rows, limits) for row in found)]))
     if rows:
         texts.append("\n".join(["", *_memory(rows)]))
     return "\n".join(texts)
@@ -61,18 +59,23 @@ def by_itself(row: Measurement) -> str:
     return f"{what}: " + (f"failed: {row.failed}" if row.failed else f"{row.tokens_per_second:,.1f} tokens/s")
 
 
-def _line(row: Measurement, rows: Sequence[Measurement], work: Workload, limits: Limits) -> str:
+def _line(row: Measurement, rows: Sequence[Measurement], limits: Limits) -> str:
     start = f"{row.name:36}{row.samples or '':>9}"
     if row.failed:
         return f"{start}  failed: {row.failed}"
     ratio = _ratio(row, rows)
-    operations = flops(row, work) / row.seconds / limits.peak
+    operations = row.flops / row.seconds / limits.peak
     if row.part == "update":
-        first, second = operations, flops(row, work, recomputed=work.remat) / row.seconds / limits.peak
+        first, second = operations, _share_of_peak(row, limits)
     else:
-        first, second = moved_bytes(row, work) / row.seconds / limits.bandwidth, operations
+        first, second = row.moved / row.seconds / limits.bandwidth, operations
     beside = "" if ratio is None else f"{ratio:.2f}x"
     return f"{start}{row.tokens_per_second:17,.1f}{beside:>9}{first:14.1%}{second:16.1%}"
+
+
+def _share_of_peak(row: Measurement, limits: Limits) -> float:
+    """With what is computed again."""
+    return (row.flops + row.recomputed) / row.seconds / limits.peak
 
 
 def _ratio(row: Measurement, rows: Sequence[Measurement]) -> float | None:
@@ -100,46 +103,7 @@ def _memory(rows: Sequence[Measurement]) -> list[str]:
     return lines
 
 
-def moved_bytes(row: Measurement, work: Workload) -> float:
-    """Bytes that a prefill or a decoding moves at least, weights and caches being as this side has them."""
-    sizes, stored = work.sizes, _stored(row, work)
-    if row.part == "prefill":
-        cached = work.prompt_tokens * row.samples
-        if row.name == OURS:
-            cached = sizes.shared_tokens + sizes.tasks * sizes.own_tokens
-        return stored.weights(work.config) + cached * stored.cached_token(work.config)
-    tasks, copies = (sizes.tasks, 1) if row.name == OURS else (1, row.samples)
-    one = decode_bytes(work.config, work.prompt_tokens, sizes.answer_tokens, row.samples, copies, stored)
-    return tasks * one
-
-
-def flops(row: Measurement, work: Workload, recomputed: bool = False) -> float:
-    """Operations of a row's matrix products, without padding.
-
-    Args:
-        recomputed: whether to count those of the update that are done again.
-    """
-    sizes, config, prompt = work.sizes, work.config, work.prompt_tokens
-    if row.part == "update":
-        return sum(update_flops(config, example, work.rank, recomputed) for example in work.examples())
-    if row.part == "prefill" and row.name == OURS:  # what all prompts begin with is computed once
-        again = (sizes.tasks - 1) * sampling_flops(config, sizes.shared_tokens, ())
-        return sizes.tasks * sampling_flops(config, prompt, (1,)) - again
-    first = sampling_flops(config, prompt, (1,) * row.samples)
-    if row.part == "prefill":
-        return row.samples * sampling_flops(config, prompt, (1,))
-    whole = sampling_flops(config, prompt, (sizes.answer_tokens,) * row.samples)
-    return (whole - first) * (sizes.tasks if row.name == OURS else 1)
-
-
-def _stored(row: Measurement, work: Workload) -> ByteSizes:
-    itemsize = 4 if work.dtype == "float32" else 2
-    if row.name == OURS:
-        return ByteSizes(work.quantization, itemsize, work.sampling.int8_kv)
-    return ByteSizes("int4:64" if row.name == FOUR_BITS else "", itemsize)  # bitsandbytes' block
-
-
-def targets(rows: Sequence[Measurement], work: Workload, limits: Limits, full_size: bool) -> str:
+def targets(rows: Sequence[Measurement], limits: Limits, full_size: bool) -> str:
     """A line for each target: met, not met, or why it cannot be said."""
     decode, update = _find(rows, "decode", OURS, TARGET_SAMPLES), _find(rows, "update", OURS, 0)
     generate, peft = _find(rows, "decode", GENERATE, TARGET_SAMPLES), _find(rows, "update", PEFT, 0)
@@ -148,13 +112,13 @@ def targets(rows: Sequence[Measurement], work: Workload, limits: Limits, full_si
         (f"decode of 64 samples, times {GENERATE}", generate and _ratio(generate, rows), GENERATE_RATIO),
         (
             "decode of 64 samples, of the bandwidth",
-            decode and moved_bytes(decode, work) / decode.seconds / limits.bandwidth,
+            decode and decode.moved / decode.seconds / limits.bandwidth,
             BANDWIDTH_SHARE,
         ),
         (f"update, times {PEFT}", peft and _ratio(peft, rows), PEFT_RATIO),
         (
             "update, of the matmul peak, recomputation counted",
-            update and flops(update, work, work.remat) / update.seconds / limits.peak,
+            update and _share_of_peak(update, limits),
             PEAK_SHARE,
         ),
     ]

@@ -1,22 +1,33 @@
-"""Checkpoints with random weights in the exact layout of a published Qwen3: full size, no download.
+"""Models of any size with random weights: on the device as they are stored there, or as a checkpoint.
 
-They prove loading, memory and speed; what such a model writes has no meaning.
+A checkpoint has the exact layout of a published Qwen3. They prove loading, memory and speed, without a
+download; what such a model writes has no meaning.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
+from aqt.jax.v2.aqt_tensor import QTensor
 from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from constellation.model.config import ModelConfig
+from constellation.model.decoder import Params
+from constellation.model.lora import projection_shapes
+from constellation.model.model import Model
 from constellation.model.port import EMBED, INDEX, LM_HEAD, NORM, SINGLE, layer_shapes, layer_tensor
+from constellation.model.quantize import Nibbles, Quantization, table_of, unpack
 from constellation.runtime import keys
 from constellation.runtime.errors import UserError
 from constellation.runtime.files import disk_full_is_user_error
@@ -32,6 +43,8 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "8B": {**_LARGE, "hidden_size": 4096, "intermediate_size": 12288, "tie_word_embeddings": False},
 }
 STD = 0.02
+INT4_STD = (sum(value**2 for value in range(-8, 8)) / 16) ** 0.5  # of uniform integers of 4 bits
+INT8_STD = 256 / 12**0.5
 # Qwen3's special tokens fill the ids from FIRST_SPECIAL on; 151,936 rows leave a padding tail behind them.
 FIRST_SPECIAL = 151_643
 SPECIAL = (
@@ -92,6 +105,82 @@ def published_fields(size: str, layers: int | None = None) -> dict[str, Any]:
     if layers:
         fields["num_hidden_layers"] = layers
     return fields | {"max_window_layers": fields["num_hidden_layers"]}
+
+
+def random_model(config: ModelConfig, quantization: str, dtype: str) -> Model:
+    """A model on one device. Its tokenizer is nothing but a size, and no token ends an answer.
+
+    Args:
+        quantization: as for `Quantization.parse`.
+        dtype: "float32" or "bfloat16", of what is not quantised and of the scales.
+
+    Raises:
+        UserError: another quantisation, or a group that does not divide a projection's inputs.
+    """
+    return Model(
+        config=config,
+        params=random_params(config, quantization, jnp.dtype(dtype)),
+        tokenizer=cast(Any, SimpleNamespace(size=config.vocab_size)),
+        stop_ids=(),
+        hash="",
+        dir=Path(),
+    )
+
+
+def random_params(config: ModelConfig, quantization: str, dtype: jnp.dtype) -> Params:
+    """Weights of deviation STD, norms at one; int4 ones are never anything but int4.
+
+    Raises:
+        UserError: as `random_model`.
+    """
+    how = Quantization.parse(quantization)
+    layers: dict[str, Any] = {}
+    for name, shape in layer_shapes(config).items():
+        stacked = config.num_hidden_layers, *shape
+        if name not in projection_shapes(config):
+            layers[name] = jnp.ones(stacked, dtype)
+        elif how.group is None:
+            layers[name] = _uniform(name, stacked, dtype)
+        else:
+            group = how.group or shape[1]
+            if shape[1] % group:
+                raise UserError(
+                    f"model.quantization: groups of {group} do not divide the {shape[1]} inputs of {name}: "
+                    "use a divisor of every projection's width"
+                )
+            layers[name] = random_projection(name, stacked, group, dtype)
+    params: Params = {"norm": jnp.ones(config.hidden_size, dtype), "layers": layers}
+    for name in ("embed",) if config.tie_word_embeddings else ("embed", "lm_head"):
+        vocabulary, width = config.vocab_size, config.hidden_size
+        if how.int8_embedding:
+            int8 = jax.lax.bitcast_convert_type(_bits(name, (vocabulary, 1, width)), jnp.int8)
+            params[name] = table_of(int8, jnp.full((vocabulary, 1, 1), STD / INT8_STD, jnp.float32))
+        else:
+            params[name] = _uniform(name, (vocabulary, width), dtype)
+    return params
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def random_projection(name: str, shape: tuple[int, int, int], group: int, dtype: jnp.dtype) -> QTensor:
+    """Weights [L, out, in] as int4: qvalue [L, out, in / group, group], scale [L, out, in / group, 1]."""
+    *rows, in_features = shape
+    groups = (*rows, in_features // group)
+    scale = jnp.full((*groups, 1), STD / INT4_STD, dtype)
+    weight = unpack(Nibbles(_bits(name, (*rows, in_features // 2)), scale))
+    return dataclasses.replace(weight, qvalue=weight.qvalue.reshape(*groups, group))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _uniform(name: str, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
+    """Of deviation STD."""
+    return ((_bits(name, shape).astype(jnp.float32) - 127.5) * (STD / INT8_STD)).astype(dtype)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _bits(name: str, shape: tuple[int, ...]) -> jax.Array:
+    """Uniform uint8. The device's own generator: threefry takes minutes for so many on a CPU."""
+    key = jnp.array([0, 0, 0, keys.word(name)], jnp.uint32)
+    return jax.lax.rng_bit_generator(key, shape, jnp.uint8)[1]
 
 
 def write_random_checkpoint(

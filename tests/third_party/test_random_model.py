@@ -21,7 +21,7 @@ from constellation.runtime.errors import UserError
 from tests.model.test_config import QWEN3_4B
 from tests.model.tiny import causal
 from tests.tiny_study import ROOT
-from third_party.random_checkpoint import FIRST_SPECIAL, published_fields, write_random_checkpoint
+from third_party.random_model import FIRST_SPECIAL, published_fields, write_random_checkpoint
 
 NARROW: dict[str, Any] = {
     "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4,

@@ -21,7 +21,8 @@ from launch.common import load_config
 from tests.evaluation.synthetic import study
 from tests.tiny_study import NANO
 
-CONFIG: dict[str, Any] = json.loads(canonical_json(load_config(NANO)))
+ALL = "arm,selectors,controls,null,reach,temperature,critics,other_base"
+CONFIG: dict[str, Any] = json.loads(canonical_json(load_config(NANO, [f"--config.questions={ALL}"])))
 SOURCES = {
     name: f"digest of {name}"
     for name in (

@@ -44,15 +44,15 @@ def methods(study: StudyResults) -> dict[str, Any]:
 
 
 def figure_sources(study: StudyResults, figure: str) -> dict[str, str]:
-    """Of the stages read, those that a figure shows: name -> digest."""
+    """Of the stages read, those that a figure shows: name -> hash of its content."""
     patterns, sources = figure_stages(study)[figure], stages_read(study)
     found = {name for pattern in patterns for name in matching(sources, pattern)}
-    return {name: digest for name, digest in sources.items() if name in found}
+    return {name: content for name, content in sources.items() if name in found}
 
 
 def stages_read(study: StudyResults) -> dict[str, str]:
-    """Every stored stage that was read -> its digest."""
-    return {name: digest for stages in study.sources.values() for name, digest in stages.items()}
+    """Every stored stage that was read -> the hash of its content."""
+    return {name: content for stages in study.sources.values() for name, content in stages.items()}
 
 
 def figure_stages(study: StudyResults) -> dict[str, list[str]]:

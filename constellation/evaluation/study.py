@@ -199,8 +199,8 @@ class StudyResults:
         config: the experiment's configuration, JSON-like, printed in the report.
         provenance: hashes, versions and commit, printed in the report. No times: the report of the same
             inputs has the same bytes.
-        sources: question -> the stored stages that it read, each with its digest; under "study" those of the
-            samples that every question may read.
+        sources: question -> the stored stages that it read, each with the hash of its content; under "study"
+            those of the samples that every question may read.
         analysis: the choices of the analysis.
         probes: probe inputs each generalising program was run on.
         title: of the report.

@@ -162,11 +162,11 @@ def results(study: Study, found: Graph, made_by: Mapping[str, str]) -> StudyResu
 
 
 def _sources(study: Study, found: Graph, parts: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Question -> the stages that it reads, name to digest; "study" is all that no question adds."""
+    """Question -> the stages that it reads, name to content; "study" is all that no question adds."""
     asked = {name: found.questions[name].all() for name in parts}
     own = [stage for stage in sources(study, found) if not any(stage in stages for stages in asked.values())]
     return {
-        name: {stage.name: stage.digest for stage in stages}
+        name: {stage.name: stage.content for stage in stages}
         for name, stages in ({"study": own} | asked).items()
     }
 

@@ -69,7 +69,7 @@ def test_every_cell_names_its_stored_stages_and_states_what_its_report_does(swep
             path.parent.name: json.loads(path.read_text()) for path in directory.glob("stages/*/stage.json")
         }
         del stored["report"]  # made of the others
-        assert cell["sources"] == {name: record["digest"] for name, record in stored.items()}
+        assert cell["sources"] == {name: record["content"] for name, record in stored.items()}
         page = (directory / "report.html").read_text()
         assert {"commit", "jax", "model"} <= cell["provenance"].keys()
         for key, value in cell["provenance"].items():

@@ -70,12 +70,12 @@ def test_stages_stay_as_they_were(redrawn):
     assert before == after
 
 
-def test_every_stage_read_is_named_with_its_digest(redrawn):
+def test_every_stage_read_is_named_with_the_hash_of_its_content(redrawn):
     workdir, _ = redrawn
     sources = json.loads((workdir / "findings.json").read_text())["methods"]["sources"]
     stored = {path.parent.name: json.loads(path.read_text()) for path in workdir.glob("stages/*/stage.json")}
     del stored["report"]  # made of the others
-    assert sources == {name: record["digest"] for name, record in stored.items()}
+    assert sources == {name: record["content"] for name, record in stored.items()}
     page = (workdir / "report.html").read_text()
     figure = re.search(r'<figure id="learning_curves">.*?</figure>', page, re.DOTALL)
     assert figure is not None

@@ -3,22 +3,19 @@
 A stage is a pure function of the config fields it reads, of its input stages and of its own version; these
 three make its digest. It works in `stages/<name>.partial`, which becomes `stages/<name>` by one rename when
 all of it is on the disk: a stage is there whole or not at all, whenever the process dies. Its record holds a
-hash of every file, and a stage whose files have other hashes is refused when it is read. The conductor knows
-no experiment.
+hash of every file, and a stage whose files have other hashes is refused when it is read. A stage that is run
+again gives the same bytes on one machine with the same cores; elsewhere what it trains differs in the last
+digits, and a warning says that the provenance does. The conductor knows no experiment.
 """
 
 from __future__ import annotations
 
 import fcntl
-import functools
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 import re
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -36,9 +33,9 @@ from constellation.runtime.files import (
     write_atomically,
 )
 from constellation.runtime.progress import Schedule
+from constellation.runtime.provenance import provenance
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "aqtp", "transformers", "numpy", "scipy")
 
 
 @dataclass(frozen=True)
@@ -69,6 +66,7 @@ class Conductor:
         siblings: other workdirs. A stage that one of them has finished by the same recipe is hard-linked from
             there instead of run: no one writes to a finished stage any more.
         schedule: of all stages, to say how far the whole is.
+        provenance: what makes a result besides its recipe; names and values, recorded with every stage.
 
     Raises:
         UserError: the workdir cannot be used, or another process is using it.
@@ -79,8 +77,10 @@ class Conductor:
         workdir: str | os.PathLike[str],
         siblings: Sequence[Path] = (),
         schedule: Schedule | None = None,
+        provenance: Callable[[], dict[str, str]] = provenance,
     ):
         self.workdir = Path(workdir)
+        self.provenance = provenance
         self._siblings = siblings
         self._schedule = schedule or Schedule({})
         self._stages = self.workdir / "stages"
@@ -215,7 +215,7 @@ class Conductor:
             "recipe": recipe,
             "made_of": made_of,
             "files": files,
-            "provenance": provenance(),
+            "provenance": self.provenance(),
             "seconds": round(seconds, 3),
         }
         _write_json(record_file, record)
@@ -226,7 +226,7 @@ class Conductor:
         """One line, once for each difference, when other code, machine or bytes made a kept stage."""
         then, now = (
             made_by | {f"content of {name}": content for name, content in inputs.items()}
-            for made_by, inputs in ((record["provenance"], record["made_of"]), (provenance(), made_of))
+            for made_by, inputs in ((record["provenance"], record["made_of"]), (self.provenance(), made_of))
         )
         differences = _changes(then, now)
         if differences and differences not in self._warned:
@@ -337,36 +337,6 @@ def canonical_json(value: Any) -> str:
 def digest(value: Any) -> str:
     """32 hexadecimal digits that name `value`."""
     return hashlib.blake2b(canonical_json(value).encode(), digest_size=16).hexdigest()
-
-
-@functools.cache
-def provenance() -> dict[str, str]:
-    """What made a result besides its recipe: commit, package versions, device."""
-    import jax
-
-    versions = {package: importlib.metadata.version(package) for package in _PACKAGES}
-    device = jax.devices()[0]
-    kind = f"{os.cpu_count()} x {_cpu_name()}" if device.platform == "cpu" else device.device_kind
-    return {"commit": commit(), "python": platform.python_version(), "device": kind, **versions}
-
-
-def commit() -> str:
-    """The checkout's commit, with '+' when tracked files differ from it; 'unknown' outside a checkout."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-        changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], capture_output=True).returncode != 0
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return head.stdout.strip() + ("+" if changed else "")
-
-
-def _cpu_name() -> str:
-    try:
-        match = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        match = None
-    return match.group(1) if match else platform.machine()
 
 
 def _write_json(path: Path, value: Any) -> None:

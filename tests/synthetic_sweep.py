@@ -8,10 +8,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from ml_collections import ConfigDict
 
-from constellation import conductor
 from constellation.conductor import Conductor
 from constellation.evaluation.analysis import analyse
 from constellation.evaluation.sweep import Cell
@@ -38,12 +36,10 @@ def write_synthetic_sweep(workdir: Path, failing: Collection[str] = ()) -> list[
             (path / "findings.json").write_text(results)
 
         fields = {"model": {"hash": "ba5e"}, "other_base": ""}
-        with Conductor(directory) as own:
+        with Conductor(directory, provenance=lambda: MADE_BY) as own:
             stage = own.stage("report", fields=fields, version=1, run=write)
         shutil.copyfile(stage.path / "findings.json", Path(directory) / "findings.json")
         return Path(directory) / "report.html"
 
     config = {"study": load_config(NANO).to_dict(), "grid": {"star": {"keep": (1, 4)}}}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conductor, "provenance", lambda: MADE_BY)
-        return sweep.run(ConfigDict(config), str(workdir), run)
+    return sweep.run(ConfigDict(config), str(workdir), run)

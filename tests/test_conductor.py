@@ -9,13 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from constellation import conductor
 from constellation.conductor import (
     Conductor,
     FinishedStages,
@@ -29,11 +29,7 @@ from constellation.runtime.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 PROVENANCE = {"commit": "c0", "device": "abacus"}
-
-
-@pytest.fixture(autouse=True)
-def known_provenance(monkeypatch):
-    monkeypatch.setattr(conductor, "provenance", lambda: PROVENANCE)
+conductor = partial(Conductor, provenance=lambda: PROVENANCE)
 
 
 def writes(text: str, log: list[str] | None = None):
@@ -64,7 +60,7 @@ def contents(workdir: Path) -> dict[str, bytes]:
 def test_runs_once_and_returns_what_is_there(tmp_path):
     log: list[str] = []
     for _ in range(2):
-        with Conductor(tmp_path) as stages:
+        with conductor(tmp_path) as stages:
             first = stages.stage("first", fields={"seed": 1}, version=1, run=writes("1", log))
             second = stages.stage("second", fields={}, inputs=[first], version=1, run=writes("2", log))
     assert log == ["1", "2"]
@@ -73,7 +69,7 @@ def test_runs_once_and_returns_what_is_there(tmp_path):
 
 
 def test_record_says_what_made_the_stage(tmp_path):
-    with Conductor(tmp_path) as stages:
+    with conductor(tmp_path) as stages:
         first = stages.stage("first", fields={"a": {"b": (1, 2)}}, version=3, run=writes("1"))
         second = stages.stage("second", fields={}, inputs=[first], version=1, run=writes("2"))
     record = json.loads((first.path / "stage.json").read_text())
@@ -91,7 +87,7 @@ def test_record_says_what_made_the_stage(tmp_path):
 def test_digest_depends_on_every_part_of_the_recipe(tmp_path):
     def made(fields, inputs, version, name="s") -> str:
         workdir = tmp_path / digest([fields, [x.digest for x in inputs], version, name])
-        with Conductor(workdir) as stages:
+        with conductor(workdir) as stages:
             return stages.stage(name, fields=fields, inputs=inputs, version=version, run=writes("")).digest
 
     a, b = Stage("x", "0" * 32, tmp_path), Stage("x", "1" * 32, tmp_path)
@@ -104,7 +100,7 @@ def test_digest_depends_on_every_part_of_the_recipe(tmp_path):
     ]
     digests = [made(*recipe) for recipe in recipes] + [made(*recipes[0], name="t")]
     assert len(set(digests)) == len(digests)
-    with Conductor(tmp_path / "again") as stages:
+    with conductor(tmp_path / "again") as stages:
         again = stages.stage("s", fields=ConfigDict({"f": 1}), inputs=[a], version=1, run=writes(""))
     assert again.digest == digests[0]
 
@@ -112,7 +108,7 @@ def test_digest_depends_on_every_part_of_the_recipe(tmp_path):
 def test_more_stages_extend_a_workdir(tmp_path):
     def rounds(n: int) -> list[str]:
         log: list[str] = []
-        with Conductor(tmp_path) as stages:
+        with conductor(tmp_path) as stages:
             inputs: list[Stage] = []
             for i in range(n):
                 inputs = [
@@ -135,11 +131,11 @@ def test_more_stages_extend_a_workdir(tmp_path):
 
 def test_a_changed_field_is_refused_by_its_name(tmp_path):
     fields = {"warm_start": {"updates": 300, "rate": 1e-3, "old": True}, "seed": 0}
-    with Conductor(tmp_path) as stages:
+    with conductor(tmp_path) as stages:
         stages.stage("base", fields=fields, version=1, run=writes("1"))
     before = contents(tmp_path)
     changed = {"warm_start": {"updates": 400, "rate": 1e-3, "new": "x"}, "seed": 0}
-    with Conductor(tmp_path) as stages, pytest.raises(UserError) as error:
+    with conductor(tmp_path) as stages, pytest.raises(UserError) as error:
         stages.stage("base", fields=changed, version=2, run=writes("2"))
     message = str(error.value)
     assert "warm_start.updates: 300 -> 400" in message
@@ -150,7 +146,7 @@ def test_a_changed_field_is_refused_by_its_name(tmp_path):
 
 
 def test_a_changed_input_is_refused(tmp_path):
-    with Conductor(tmp_path) as stages:
+    with conductor(tmp_path) as stages:
         stages.stage(
             "s", fields={}, inputs=[Stage("samples", "a" * 32, tmp_path)], version=1, run=writes("1")
         )
@@ -165,7 +161,7 @@ def test_work_of_another_recipe_is_not_continued(tmp_path):
         (path / "half.txt").write_text("of seed 0")
         raise RuntimeError("dies")
 
-    with Conductor(tmp_path) as stages:
+    with conductor(tmp_path) as stages:
         with pytest.raises(RuntimeError, match="dies"):
             stages.stage("s", fields={"seed": 0}, version=1, run=dies)
         stage = stages.stage("s", fields={"seed": 1}, version=1, run=writes("1"))
@@ -173,19 +169,19 @@ def test_work_of_another_recipe_is_not_continued(tmp_path):
 
 
 def test_two_processes_in_one_workdir(tmp_path):
-    with Conductor(tmp_path):
+    with conductor(tmp_path):
         with pytest.raises(UserError, match=f"in use by process {os.getpid()}"):
-            Conductor(tmp_path)
+            conductor(tmp_path)
         # The refusal must not have let the lock go.
         with pytest.raises(UserError, match="in use"):
-            Conductor(tmp_path)
-    Conductor(tmp_path).close()
+            conductor(tmp_path)
+    conductor(tmp_path).close()
 
 
 def test_a_workdir_that_cannot_be_one(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--workdir"):
-        Conductor(tmp_path / "file")
+        conductor(tmp_path / "file")
 
 
 def test_disk_full_keeps_what_was_finished(tmp_path):
@@ -193,13 +189,13 @@ def test_disk_full_keeps_what_was_finished(tmp_path):
         (path / "big").symlink_to("/dev/full")
         (path / "big").write_bytes(bytes(1 << 16))
 
-    with Conductor(tmp_path) as stages:
+    with conductor(tmp_path) as stages:
         first = stages.stage("first", fields={}, version=1, run=writes("1"))
         with pytest.raises(UserError, match=r"no space left for .*give the same command"):
             stages.stage("second", fields={}, inputs=[first], version=1, run=fills_the_disk)
     (tmp_path / "stages/second.partial/big").unlink()
     log: list[str] = []
-    with Conductor(tmp_path) as stages:
+    with conductor(tmp_path) as stages:
         again = stages.stage("first", fields={}, version=1, run=writes("1", log))
         second = stages.stage("second", fields={}, inputs=[again], version=1, run=writes("2", log))
     assert log == ["2"] and (second.path / "result.txt").read_text() == "2"
@@ -212,7 +208,7 @@ def test_damage_is_told_with_its_remedy(tmp_path, damage):
         (path / "adapter").mkdir()
         (path / "adapter" / "weights").write_bytes(bytes(1 << 20))
 
-    with Conductor(tmp_path) as stages:
+    with conductor(tmp_path) as stages:
         path = stages.stage("s", fields={}, version=1, run=run).path
     file = path / {"record": "stage.json", "below": "adapter/weights"}.get(damage.split()[0], "scores.npy")
     if "removed" in damage:
@@ -224,7 +220,7 @@ def test_damage_is_told_with_its_remedy(tmp_path, damage):
     else:
         file.write_bytes(file.read_bytes()[:3])
     error = f"^{file} is damaged or missing: delete {path} and give the same command$"
-    with Conductor(tmp_path) as stages, pytest.raises(UserError, match=error):
+    with conductor(tmp_path) as stages, pytest.raises(UserError, match=error):
         stages.stage("s", fields={}, version=1, run=run)
     for read in (FinishedStages(tmp_path).stage, lambda name: finished_stage(tmp_path, name)):
         known = "known: none" if damage == "record removed" else error
@@ -234,7 +230,7 @@ def test_damage_is_told_with_its_remedy(tmp_path, damage):
 
 def test_a_file_is_read_once_a_process_unless_it_changes(tmp_path):
     def ask() -> None:
-        with Conductor(tmp_path) as stages:
+        with conductor(tmp_path) as stages:
             stages.stage("s", fields={}, version=1, run=writes("result"))
 
     ask()
@@ -257,7 +253,7 @@ def test_a_file_is_read_once_a_process_unless_it_changes(tmp_path):
 
 
 def test_a_stage_without_hashes_is_of_another_version(tmp_path):
-    with Conductor(tmp_path) as stages:
+    with conductor(tmp_path) as stages:
         path = stages.stage("s", fields={}, version=1, run=writes("result")).path
     record = json.loads((path / "stage.json").read_text())
     del record["content"], record["made_of"]
@@ -274,7 +270,7 @@ def test_content_names_the_recipe_and_the_result_but_no_checkpoint(tmp_path):
             (path / "adapter" / checkpoint).write_text(checkpoint)
             writes(text)(path)
 
-        with Conductor(tmp_path / digest([text, checkpoint, fields])) as stages:
+        with conductor(tmp_path / digest([text, checkpoint, fields])) as stages:
             return stages.stage("s", fields=fields, version=1, run=run).content
 
     same, *others = (
@@ -286,7 +282,7 @@ def test_content_names_the_recipe_and_the_result_but_no_checkpoint(tmp_path):
 def test_other_bytes_of_an_input_make_a_derived_stage_anew_and_are_warned_of(tmp_path, capsys):
     def run(text: str) -> tuple[list[str], str]:
         log: list[str] = []
-        with Conductor(tmp_path) as stages:
+        with conductor(tmp_path) as stages:
             first = stages.stage("first", fields={}, version=1, run=writes(text, log))
             for name, derived in (("second", False), ("report", True)):
                 stages.stage(
@@ -306,37 +302,30 @@ def test_other_bytes_of_an_input_make_a_derived_stage_anew_and_are_warned_of(tmp
 
 
 def test_a_damaged_stage_of_a_sibling_is_not_linked(tmp_path):
-    with Conductor(tmp_path / "one") as stages:
+    with conductor(tmp_path / "one") as stages:
         path = stages.stage("s", fields={}, version=1, run=writes("result")).path
     (path / "result.txt").write_text("tluser")
     with (
-        Conductor(tmp_path / "other", siblings=[tmp_path / "one"]) as stages,
+        conductor(tmp_path / "other", siblings=[tmp_path / "one"]) as stages,
         pytest.raises(UserError, match=f"{path}/result.txt is damaged.*delete {path} and"),
     ):
         stages.stage("s", fields={}, version=1, run=writes("result"))
 
 
-def test_provenance_is_warned_of_once_a_difference(tmp_path, monkeypatch, capsys):
-    def run() -> str:
-        with Conductor(tmp_path) as stages:
+def test_provenance_is_warned_of_once_a_difference(tmp_path, capsys):
+    def run(**changed: str) -> str:
+        with Conductor(tmp_path, provenance=lambda: PROVENANCE | changed) as stages:
             for name in ("a", "b"):
                 stages.stage(name, fields={}, version=1, run=writes(name))
         return capsys.readouterr().err
 
     assert run() == ""
     assert run() == ""
-    monkeypatch.setattr(conductor, "provenance", lambda: PROVENANCE | {"commit": "c1"})
-    assert run() == "warning: kept stage 'a' has another provenance: commit: c0 -> c1\n"
-
-
-def test_provenance_names_commit_packages_and_device():
-    found = conductor.commit()
-    head = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True)
-    assert found.rstrip("+") == (head.stdout.strip() if head.returncode == 0 else "unknown")
+    assert run(commit="c1") == "warning: kept stage 'a' has another provenance: commit: c0 -> c1\n"
 
 
 def test_finished_stage_names_the_nearest(tmp_path):
-    with Conductor(tmp_path) as stages:
+    with conductor(tmp_path) as stages:
         stages.stage("gen_v0", fields={}, version=1, run=writes("1"))
     with pytest.raises(UserError, match="did you mean 'gen_v0'"):
         finished_stage(tmp_path, "gen_v00")
@@ -346,7 +335,7 @@ def test_finished_stage_names_the_nearest(tmp_path):
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", "a.partial", "-a"])
 def test_names_that_are_no_directory_of_ours(tmp_path, name):
-    with Conductor(tmp_path) as stages, pytest.raises(ValueError, match="not a stage name"):
+    with conductor(tmp_path) as stages, pytest.raises(ValueError, match="not a stage name"):
         stages.stage(name, fields={}, version=1, run=writes("1"))
 
 
@@ -362,9 +351,7 @@ def test_canonical_json():
 STUDY = """
 import os, signal, sys
 from pathlib import Path
-from constellation import conductor
-
-conductor.provenance = lambda: {}
+from constellation.conductor import Conductor
 
 def study(workdir, seed=0):
     def long(path):
@@ -376,7 +363,7 @@ def study(workdir, seed=0):
                 tick()
     def copy(*stages):
         return lambda path: (path / "sum").write_text("".join((s.path / "done").read_text() for s in stages))
-    with conductor.Conductor(workdir) as run:
+    with Conductor(workdir, provenance=dict) as run:
         first = run.stage("first", fields={}, version=1, run=lambda path: (path / "done").write_text("f"))
         second = run.stage("long", fields={}, inputs=[first], version=1, run=long)
         inputs = [first, second]
@@ -474,7 +461,7 @@ def test_killed_from_outside_in_a_long_stage(tmp_path):
     while process.stdout.readline() != "tick\n":
         pass
     with pytest.raises(UserError, match=f"in use by process {process.pid}"):
-        Conductor(tmp_path)
+        conductor(tmp_path)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     partial = tmp_path / "stages" / "long.partial"
@@ -498,10 +485,10 @@ def must_not_run(path: Path) -> None:
 
 
 def test_a_stage_of_the_same_recipe_is_taken_from_a_sibling(tmp_path):
-    with Conductor(tmp_path / "one") as one:
+    with conductor(tmp_path / "one") as one:
         made = one.stage("a", fields={"x": 1}, version=1, run=deep)
     siblings = [tmp_path / "nowhere", tmp_path / "one"]
-    with Conductor(tmp_path / "two", siblings) as two:
+    with conductor(tmp_path / "two", siblings) as two:
         taken = two.stage("a", fields={"x": 1}, version=1, run=must_not_run)
         own = two.stage("b", fields={"x": 1}, version=1, run=deep)
     assert (taken.digest, own.name) == (made.digest, "b")
@@ -510,21 +497,21 @@ def test_a_stage_of_the_same_recipe_is_taken_from_a_sibling(tmp_path):
 
 
 def test_a_stage_of_another_recipe_or_unfinished_is_not_taken(tmp_path):
-    with Conductor(tmp_path / "one") as one:
+    with conductor(tmp_path / "one") as one:
         other = one.stage("a", fields={"x": 1}, version=1, run=deep)
-    with Conductor(tmp_path / "two", [tmp_path / "one"]) as two:
+    with conductor(tmp_path / "two", [tmp_path / "one"]) as two:
         own = two.stage("a", fields={"x": 2}, version=1, run=deep)
         assert not (own.path / "deep/file").samefile(other.path / "deep/file")
     (other.path / "stage.json").write_text(json.dumps({"digest": other.digest, "complete": False}))
     ran = []
-    with Conductor(tmp_path / "three", [tmp_path / "one"]) as three:
+    with conductor(tmp_path / "three", [tmp_path / "one"]) as three:
         three.stage("a", fields={"x": 1}, version=1, run=lambda path: ran.append(path))
     assert len(ran) == 1
 
 
 def test_finished_stages_are_only_read(tmp_path):
-    with Conductor(tmp_path) as conductor:  # and still holds the lock
-        made = conductor.stage("a", fields={"x": 1}, version=1, run=deep)
+    with conductor(tmp_path) as stages:  # and still holds the lock
+        made = stages.stage("a", fields={"x": 1}, version=1, run=deep)
         with FinishedStages(tmp_path) as finished:
             assert finished.stage("a", fields={"x": 2}, version=2, run=must_not_run) == made
             with pytest.raises(UserError, match=r"unknown stage .*'b'"):

@@ -17,9 +17,7 @@ from constellation.conductor import (
     FinishedStages,
     Stage,
     canonical_json,
-    commit,
     finished_stage,
-    provenance,
     read_record,
 )
 from constellation.domains.domain import load_domain
@@ -44,6 +42,7 @@ from constellation.experiments.star import (
 from constellation.experiments.study import Study
 from constellation.runtime.errors import UserError
 from constellation.runtime.progress import read_metrics
+from constellation.runtime.provenance import commit
 
 
 def report(study: Study) -> Path:
@@ -51,7 +50,7 @@ def report(study: Study) -> Path:
     found = graph(study)
 
     def write(path: Path) -> None:
-        write_report(results(study, found, provenance()), path)
+        write_report(results(study, found, study.conductor.provenance()), path)
 
     stage = study.conductor.stage(
         "report",

@@ -32,7 +32,7 @@ def fsync(path: Path) -> None:
         os.close(handle)
 
 
-def fsync_tree(root: Path) -> None:
+def fsync_tree(root: Path, fsync: Callable[[Path], object] = fsync) -> None:
     """`fsync` of everything under `root` and of `root` itself, children before their directory."""
     for directory, _, names in os.walk(root, topdown=False):
         for name in names:

@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +24,7 @@ class Progress:
         unit: plural noun of what is counted.
         done: units a resumed job finds done; they do not count for the rate.
         stream: where to print; stderr, so that a program's own output stays clean.
+        clock: seconds since any moment.
     """
 
     def __init__(
@@ -34,12 +35,14 @@ class Progress:
         *,
         done: int = 0,
         stream: IO[str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ):
         self.label, self.total, self.unit, self.done = label, total, unit, done
         self._stream = stream or sys.stderr
         self._tty = self._stream.isatty()
         self._first = done
-        self._start = self._printed = time.monotonic()
+        self._clock = clock
+        self._start = self._printed = clock()
         self._note = ""
 
     def __enter__(self) -> Progress:
@@ -53,7 +56,7 @@ class Progress:
         self.done += units
         if values:
             self._note = "".join(f", {name} {value:.4g}" for name, value in values.items())
-        now = time.monotonic()
+        now = self._clock()
         if now - self._printed >= (_TTY_SECONDS if self._tty else _LOG_SECONDS):
             self._printed = now
             self._print()
@@ -67,17 +70,17 @@ class Progress:
     def line(self) -> str:
         """The line as it would be printed now."""
         rate = self._rate()
-        elapsed = time.monotonic() - self._start
+        elapsed = self._clock() - self._start
         left = (self.total - self.done) / rate if rate else math.inf
-        remaining = f", {_clock(left)} left" if self.done < self.total else ""
+        remaining = f", {_duration(left)} left" if self.done < self.total else ""
         return (
             f"{self.label}  {self.done:,}/{self.total:,} {self.unit}, {_number(rate)}/s, "
-            f"{_clock(elapsed)} elapsed{remaining}{self._note}"
+            f"{_duration(elapsed)} elapsed{remaining}{self._note}"
         )
 
     def _rate(self) -> float:
         """Units a second of this process."""
-        return (self.done - self._first) / max(time.monotonic() - self._start, 1e-9)
+        return (self.done - self._first) / max(self._clock() - self._start, 1e-9)
 
     def _print(self) -> None:
         # \x1b[K clears what a longer line before this one left behind.
@@ -114,7 +117,7 @@ class Schedule:
             return ""
         done = len(self._done & self._planned.keys())
         left = sum(seconds for stage, seconds in self._planned.items() if stage not in self._done)
-        remaining = f", about {_clock(left * self._spent / self._costed)} left" if self._costed else ""
+        remaining = f", about {_duration(left * self._spent / self._costed)} left" if self._costed else ""
         return f" ({done} of {len(self._planned)} stages done{remaining})"
 
 
@@ -178,7 +181,7 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _clock(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     """h:mm:ss, without the hours when there are none."""
     if math.isinf(seconds):
         return "?"

@@ -40,12 +40,11 @@ def test_what_fails_half_way_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_fsync_tree_reaches_everything(tmp_path, monkeypatch):
+def test_fsync_tree_reaches_everything(tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "file").write_text("")
     reached = []
-    monkeypatch.setattr("constellation.runtime.files.fsync", lambda path: reached.append(path))
-    fsync_tree(tmp_path)
+    fsync_tree(tmp_path, reached.append)
     assert reached == [tmp_path / "a/b/file", tmp_path / "a/b", tmp_path / "a", tmp_path]
 
 

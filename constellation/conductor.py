@@ -32,6 +32,7 @@ from constellation.runtime.files import (
     remove_unfinished,
     write_atomically,
 )
+from constellation.runtime.nested import dotted
 from constellation.runtime.progress import Schedule
 from constellation.runtime.provenance import provenance
 
@@ -391,7 +392,7 @@ def _checked(path: Path, record: dict[str, Any]) -> Stage:
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:
     """`field: old -> new` for every difference between two recipes, fields by their dotted config names."""
-    parts = [_changes(_flat(old["fields"]), _flat(new["fields"]))]
+    parts = [_changes(dotted(old["fields"]), dotted(new["fields"]))]
     parts += [
         _changes(
             *({f"input {name}": value for name, value in recipe["inputs"].items()} for recipe in (old, new))
@@ -406,13 +407,3 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     keys = [*old, *(key for key in new if key not in old)]
     pairs = [(key, old.get(key, absent), new.get(key, absent)) for key in keys]
     return ", ".join(f"{key}: {before} -> {after}" for key, before, after in pairs if before != after)
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts with their keys joined by dots."""
-    if not isinstance(value, dict) or (not value and prefix):
-        return {prefix: value}
-    joined: dict[str, Any] = {}
-    for key, item in value.items():
-        joined |= _flat(item, f"{prefix}.{key}" if prefix else key)
-    return joined

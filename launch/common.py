@@ -34,6 +34,7 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict
 
 from constellation.runtime.errors import UserError, unknown
+from constellation.runtime.nested import dotted
 
 flags.disclaim_key_flags()  # the flags defined here are shown as the program's own
 
@@ -262,24 +263,16 @@ def _override(config: ConfigDict, argument: str) -> None:
     for parent in parents:
         section = section.get(parent) if isinstance(section, ConfigDict) else None
     if not isinstance(section, ConfigDict) or name not in section:
-        raise unknown("config field", field, _fields(config))
+        raise unknown("config field", field, dotted(config))
     default = section[name]
     if isinstance(default, ConfigDict):
         raise UserError(
-            f"config field {field!r} is a section; set one of {', '.join(_fields(default, f'{field}.'))}"
+            f"config field {field!r} is a section; set one of {', '.join(dotted({field: default}))}"
         )
     try:
         section[name] = _parse_value(text, default)
     except (ValueError, KeyError, SyntaxError):
         raise UserError(f"--config.{field}={text}: expected a value like {default!r}") from None
-
-
-def _fields(config: ConfigDict, prefix: str = "") -> list[str]:
-    """The dotted names of all fields below."""
-    names: list[str] = []
-    for name, value in config.items():
-        names += _fields(value, f"{prefix}{name}.") if isinstance(value, ConfigDict) else [f"{prefix}{name}"]
-    return names
 
 
 def _parse_value(text: str, default: Any) -> Any:

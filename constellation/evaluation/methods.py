@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from constellation.evaluation.study import StudyResults
+from constellation.runtime.nested import dotted
 
 PAPER = {  # field -> the value of paper A, from its abstract or a summary of it
     "trajectories": 4,
@@ -112,7 +113,7 @@ class Choices:
     """
 
     def __init__(self, config: Mapping[str, Any]):
-        self._values = leaves(config)
+        self._values = dotted(config)
         self._named: set[str] = set()
 
     def __call__(self, field: str) -> Markup:
@@ -136,13 +137,3 @@ class Choices:
             for field, value in self._values.items()
             if field not in self._named and (section(field) in asked or section(field) not in QUESTIONS)
         }
-
-
-def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested mapping as dotted name -> value, in its own order."""
-    found: dict[str, Any] = {}
-    for name, value in tree.items():
-        found |= (
-            leaves(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-        )
-    return found

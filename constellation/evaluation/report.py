@@ -13,13 +13,14 @@ from typing import Any
 from constellation.evaluation.analysis import analyse
 from constellation.evaluation.cases import cases
 from constellation.evaluation.entries import Entry, plain, points, signed, written_p
-from constellation.evaluation.methods import Choices, figure_sources, leaves
+from constellation.evaluation.methods import Choices, figure_sources
 from constellation.evaluation.page import environment
 from constellation.evaluation.paper import comparison
 from constellation.evaluation.plots import draw
 from constellation.evaluation.question import Question, Results
 from constellation.evaluation.questions import QUESTIONS
 from constellation.evaluation.study import StudyResults
+from constellation.runtime.nested import dotted
 
 NAMES = {
     "critic_gain": "Does the critic help?",
@@ -91,7 +92,7 @@ def render(
         "spread": spread,
         "both": both_intervals,
         "pools": pools,
-        "flat": lambda tree: leaves(tree).items(),
+        "flat": lambda tree: dotted(tree).items(),
         "listed": listed,
         "literal": lambda text: json.dumps(text, ensure_ascii=False),
     }

@@ -16,11 +16,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from constellation.conductor import Conductor, Stage, finished_stage
-from constellation.evaluation.methods import leaves
 from constellation.evaluation.sweep import READ, Cell, directory_of, write_sweep
 from constellation.experiments import report
 from constellation.experiments.config import check
 from constellation.runtime.errors import UserError
+from constellation.runtime.nested import dotted
 from constellation.runtime.progress import Progress
 
 RunStudy = Callable[[ConfigDict, str, Sequence[Path]], Path]
@@ -169,7 +169,7 @@ def cells(config: ConfigDict) -> dict[str, Fields]:
     Raises:
         UserError: an axis has no values, or one twice.
     """
-    axes = leaves(config.grid.to_dict())
+    axes = dotted(config.grid.to_dict())
     for field, values in axes.items():
         if not isinstance(values, (tuple, list)) or not values or len(set(values)) < len(values):
             raise UserError(f"config.grid.{field} = {values!r} must list different values, one at least")
@@ -189,7 +189,7 @@ def study_of(config: ConfigDict, fields: Fields) -> ConfigDict:
         UserError: the study has no such field, or it holds values of another type.
     """
     study = ConfigDict(config.study.to_dict())
-    known = leaves(study.to_dict())
+    known = dotted(study.to_dict())
     for field, value in fields.items():
         if field not in known:
             raise UserError(f"config.grid.{field} is no field of config.study")

@@ -12,11 +12,12 @@ import pytest
 
 from constellation.conductor import canonical_json
 from constellation.evaluation.analysis import analyse
-from constellation.evaluation.methods import Choices, figure_sources, figure_stages, leaves, methods
+from constellation.evaluation.methods import Choices, figure_sources, figure_stages, methods
 from constellation.evaluation.plots import FIGURES
 from constellation.evaluation.question import Results
 from constellation.evaluation.report import render
 from constellation.evaluation.study import StudyResults
+from constellation.runtime.nested import dotted
 from launch.common import load_config
 from tests.evaluation.synthetic import study
 from tests.tiny_study import NANO
@@ -54,7 +55,7 @@ def section(analysed: tuple[StudyResults, Results], config: dict[str, Any]) -> s
     return match.group(1)
 
 
-@pytest.mark.parametrize("field", leaves(CONFIG))
+@pytest.mark.parametrize("field", dotted(CONFIG))
 def test_the_prose_says_every_field(analysed, field: str) -> None:
     changed = copy.deepcopy(CONFIG)
     *parents, name = field.split(".")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor, ProcessPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures import Executor
 from typing import Any
+
+from constellation.runtime.processes import process_pool
 
 
 class Compute:
@@ -36,4 +37,4 @@ class Compute:
 
     def processes(self) -> Executor:
         """Several processes side by side, for work on the host."""
-        return ProcessPoolExecutor(mp_context=get_context("spawn"))
+        return process_pool()

@@ -5,13 +5,12 @@ What computes is imported by what needs it: programs that only read finished sta
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,13 +19,13 @@ from constellation.domains import task
 from constellation.domains.domain import Domain, load_domain
 from constellation.domains.task import Task
 from constellation.evaluation.study import StageSummary
+from constellation.runtime.processes import in_processes
 from constellation.runtime.progress import Progress
 from constellation.samples import SampleSet
 
 if TYPE_CHECKING:
     from constellation.model.lora import Adapter
 
-Result = TypeVar("Result")
 TASKS, SAMPLES, VERDICTS = "tasks.jsonl", "samples.npz", "verdicts.npz"
 SCORES, SUMMARY = "scores.npy", "summary.json"
 
@@ -103,7 +102,8 @@ def write_training_tasks(
         stream = domain.training(role, max_atoms, seed, batch, 0, withheld)
         return write_tasks(path / numbered(TASKS, 0), stream, count, label)
     jobs = [(domain.name, *address, trajectory, withheld) for trajectory in range(trajectories)]
-    for trajectory, drawn in enumerate(in_processes(_training_tasks, jobs, label, processes)):
+    progress = Progress(label, trajectories, "trajectories")
+    for trajectory, drawn in enumerate(in_processes(_training_tasks, jobs, progress, processes)):
         task.write_tasks(path / numbered(TASKS, trajectory), drawn)
 
 
@@ -121,20 +121,3 @@ def write_tasks(file: Path, stream: Iterator[Task], count: int, label: str) -> N
                 yield drawn
 
         task.write_tasks(file, counted())
-
-
-def in_processes(
-    function: Callable[..., Result],
-    arguments: Sequence[tuple[Any, ...]],
-    label: str,
-    processes: Callable[[], Executor],
-) -> Iterator[Result]:
-    """What a function of picklable arguments gives for each trajectory's, several side by side."""
-    with Progress(label, len(arguments), "trajectories") as progress, contextlib.ExitStack() as stack:
-        results: Iterator[Result] = itertools.starmap(function, arguments)
-        if len(arguments) > 1:
-            pool = stack.enter_context(processes())
-            results = pool.map(function, *zip(*arguments, strict=True))
-        for result in results:
-            progress.update()
-            yield result

@@ -17,10 +17,12 @@ from constellation.domains.domain import load_domain
 from constellation.domains.task import Split, Task, read_tasks
 from constellation.evaluation.study import Exact, SetKey
 from constellation.experiments.config import START, sample_count
-from constellation.experiments.files import TASKS, in_processes, numbered, numbered_files, samples_of
+from constellation.experiments.files import TASKS, numbered, numbered_files, samples_of
 from constellation.experiments.star import bank_samples, warm_start
 from constellation.experiments.study import Study
 from constellation.experiments.work import Judging
+from constellation.runtime.processes import in_processes
+from constellation.runtime.progress import Progress
 from constellation.samples import SampleSet
 
 CEILING, POSTERIOR = "ceiling.npz", "posterior.npy"
@@ -124,7 +126,8 @@ def candidate_posteriors(
     def compute(path: Path) -> None:
         own, divided = read_tasks(tasks.path / TASKS), study.splitting(split_seed, visible)
         jobs = [(study.domain.name, own, divided, drawn, *law) for drawn in samples_of(samples)]
-        found = in_processes(_posterior, jobs, stage_name, study.compute.processes)
+        progress = Progress(stage_name, len(jobs), "trajectories")
+        found = in_processes(_posterior, jobs, progress, study.compute.processes)
         for trajectory, posterior in enumerate(found):
             np.save(path / numbered(POSTERIOR, trajectory), posterior)
 

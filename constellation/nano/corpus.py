@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 from constellation.domains.task import Task, addressed_random, read_tasks, write_tasks
@@ -20,6 +19,7 @@ from constellation.domains.trapdoor.synthesis import synthesise
 from constellation.domains.trapdoor.wide import draw_wide_program
 from constellation.runtime.errors import unknown
 from constellation.runtime.files import fsync
+from constellation.runtime.processes import process_pool
 
 
 def build_shard(path: Path, seed: int, index: int, tasks: int, mixture: Mapping[str, float]) -> None:
@@ -68,7 +68,7 @@ def shards(
 ) -> Iterator[list[Task]]:
     """Shards first..count-1 in order, each made ahead of its use by one worker process."""
     directory.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with process_pool(1) as pool:
 
         def request(index: int) -> tuple[Path, Future[None] | None]:
             path = shard_path(directory, index)

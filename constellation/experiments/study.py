@@ -167,7 +167,7 @@ class Study:
         tasks = self.config.tasks
         return self.conductor.stage(
             f"bank_{name}",
-            fields={"tasks": {"seed": tasks.seed, "bank_size": tasks.bank_size}},
+            fields={"tasks": {"seed": tasks.seed, "bank_size": tasks.bank_size}, "law": self.domain.law},
             version=2,
             run=lambda path: write_tasks(
                 path / TASKS, self.domain.bank(name, tasks.seed), tasks.bank_size, f"bank_{name}"
@@ -201,7 +201,7 @@ class Study:
 
         return self.conductor.stage(
             f"tasks_{name}",
-            fields={"tasks.seed": seed, **fields, "trajectories": trajectories},
+            fields={"tasks.seed": seed, **fields, "trajectories": trajectories, "law": self.domain.law},
             version=2,
             run=write,
             work=Synthesis(count, trajectories),

@@ -22,6 +22,7 @@ import jax
 import numpy as np
 import pytest
 
+from constellation.conductor import digest, read_record
 from constellation.domains.task import Task, read_tasks
 from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.experiments.plan import Speed, print_plan
@@ -246,7 +247,7 @@ class Calls(Untrained):
 
 @dataclasses.dataclass
 class Whole:
-    """The study, run: every call, findings.json, and each stage's digest."""
+    """The study, run: every call, findings.json, and each stage's digest without the law."""
 
     calls: list[dict[str, Any]]
     findings: dict[str, Any]
@@ -261,14 +262,30 @@ def run_whole(directory: Path) -> Whole:
     config = tiny_config(model, critics__model_dir=other, **FIELDS)
     run(config, str(calls.workdir), compute=calls)
     # where the model lies is in the report's recipe, and what follows from the device in its provenance
-    digests = {
-        path.parent.name: json.loads(path.read_text())["digest"]
-        for path in sorted((calls.workdir / "stages").glob("*/stage.json"))
-        if path.parent.name != "report"
+    records = {
+        path.name: read_record(path)
+        for path in sorted((calls.workdir / "stages").iterdir())
+        if path.name != "report"
     }
-    return Whole(
-        calls.made, json.loads((calls.workdir / "findings.json").read_text()), digests, calls.workdir
-    )
+    findings = json.loads((calls.workdir / "findings.json").read_text())
+    return Whole(calls.made, findings, without_law(records), calls.workdir)
+
+
+def without_law(records: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Every stage's digest, had no recipe the hash of the law: that one changes with the language's code."""
+    found: dict[str, str] = {}
+
+    def named(name: str) -> str:
+        if name not in found:
+            recipe = records[name]["recipe"]
+            assert digest(recipe) == records[name]["digest"], name
+            fields = {key: value for key, value in recipe["fields"].items() if value != trapdoor.law}
+            found[name] = digest(
+                recipe | {"fields": fields, "inputs": {n: named(n) for n in recipe["inputs"]}}
+            )
+        return found[name]
+
+    return {name: named(name) for name in records}
 
 
 def planned(directory: Path) -> str:
@@ -323,7 +340,7 @@ def in_order(calls: list[dict[str, Any]]) -> list[str]:
 
 
 def but_sources(findings: dict[str, Any]) -> dict[str, Any]:
-    """The findings without the digests of stages, which are held against the frozen ones by themselves."""
+    """The findings without the hashes of what the stages hold."""
     return findings | {
         "methods": {name: part for name, part in findings["methods"].items() if name != "sources"}
     }
@@ -344,6 +361,15 @@ def test_findings_are_those_frozen(whole: Whole) -> None:
 
 def test_digests_are_those_frozen(whole: Whole) -> None:
     assert list(differences(stored("digests.json"), whole.digests)) == []
+
+
+def test_every_stage_that_draws_tasks_has_their_law_in_its_recipe(whole: Whole) -> None:
+    drawn = {path.parent for path in whole.workdir.glob("stages/*/tasks*.jsonl")}
+    assert {"bank_withheld", "bank_tuning_hard", "tasks_v2_4_atoms", "tasks_withheld"} <= {
+        stage.name for stage in drawn
+    }
+    for stage in drawn:
+        assert read_record(stage)["recipe"]["fields"]["law"] == trapdoor.law, stage.name
 
 
 def test_the_plan_of_the_largest_study_is_the_one_frozen(tmp_path: Path) -> None:

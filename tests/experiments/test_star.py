@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -318,6 +319,15 @@ def test_another_model_is_refused(workdir, tmp_path):
     other = write_tiny_model(tmp_path / "other", seed=1)
     with pytest.raises(UserError, match=r"model\.hash"):
         run_study(other, workdir)
+
+
+def test_another_law_of_the_tasks_is_refused(model_dir, workdir):
+    other = dataclasses.replace(DOMAIN, law="another")
+    with Conductor(workdir) as conductor:
+        study = Study(tiny_config(model_dir), conductor, other, [check_model(model_dir, "int4:32")])
+        for drawn in (lambda: study.bank("hard"), lambda: star.warm_start_tasks(study)):
+            with pytest.raises(UserError, match=f"law: {DOMAIN.law} -> another; give another --workdir"):
+                drawn()
 
 
 def test_what_no_stage_reads_makes_the_report_anew_and_nothing_else(model_dir, workdir, tmp_path):

@@ -8,13 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from constellation.domains.domain import Domain, Message, Verdict
-from constellation.domains.task import Split, Task, examples_text
-from constellation.domains.trapdoor import banks, description, extraction, posterior
+from constellation.domains.law import law_of
+from constellation.domains.task import EXAMPLES, PROBES, Split, Task, addressed_random, examples_text
+from constellation.domains.trapdoor import (
+    banks,
+    description,
+    extraction,
+    inputs,
+    posterior,
+    prior,
+    rivals,
+    signature,
+    structure,
+    synthesis,
+)
 from constellation.domains.trapdoor.generated_probes import probe_clusters
-from constellation.domains.trapdoor.language import ParseError, parse
+from constellation.domains.trapdoor.language import ParseError, interpreter, parse, printer, syntax, tokens
 from constellation.domains.trapdoor.language.syntax import parts_of
 from constellation.domains.trapdoor.prior import ATOMS
-from constellation.domains.trapdoor.signature import role_of, signature
 from constellation.domains.trapdoor.structure import withheld_classes
 from constellation.domains.trapdoor.verifier import judge, outputs_on
 from constellation.samples import SampleSet
@@ -52,10 +63,10 @@ def reserved(text: str) -> bool:
 def like_evaluation(text: str) -> bool:
     """Whether a program does what an evaluation task asks for; one of a withheld class may well not."""
     try:
-        behaviour = signature(parse(extraction.extract(text)))
+        behaviour = signature.signature(parse(extraction.extract(text)))
     except ParseError:
         return False
-    return behaviour is not None and role_of(behaviour) == "evaluation"
+    return behaviour is not None and signature.role_of(behaviour) == "evaluation"
 
 
 def training(
@@ -112,10 +123,28 @@ class Programs:
         return probe_clusters(tasks, samples, split)
 
 
+# All that decides which tasks `banks` draws.
+LAW = (
+    banks,
+    inputs,
+    interpreter,
+    printer,
+    prior,
+    rivals,
+    signature,
+    structure,
+    syntax,
+    synthesis,
+    tokens,
+    addressed_random,
+    EXAMPLES,
+    PROBES,
+)
+
 DOMAIN = Domain(
     name="trapdoor",
     version=f"trapdoor prompts {PROMPT_VERSION}",
-    law="",
+    law=law_of(*LAW),
     system=description.DESCRIPTION,
     banks=("easy", "hard", "withheld"),
     bank=banks.bank_stream,

@@ -26,12 +26,10 @@ from constellation.evaluation.entries import as_json, keyed, plain
 from constellation.evaluation.exploratory import adjust, exploratory
 from constellation.evaluation.findings import findings, overall, primary_claims
 from constellation.evaluation.ledger import ledger
-from constellation.evaluation.mass_ledger import mass_ledger
 from constellation.evaluation.methods import methods
 from constellation.evaluation.null import nulls
 from constellation.evaluation.question import Question, Results
 from constellation.evaluation.questions import QUESTIONS
-from constellation.evaluation.reach import Known, known_of, reach_results
 from constellation.evaluation.selector_gains import selector_gains
 from constellation.evaluation.statistics import Bootstrap, minimum_detectable_effect, resample
 from constellation.evaluation.study import StageSummary, StudyResults, TaskInfo
@@ -50,7 +48,6 @@ def analyse(study: StudyResults, questions: Sequence[Question] = QUESTIONS) -> R
     claims = primary_claims(study, bootstrap, picked)
     passed = curves(study, bootstrap, "generalises")
     fitted = curves(study, bootstrap, "fits")
-    known = known_of(study)
     results: dict[str, Any] = {
         "findings": findings(study, claims),
         "overall": overall(study, claims),
@@ -66,9 +63,8 @@ def analyse(study: StudyResults, questions: Sequence[Question] = QUESTIONS) -> R
         "headroom": headroom(study, bootstrap),
         "ledger": ledger(study),
         "null": nulls(study, bootstrap) | several(study, bootstrap),
-        "another_warm_start": another_warm_start(study, bootstrap, known),
+        "another_warm_start": another_warm_start(study, bootstrap),
         "controls": controls(study, bootstrap),
-        "reach": reaches(study, bootstrap, known),
         "subsets": subsets(study, bootstrap),
         "selection": selection(bootstrap, picked),
         "selectors": selector_gains(study, bootstrap, picked),
@@ -171,13 +167,6 @@ def gains(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
                 entries[k] |= {"minimum_detectable_effect": effect, "by_trajectory": each}
             result[bank].append({"from": before, "to": after, "ks": entries})
     return result
-
-
-def reaches(study: StudyResults, bootstrap: Bootstrap, known: Known | None) -> dict[str, Any]:
-    """Reach and the mass ledger of the known programs; empty where the study has none."""
-    if known is None:
-        return {}
-    return reach_results(study, bootstrap, known) | {"mass_ledger": mass_ledger(study, bootstrap, known)}
 
 
 def subset_masks(tasks: list[TaskInfo]) -> dict[str, NDArray[np.bool_]]:

@@ -19,12 +19,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from constellation.evaluation.claims import Claim
 from constellation.evaluation.critic_gain import picked
 from constellation.evaluation.curves import change, curve_ks, task_curves, verdict_ks
-from constellation.evaluation.entries import keyed
+from constellation.evaluation.entries import Entry, keyed
 from constellation.evaluation.exploratory import entry
-from constellation.evaluation.mass_ledger import mass_ledger
-from constellation.evaluation.reach import DRAWN, expansion, known_of, reach_change
+from constellation.evaluation.reach import (
+    CLASS_REACH,
+    CLASS_REACH_CHANGE,
+    DRAWN,
+    MASS,
+    MASS_CHANGE,
+    PROGRAMS,
+    expansion,
+    known_of,
+    mass_ledger,
+    reach_change,
+)
 from constellation.evaluation.statistics import Bootstrap
 from constellation.evaluation.study import SetKey, StudyResults, first
 from constellation.runtime.keys import host_rng
@@ -139,18 +150,18 @@ def reach_of(study: StudyResults, trajectories: int, bootstrap: Bootstrap, bank:
         "change": {first round or control: {B: reach minus the start's}}, "differences": entries of the
         controls of `pairs`, at the tabulated budgets}.
     """
-    own = replace(beside(study, trajectories, bank), known=study.control_known[bank])
-    known, budgets = known_of(own), own.analysis.reach_budgets
-    assert known is not None
+    own = beside(study, trajectories, bank)
+    known, budgets = known_of(own, study.control_known[bank]), own.analysis.reach_budgets
     return {
         "change": {
             model: keyed(DRAWN, bootstrap(bank, reach_change(known, own.start, model, DRAWN)))
             for model in (*own.rounds[:1], *own.arms)
         },
         "expansion": {
-            model: expansion(own, bootstrap, known, model) for model in (*own.rounds[:1], *own.arms)
+            model: nested_expansion(expansion(own, bootstrap, known, model), own)
+            for model in (*own.rounds[:1], *own.arms)
         },
-        "mass_ledger": mass_ledger(own, bootstrap, known),
+        "mass_ledger": nested_ledger(mass_ledger(own, bootstrap, known)),
         "differences": [
             entry("difference of reach", bank, pair, budget, estimate.at(i))
             for pair in pairs(own)
@@ -158,6 +169,34 @@ def reach_of(study: StudyResults, trajectories: int, bootstrap: Bootstrap, bank:
             for i, budget in enumerate(budgets)
         ],
     }
+
+
+def nested_expansion(claim: Claim, study: StudyResults) -> dict[str, Any]:
+    """As the controls' section reads it."""
+    judged = claim.judged(study.analysis, study.scope)
+    left_out = {"claim", "scope", *(name for name in judged if name.startswith("variance_of_"))}
+    return {name: value for name, value in judged.items() if name not in left_out}
+
+
+def nested_ledger(rows: list[Entry]) -> dict[str, Any]:
+    """As the controls' section reads it."""
+    names = {
+        MASS: "mass",
+        CLASS_REACH: "reach",
+        MASS_CHANGE: "change",
+        CLASS_REACH_CHANGE: "reach_change",
+    }
+    found: dict[str, Any] = {}
+    for row in rows:
+        part = found.setdefault(row.of, {"change": {}, "reach_change": {}})
+        if row.quantity == PROGRAMS:
+            part["programs"] = row.estimate
+            continue
+        value = {"estimate": row.estimate, "interval": list(row.interval)}
+        part.setdefault(names[row.quantity], {})[row.models[-1]] = value | (
+            {"p": row.p} if row.tested else {}
+        )
+    return found
 
 
 def critic_gains(study: StudyResults, trajectories: int, bootstrap: Bootstrap) -> list[dict[str, Any]]:

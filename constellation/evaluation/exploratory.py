@@ -16,7 +16,6 @@ from scipy.stats import false_discovery_control
 from constellation.evaluation.critic_gain import Picks
 from constellation.evaluation.curves import change, second_difference, verdict_ks
 from constellation.evaluation.entries import Entries, Entry, as_json
-from constellation.evaluation.reach import known_of, reach_change
 from constellation.evaluation.statistics import Bootstrap, Estimate
 from constellation.evaluation.study import StudyResults
 
@@ -27,7 +26,6 @@ def exploratory(study: StudyResults, bootstrap: Bootstrap, picks: Picks) -> list
         *changes(study, bootstrap),
         *second_differences(study, bootstrap),
         *critic_gains(study, bootstrap, picks),
-        *reach_changes(study, bootstrap),
         *selector_leads(study, bootstrap, picks),
     ]
 
@@ -114,22 +112,6 @@ def critic_gains(study: StudyResults, bootstrap: Bootstrap, picks: Picks) -> lis
         if (bank, model, k) != primary
         for gain in [found.accuracy["critic"] - found.accuracy["naive"]]
     ]
-
-
-def reach_changes(study: StudyResults, bootstrap: Bootstrap) -> list[dict[str, Any]]:
-    """What every round and arm reaches more than base and start, at the tabulated sample budgets."""
-    known, budgets = known_of(study), study.analysis.reach_budgets
-    if known is None:
-        return []
-    bank, found = known.programs.bank, []
-    for model in (*study.rounds, *study.arms):
-        for before in (study.base, study.start):
-            estimate = bootstrap(bank, reach_change(known, before, model, budgets))
-            models = (before, model)
-            found += [
-                entry("change of reach", bank, models, k, estimate.at(i)) for i, k in enumerate(budgets)
-            ]
-    return found
 
 
 def selector_leads(study: StudyResults, bootstrap: Bootstrap, picks: Picks) -> list[dict[str, Any]]:

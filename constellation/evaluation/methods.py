@@ -87,8 +87,6 @@ def figure_stages(study: StudyResults) -> dict[str, list[str]]:
         ],
         "round_gains": curves + null,
         "headroom": curves + null,
-        "reach_curves": [f"known_programs_{bank}", f"log_probs_*_{bank}", *samples(study.models, bank)],
-        "mass_ledger": [f"known_programs_{bank}", f"log_probs_*_{bank}", *samples((start,), bank)],
         "selectors": [
             *judged({study.selection_model}, columns),
             f"posterior_*_atoms_{study.selection_model}_{bank}_*",

@@ -36,7 +36,6 @@ from constellation.evaluation.drawing import (
     svg,
     thin_lines,
 )
-from constellation.evaluation.reach_plots import mass_ledger, reach_curves
 
 OVER_K = ("critic", "majority", "likeliest", "ideal_critic")  # selectors that are drawn over k
 
@@ -300,8 +299,6 @@ FIGURES: dict[str, Callable[[Results], Figure | None]] = {
     "control_changes": control_changes,
     "round_gains": round_gains,
     "headroom": headroom,
-    "reach_curves": reach_curves,
-    "mass_ledger": mass_ledger,
     "control_reach": control_reach,
     "selectors": selectors,
     "rivals": selector_plots.rivals,

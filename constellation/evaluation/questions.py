@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from constellation.evaluation import temperature
+from constellation.evaluation import reach, temperature
 from constellation.evaluation.question import Question
 
-QUESTIONS: tuple[Question, ...] = (temperature.QUESTION,)
+QUESTIONS: tuple[Question, ...] = (reach.QUESTION, temperature.QUESTION)

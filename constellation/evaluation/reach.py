@@ -22,31 +22,96 @@ m is a lower bound of the chance P to be right. What it misses, three ways:
 
 *Expansion* claims that the last round's reach at one B, fixed in the config, lies above both the base's and
 the start's (intersection-union: the larger of two one-sided p-values).
+
+The *mass ledger* says where training moves probability: of each class of the known programs, m and the reach
+of that m alone. Sampling plays no part: the same programs, exact probabilities. What a class gains from one
+model to the next, another or the wrong answers have lost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from textwrap import fill
+from typing import NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 from numpy.typing import ArrayLike, NDArray
 
-from constellation.evaluation.claims import INCONCLUSIVE, NOT_SUPPORTED, SUPPORTED, intervals, verdict
+from constellation.evaluation.claims import INCONCLUSIVE, NOT_SUPPORTED, SUPPORTED, Claim
 from constellation.evaluation.curves import pooled_curves
-from constellation.evaluation.entries import as_json, keyed, points
-from constellation.evaluation.known import KnownPrograms, generalising
-from constellation.evaluation.statistics import Bootstrap, minimum_detectable_effect, wider
-from constellation.evaluation.study import SetKey, StudyResults
+from constellation.evaluation.drawing import (
+    INK,
+    band,
+    colour,
+    interval_mark,
+    legend_above,
+    mark,
+    names_axis,
+    null_curve,
+    null_span,
+    panels,
+    percent,
+)
+from constellation.evaluation.entries import Entry, entries, entry, points
+from constellation.evaluation.question import Answer, Question, Results
+from constellation.evaluation.statistics import Bootstrap, wider
+from constellation.evaluation.study import Part, SetKey, StudyResults
+from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
 
 Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 DRAWN = tuple(2**i for i in range(21))  # budgets of the curves, up to a million
-OPENINGS = {
-    SUPPORTED: "Reach expands",
-    NOT_SUPPORTED: "Reach does not expand",
-    INCONCLUSIVE: "Whether reach expands stays open",
-}
+ALL = "all"  # the class of every known program
+
+REACH, CHANGE = "reach", "change of reach"
+EXPANSION = "expansion of reach over base and start"
+PASSED = "pass@k of the samples beside reach"
+RIGHT = "share of samples that are right"
+MISSING = "share of samples that are right by unknown programs"
+GOOD_TURING = "Good-Turing bound of the unknown programs' probability"
+PROGRAMS = "known programs a task"
+MASS, MASS_CHANGE = "probability of the known programs", "change of the known programs' probability"
+CLASS_REACH, CLASS_REACH_CHANGE = "reach by a class of programs", "change of reach by a class of programs"
+
+
+@dataclass(frozen=True)
+class KnownPrograms(Part):
+    """D programs that generalise: each task's secret one, and all that some model was seen to write.
+
+    Attributes:
+        bank: whose tasks they are for.
+        samples: how many of a pool's samples, the first ones, were looked at: as many of every model.
+        task: [D] int, index into the bank's tasks; ascending.
+        text: [D] str, distinct within a task.
+        atoms: [D] int, parts that the program concatenates.
+        structures: of each, the withheld classes it belongs to, usually none.
+        secret: [D] bool, whether it is the secret program, however it is spelt.
+        log_prob: (model, trajectory) -> [D] float64, ln of the probability that the model answers the task
+            with it. A model without trajectories of its own has trajectory 0 alone.
+    """
+
+    bank: str
+    samples: int
+    task: NDArray[np.integer]
+    text: NDArray[np.object_]
+    atoms: NDArray[np.integer]
+    structures: tuple[tuple[str, ...], ...]
+    secret: Mask
+    log_prob: Mapping[tuple[str, int], Array]
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Every model that was asked, in order."""
+        return tuple(dict.fromkeys(model for model, _ in self.log_prob))
+
+    def of(self, model: str, trajectory: int) -> Array:
+        """[D] a model's `log_prob` in a trajectory; the base's is the same in all."""
+        return self.log_prob.get((model, trajectory), self.log_prob[model, 0])
 
 
 class Known(NamedTuple):
@@ -58,15 +123,12 @@ class Known(NamedTuple):
     """
 
     programs: KnownPrograms
-    own: NDArray[np.bool_]
+    own: Mask
     log_mass: Mapping[str, Array]
 
 
-def known_of(study: StudyResults) -> Known | None:
-    """The study's known programs; None where it has none."""
-    programs = study.known
-    if programs is None:
-        return None
+def known_of(study: StudyResults, programs: KnownPrograms) -> Known:
+    """What each of the study's trajectories knows of these programs."""
     tasks = study.tasks[programs.bank]
     keys = [(int(t), str(text)) for t, text in zip(programs.task, programs.text, strict=True)]
     own = np.tile([tasks[t].program == text for t, text in keys], (study.trajectories, 1))
@@ -84,24 +146,34 @@ def pool(study: StudyResults, programs: KnownPrograms, model: str, trajectory: i
     return study.samples[SetKey(programs.bank, model, study.primary_split, own)]
 
 
-def log_mass(programs: KnownPrograms, own: NDArray[np.bool_], model: str, tasks: int) -> Array:
+def generalising(samples: SampleSet, first: int) -> dict[tuple[int, str], int]:
+    """How often each generalising program, by (task, text), is among each task's first samples.
+
+    Raises:
+        UserError: there are fewer samples a task.
+    """
+    if first > samples.n:
+        raise UserError(
+            f"reach compares {first} samples of every model, one has {samples.n}: lower reach.samples"
+        )
+    counts = np.bincount(samples.program[:, :first].ravel(), minlength=len(samples.text))
+    rows = np.flatnonzero((counts > 0) & samples.generalises)
+    return {(int(samples.task[row]), str(samples.text[row])): int(counts[row]) for row in rows}
+
+
+def log_mass(programs: KnownPrograms, own: Mask, model: str, tasks: int) -> Array:
     """[K, T] ln of the probability of a task's programs together, for the subsets `own` [K, D]."""
-    return np.array(
-        [
-            log_sum(programs, subset, programs.of(model, trajectory), tasks)
-            for trajectory, subset in enumerate(own)
-        ]
-    )
+    return np.array([log_sum(programs, subset, programs.of(model, k), tasks) for k, subset in enumerate(own)])
 
 
-def log_sum(programs: KnownPrograms, subset: NDArray[np.bool_], log_prob: Array, tasks: int) -> Array:
+def log_sum(programs: KnownPrograms, subset: Mask, log_prob: Array, tasks: int) -> Array:
     """[T] ln of the probability of a task's programs together, of a subset [D] that has `log_prob` [D]."""
     result = np.full(tasks, -np.inf)
     np.logaddexp.at(result, programs.task[subset], log_prob[subset])
     return np.minimum(result, 0)  # rounding may lift a sum that is all but certain
 
 
-def reach(log_mass: ArrayLike, budgets: Sequence[int]) -> Array:
+def solved_in(log_mass: ArrayLike, budgets: Sequence[int]) -> Array:
     """1 - (1 - m)^B, exact to rounding however small m or large B.
 
     Args:
@@ -118,36 +190,32 @@ def reach(log_mass: ArrayLike, budgets: Sequence[int]) -> Array:
     return -np.expm1(log_miss[..., None] * np.asarray(budgets, np.float64))
 
 
-def reach_results(study: StudyResults, bootstrap: Bootstrap, known: Known) -> dict[str, Any]:
-    """Every model's reach and mass, the changes over base and start, and whether reach expands."""
-    programs, choice = known.programs, study.analysis
-    return {
-        "bank": programs.bank,
-        "samples": programs.samples,
-        "budgets": choice.reach_budgets,
-        "at": choice.reach_at,
-        "programs_per_task": known.own.sum(1).mean() / len(study.tasks[programs.bank]),
-        "models": {model: of_model(study, bootstrap, known, model) for model in study.models},
-        "curve": {
-            model: keyed(DRAWN, bootstrap(programs.bank, reach(mass, DRAWN)))
-            for model, mass in known.log_mass.items()
-        },
-        "change": {
-            model: {
-                before: keyed(DRAWN, bootstrap(programs.bank, reach_change(known, before, model, DRAWN)))
-                for before in (study.base, study.start)
-            }
-            for model in known.log_mass
-            if model not in (study.base, study.start)
-        },
-        "expansion": expansion(study, bootstrap, known, study.rounds[-1]) if study.rounds else None,
-    }
+def reach(study: StudyResults, programs: KnownPrograms, bootstrap: Bootstrap) -> Answer:
+    """Every model's reach, its changes over base and start, whether it expands, and the mass ledger."""
+    known, bank, tested = known_of(study, programs), programs.bank, study.analysis.reach_budgets
+    budgets = sorted({*DRAWN, *tested})
+    rows: list[Entry] = []
+    for model in study.models:
+        reached = bootstrap(bank, solved_in(known.log_mass[model], budgets))
+        rows += entries(REACH, bank, (model,), budgets, reached)
+        rows += drawn_samples(study, bootstrap, known, model)
+    for model in (*study.rounds, *study.arms):
+        for before in (study.base, study.start):
+            changed = bootstrap(bank, reach_change(known, before, model, budgets))
+            rows += entries(CHANGE, bank, (before, model), budgets, changed, tested=tested)
+    rows += mass_ledger(study, bootstrap, known)
+    judged = None
+    if study.rounds:
+        claim = expansion(study, bootstrap, known, study.rounds[-1])
+        models = (study.base, study.start, study.rounds[-1])
+        rows.append(claim.entry(EXPANSION, bank, models, study.analysis.reach_at))
+        judged = claim.judged(study.analysis, study.scope)
+    return Answer(rows, {"bank": bank, "samples": programs.samples, "expansion": judged})
 
 
-def of_model(study: StudyResults, bootstrap: Bootstrap, known: Known, model: str) -> dict[str, Any]:
-    """A model's reach at the config's budgets, and m and pass@k beside what its samples say."""
+def drawn_samples(study: StudyResults, bootstrap: Bootstrap, known: Known, model: str) -> list[Entry]:
+    """What a model's own samples say beside its reach and m."""
     programs, bank = known.programs, known.programs.bank
-    mass = np.exp(known.log_mass[model])  # [K, T]
     pools = [pool(study, programs, model, k) for k in range(study.trajectories)]
     right = np.array([drawn.per_sample(drawn.generalises).mean(1) for drawn in pools])  # [K, T]
     once = np.zeros_like(right)
@@ -155,49 +223,171 @@ def of_model(study: StudyResults, bootstrap: Bootstrap, known: Known, model: str
         for (task, _), count in generalising(drawn, programs.samples).items():
             once[k, task] += (count == 1) / programs.samples
     ks = [k for k in DRAWN if k <= min(drawn.n for drawn in pools)]
-    return {
-        "pass_at_k": dict(zip(ks, pooled_curves(pools, ks).mean((0, 1)), strict=True)),
-        "reach": keyed(
-            study.analysis.reach_budgets,
-            bootstrap(bank, reach(known.log_mass[model], study.analysis.reach_budgets)),
-        ),
-        "mass": as_json(bootstrap(bank, mass)),
-        "right": as_json(bootstrap(bank, right)),
-        "missing": as_json(bootstrap(bank, right - mass)),
-        "good_turing": as_json(bootstrap(bank, once)),
-    }
+    passed = zip(ks, pooled_curves(pools, ks).mean((0, 1)), strict=True)
+    found = {RIGHT: right, MISSING: right - np.exp(known.log_mass[model]), GOOD_TURING: once}
+    return [
+        *(Entry(PASSED, bank, (model,), k, share) for k, share in passed),
+        *(entry(name, bank, (model,), None, bootstrap(bank, values)) for name, values in found.items()),
+    ]
 
 
 def reach_change(known: Known, before: str, after: str, budgets: Sequence[int]) -> Array:
     """[K, T, N] how much more `after` reaches than `before`."""
-    return reach(known.log_mass[after], budgets) - reach(known.log_mass[before], budgets)
+    return solved_in(known.log_mass[after], budgets) - solved_in(known.log_mass[before], budgets)
 
 
-def expansion(study: StudyResults, bootstrap: Bootstrap, known: Known, model: str) -> dict[str, Any]:
-    """Whether a model's reach lies above the base's and the start's, at the config's B."""
-    choice, bank = study.analysis, known.programs.bank
-    before = (study.base, study.start)
-    values = np.concatenate(
-        [reach_change(known, name, model, [choice.reach_at]) for name in before], axis=2
-    )  # [K, T, 2]
+def expansion(study: StudyResults, bootstrap: Bootstrap, known: Known, model: str) -> Claim:
+    """That a model's reach lies above the base's and the start's, at the config's B."""
+    at, bank, before = study.analysis.reach_at, known.programs.bank, (study.base, study.start)
+    values = np.concatenate([reach_change(known, name, model, [at]) for name in before], axis=2)  # [K, T, 2]
     both = bootstrap.both(bank, values)
     estimate = wider(*both)
-    p = float(estimate.p_above.max())
-    outcome = verdict(estimate, (1, 1), p, choice)
     over = [f"{points(*estimate.at(i)[:3])} points from {name}" for i, name in enumerate(before)]
-    return {
-        "verdict": outcome,
-        "model": model,
-        "before": before,
-        "p": p,
-        "estimate": estimate.value,
-        "interval": np.stack([estimate.low, estimate.high], axis=-1),
-        **intervals(*both),
-        "bound": estimate.lower,
-        "minimum_detectable_effect": minimum_detectable_effect(values, 1 - choice.level, choice.power),
-        "by_trajectory": values.mean(1).T,
-        "sentence": (
-            f"{OPENINGS[outcome]}: on the {bank} bank, reach in {choice.reach_at} samples changes by "
-            f"{' and '.join(over)} to {model}."
-        ),
-    }
+    return Claim(
+        text=f"Training raises reach in {at} samples above that of {' and of '.join(before)}.",
+        directions=(+1, +1),
+        both=both,
+        values=values,
+        openings={
+            SUPPORTED: "Reach expands",
+            NOT_SUPPORTED: "Reach does not expand",
+            INCONCLUSIVE: "Whether reach expands stays open",
+        },
+        sentence=f"on the {bank} bank, reach in {at} samples changes by {' and '.join(over)} to {model}",
+        details={"model": model, "before": before},
+    )
+
+
+def mass_ledger(study: StudyResults, bootstrap: Bootstrap, known: Known) -> list[Entry]:
+    """Of each class its mass under every model, and what that mass would solve in reach_at samples."""
+    programs, bank, at = known.programs, known.programs.bank, study.analysis.reach_at
+    tasks = len(study.tasks[bank])
+    rows = []
+    for name, own in classes(study, programs, known.own, range(study.trajectories)).items():
+        rows.append(Entry(PROGRAMS, bank, (), None, own.sum(1).mean() / tasks, of=name))
+        log_masses = {model: log_mass(programs, own, model, tasks) for model in programs.models}  # [K, T]
+        values = {
+            model: np.stack([np.exp(m), solved_in(m, [at])[..., 0]], axis=-1)
+            for model, m in log_masses.items()
+        }  # [K, T, 2]
+        for model, value in values.items():
+            found = bootstrap(bank, value)
+            rows.append(entry(MASS, bank, (model,), None, found.at(0), of=name))
+            rows.append(entry(CLASS_REACH, bank, (model,), at, found.at(1), of=name))
+            if model not in (study.base, study.start):
+                pair, change = (study.start, model), bootstrap(bank, value - values[study.start])
+                rows.append(entry(MASS_CHANGE, bank, pair, None, change.at(0), tested=True, of=name))
+                rows.append(entry(CLASS_REACH_CHANGE, bank, pair, at, change.at(1), tested=True, of=name))
+    return rows
+
+
+def classes(
+    study: StudyResults, programs: KnownPrograms, own: Mask, starts: Sequence[int]
+) -> dict[str, Mask]:
+    """All of the known programs and their named parts, [N, D] bool each, without empty parts.
+
+    By the parts a program concatenates, by withheld class, the secret program against others, and by whether
+    the start's samples show it. Of the last two kinds, "not in the samples" are by selection programs that
+    the start finds improbable: that a round finds them likelier is no surprise, that the *mass* does tells.
+
+    Args:
+        own: [N, D] those that are asked for.
+        starts: [N] the trajectory of which each has the start's samples.
+    """
+    masks = {ALL: np.ones_like(programs.secret)}
+    for atoms in np.unique(programs.atoms):
+        masks[f"{atoms} atom{'s' if atoms > 1 else ''}"] = programs.atoms == atoms
+    for name in sorted({name for names in programs.structures for name in names}):
+        masks[f"withheld: {name}"] = np.array([name in names for names in programs.structures])
+    masks["no withheld class"] = np.array([not names for names in programs.structures])
+    masks["secret program"] = programs.secret
+    masks["other programs"] = ~programs.secret
+    parts = {name: own & mask for name, mask in masks.items()}
+    keys = list(zip(programs.task.tolist(), programs.text.tolist(), strict=True))
+    seen = [
+        generalising(pool(study, programs, study.start, k), programs.samples)
+        for k in range(study.trajectories)
+    ]
+    inside = np.array([[key in own_samples for key in keys] for own_samples in seen])[list(starts)]
+    parts[f"in {study.start}'s samples"] = own & inside
+    parts[f"not in {study.start}'s samples"] = own & ~inside
+    return {name: part for name, part in parts.items() if name == ALL or part.any()}
+
+
+def budgets_axis(ax: Axes, at: int) -> None:
+    """A logarithmic axis of sample budgets B, the one of the verdict marked."""
+    mark(ax, at)
+    ax.set_xscale("log")
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel("samples B")
+
+
+def reach_curves(results: Results) -> Figure | None:
+    """Reach over B with pass@k as dots, and each round's against the base and against the start.
+
+    Dotted, by how much another warm start alone changes it.
+    """
+    rows, study = results.entries.where(question=QUESTION.name), results.study
+    figure, axes = panels(3, height=3.2, sharey=False)
+    for model in study.models:
+        paint, passed = colour(results, model), rows.where(quantity=PASSED, models=(model,))
+        band(axes[0], rows.where(quantity=REACH, models=(model,)), paint, model)
+        dots = percent(row.estimate for row in passed)
+        axes[0].plot(passed.values("k"), dots, "o", color=paint, markersize=3)
+    axes[0].set_title("reach, and pass@k as dots")
+    axes[0].set_ylabel("% of tasks")
+    axes[0].set_ylim(0, 100)
+    for ax, other in zip(axes[1:], (study.base, study.start), strict=True):
+        ax.axhline(0, color=INK, linewidth=0.9)
+        for model in (*study.rounds, *study.arms):
+            band(ax, rows.where(quantity=CHANGE, models=(other, model)), colour(results, model), model)
+        ax.set_title(f"a round's reach minus {other}'s")
+        ax.set_ylabel("points")
+    if results["another_warm_start"]:
+        null_curve(axes[2], results["another_warm_start"]["reach"]["change"])
+    for ax in axes:
+        budgets_axis(ax, study.analysis.reach_at)
+    legend_above(figure, axes[0])
+    return figure
+
+
+def ledger_figure(results: Results) -> Figure | None:
+    """The probability of each class of the known programs under every model, and its change from the start.
+
+    The spans behind are what another warm start alone changes.
+    """
+    rows, models = results.entries.where(question=QUESTION.name), results.study.models
+    names = [name for name in rows.where(quantity=MASS).values("of") if name != ALL]
+    figure = Figure(figsize=(10.4, 6))
+    ax, changed = figure.subplots(2, 1)
+    for i, model in enumerate(models):
+        paint, offset = colour(results, model), 0.6 * ((i + 0.5) / len(models) - 0.5)
+        for axes, quantity, pair in (
+            (ax, MASS, (model,)),
+            (changed, MASS_CHANGE, (results.study.start, model)),
+        ):
+            for row in rows.where(quantity=quantity, models=pair):
+                if row.of != ALL:
+                    interval_mark(axes, names.index(row.of) + offset, row._asdict(), paint, size=4)
+        ax.plot([], [], "o", color=paint, markersize=4, label=model)
+    null = results["another_warm_start"].get("mass_ledger", {})
+    for position, name in enumerate(names):
+        if name in null:
+            null_span(changed, position, null[name]["change"]["interval"])
+    for axes in (ax, changed):
+        names_axis(axes, [fill(name.replace("withheld: ", ""), 10, break_long_words=False) for name in names])
+    ax.set_ylim(bottom=0)
+    ax.set_ylabel("probability of an answer, %")
+    changed.axhline(0, color=INK, linewidth=0.9)
+    changed.set_ylabel(f"change from {results.study.start}, points")
+    legend_above(figure, ax)
+    return figure
+
+
+QUESTION = Question(
+    name="reach",
+    title="Reach",
+    answer=reach,
+    figures={"reach_curves": reach_curves, "mass_ledger": ledger_figure},
+    missing="the study asked no model for the probability of its known programs",
+)

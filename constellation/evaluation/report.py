@@ -31,7 +31,6 @@ SECTIONS = {  # anchor -> its name in the page's navigation
     "curves": "pass@k",
     "paper": "Beside the paper",
     "gain": "Gain a round",
-    "reach": "Reach",
     "ledger": "Tasks solved and lost",
     "null": "Null",
     "controls": "Controls",

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from constellation.evaluation.known import KnownPrograms
 from constellation.evaluation.selectors import Columns
 from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
+
+if TYPE_CHECKING:
+    from constellation.evaluation.reach import KnownPrograms
 
 Array = NDArray[np.float64]
 
@@ -148,7 +150,7 @@ class AnalysisConfig:
     shown_tasks: int = 4
 
 
-class Part(Protocol):
+class Part:
     """What one question reads beside the study's samples; each question has a dataclass of its own."""
 
     def check(self, study: StudyResults) -> None:
@@ -156,6 +158,7 @@ class Part(Protocol):
 
     def drawn(self) -> Iterable[tuple[str, str, int]]:
         """(purpose, model, samples) of what was sampled for the question alone, for the methods."""
+        return ()
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,6 @@ class StudyResults:
             labels; of the same trajectories as the controls.
         control_known: bank -> programs that its controls and every model were asked the probability of; of
             the controls' trajectories.
-        known: programs that every model was asked the probability of, for reach; None to leave it out.
         parts: question -> what it alone reads, of the questions that were asked.
         tasks: bank -> its tasks, in the order of the bank's `SampleSet.task_ids`.
         samples: the sample sets, of every trajectory for each (bank, model, split seed) that occurs, of the
@@ -222,7 +224,6 @@ class StudyResults:
     controls: Mapping[SetKey, SampleSet] = field(default_factory=dict)
     control_scores: Mapping[SetKey, Array] = field(default_factory=dict)
     control_known: Mapping[str, KnownPrograms] = field(default_factory=dict)
-    known: KnownPrograms | None = None
     parts: Mapping[str, Part] = field(default_factory=dict)
     selector_columns: Mapping[SetKey, Columns] = field(default_factory=dict)
     tuning: Sequence[tuple[SampleSet, Columns]] = ()
@@ -317,7 +318,6 @@ class StudyResults:
             controls={},
             control_scores={},
             control_known={},
-            known=None,
             parts={},
             selector_columns={},
             tuning=(),

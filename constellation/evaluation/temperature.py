@@ -32,7 +32,7 @@ from constellation.evaluation.null import divide, doubled
 from constellation.evaluation.pass_at_k import pass_at_k
 from constellation.evaluation.question import Answer, Question, Results
 from constellation.evaluation.statistics import Bootstrap, Estimate
-from constellation.evaluation.study import AnalysisConfig, SetKey, StudyResults, first
+from constellation.evaluation.study import AnalysisConfig, Part, SetKey, StudyResults, first
 from constellation.runtime.errors import UserError
 from constellation.runtime.keys import host_rng
 from constellation.samples import SampleSet
@@ -64,7 +64,7 @@ class Match(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Temperatures:
+class Temperatures(Part):
     """The start and the last round at several temperatures, in the first R trajectories.
 
     Attributes:

@@ -20,9 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from constellation.evaluation.curves import curve_ks, task_curves
-from constellation.evaluation.mass_ledger import classes
 from constellation.evaluation.null import central, distribution, verdicts
-from constellation.evaluation.reach import DRAWN, Known, log_sum, reach
+from constellation.evaluation.reach import DRAWN, Known, KnownPrograms, classes, known_of, log_sum, solved_in
 from constellation.evaluation.statistics import Bootstrap
 from constellation.evaluation.study import StudyResults
 from constellation.runtime.keys import host_rng
@@ -65,13 +64,13 @@ def several(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
     return found
 
 
-def another_warm_start(study: StudyResults, bootstrap: Bootstrap, known: Known | None) -> dict[str, Any]:
+def another_warm_start(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
     """What changes from one half of the starts to the other: the control of the report's curves.
 
     Returns:
-        {"trajectories" a half, "change_at_k": {bank: {k: interval}}, and with `known` "reach": of `of_reach`,
-        "mass_ledger": {class: {"change" | "reach_change": distribution}}}; empty of fewer than four
-        trajectories.
+        {"trajectories" a half, "change_at_k": {bank: {k: interval}}, and with known programs "reach":
+        of `of_reach`, "mass_ledger": {class: {"change" | "reach_change": distribution}}}; empty of
+        fewer than four trajectories.
     """
     if study.trajectories < 4:
         return {}
@@ -83,7 +82,9 @@ def another_warm_start(study: StudyResults, bootstrap: Bootstrap, known: Known |
         means = task_curves(study, bank, study.start, ks).mean(1)  # [K, len(ks)]
         changed = (means[lasts] - means[starts]).mean(1)  # [S, len(ks)]
         result["change_at_k"][bank] = dict(zip(ks, central(changed, level).T, strict=True))
-    if known:
+    programs = study.parts.get("reach")
+    if isinstance(programs, KnownPrograms):
+        known = known_of(study, programs)
         result["reach"] = of_reach(study, bootstrap, known, starts, lasts)
         result["mass_ledger"] = of_mass(study, known, starts, lasts)
     return result
@@ -116,7 +117,7 @@ def of_reach(
     for one, other in pairs_of(study):
         asked = known.own[one] | known.own[other]
         base, start, last = (
-            reach(log_sum(programs, asked, programs.of(model, k), tasks), budgets)  # [T, N]
+            solved_in(log_sum(programs, asked, programs.of(model, k), tasks), budgets)  # [T, N]
             for model, k in ((study.base, 0), (study.start, one), (study.start, other))
         )
         table[one, other] = np.stack([last - base, last - start], axis=-1)
@@ -145,7 +146,7 @@ def of_mass(study: StudyResults, known: Known, starts: Parts, lasts: Parts) -> d
         for pair, subset in zip(pairs, own, strict=True):
             log_mass = [log_sum(programs, subset, programs.of(study.start, k), tasks) for k in pair]
             mass = [np.exp(one).mean() for one in log_mass]
-            reached = [reach(one, [choice.reach_at]).mean() for one in log_mass]
+            reached = [solved_in(one, [choice.reach_at]).mean() for one in log_mass]
             table[pair] = np.array([mass[1] - mass[0], reached[1] - reached[0]])
         values = of_pairs(table, starts, lasts).mean(1)  # [S, 2]
         result[name] = {

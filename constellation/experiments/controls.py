@@ -130,7 +130,7 @@ def part(study: Study, found: Stages) -> dict[str, Any]:
         drawn |= sets(BANKS.get(name, "hard"), name, stage)
     judged = {SetKey("hard", START, seed, r): own for r, own in enumerate(scores_of(found.scores))}
     null = sets("hard", START, found.null) if found.null else {}
-    known = {bank: reach.known_of(study, stages) for bank, stages in found.reach.items()}
+    known = {bank: reach.part(study, stages) for bank, stages in found.reach.items()}
     return {"controls": drawn, "control_scores": judged, "control_known": known, "null_pools": null}
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from constellation.conductor import Stage
 from constellation.domains.domain import Domain
 from constellation.domains.task import Split, Task, read_tasks
-from constellation.evaluation.known import KnownPrograms, generalising
+from constellation.evaluation.reach import KnownPrograms, generalising
 from constellation.experiments.config import asks, sample_count
 from constellation.experiments.files import TASKS, first_adapters, numbered, numbered_files, samples_of
 from constellation.experiments.star import arm, bank_samples
@@ -94,12 +94,7 @@ def controlled(study: Study, bank: str, controls: Mapping[str, Answerer], trajec
     return known_programs(study, bank, own | dict(controls), trajectories, "controls_")
 
 
-def part(study: Study, found: Stages) -> dict[str, KnownPrograms]:
-    """What the evaluation reads."""
-    return {"known": known_of(study, found)}
-
-
-def known_of(study: Study, found: Stages) -> KnownPrograms:
+def part(study: Study, found: Stages) -> KnownPrograms:
     """The known programs with every model's probabilities."""
     table = json.loads((found.known.path / KNOWN).read_text(encoding="utf-8"))
     return KnownPrograms(

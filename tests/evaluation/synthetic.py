@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 
 from constellation.domains.domain import Verdict
-from constellation.evaluation.known import KnownPrograms
+from constellation.evaluation.reach import KnownPrograms
 from constellation.evaluation.study import AnalysisConfig, Exact, SetKey, StageSummary, StudyResults, TaskInfo
 from constellation.evaluation.temperature import Match, Temperatures
 from constellation.runtime.keys import host_rng
@@ -193,11 +193,10 @@ def study(
         controls=controls,
         control_scores=permuted,
         control_known={"hard": replace(known, log_prob=log_probs | asked)} if controlled else {},
-        known=known,
         selector_columns=columns,
         tuning=tuning_sets(seed, n, trajectories) if selectors else (),
         exact=exact_of(seed, infos, filters) if exact else None,
-        parts={"temperature": heated} if heated else {},
+        parts={"reach": known} | ({"temperature": heated} if heated else {}),
         stages=stages,
         roles={
             "pretraining": 400_000,
@@ -213,6 +212,13 @@ def study(
         provenance={"base model": "3f1c9a", "jax": "0.10.2"},
         analysis=AnalysisConfig(resamples=resamples, large_k=min(64, n // 2), halvings=40),
     )
+
+
+def known_programs(results: StudyResults) -> KnownPrograms:
+    """Those of a synthetic study."""
+    programs = results.parts["reach"]
+    assert isinstance(programs, KnownPrograms)
+    return programs
 
 
 def selector_columns(samples: SampleSet, rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ from constellation.evaluation.report import render
 from constellation.evaluation.study import SetKey, StudyResults
 from constellation.runtime.errors import UserError
 from tests.evaluation.counted import chance, counted, counted_study
-from tests.evaluation.synthetic import CONTROLS, study
+from tests.evaluation.synthetic import CONTROLS, known_programs, study
 
 COUNTS = {
     "theta0": [[0, 0, 0, 0]],
@@ -154,14 +154,12 @@ def test_the_null_of_fewer_trajectories_is_that_of_their_study() -> None:
 @pytest.mark.parametrize(("shift", "verdict"), [(2.0, "supported"), (0.0, "not supported")])
 def test_expansion_is_measurable_where_the_secret_programs_show_it(shift: float, verdict: str) -> None:
     whole = study(trajectories=3, controlled=2)
-    assert whole.known is not None
-    level = np.full(len(whole.known.task), -8.0)
+    known = known_programs(whole)
+    level = np.full(len(known.task), -8.0)
     models = (*whole.models, *CONTROLS)
     asked = {(model, k): level for model in models for k in range(1 if model == "theta0" else 2)}
     asked |= {("secret", k): level + shift for k in range(2)}
-    controlled = replace(
-        whole, control_known={"withheld": replace(whole.known, bank="withheld", log_prob=asked)}
-    )
+    controlled = replace(whole, control_known={"withheld": replace(known, bank="withheld", log_prob=asked)})
     results = analyse(controlled)
     found = results["controls"]["reach"]["withheld"]["expansion"]
     assert {name: entry["verdict"] for name, entry in found.items()} == {

@@ -55,7 +55,8 @@ def test_q_is_adjusted_over_every_exploratory_number_of_the_report() -> None:
         for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
             yield from adjusted(inner)
 
-    found = list(adjusted(whole))
+    of_reach = [row for row in whole.entries.where(question="reach") if row.q is not None]
+    found = [*adjusted(whole), *(row.as_json() for row in whole.entries if row.q is not None)]
     lists = [whole["exploratory"], *(whole["controls"][part] for part in ("changes", "critic"))]
     assert all(part and all("q" in entry for entry in part) for part in lists)
     counts = {name: len(list(adjusted(part))) for name, part in whole.items()}
@@ -63,7 +64,10 @@ def test_q_is_adjusted_over_every_exploratory_number_of_the_report() -> None:
     assert counts["headroom"] == 3 * 2  # banks, scales but for the plain one
     assert counts["gains"] == 3 * 2  # banks, k; of the second round
     assert counts["ledger"] == 3 * 2  # banks, rounds
-    assert counts["reach"] == 1 + 2 * 2 * len(whole["reach"]["mass_ledger"])  # rounds; mass and its reach
+    classes = len({row.of for row in of_reach if row.of})
+    assert (
+        len(of_reach) == 1 + 2 * 2 * 3 + 2 * 2 * classes
+    )  # expansion; rounds, befores, B; mass and its reach
     assert all("q" in entry for entry in whole["controls"]["reach"]["hard"]["expansion"].values())
     assert counts["subsets"] and counts["selectors"] and "q" not in whole["selectors"]["extension"]
     assert not counts["findings"] and not counts["overall"]

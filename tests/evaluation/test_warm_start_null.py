@@ -16,7 +16,7 @@ from constellation.evaluation.study import StudyResults
 from constellation.evaluation.warm_start_null import another_warm_start, divisions, several
 from constellation.runtime.keys import host_rng
 from tests.evaluation.counted import chance, counted_study
-from tests.evaluation.synthetic import study
+from tests.evaluation.synthetic import known_programs, study
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +79,12 @@ def test_several_trajectories_are_rarely_misled_where_one_is_often(shifted: Stud
 def test_few_trajectories_cannot_be_divided() -> None:
     for trajectories in (1, 2, 3):
         few = study(tasks=4, trajectories=trajectories, resamples=10)
-        assert several(few, resamples(few)) == {} == another_warm_start(few, resamples(few), known_of(few))
+        assert several(few, resamples(few)) == {} == another_warm_start(few, resamples(few))
 
 
 def test_reach_of_the_programs_of_either_trajectory(drawn: StudyResults) -> None:
-    bootstrap, known, choice = resamples(drawn), known_of(drawn), drawn.analysis
-    assert known is not None
-    found = another_warm_start(drawn, bootstrap, known)
+    bootstrap, known, choice = resamples(drawn), known_of(drawn, known_programs(drawn)), drawn.analysis
+    found = another_warm_start(drawn, bootstrap)
     assert found["trajectories"] == 2
     programs = known.programs
 
@@ -113,10 +112,7 @@ def test_reach_of_the_programs_of_either_trajectory(drawn: StudyResults) -> None
 
 
 def test_mass_by_class_and_curves_by_bank(drawn: StudyResults) -> None:
-    known = known_of(drawn)
-    assert known is not None
-    found = another_warm_start(drawn, resamples(drawn), known)
-    programs = known.programs
+    found, programs = another_warm_start(drawn, resamples(drawn)), known_programs(drawn)
     masses = np.array([np.exp(programs.of("gen_v0", k)) for k in range(4)])[
         :, programs.secret
     ]  # all know them

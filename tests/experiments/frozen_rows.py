@@ -74,6 +74,64 @@ class Account:
         return row
 
 
+def reach(account: Account) -> None:
+    part, facts = account.frozen.pop("reach"), account.facts["reach"]
+    for name in ("bank", "samples"):
+        account.same(part[name], facts[name], name)
+    choice, bank = account.frozen["analysis"], {"bank": part.pop("bank"), "question": "reach"}
+    account.same(part.pop("budgets"), choice["reach_budgets"], "budgets")
+    account.same(part.pop("at"), choice["reach_at"], "at")
+    account.same(part.pop("samples"), facts["samples"], "samples")
+    account.value(part.pop("programs_per_task"), quantity="known programs a task", of="all", **bank)
+    of_samples = {
+        "right": "share of samples that are right",
+        "missing": "share of samples that are right by unknown programs",
+        "good_turing": "Good-Turing bound of the unknown programs' probability",
+    }
+    for model, node in part["models"].items():
+        for k, share in node.pop("pass_at_k").items():
+            quantity = "pass@k of the samples beside reach"
+            account.value(share, quantity=quantity, models=(model,), k=int(k), **bank)
+        for name, quantity in of_samples.items():
+            account.row(node[name], quantity=quantity, models=(model,), **bank)
+        mass = {"quantity": "probability of the known programs", "of": "all"}
+        account.row(node["mass"], models=(model,), **mass, **bank)
+        for curve in (node["reach"], part["curve"][model]):
+            for budget, entry in curve.items():
+                account.row(entry, quantity="reach", models=(model,), k=int(budget), **bank)
+    for model, before in part["change"].items():
+        for start, curve in before.items():
+            for budget, entry in curve.items():
+                pair = (start, model)
+                account.row(entry, quantity="change of reach", models=pair, k=int(budget), **bank)
+    expansion = part["expansion"]
+    where = {"models": (*expansion["before"], expansion["model"]), "k": choice["reach_at"], **bank}
+    tested = {name: expansion.pop(name) for name in ("p", "q")}
+    account.row(tested, quantity="expansion of reach over base and start", tested=True, **where)
+    for name in list(expansion):
+        account.same(expansion.pop(name), facts["expansion"][name], f"expansion.{name}")
+    start = account.frozen["sequence"][1]
+    for name, node in part["mass_ledger"].items():
+        account.value(node.pop("programs"), quantity="known programs a task", of=name, **bank)
+        for model, entry in node["mass"].items():
+            quantity = "probability of the known programs"
+            account.row(entry, quantity=quantity, models=(model,), of=name, **bank)
+        for model, entry in node["reach"].items():
+            account.row(entry, quantity="reach by a class of programs", models=(model,), of=name, **bank)
+        for quantity, changes in (
+            ("change of the known programs' probability", node["change"]),
+            ("change of reach by a class of programs", node["reach_change"]),
+        ):
+            for model, entry in changes.items():
+                pair = (start, model)
+                account.row(entry, quantity=quantity, models=pair, of=name, tested=True, **bank)
+    account.empty(part, "reach")
+    for entry in account.tested("change of reach"):
+        where = {"bank": entry.pop("bank"), "models": tuple(entry.pop("models")), "k": entry.pop("k")}
+        account.row(entry, quantity=entry.pop("quantity"), tested=True, question="reach", **where)
+        account.empty(entry, "change of reach")
+
+
 def temperature(account: Account) -> None:
     part, facts = account.frozen.pop("temperature"), account.facts["temperature"]
     models = tuple(part.pop("models"))
@@ -124,4 +182,4 @@ def temperature(account: Account) -> None:
             account.empty(entry, name)
 
 
-QUESTIONS = (temperature,)
+QUESTIONS = (reach, temperature)

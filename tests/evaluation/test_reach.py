@@ -101,7 +101,7 @@ def test_counts_right_programs_among_the_first_samples() -> None:
 
 
 def test_refuses_more_samples_than_there_are() -> None:
-    with pytest.raises(UserError, match="lower reach.samples"):
+    with pytest.raises(UserError, match=r"lower reach\.samples"):
         generalising(sample_set([["right a"]]), 2)
 
 

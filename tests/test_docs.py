@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from configs import nano
 from constellation.domains.domain import Domain
 from constellation.domains.task import split
 
@@ -20,6 +21,7 @@ _PATH = re.compile(rf"(?<![\w./>-])(?:{FOLDERS})/[\w./-]*\w/?")  # in prose, com
 _FILE = re.compile(r"`(\w+\.py|Makefile|requirements[\w-]*\.txt)`")  # named without its folder
 _LINK = re.compile(r"\]\(([^)#:]+)\)")
 _PROGRAM = re.compile(r"\blaunch\.(\w+)")
+_FIELD = re.compile(r"\bconfig\.(?!json)(\w+(?:\.\w+)*)")
 _EXAMPLE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
@@ -33,6 +35,15 @@ def test_what_a_page_names_is_there(page: Path) -> None:
     assert not sorted(str(path) for path in named if not path.exists())
     tracked = [*ROOT.glob("*"), *(file for top in FOLDERS.split("|") for file in (ROOT / top).rglob("*"))]
     assert not set(_FILE.findall(text)) - {file.name for file in tracked}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_fields_that_a_page_names_are_there(page: Path) -> None:
+    for field in _FIELD.findall(page.read_text(encoding="utf-8")):
+        value: Any = nano.get_config()
+        for name in field.split("."):
+            assert name in value, f"config.{field}"
+            value = value[name]
 
 
 def test_every_page_is_linked_from_the_readme() -> None:

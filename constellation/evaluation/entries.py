@@ -109,6 +109,11 @@ class Entries(Sequence[Entry]):
         return list(dict.fromkeys(getattr(row, field) for row in self._rows))
 
 
+def rows_of(findings: Mapping[str, Any]) -> Entries:
+    """The rows that a findings.json holds."""
+    return Entries(Entry(**{**row, "models": tuple(row["models"])}) for row in findings["entries"])
+
+
 def entry(
     quantity: str,
     bank: str,

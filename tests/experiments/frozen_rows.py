@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from constellation.evaluation.entries import Entries, Entry
+from constellation.evaluation.entries import Entry, rows_of
 
 FIRST_AND_LAST, SMALL = ("gen_v0", "v2"), 2  # of the frozen study
 NUMBERS = ("estimate", "interval", "p", "q", "by_trajectory", "minimum_detectable_effect")
@@ -26,8 +26,7 @@ class Account:
 
     def __init__(self, frozen: dict, found: dict, differences: Callable[[Any, Any, str], Iterator[str]]):
         self.frozen, self.facts, self._differences = frozen, found["facts"], differences
-        rows = [Entry(**{**row, "models": tuple(row["models"])}) for row in found["entries"]]
-        self.entries, self._used = Entries(rows), set[int]()
+        self.entries, self._used = rows_of(found), set[int]()
         self.wrong: list[str] = []
 
     def same(self, frozen: Any, found: Any, place: str) -> None:

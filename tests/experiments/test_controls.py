@@ -15,6 +15,8 @@ import pytest
 
 from constellation.domains.task import Task, read_tasks, split
 from constellation.domains.trapdoor import DOMAIN as trapdoor
+from constellation.evaluation.crossover import CHANGE
+from constellation.evaluation.entries import rows_of
 from constellation.experiments.files import SAMPLES, TASKS, numbered
 from constellation.experiments.run import run
 from constellation.model.lora import Adapter
@@ -169,7 +171,7 @@ def test_the_report_has_them_and_the_null(ran: Ran) -> None:
     assert set(found["reach"]["hard"]["mass_ledger"]["all"]["change"]) == {"v1", "v2", *CONTROLS} - withheld
     assert len(found["critic"]) == 2
     assert ran.findings["null"]["halvings"]["hard"]["samples"] == 8
-    drew = {stage["name"]: stage["samples"] for stage in ran.findings["stages"]}
+    drew = {stage["name"]: stage["samples"] for stage in ran.findings["facts"]["training"]["stages"]}
     assert {"permuted_critic", *CONTROLS} <= set(drew)
     own = ran.samples("own_withheld_samples").program.size
     assert {name: drew[name] for name in CONTROLS} == dict.fromkeys(CONTROLS) | {"own_withheld": own}
@@ -192,7 +194,10 @@ def test_every_model_answers_the_hard_bank_under_every_split_seed(ran: Ran) -> N
     assert set(ran.findings["findings"]["critic_gain"]["per_split"]) == {"1234", "7", "9"}
     assert set(ran.findings["selection"]) == {"easy", "hard"}
     assert ran.findings["findings"]["crossover"]["estimate"] == pytest.approx(
-        [ran.findings["change_at_k"]["hard"]["v2"][k]["estimate"] for k in ("2", "4")]
+        [
+            rows_of(ran.findings).one(quantity=CHANGE, bank="hard", models=("gen_v0", "v2"), k=k).estimate
+            for k in (2, 4)
+        ]
     )
 
 

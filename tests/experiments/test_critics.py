@@ -146,7 +146,7 @@ def test_the_report_has_them_and_is_drawn_again_without_either_base(ran: Ran) ->
     assert found["critics"] == {REFRESHED: "v1", OTHER: "gen_v0"}
     leads = [row for row in ran.findings["entries"] if row.get("of") == f"{REFRESHED} minus critic"]
     assert {row["estimate"] for row in leads} == {0}  # both stand-ins say the same of every candidate
-    stages = {stage["name"]: stage for stage in ran.findings["stages"]}
+    stages = {stage["name"]: stage for stage in ran.findings["facts"]["training"]["stages"]}
     assert stages[REFRESHED]["samples"] == 8 * 4 and stages[OTHER]["samples"] is None
     assert ran.findings["methods"]["samples"]["variants"] == {"gen_v0": 4 * 4}
     before = {file: (ran.workdir / file).read_bytes() for file in ("report.html", "findings.json")}

@@ -19,6 +19,8 @@ from constellation.conductor import Conductor
 from constellation.domains.task import read_tasks, split
 from constellation.domains.trapdoor import DOMAIN
 from constellation.domains.trapdoor.posterior import candidate_posterior
+from constellation.evaluation.curves import PASS
+from constellation.evaluation.entries import rows_of
 from constellation.experiments import report, star
 from constellation.experiments.compute import Compute
 from constellation.experiments.files import SAMPLES, SCORES, SUMMARY, TASKS, numbered
@@ -179,7 +181,8 @@ def test_more_rounds_extend_a_workdir(model_dir, workdir):
     after = untouched(workdir)
     assert before == {name: after[name] for name in before}
     assert {"v2", "v2_samples", "tasks_v2"} <= {name.split("/")[0] for name in after}
-    assert set(findings["pass_at_k"]["hard"]) == {"theta0", "gen_v0", "v1", "v2"}
+    passed = rows_of(findings).where(quantity=PASS, bank="hard").values("models")
+    assert passed == [("theta0",), ("gen_v0",), ("v1",), ("v2",)]
 
 
 def test_more_rounds_of_which_the_last_one_had_more_samples_are_refused_before_they_are_trained(
@@ -251,7 +254,7 @@ def test_selectors_extend_a_workdir(model_dir, workdir):
     assert {"likeliest", "probe_majority", "prior_critic", "ideal_critic"} <= set(scored)
     assert findings["selectors"]["tuning_tasks"] == 4
     assert findings["selectors"]["extension"]["estimate"] is not None
-    drew = {stage["name"]: stage["samples"] for stage in findings["stages"]}
+    drew = {stage["name"]: stage["samples"] for stage in findings["facts"]["training"]["stages"]}
     assert drew["critic"] and drew["prior_critic"] is None  # of the same candidates
     stages = workdir / "stages"
     assert json.loads((stages / "prior_critic" / SUMMARY).read_text())[0]["updates"] == 2
@@ -507,7 +510,7 @@ def test_an_empty_pool_is_a_result(model_dir, tmp_path, controls):
         assert summary == [{"kept": 0, "kept_tasks": 0, "updates": 0, "answer_tokens": 0}]
     assert same(*(load_adapter(stages / name)[0].weights for name in ("gen_v0", "v1")))
     findings = json.loads((tmp_path / "findings.json").read_text())
-    assert {stage["name"]: stage["kept"] for stage in findings["stages"]} == {
+    assert {stage["name"]: stage["kept"] for stage in findings["facts"]["training"]["stages"]} == {
         "gen_v0": 8,
         "v1": 0,
         "critic": 0,

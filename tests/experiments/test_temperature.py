@@ -123,7 +123,7 @@ def test_the_report_has_them(ran: Ran) -> None:
     assert list(found["crossover"]) == ["0.7", "1", "1.4"] and found["trajectories"] == 1
     assert list(found["best"]) == ["1", "2", "4"]
     assert {at["gen_v0"] for at in found["best"].values()} == {0.7}
-    assert found["tuning_tasks"] == 4 and ran.findings["roles"]["tuning"] == 4
+    assert found["tuning_tasks"] == 4 and ran.findings["facts"]["training"]["roles"]["tuning"] == 4
     page = (ran.workdir / "report.html").read_text()
     assert '<h2 id="temperature">' in page and "temperature_1_4_v1_hard" in page
 

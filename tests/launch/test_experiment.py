@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from constellation.evaluation.curves import PASS
+from constellation.evaluation.entries import rows_of
 from tests.tiny_study import write_tiny_model
 
 
@@ -19,9 +21,10 @@ def test_a_study_ends_with_a_report(study):
     assert "<html" in (workdir / "report.html").read_text()
     findings = json.loads((workdir / "findings.json").read_text())
     assert set(findings["findings"]) == {"critic_gain", "crossover", "deceleration"}
-    assert set(findings["pass_at_k"]) == {"easy", "hard", "withheld"}
-    assert set(findings["pass_at_k"]["hard"]) == {"theta0", "gen_v0", "v1"}
-    assert {stage["name"]: stage["kept"] for stage in findings["stages"]} == {
+    passed = rows_of(findings).where(quantity=PASS)
+    assert passed.values("bank") == ["easy", "hard", "withheld"]
+    assert passed.where(bank="hard").values("models") == [("theta0",), ("gen_v0",), ("v1",)]
+    assert {stage["name"]: stage["kept"] for stage in findings["facts"]["training"]["stages"]} == {
         "gen_v0": 8,
         "v1": 0,
         "critic": 0,

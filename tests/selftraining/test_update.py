@@ -21,7 +21,7 @@ from constellation.selftraining.batches import Batch, TrainingExample, collate, 
 from constellation.selftraining.update import make_optimizer, make_update
 from tests.model.tiny import CONFIG, params_and_adapter, reference
 from third_party import training_reference
-from third_party.comparison.errors import relative_norm
+from third_party.comparison.table import relative_norm
 
 ROOT = Path(__file__).parents[2]
 RANK, ALPHA = 4, 12

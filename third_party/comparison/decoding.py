@@ -30,7 +30,7 @@ TRUNCATED = SamplingConfig(n=1, temperature=0.6, top_k=20, top_p=0.95)
 
 
 def greedy_rows(
-    model: Model, reference: PreTrainedModel, prompts: list[list[int]], error: float
+    model: Model, reference: PreTrainedModel, prompts: list[list[int]], error: float, tokens: int = TOKENS
 ) -> list[Row]:
     """Greedy continuations, stop tokens or not, by the generator and by torch.
 
@@ -39,12 +39,13 @@ def greedy_rows(
 
     Args:
         error: the largest absolute error of a logit.
+        tokens: of each continuation.
     """
-    theirs, lead = sampling_reference.greedy(reference, prompts, TOKENS, model.tokenizer.size)
+    theirs, lead = sampling_reference.greedy(reference, prompts, tokens, model.tokenizer.size)
     certain = lead > 2 * error
     endless = Generator(dataclasses.replace(model, stop_ids=()))
     address = keys.Address(0, "compare_pytorch", "greedy")  # at temperature 0 it decides nothing
-    config = SamplingConfig(n=1, temperature=0, max_new_tokens=TOKENS)
+    config = SamplingConfig(n=1, temperature=0, max_new_tokens=tokens)
     differences = 0
     begun = dict.fromkeys(range(len(prompts)), 0)  # row -> how many of torch's tokens ours continues from
     while begun:
@@ -52,13 +53,13 @@ def greedy_rows(
         (drawn,) = sample(endless, [texts], [[""] * len(texts)], address, config)
         again = {}
         for (row, begin), (answer,) in zip(begun.items(), drawn, strict=True):
-            unequal = begin + np.flatnonzero(answer.ids[: TOKENS - begin] != theirs[row, begin:])
+            unequal = begin + np.flatnonzero(answer.ids[: tokens - begin] != theirs[row, begin:])
             if len(unequal) and certain[row, unequal[0]]:
                 differences += 1  # what follows has no meaning
-            elif len(unequal) and unequal[0] + 1 < TOKENS:
+            elif len(unequal) and unequal[0] + 1 < tokens:
                 again[row] = int(unequal[0]) + 1
         begun = again
-    counted = f"{TOKENS} tokens behind each of {len(prompts)} prompts"
+    counted = f"{tokens} tokens behind each of {len(prompts)} prompts"
     return [
         Row("greedy decoding", f"continuations that differ, {counted}", differences, 0),
         Row(

@@ -3,47 +3,67 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from constellation.model.config import ModelConfig
 from constellation.model.lora import layer_weights
 from constellation.model.model import check_model, load_model
 from constellation.model.tokenizer import Tokenizer
+from constellation.model.weights import load_params
 from third_party import model_reference, training_reference
 from third_party.benchmarks.harness import resident_peak
-from third_party.comparison import whole
-from third_party.comparison.batch import LeftPadded, task_prompts
-from third_party.comparison.decoding import PLAIN, TRUNCATED, greedy_rows, sampling_row
-from third_party.comparison.errors import worst_position
-from third_party.comparison.streamed import streamed_rows
-from third_party.comparison.table import HEAD, LeftOut, Row, line
+from third_party.comparison import logits
+from third_party.comparison.decoding import PLAIN, TOKENS, TRUNCATED, greedy_rows, sampling_row
+from third_party.comparison.logits import LeftPadded
+from third_party.comparison.table import HEAD, LeftOut, Row, line, worst_position
 from third_party.comparison.training import ALPHA, RANK, lora_rows
 
-# Of float32 weights, up to which both sides are loaded whole.
-WHOLE_LIMIT = 4 * 2**30
-STREAMED_MEMORY = 6.0  # GiB
+
+class Limits(NamedTuple):
+    """How far a comparison goes.
+
+    Attributes:
+        whole: bytes of float32 weights up to which both sides are loaded whole.
+        streamed: GiB that the process may have held where they are streamed.
+        tokens: of each greedy continuation.
+    """
+
+    whole: int = 4 * 2**30
+    streamed: float = 6.0
+    tokens: int = TOKENS
 
 
-def run(model_dir: str | Path) -> bool:
+LIMITS = Limits()
+
+
+def run(model_dir: str | Path, limits: Limits = LIMITS) -> bool:
     """Compares, prints the table, and returns whether every row passed.
 
     Raises:
         UserError: `model_dir` holds no whole Hugging Face model.
     """
     begun = time.perf_counter()
-    print(HEAD)
-    passed = True
-    for row in compare(Path(model_dir), Path(model_dir)):
-        print(line(row), flush=True)
-        passed &= isinstance(row, LeftOut) or row.passed
+    passed = show(compare(Path(model_dir), Path(model_dir), limits))
     print(f"peak memory {resident_peak() / 2**30:.2f} GiB, {time.perf_counter() - begun:.0f} seconds")
     return passed
 
 
-def compare(directory: Path, reference_dir: Path) -> Iterator[Row | LeftOut]:
+def show(rows: Iterable[Row | LeftOut]) -> bool:
+    """Prints every row when it is measured, and returns whether all passed."""
+    print(HEAD)
+    passed = True
+    for row in rows:
+        print(line(row), flush=True)
+        passed &= isinstance(row, LeftOut) or row.passed
+    return passed
+
+
+def compare(directory: Path, reference_dir: Path, limits: Limits = LIMITS) -> Iterator[Row | LeftOut]:
     """All rows; both directories hold the same model, or should.
 
     Args:
@@ -55,37 +75,39 @@ def compare(directory: Path, reference_dir: Path) -> Iterator[Row | LeftOut]:
     """
     check_model(directory)
     config = ModelConfig.from_dir(directory)
-    batch = task_prompts(Tokenizer.from_dir(directory, config.vocab_size))
-    streamed, exact = streamed_rows(directory, reference_dir, config, batch)
+    batch = logits.task_prompts(Tokenizer.from_dir(directory, config.vocab_size))
+    streamed, exact = logits.streamed_rows(directory, reference_dir, config, batch)
     yield from streamed
-    yield Row("memory, streamed", "peak of the process so far, GiB", resident_peak() / 2**30, STREAMED_MEMORY)
-    yield whole.bfloat16_row(directory, reference_dir, config, batch, exact)
+    yield Row("memory, streamed", "peak of the process so far, GiB", resident_peak() / 2**30, limits.streamed)
+    yield logits.bfloat16_row(directory, reference_dir, config, batch, exact)
     size = float32_bytes(config)
-    if size <= WHOLE_LIMIT:
-        yield from _whole_rows(directory, reference_dir, batch)
+    if size <= limits.whole:
+        yield from _whole_rows(directory, reference_dir, batch, limits.tokens)
     else:
-        large = f"float32 weights are {size / 2**30:.1f} GiB, above {WHOLE_LIMIT / 2**30:.0f} GiB"
+        large = f"float32 weights are {size / 2**30:.1f} GiB, above {limits.whole / 2**30:.0f} GiB"
         yield LeftOut("logits, whole", f"{large}: the streamed rows stand for it")
         yield LeftOut("decoding, LoRA, critic, int4", f"{large}: compare a slice of fewer layers")
 
 
-def _whole_rows(directory: Path, reference_dir: Path, batch: LeftPadded) -> Iterator[Row]:
+def _whole_rows(directory: Path, reference_dir: Path, batch: LeftPadded, tokens: int) -> Iterator[Row]:
     """The rows that need the whole float32 model on both sides."""
     model = load_model(directory)
     config = model.config
     reference = model_reference.load(reference_dir)
-    ours = whole.logits(config, model.params, None, batch)
+    ours = logits.whole_logits(config, model.params, None, batch)
     theirs = model_reference.logits(reference, batch.ids, batch.attention)
     error = worst_position(ours, theirs)
-    yield Row("logits, whole", "max abs error / max abs of the position", error, whole.TOLERANCE)
-    yield from greedy_rows(model, reference, batch.prompts, float(np.abs(ours - theirs).max()))
+    yield Row("logits, whole", "max abs error / max abs of the position", error, logits.TOLERANCE)
+    yield from greedy_rows(model, reference, batch.prompts, float(np.abs(ours - theirs).max()), tokens)
     meant = slice(model.tokenizer.size)  # without the padding tail
     for name, sampling in (("sampling", PLAIN), ("sampling, top-k and top-p", TRUNCATED)):
         yield sampling_row(name, ours[:, meant], theirs[:, meant], sampling)
     adapted = training_reference.add_adapter(reference, RANK, ALPHA)
     yield from lora_rows(model, adapted, batch)
     del model  # before the int4 one is loaded
-    yield whole.int4_row(directory, config, adapted.unload(), batch)
+    params, reference = load_params(directory, config, jnp.float32, f"int4:{logits.GROUP}"), adapted.unload()
+    logits.multiply_out(reference, config, params)
+    yield logits.int4_row(config, params, reference, batch)
 
 
 def float32_bytes(config: ModelConfig) -> int:

@@ -7,10 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
+import torch
+from peft import PeftModel
+from torch.utils.data import BatchSampler, RandomSampler
 from transformers import PreTrainedModel
 
 from constellation.domains.task import Task
 from constellation.experiments.study import Study
+from constellation.generator import Sample
 from constellation.model.lora import init_adapter, stack
 from constellation.model.model import Generator
 from constellation.model.peft_format import load_peft, save_peft
@@ -22,9 +27,11 @@ from constellation.selftraining.batches import TrainingExample
 from constellation.selftraining.finetune import TrainingConfig, finetune, load_adapter
 from constellation.solve import answers_of, draw_samples
 from constellation.verifier import judge_samples
-from third_party import model_reference, study_reference
-from third_party.comparison.whole import multiply_out
+from third_party import model_reference, training_reference
+from third_party.comparison.logits import multiply_out
+from third_party.sampling_reference import prefill_once
 
+ROWS = 256  # samples that torch decodes at a time
 PEFT = "peft"  # the directory of an adapter inside a stage
 
 
@@ -117,15 +124,22 @@ class Theirs:
         self, adapter: Path | None, tasks: Sequence[Task], sampling: SamplingConfig, address: Address
     ) -> SampleSet:
         """As `Ours.draw`."""
-        model = self.stages.base.model
-        splits = [self.stages.split(task) for task in tasks]
-        prompts = [model.chat(self.stages.domain.messages(of)) for of in splits]
+        model, domain = self.stages.base.model, self.stages.domain
+        prompts = [model.chat(domain.messages(self.stages.split(task))) for task in tasks]
+        size = max(1, ROWS // sampling.n)
+        drawn: list[list[Sample]] = []
+        torch.manual_seed(_torch_seed(address))
+        generator = PeftModel.from_pretrained(self.base, adapter).eval() if adapter else self.base
         with Progress(address.arm, len(tasks) * sampling.n, "samples") as progress:
-            drawn = study_reference.draw(
-                self.base, adapter, prompts, model.stop_ids, sampling, _torch_seed(address), progress
-            )
+            for start in range(0, len(tasks), size):
+                group = prompts[start : start + size]
+                for answers in prefill_once(generator, group, model.stop_ids, sampling):
+                    drawn.append([_without_stop(answer, model.stop_ids) for answer in answers])
+                progress.update(len(group) * sampling.n)
+        if adapter:
+            generator.unload()  # which leaves the base as it was
         samples = answers_of(model, [task.id for task in tasks], drawn, {})
-        return judge_samples(self.stages.domain, tasks, self.stages.split, samples, address.arm)
+        return judge_samples(domain, tasks, self.stages.split, samples, address.arm)
 
     def train(
         self,
@@ -135,12 +149,25 @@ class Theirs:
         address: Address,
         directory: Path,
     ) -> None:
-        """As `Ours.train`."""
-        lora, training, seed = self.config.lora, self.config.training, _torch_seed(address)
-        with Progress(f"training {address.arm}", updates, "updates") as progress:
-            study_reference.train(
-                self.base, start, lora, pool, updates, training, seed, directory / PEFT, progress
-            )
+        """As `Ours.train`; torch's own samplers order the examples."""
+        lora, training = self.config.lora, self.config.training
+        torch.manual_seed(_torch_seed(address))
+        if start is None:
+            model = training_reference.add_adapter(self.base, lora.rank, int(lora.alpha))
+        else:
+            model = PeftModel.from_pretrained(self.base, start, is_trainable=True)
+        if pool:
+            rate, decay = training.learning_rate, training.weight_decay
+            optimizer = training_reference.make_optimizer(model, rate, decay)
+            order = RandomSampler(pool, num_samples=updates * training.batch_size)
+            with Progress(f"training {address.arm}", updates, "updates") as progress:
+                for indices in BatchSampler(order, training.batch_size, drop_last=False):
+                    examples = training_reference.separate([pool[index] for index in indices])
+                    batch = training_reference.one_a_row(examples)
+                    loss = training_reference.update(model, optimizer, [batch], training.clip_norm)
+                    progress.update(1, loss=loss)
+        model.save_pretrained(str(directory / PEFT))
+        model.unload()
 
 
 Side: TypeAlias = Ours | Theirs
@@ -148,3 +175,8 @@ Side: TypeAlias = Ours | Theirs
 
 def _torch_seed(address: Address) -> int:
     return int(address.rng().integers(2**63))
+
+
+def _without_stop(answer: Sequence[int], stop_ids: Sequence[int]) -> Sample:
+    finished = answer[-1] in stop_ids
+    return Sample(np.array(answer[:-1] if finished else answer, np.int32), finished)

@@ -64,13 +64,20 @@ class Sizes(NamedTuple):
     ks: tuple[int, ...] = (1, 8, 64)
 
 
-def run(config: ConfigDict, workdir: str, sizes: Sizes, domain: Domain | None = None) -> bool:
+def run(
+    config: ConfigDict,
+    workdir: str,
+    sizes: Sizes,
+    domain: Domain | None = None,
+    sides: tuple[type[Side], type[Side]] = (Ours, Theirs),
+) -> bool:
     """Runs, or continues, both sides, prints the table, and returns whether every row passed.
 
     The rows are written to workdir/RESULTS, too.
 
     Args:
         domain: instead of the config's.
+        sides: what is compared, ours first.
 
     Raises:
         UserError: a config value that is not allowed, a model that cannot be loaded, or that transformers
@@ -88,8 +95,7 @@ def run(config: ConfigDict, workdir: str, sizes: Sizes, domain: Domain | None = 
     with Conductor(workdir) as conductor:
         hashes = [check_model(model.dir, model.quantization, model.dtype)]
         stages = Study(config, conductor, domain or load_domain(config.domain), hashes)
-        sides = (Ours(stages), Theirs(stages))
-        ours, theirs = (_Protocol(stages, side, sizes).passes() for side in sides)
+        ours, theirs = (_Protocol(stages, side(stages), sizes).passes() for side in sides)
     compared = compare(ours, theirs, sizes.ks, config.evaluation.resamples, config.evaluation.seed)
     print(HEAD)
     table = {name: row(name, result) for name, result in compared.items()}

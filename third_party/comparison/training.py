@@ -26,13 +26,9 @@ from constellation.selftraining.batches import Batch, pack
 from constellation.selftraining.update import cross_entropy, make_optimizer, make_update
 from constellation.selftraining.warm_start import warm_start_examples
 from third_party import model_reference, training_reference
-from third_party.comparison import batch as batches
-from third_party.comparison import whole
-from third_party.comparison.batch import LeftPadded
-from third_party.comparison.errors import relative_norm
-from third_party.comparison.table import Row
+from third_party.comparison.logits import TOLERANCE, LeftPadded, prompt_tasks, whole_logits
+from third_party.comparison.table import Row, relative_norm
 
-TOLERANCE = 1e-4
 RANK, ALPHA = 16, 32
 STEPS, EXAMPLES = 20, 4
 RATE, DECAY, CLIP = 1e-3, 0.1, 1.0
@@ -49,7 +45,7 @@ def lora_rows(model: Model, reference: PeftModel, batch: LeftPadded) -> Iterator
     adapter = dataclasses.replace(fresh, weights=weights)
     training_reference.write_adapter(reference, jax.tree.map(np.asarray, adapter.weights))
     training = _training_batch(model)
-    ours = whole.logits(model.config, model.params, adapter, batch)
+    ours = whole_logits(model.config, model.params, adapter, batch)
     theirs = model_reference.logits(reference, batch.ids, batch.attention)
     error = relative_norm(ours, theirs)
     yield Row("LoRA forward", "relative norm of the logits' error", error, TOLERANCE)
@@ -68,7 +64,7 @@ def _training_batch(model: Model) -> Batch:
 def _critic_row(model: Model, critic: Adapter, reference: PeftModel) -> Row:
     """logit(yes) - logit(no) for several programs of each task, which ours scores behind one prompt."""
     yes_no = answer_ids(model)
-    tasks = batches.tasks()
+    tasks = prompt_tasks()
     theirs, prompts, questions = [], [], []
     largest = 0.0  # scores are small differences of logits, and rounded as these are
     for task in tasks:

@@ -11,7 +11,7 @@ import torch
 
 from constellation.model.tokenizer import Tokenizer
 from tests.model.tiny import byte_tokenizer, reference, save
-from third_party.comparison.batch import LeftPadded, task_prompts
+from third_party.comparison.logits import LeftPadded, task_prompts
 
 # Widths that groups of 32 divide.
 FIELDS = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
@@ -26,7 +26,7 @@ def make_dir(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         model, tokenizer = reference(**FIELDS | fields), byte_tokenizer()
         if perturbed is not None:
             with torch.no_grad():
-                model.state_dict()[perturbed][0, 0] += 0.05
+                model.state_dict()[perturbed].flatten()[0] += 0.05
         return save(directory, model, tokenizer)
 
     return make

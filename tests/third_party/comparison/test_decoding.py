@@ -11,7 +11,6 @@ import pytest
 from constellation.model.model import load_model
 from constellation.model.sampling import SamplingConfig
 from third_party import model_reference
-from third_party.comparison import decoding
 from third_party.comparison.decoding import PLAIN, TRUNCATED, bins, greedy_rows, sampling_row
 
 
@@ -26,12 +25,11 @@ def reference(model_dir):
 
 
 def greedy(model, reference, prompts, error=1e-5) -> tuple[float, bool]:
-    differing, left_out = greedy_rows(model, reference, prompts, error)
+    differing, left_out = greedy_rows(model, reference, prompts, error, tokens=16)
     return differing.value, left_out.passed
 
 
-def test_greedy_continuations(model, reference, batch, monkeypatch) -> None:
-    monkeypatch.setattr(decoding, "TOKENS", 16)
+def test_greedy_continuations(model, reference, batch) -> None:
     assert greedy(model, reference, batch.prompts) == (0, True)
     other = dataclasses.replace(model, params=model.params | {"norm": jnp.flip(model.params["norm"])})
     assert greedy(other, reference, batch.prompts) == (len(batch.prompts), True)

@@ -12,22 +12,20 @@ from constellation.model.config import ModelConfig
 from constellation.model.model import load_model
 from constellation.model.port import SINGLE
 from constellation.runtime.errors import UserError
-from third_party import model_reference, training_reference
-from third_party.comparison import report, training, whole
+from third_party import training_reference
+from third_party.comparison import report, training
+from third_party.comparison.report import Limits
 from third_party.comparison.table import LeftOut
 
 ROOT = Path(__file__).parents[3]
 LORA = {"LoRA forward", "critic scores", "LoRA gradients", "LoRA training"}
 
 
-@pytest.fixture(autouse=True)
-def short(monkeypatch) -> None:
-    monkeypatch.setattr(report, "STREAMED_MEMORY", 64.0)  # of the process that runs all tests
-    monkeypatch.setattr("third_party.comparison.decoding.TOKENS", 16)
+SHORT = Limits(streamed=64.0, tokens=16)  # the memory is of the process that runs all tests
 
 
 def test_the_table_passes(model_dir, capsys) -> None:
-    assert report.run(model_dir)
+    assert report.run(model_dir, SHORT)
     _, *rows, last = capsys.readouterr().out.splitlines()
     assert len(rows) == 15 and all(row.endswith("pass") for row in rows)
     assert last.startswith("peak memory ")
@@ -39,27 +37,15 @@ def test_another_lora_scale_fails(model_dir, batch) -> None:
     assert {row.name for row in rows if not row.passed} == LORA
 
 
-def test_another_int4_scale_fails(model_dir, batch, monkeypatch) -> None:
-    config, reference = ModelConfig.from_dir(model_dir), model_reference.load(model_dir)
-    replace = model_reference.replace_weights
-    monkeypatch.setattr(
-        model_reference,
-        "replace_weights",
-        lambda model, weights: replace(model, {name: 1.01 * weight for name, weight in weights.items()}),
-    )
-    assert not whole.int4_row(model_dir, config, reference, batch).passed
-
-
-def test_a_large_model_is_streamed_and_the_table_says_so(make_dir, model_dir, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(report, "WHOLE_LIMIT", 2**17)
-    rows = list(report.compare(model_dir, make_dir(perturbed="model.layers.0.self_attn.q_proj.weight")))
+def test_a_large_model_is_streamed_and_the_table_says_so(make_dir, model_dir, capsys) -> None:
+    perturbed = make_dir(perturbed="model.layers.0.self_attn.q_proj.weight")
+    rows = list(report.compare(model_dir, perturbed, SHORT._replace(whole=2**17)))
     failed = {row.name for row in rows if not isinstance(row, LeftOut) and not row.passed}
     assert {"hidden states, streamed", "each layer, streamed", "logits, streamed"} <= failed
     assert [row.name for row in rows if isinstance(row, LeftOut)] == [
         "logits, whole", "decoding, LoRA, critic, int4"
     ]  # fmt: skip
-    monkeypatch.setattr(report, "compare", lambda *_: rows)
-    assert not report.run(model_dir)
+    assert not report.show(rows)
     assert "stand for it" in capsys.readouterr().out
 
 

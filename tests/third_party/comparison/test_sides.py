@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,12 +18,11 @@ from constellation.model.model import check_model
 from constellation.model.peft_format import load_peft, save_peft
 from constellation.model.sampling import SamplingConfig
 from constellation.runtime.keys import Address
-from constellation.selftraining import batches
 from constellation.selftraining.batches import TrainingExample
 from constellation.selftraining.warm_start import warm_start_examples
 from tests.tiny_study import tiny_config, write_tiny_model
-from third_party.comparison.errors import relative_norm
 from third_party.comparison.sides import PEFT, Ours, Side, Theirs
+from third_party.comparison.table import relative_norm
 
 UPDATES = 6
 ADDRESS = Address(0, "test", "sides")
@@ -42,9 +42,13 @@ def stages(tmp_path_factory) -> Study:
 
 @pytest.fixture(scope="module")
 def pool(stages) -> list[TrainingExample]:
-    """One batch."""
-    tasks = trapdoor.training_tasks("star", stages.config.training.batch_size, max_atoms=2)
-    return warm_start_examples(stages.base.model, trapdoor, tasks, stages.split)
+    """One batch, of examples of one length: every batch drawn from it is the pool, in some order."""
+    tasks = trapdoor.training_tasks("star", 64, max_atoms=2)
+    examples = warm_start_examples(stages.base.model, trapdoor, tasks, stages.split)
+    [(length, count)] = Counter(example.length for example in examples).most_common(1)
+    batch_size = stages.config.training.batch_size
+    assert count >= batch_size
+    return [example for example in examples if example.length == length][:batch_size]
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +65,7 @@ def trained(stages: Study, directory: Path) -> Adapter:
     return load_peft(directory / PEFT, stages.base.model.config)
 
 
-def test_both_take_the_same_steps_from_the_same_adapter(stages, pool, start, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(batches, "WINDOW", 1)  # every batch is the pool, in some order
+def test_both_take_the_same_steps_from_the_same_adapter(stages, pool, start, tmp_path) -> None:
     changes = []
     for side in (Ours(stages), Theirs(stages)):
         side.train(start, pool, UPDATES, ADDRESS, tmp_path / side.name)

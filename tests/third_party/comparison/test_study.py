@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from string import ascii_letters
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +26,6 @@ from constellation.nano.pretraining import write_model
 from constellation.nano.tokenizer import build_tokenizer
 from constellation.runtime.errors import UserError
 from constellation.runtime.keys import fold
-from constellation.selftraining import batches
 from tests.tiny_study import tiny_config, write_tiny_model
 from third_party.comparison import study
 from third_party.comparison.agreement import Agreement
@@ -43,14 +42,6 @@ def lenient_judge(task, split, text) -> Verdict:
 
 
 LENIENT = dataclasses.replace(DOMAIN, judge=lenient_judge)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def lenient() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batches, "WIDTH_STEP", 128)  # one shape to compile
-        patch.setattr(batches, "ROW_STEP", 16)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -92,12 +83,17 @@ def test_two_sides_that_do_the_same_agree(finished) -> None:
         assert rows["v1 pass@1"][side] > rows["gen_v0 pass@1"][side] + 0.3
 
 
-def test_a_finished_comparison_is_only_printed_again(config, finished, monkeypatch, capsys) -> None:
-    for side in (Ours, Theirs):
-        monkeypatch.delattr(side, "draw")
-        monkeypatch.delattr(side, "train")
+def test_a_finished_comparison_is_only_printed_again(config, finished, capsys) -> None:
+    class IdleOurs(Ours):
+        draw: Any = None
+        train: Any = None
+
+    class IdleTheirs(Theirs):
+        draw: Any = None
+        train: Any = None
+
     before = (finished / RESULTS).read_bytes()
-    assert study.run(config, str(finished), SIZES, LENIENT)
+    assert study.run(config, str(finished), SIZES, LENIENT, (IdleOurs, IdleTheirs))
     assert (finished / RESULTS).read_bytes() == before
     assert capsys.readouterr().out.count("pass\n") == len(NAMES)
 
@@ -116,12 +112,11 @@ class Untrained(Theirs):
     "side, unlike",
     [(Hotter, {"v1 pass@1"}), (Untrained, {"v1 pass@1", "v1 pass@2", "D(2) of v1"})],
 )
-def test_a_side_that_does_otherwise_fails(side, unlike, config, finished, tmp_path, monkeypatch) -> None:
+def test_a_side_that_does_otherwise_fails(side, unlike, config, finished, tmp_path) -> None:
     shutil.copytree(finished, tmp_path / "run")
     for stage in (tmp_path / "run" / "stages").glob("pytorch_torch_*"):
         shutil.rmtree(stage)
-    monkeypatch.setattr(study, "Theirs", side)
-    assert not study.run(config, str(tmp_path / "run"), SIZES, LENIENT)
+    assert not study.run(config, str(tmp_path / "run"), SIZES, LENIENT, (Ours, side))
     failed = {name for name, row in results(tmp_path / "run").items() if not row["passed"]}
     assert unlike <= failed
     assert side is Hotter or not any(name.startswith(("theta0", "gen_v0")) for name in failed)

@@ -1,38 +1,44 @@
-"""Streamed against whole, on both sides; what differs is seen, and where."""
+"""Logits streamed against whole, on both sides; what differs is seen, and where."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import jax.numpy as jnp
-import numpy as np
 import pytest
+from aqt.jax.v2.aqt_tensor import QTensor
 
 from constellation.model.config import ModelConfig
 from constellation.model.weights import load_params
 from third_party import model_reference
-from third_party.comparison import streamed, whole
-from third_party.comparison.batch import LeftPadded
-from third_party.comparison.errors import worst_position
+from third_party.comparison import logits
+from third_party.comparison.logits import LeftPadded
+from third_party.comparison.table import worst_position
 
 
 def rows(ours: Path, theirs: Path, batch: LeftPadded) -> dict[str, bool]:
-    compared, _ = streamed.streamed_rows(ours, theirs, ModelConfig.from_dir(ours), batch)
+    compared, _ = logits.streamed_rows(ours, theirs, ModelConfig.from_dir(ours), batch)
     return {row.name: row.passed for row in compared}
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_streamed_equals_whole(make_dir, batch, tied, monkeypatch) -> None:
-    monkeypatch.setattr(streamed, "HEAD_ROWS", 100)  # does not divide the vocabulary
+def test_streamed_equals_whole(make_dir, batch, tied) -> None:
     directory = make_dir(tie_word_embeddings=tied)
     config = ModelConfig.from_dir(directory)
-    compared, theirs = streamed.streamed_rows(directory, directory, config, batch)
+    compared, theirs = logits.streamed_rows(
+        directory,
+        directory,
+        config,
+        batch,
+        head_rows=100,  # does not divide the vocabulary
+    )
     assert all(row.passed for row in compared)
     reference = model_reference.load(directory)
     assert worst_position(theirs, model_reference.logits(reference, batch.ids, batch.attention)) < 1e-5
     params = load_params(directory, config, jnp.float32)
-    ours = whole.logits(config, params, None, batch)
-    assert worst_position(whole.logits_by_layer(config, params, batch), ours) < 1e-5
+    ours = logits.whole_logits(config, params, None, batch)
+    assert worst_position(logits.logits_by_layer(config, params, batch), ours) < 1e-5
     assert worst_position(ours, theirs) < 1e-5
 
 
@@ -50,15 +56,26 @@ def test_another_model_fails(make_dir, model_dir, batch, change, unlike) -> None
     assert {name.removesuffix(", streamed") for name, right in passed.items() if not right} == unlike
 
 
-def test_another_final_norm_fails_at_the_logits_alone(model_dir, batch, monkeypatch) -> None:
-    norm = streamed.port.final_norm
-    monkeypatch.setattr(
-        streamed.port, "final_norm", lambda *given: 1.0 + 0.01 * np.arange(64) + 0 * norm(*given)
-    )
-    passed = rows(model_dir, model_dir, batch)
+def test_another_final_norm_fails_at_the_logits_alone(make_dir, model_dir, batch) -> None:
+    passed = rows(model_dir, make_dir(perturbed="model.norm.weight"), batch)
     assert passed == {
         "hidden states, streamed": True, "each layer, streamed": True, "logits, streamed": False
     }  # fmt: skip
+
+
+def test_another_int4_scale_fails(model_dir, batch) -> None:
+    config, reference = ModelConfig.from_dir(model_dir), model_reference.load(model_dir)
+    params = load_params(model_dir, config, jnp.float32, "int4:32")
+
+    def larger(weight):
+        if not isinstance(weight, QTensor):
+            return weight
+        return dataclasses.replace(weight, scale=[1.01 * scale for scale in weight.scale])
+
+    layers = {name: larger(weight) for name, weight in params["layers"].items()}
+    for given, passed in ((params, True), (params | {"layers": layers}, False)):
+        logits.multiply_out(reference, config, given)
+        assert logits.int4_row(config, params, reference, batch).passed is passed
 
 
 def test_the_batch_is_left_padded_and_uneven(batch) -> None:

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from constellation.evaluation.beyond_filtering import beyond_filtering
-from constellation.evaluation.controls import controls
 from constellation.evaluation.critic_gain import divergences, picks, selection
 from constellation.evaluation.entries import plain
 from constellation.evaluation.exploratory import adjust, exploratory
@@ -43,7 +42,6 @@ def analyse(study: StudyResults, questions: Sequence[Question] = QUESTIONS) -> R
         "exploratory": exploratory(study, bootstrap, picked),
         "null": nulls(study, bootstrap) | several(study, bootstrap),
         "another_warm_start": another_warm_start(study, bootstrap),
-        "controls": controls(study, bootstrap),
         "selection": selection(bootstrap, picked),
         "selectors": selector_gains(study, bootstrap, picked),
         "divergence": divergences(study, bootstrap),

@@ -1,88 +1,110 @@
-"""The controls beside the findings: models trained like the first round but for one thing.
+"""The controls of the findings: models trained like the first round but for one thing.
 
 A finding about the first round says something about what the control lacks only as far as the round differs
-from it. Beside the crossover stand each control's own D(k) = pass@k(control) - pass@k(start), and the first
-round's D(k) minus it; beside the critic's gain that of a critic trained on permuted labels, and the
-difference. The controls have one round each, hence no second difference: deceleration has its control in the
-`null`. Beside reach and the mass ledger stand the same of the controls, each on its bank, of programs that
-the controls know as well: where not even training on the secret programs of withheld classes expands reach,
-an expansion is not measurable. Trajectories and tasks are paired. All of it is exploratory.
+from it. The crossover has each control's own D(k) = pass@k(control) - pass@k(start), and the first round's
+D(k) minus it; the critic's gain that of a critic trained on permuted labels, and the difference. The controls
+have one round each, hence no second difference: deceleration has its control in the `null`. Reach and the
+mass ledger are those of the controls, each on its bank, of programs that the controls know as well: where not
+even training on the secret programs of withheld classes expands reach, an expansion is not measurable.
+Trajectories and tasks are paired. All of it is exploratory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from constellation.evaluation.claims import Claim
-from constellation.evaluation.critic_gain import picked
-from constellation.evaluation.curves import change, curve_ks, task_curves, verdict_ks
-from constellation.evaluation.entries import Entry, keyed
-from constellation.evaluation.exploratory import entry
+from constellation.evaluation.critic_gain import GAIN, LEAD
+from constellation.evaluation.curves import curve_ks, task_curves, verdict_ks
+from constellation.evaluation.drawing import INK, RULE, band, k_axis, legend_above, panels
+from constellation.evaluation.entries import Entry, entries, entry
+from constellation.evaluation.question import Answer, Question, Results
 from constellation.evaluation.reach import (
-    CLASS_REACH,
-    CLASS_REACH_CHANGE,
+    CHANGE,
     DRAWN,
-    MASS,
-    MASS_CHANGE,
-    PROGRAMS,
+    EXPANSION,
+    KnownPrograms,
+    budgets_axis,
     expansion,
     known_of,
     mass_ledger,
     reach_change,
 )
+from constellation.evaluation.selectors import select_each
 from constellation.evaluation.statistics import Bootstrap
-from constellation.evaluation.study import SetKey, StudyResults, first
+from constellation.evaluation.study import Part, SetKey, StudyResults, first
 from constellation.runtime.keys import host_rng
+from constellation.samples import SampleSet
 
 Array = NDArray[np.float64]
+COLOURS = ("#3f7fce", "#3a9a7c", "#a07cc5", "#e39a2d", "#cf4a35", "#7d8b2a")
+DIFFERENCE = "difference of pass@k"
+PERMUTED = "permuted_critic"
+SAME_TASKS = ("own_withheld", "secret_solved", "secret")  # other programs for the same tasks, or more tasks
 
 
-def controls(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
-    """What the report says of the controls, of the first trajectories that have them.
+@dataclass(frozen=True)
+class Controls(Part):
+    """The controls of the first trajectories, the same for all of them, under the primary split.
 
-    Returns:
-        {"trajectories", "changes": [entries], "critic": [entries], "change_at_k": {bank: {model: {k: ...}}},
-        "reach": {bank: of `reach_of`}}, the first round among the models of change_at_k; no entries where the
-        study has no controls. An entry's models are those whose difference it is, the later one last.
+    Attributes:
+        samples: of models trained like the first round but for one thing; and of the first round itself on a
+            bank, where it was sampled again to have as many.
+        scores: for the study's sets of one model on one bank, those of a critic trained on permuted labels.
+        known: bank -> programs that its controls and every model were asked the probability of.
     """
-    count = first([*study.controls, *study.control_scores])
-    changes: list[dict[str, Any]] = []
-    critic: list[dict[str, Any]] = []
-    curves: dict[str, Any] = {}
-    reached: dict[str, Any] = {}
-    if count:
-        rng = host_rng(study.analysis.seed, "bootstrap", "control trajectories")
-        drawn = bootstrap.first_trajectories(count, rng)
-        banks = [bank for bank in study.tasks if any(key.bank == bank for key in study.controls)]
-        for bank in banks:
-            own = beside(study, count, bank)
-            changes += changes_of(own, drawn, bank, study.controls)
-            curves[bank] = curves_of(own, drawn, bank)
-        if study.control_scores:
-            critic = critic_gains(study, count, drawn)
-        reached = {bank: reach_of(study, count, drawn, bank) for bank in study.control_known}
-    return {
-        "trajectories": count,
-        "changes": changes,
-        "critic": critic,
-        "change_at_k": curves,
-        "reach": reached,
-    }
+
+    samples: Mapping[SetKey, SampleSet]
+    scores: Mapping[SetKey, Array]
+    known: Mapping[str, KnownPrograms]
+
+    @property
+    def trajectories(self) -> int:
+        """Those that have the controls."""
+        return first([*self.samples, *self.scores])
+
+    def check(self, study: StudyResults) -> None:
+        """Refuses samples of other tasks than their bank's, and controls of different trajectories."""
+        for key, samples in self.samples.items():
+            study.check_tasks(key.bank, key.model, key.split_seed, samples)
+        study.check_trajectories([*self.samples, *self.scores], "controls", self.trajectories)
+
+    def drawn(self) -> Iterator[tuple[str, str, int]]:
+        """(purpose, model, samples), for the methods."""
+        for key, samples in self.samples.items():
+            yield "controls", key.model, samples.program.size
 
 
-def beside(study: StudyResults, trajectories: int, bank: str) -> StudyResults:
+def controls(study: StudyResults, part: Controls, bootstrap: Bootstrap) -> Answer:
+    """Differences of pass@k, of reach and of the critic's gain, and what each control expands."""
+    rng = host_rng(study.analysis.seed, "bootstrap", "control trajectories")
+    drawn = bootstrap.first_trajectories(part.trajectories, rng)
+    rows: list[Entry] = []
+    expansions: dict[str, dict[str, Any]] = {}
+    for bank in (bank for bank in study.tasks if any(key.bank == bank for key in part.samples)):
+        own = with_controls(study, part, bank)
+        rows += curve_rows(own, drawn, bank, part)
+        if bank in part.known:
+            reached, expansions[bank] = reach_rows(own, drawn, part.known[bank])
+            rows += reached
+    if part.scores:
+        rows += critic_rows(study, part, drawn)
+    return Answer(rows, {"trajectories": part.trajectories, "expansion": expansions})
+
+
+def with_controls(study: StudyResults, part: Controls, bank: str) -> StudyResults:
     """The study of one bank and the controls' trajectories, with the controls as its arms.
 
-    Of a round that was sampled again beside the controls, the samples are those.
+    Of a round that was sampled again, the samples are those.
     """
-    own = {key: samples for key, samples in study.controls.items() if key.bank == bank}
-    few = study.first_trajectories(trajectories)
+    own = {key: samples for key, samples in part.samples.items() if key.bank == bank}
+    few = study.first_trajectories(part.trajectories)
     kept = {
         key: samples
         for key, samples in few.samples.items()
@@ -98,119 +120,108 @@ def beside(study: StudyResults, trajectories: int, bank: str) -> StudyResults:
     )
 
 
-def changes_of(
-    study: StudyResults, bootstrap: Bootstrap, bank: str, resampled: Iterable[SetKey]
-) -> list[dict[str, Any]]:
-    """D of every control, and the first round's minus it, at k up to n/2.
+def same_tasks(study: StudyResults) -> list[tuple[str, str]]:
+    """The controls that are compared with each other."""
+    return [pair for pair in combinations(SAME_TASKS, 2) if set(pair) <= set(study.arms)]
 
-    And the first round's D where it was sampled again beside them; elsewhere it is an exploratory change.
+
+def curve_rows(study: StudyResults, bootstrap: Bootstrap, bank: str, part: Controls) -> list[Entry]:
+    """D(k) of the first round and every control; at k = 1 and both k, the round's minus a control's.
+
+    The round's D is tested where it was sampled again; elsewhere it is tested among the study's changes.
     """
-    found = []
-    again = [model for model in study.rounds[:1] if any(key[:2] == (bank, model) for key in resampled)]
-    for model in (*again, *study.arms):
-        found += compared(study, bootstrap, bank, (study.start, model))
-    for control in study.arms if study.rounds else ():
-        found += compared(study, bootstrap, bank, (control, study.rounds[0]))
-    for pair in pairs(study):
-        found += compared(study, bootstrap, bank, pair)
-    return found
+    one, again, rows = study.rounds[:1], {key.model for key in part.samples if key.bank == bank}, []
+    from_start = [(study.start, model) for model in (*one, *study.arms)]
+    between = [(control, *one) for control in study.arms if one] + same_tasks(study)
+    for pair in [*from_start, *between]:
+        known = curve_ks(study, bank, *pair)
+        wanted = {1, *study.deciding_ks} & set(verdict_ks(study, bank, *pair))
+        ks = known if pair in from_start else sorted(wanted)
+        before, after = (task_curves(study, bank, model, ks) for model in pair)
+        tested = wanted if pair in between or pair[1] in again else ()
+        rows += entries(DIFFERENCE, bank, pair, ks, bootstrap(bank, after - before), tested=tested)
+    return rows
 
 
-def pairs(study: StudyResults) -> list[tuple[str, str]]:
-    """The controls that are compared with each other: other programs on the same tasks, or more tasks."""
-    wanted = combinations(("own_withheld", "secret_solved", "secret"), 2)
-    return [pair for pair in wanted if set(pair) <= set(study.arms)]
-
-
-def compared(
-    study: StudyResults, bootstrap: Bootstrap, bank: str, models: tuple[str, str]
-) -> list[dict[str, Any]]:
-    """pass@k of the second model minus that of the first, at k = 1 and both k as far as both answer."""
-    wanted = {1, study.analysis.small_k, study.analysis.large_k}
-    ks = sorted(wanted & set(verdict_ks(study, bank, *models)))
-    before, after = (task_curves(study, bank, model, ks) for model in models)
-    estimate = bootstrap(bank, after - before)
-    return [entry("difference of pass@k", bank, models, k, estimate.at(i)) for i, k in enumerate(ks)]
-
-
-def curves_of(study: StudyResults, bootstrap: Bootstrap, bank: str) -> dict[str, Any]:
-    """D(k) of the first round and every control, as far as their pools answer."""
-    result = {}
-    for model in (*study.rounds[:1], *study.arms):
-        ks = curve_ks(study, bank, study.start, model)
-        result[model] = keyed(ks, bootstrap(bank, change(study, bank, model, ks)))
-    return result
-
-
-def reach_of(study: StudyResults, trajectories: int, bootstrap: Bootstrap, bank: str) -> dict[str, Any]:
-    """Reach where the controls know programs, too, and all are asked for them.
+def reach_rows(
+    study: StudyResults, bootstrap: Bootstrap, programs: KnownPrograms
+) -> tuple[list[Entry], dict[str, Any]]:
+    """Changes of reach, whether each expands it, and the mass ledger, of what the controls know as well.
 
     Returns:
-        {"expansion": {first round or control: as of `reach.expansion`}, "mass_ledger": as of `mass_ledger`,
-        "change": {first round or control: {B: reach minus the start's}}, "differences": entries of the
-        controls of `pairs`, at the tabulated budgets}.
+        the rows, and first round or control -> its claim of expansion as judged.
     """
-    own = beside(study, trajectories, bank)
-    known, budgets = known_of(own, study.control_known[bank]), own.analysis.reach_budgets
-    return {
-        "change": {
-            model: keyed(DRAWN, bootstrap(bank, reach_change(known, own.start, model, DRAWN)))
-            for model in (*own.rounds[:1], *own.arms)
-        },
-        "expansion": {
-            model: nested_expansion(expansion(own, bootstrap, known, model), own)
-            for model in (*own.rounds[:1], *own.arms)
-        },
-        "mass_ledger": nested_ledger(mass_ledger(own, bootstrap, known)),
-        "differences": [
-            entry("difference of reach", bank, pair, budget, estimate.at(i))
-            for pair in pairs(own)
-            for estimate in [bootstrap(bank, reach_change(known, *pair, budgets))]
-            for i, budget in enumerate(budgets)
-        ],
-    }
+    known, bank, choice = known_of(study, programs), programs.bank, study.analysis
+    rows, judged = mass_ledger(study, bootstrap, known), {}
+    for model in (*study.rounds[:1], *study.arms):
+        change = bootstrap(bank, reach_change(known, study.start, model, DRAWN))
+        rows += entries(CHANGE, bank, (study.start, model), DRAWN, change)
+        claim = expansion(study, bootstrap, known, model)
+        rows.append(claim.entry(EXPANSION, bank, (study.base, study.start, model), choice.reach_at))
+        judged[model] = claim.judged(choice, study.scope)
+    for pair in same_tasks(study):
+        budgets = choice.reach_budgets
+        change = bootstrap(bank, reach_change(known, *pair, budgets))
+        rows += entries(CHANGE, bank, pair, budgets, change, tested=budgets)
+    return rows, judged
 
 
-def nested_expansion(claim: Claim, study: StudyResults) -> dict[str, Any]:
-    """As the controls' section reads it."""
-    judged = claim.judged(study.analysis, study.scope)
-    left_out = {"claim", "scope", *(name for name in judged if name.startswith("variance_of_"))}
-    return {name: value for name, value in judged.items() if name not in left_out}
-
-
-def nested_ledger(rows: list[Entry]) -> dict[str, Any]:
-    """As the controls' section reads it."""
-    names = {
-        MASS: "mass",
-        CLASS_REACH: "reach",
-        MASS_CHANGE: "change",
-        CLASS_REACH_CHANGE: "reach_change",
-    }
-    found: dict[str, Any] = {}
-    for row in rows:
-        part = found.setdefault(row.of, {"change": {}, "reach_change": {}})
-        if row.quantity == PROGRAMS:
-            part["programs"] = row.estimate
-            continue
-        value = {"estimate": row.estimate, "interval": list(row.interval)}
-        part.setdefault(names[row.quantity], {})[row.models[-1]] = value | (
-            {"p": row.p} if row.tested else {}
-        )
-    return found
-
-
-def critic_gains(study: StudyResults, trajectories: int, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+def critic_rows(study: StudyResults, part: Controls, bootstrap: Bootstrap) -> list[Entry]:
     """Critic minus first survivor at small_k: of permuted labels, and of true ones minus that."""
-    few, k = study.first_trajectories(trajectories), study.analysis.small_k
-    true = {key: few.critic_scores[key] for key in study.control_scores}
+    k, keys = study.analysis.small_k, sorted(part.scores)
+    bank, model = keys[0][:2]
+    null, true = (
+        select_each([(study.samples[key], {"critic": scores[key]}) for key in keys], k).gain()
+        for scores in (part.scores, study.critic_scores)
+    )
+    gain, lead = bootstrap(bank, null), bootstrap(bank, true - null)
+    return [
+        entry(GAIN, bank, (model,), k, gain, tested=True, of=PERMUTED),
+        entry(LEAD, bank, (model,), k, lead, tested=True, of=f"critic minus {PERMUTED}"),
+    ]
 
-    def gain(scores: Any, bank: str, model: str) -> Array:
-        found = picked(replace(few, critic_scores=scores), bank, model, k)
-        return (found.accuracy["critic"] - found.accuracy["naive"]).mean(0)  # [K, T]
 
-    entries = []
-    for bank, model in sorted({key[:2] for key in true}):
-        null, real = gain(study.control_scores, bank, model), gain(true, bank, model)
-        for names, values in ((("permuted_critic",), null), (("permuted_critic", "critic"), real - null)):
-            entries.append(entry("critic minus first survivor", bank, names, k, bootstrap(bank, values)))
-    return entries
+def control_changes(results: Results) -> Figure | None:
+    """D(k) of the first round, in ink, and of every control, on the same trajectories."""
+    return from_start(results, DIFFERENCE, "pass@k")
+
+
+def control_reach(results: Results) -> Figure | None:
+    """The same of reach over B, of the programs that the controls know, too."""
+    figure = from_start(results, CHANGE, "reach")
+    for ax in figure.axes if figure else ():
+        budgets_axis(ax, results.study.analysis.reach_at)
+    return figure
+
+
+def from_start(results: Results, quantity: str, what: str) -> Figure | None:
+    """A panel a bank, a curve a model over its change from the start."""
+    study, rows = results.study, results.entries.where(question=QUESTION.name, quantity=quantity)
+    pairs = [pair for pair in rows.values("models") if pair[0] == study.start]
+    if not pairs:
+        return None
+    paint = dict(zip((pair for pair in pairs if pair[1] not in study.models), COLOURS, strict=False))
+    banks = rows.values("bank")
+    figure, axes = panels(len(banks), height=3.4, sharey=True)
+    for pair in pairs:  # one legend for all panels
+        axes[0].plot([], [], color=paint.get(pair, INK), label=pair[1])
+    for ax, bank in zip(axes, banks, strict=True):
+        ax.axhline(0, color=RULE, linewidth=1.2)
+        curves = {pair: rows.where(bank=bank, models=pair) for pair in pairs}
+        for pair, curve in curves.items():
+            if curve:
+                band(ax, curve, paint.get(pair, INK), "")
+        k_axis(ax, [k for curve in curves.values() for k in curve.values("k")])
+        ax.set_title(bank)
+    axes[0].set_ylabel(f"change of {what} from {study.start}, points")
+    legend_above(figure, axes[0])
+    return figure
+
+
+QUESTION = Question(
+    name="controls",
+    title="Controls",
+    answer=controls,
+    figures={"control_changes": control_changes, "control_reach": control_reach},
+    missing="the study trained no controls",
+)

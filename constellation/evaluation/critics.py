@@ -38,7 +38,7 @@ from constellation.evaluation.drawing import (
 )
 from constellation.evaluation.entries import Entries, Entry, entry
 from constellation.evaluation.question import Answer, Question, Results
-from constellation.evaluation.selectors import Columns, Selection, combined, select
+from constellation.evaluation.selectors import Columns, Selection, select_each
 from constellation.evaluation.statistics import Bootstrap
 from constellation.evaluation.study import Part, SetKey, StudyResults, first
 from constellation.runtime.keys import host_rng
@@ -127,7 +127,7 @@ def visible_rows(
     """
     bank, small, rows = study.analysis.primary_bank, study.analysis.small_k, []
     ks = group_sizes(study, (samples.n for pools in sets.values() for samples, _ in pools)) if sets else []
-    found = {prompted(part.model, number): {k: selection(sets[number], k) for k in ks} for number in sets}
+    found = {prompted(part.model, number): {k: select_each(sets[number], k) for k in ks} for number in sets}
     for name, by_k in found.items():
         for k, one in by_k.items():
             rows.append(entry(ACCURACY, bank, (name,), k, bootstrap(bank, one.accuracy["naive"]), of="naive"))
@@ -151,7 +151,7 @@ def critic_rows(study: StudyResults, part: Critics, bootstrap: Bootstrap) -> lis
         other = [(study.samples[key], {"critic": scores[key]}) for key in sorted(scores)]
         seen = any(row.models == (model,) for row in rows)  # by another critic, with the same fixed one
         for k in group_sizes(study, (samples.n for samples, _ in own)):
-            fixed, variant = selection(own, k), selection(other, k)
+            fixed, variant = select_each(own, k), select_each(other, k)
             if not seen:
                 rows += gains(bootstrap, bank, model, k, fixed, tested=False)
             rows += gains(bootstrap, bank, model, k, variant, name)
@@ -163,11 +163,6 @@ def critic_rows(study: StudyResults, part: Critics, bootstrap: Bootstrap) -> lis
 def scored(study: StudyResults, keys: Iterable[SetKey]) -> Sets:
     """Sets of the study with the scores of its own critic."""
     return [(study.samples[key], {"critic": study.critic_scores[key]}) for key in keys]
-
-
-def selection(sets: Sets, k: int) -> Selection:
-    """What the selectors that read no more than a critic's scores pick, [K, T]."""
-    return combined([select(samples, k, columns) for samples, columns in sets])
 
 
 def gains(
@@ -236,7 +231,7 @@ def over_k(ax: Axes, results: Results) -> None:
 def by_critic(ax: Axes, results: Results) -> None:
     """Other critics, filled, beside the fixed one on the same candidates, open; last, of permuted labels."""
     critics, k = results.facts[QUESTION.name]["critics"], results.study.analysis.small_k
-    permuted = [entry for entry in results["controls"]["critic"] if entry["models"] == ["permuted_critic"]]
+    permuted = results.entries.where(question="controls", quantity=GAIN)
     for position, (name, model) in enumerate(critics.items()):
         paint = colour(results.study, model)
         fixed, variant = (gain_rows(results, model, of).one(k=k) for of in ("critic", name))

@@ -33,7 +33,7 @@ def methods(study: StudyResults) -> dict[str, Any]:
         drawn["training"][stage.name] += stage.samples or 0
     for tuned, _ in study.tuning:
         drawn["tuning"][study.start] += tuned.program.size
-    evaluated = {"evaluation": study.samples, "controls": study.controls, "null": study.null_pools}
+    evaluated = {"evaluation": study.samples, "null": study.null_pools}
     for purpose, sets in evaluated.items():
         for key, samples in sets.items():
             drawn[purpose][key.model] += samples.program.size
@@ -69,22 +69,14 @@ def figure_stages(study: StudyResults) -> dict[str, list[str]]:
 
     seeds = {of: study.splits(of) for of in study.tasks}
     curves = [f"samples_{m}_{of}_{seed}" for of in study.tasks for seed in seeds[of] for m in study.models]
-    controls = list(dict.fromkeys(key.model for key in study.controls))
-    beside = [*study.sequence, *(model for model in controls if model not in study.rounds)]
     columns = ("samples", "scores", "prior_scores", "columns")
     filters = [f"posterior_{study.exact.star_atoms}_atoms_{start}_*_{split}"] if study.exact else []
     forecast = samples((start, *study.rounds), *study.tasks) + filters
     return {
-        "control_changes": [*samples((start, *study.rounds[:1], *controls), *study.tasks), "controls_v*"],
-        "control_reach": [
-            "controls_known_programs_*",
-            "controls_log_probs_*",
-            *samples(beside, *study.tasks),
-        ],
         "selectors": [
             *judged({study.selection_model}, columns),
             f"posterior_*_atoms_{study.selection_model}_{bank}_*",
-            *([f"scores_permuted_critic_{bank}_{split}"] if study.control_scores else []),
+            *([f"scores_permuted_critic_{bank}_{split}"] if "controls" in study.parts else []),
         ],
         "rivals": [
             *judged(study.models, columns),

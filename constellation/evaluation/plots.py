@@ -13,14 +13,13 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from constellation.evaluation import forecast_plots, question, selector_plots
-from constellation.evaluation.control_plots import control_changes, control_reach
+from constellation.evaluation import forecast_plots, selector_plots
+from constellation.evaluation.critic_gain import GAIN
 from constellation.evaluation.drawing import (
     INK,
     SELECTORS,
     START,
     STYLE,
-    Results,
     band,
     colour,
     interval_mark,
@@ -29,6 +28,7 @@ from constellation.evaluation.drawing import (
     panels,
     svg,
 )
+from constellation.evaluation.question import Question, Results
 
 OVER_K = ("critic", "majority", "likeliest", "ideal_critic")  # selectors that are drawn over k
 
@@ -64,9 +64,8 @@ def selectors(results: Results) -> Figure | None:
         gains = {k: entry["selectors"][name]["gain"] for k, entry in by_k.items()}
         style = (0, (4, 2)) if name == "ideal_critic" else "-"
         band(axes[2], gains, SELECTORS[name], name, style=style)
-    for entry in results["controls"]["critic"]:
-        if (entry["bank"], list(entry["models"])) == (bank, ["permuted_critic"]):
-            interval_mark(axes[2], int(small), entry, INK, marker="D", size=5)
+    for row in results.entries.where(question="controls", quantity=GAIN, bank=bank):  # of permuted labels
+        interval_mark(axes[2], int(small), row, INK, marker="D", size=5)
     axes[2].set_title("by k, same colours")
     axes[2].set_ylabel("minus first survivor, points")
     k_axis(axes[2], by_k)
@@ -95,8 +94,6 @@ def divergence(results: Results) -> Figure | None:
 
 
 FIGURES: dict[str, Callable[[Results], Figure | None]] = {
-    "control_changes": control_changes,
-    "control_reach": control_reach,
     "selectors": selectors,
     "rivals": selector_plots.rivals,
     "reliability": selector_plots.reliability,
@@ -106,7 +103,7 @@ FIGURES: dict[str, Callable[[Results], Figure | None]] = {
 }
 
 
-def figures_of(questions: Sequence[question.Question]) -> dict[str, Callable[[Any], Figure | None]]:
+def figures_of(questions: Sequence[Question]) -> dict[str, Callable[[Any], Figure | None]]:
     """The questions' figures by their names."""
     return {name: make for one in questions for name, make in one.figures.items()}
 
@@ -123,7 +120,7 @@ def pretraining(rows: Sequence[dict[str, float]], path: Path) -> None:
 
 
 def draw(
-    results: question.Results, directory: Path, questions: Sequence[question.Question]
+    results: Results, directory: Path, questions: Sequence[Question]
 ) -> dict[str, str]:
     """Draw every figure that has data.
 

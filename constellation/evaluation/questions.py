@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from constellation.evaluation import (
+    controls,
     correctness,
     critics,
     crossover,
@@ -25,4 +26,10 @@ CORE: tuple[Question, ...] = (  # of every study
     diversity.QUESTION,
     training.QUESTION,
 )
-QUESTIONS: tuple[Question, ...] = (*CORE, reach.QUESTION, temperature.QUESTION, critics.QUESTION)
+QUESTIONS: tuple[Question, ...] = (
+    *CORE,
+    reach.QUESTION,
+    controls.QUESTION,
+    temperature.QUESTION,
+    critics.QUESTION,
+)

@@ -31,7 +31,6 @@ SECTIONS = {  # anchor -> its name in the page's navigation
     "findings": "Findings",
     "paper": "Compared with the paper",
     "null": "Null",
-    "controls": "Controls",
     "exploratory": "Exploratory",
     "selection": "Selection",
     "filtering": "Beyond filtering",

@@ -319,6 +319,11 @@ def select(samples: SampleSet, k: int, scores: Array | Columns | None = None) ->
     )
 
 
+def select_each(sets: Sequence[tuple[SampleSet, Columns]], k: int) -> Selection:
+    """Selection among each of N sets, [N, T]."""
+    return combined([select(samples, k, columns) for samples, columns in sets])
+
+
 def divergence(samples: SampleSet, k: int) -> Array:
     """[T] share of a task's k-groups whose survivors disagree on a held-out input."""
     return cut(samples, k).divergent().mean(1)

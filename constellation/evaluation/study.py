@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,6 @@ from numpy.typing import NDArray
 from constellation.evaluation.selectors import Columns
 from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
-
-if TYPE_CHECKING:
-    from constellation.evaluation.reach import KnownPrograms
 
 Array = NDArray[np.float64]
 
@@ -173,12 +170,6 @@ class StudyResults:
         arms: models self-trained on other tasks, reported beside the rounds; no finding reads them.
         null_pools: for the null, pools of `start` of at least as many fresh samples a task as its own, of
             every trajectory or of the first ones for each bank that occurs, under the primary split.
-        controls: sample sets of models trained like the first round but for one thing, under the primary
-            split, of every trajectory or of the first ones, the same for all of them.
-        control_scores: for sets in `samples` that carry critic scores, those of a critic trained on permuted
-            labels; of the same trajectories as the controls.
-        control_known: bank -> programs that its controls and every model were asked the probability of; of
-            the controls' trajectories.
         parts: question -> what it alone reads, of the questions that were asked.
         tasks: bank -> its tasks, in the order of the bank's `SampleSet.task_ids`.
         samples: the sample sets, of every trajectory for each (bank, model, split seed) that occurs, of the
@@ -217,9 +208,6 @@ class StudyResults:
     trajectories: int = 1
     arms: tuple[str, ...] = ()
     null_pools: Mapping[SetKey, SampleSet] = field(default_factory=dict)
-    controls: Mapping[SetKey, SampleSet] = field(default_factory=dict)
-    control_scores: Mapping[SetKey, Array] = field(default_factory=dict)
-    control_known: Mapping[str, KnownPrograms] = field(default_factory=dict)
     parts: Mapping[str, Part] = field(default_factory=dict)
     selector_columns: Mapping[SetKey, Columns] = field(default_factory=dict)
     tuning: Sequence[tuple[SampleSet, Columns]] = ()
@@ -234,14 +222,11 @@ class StudyResults:
     title: str = "Does a model that learns from its own verified programs gain capability?"
 
     def __post_init__(self) -> None:
-        sets = [*self.samples.items(), *self.null_pools.items(), *self.controls.items()]
-        for key, samples in sets:
+        for key, samples in [*self.samples.items(), *self.null_pools.items()]:
             self.check_tasks(key.bank, key.model, key.split_seed, samples)
         self.check_trajectories(self.samples, "samples")
         self.check_trajectories(self.critic_scores, "critic scores")
         self.check_trajectories(self.null_pools, "null pools", first(self.null_pools))
-        controls = [*self.controls, *self.control_scores]
-        self.check_trajectories(controls, "controls", first(controls))
         self._check_columns()
         for bank, model, split_seed, _ in self.null_pools:
             if (model, split_seed) != (self.start, self.primary_split):
@@ -312,9 +297,6 @@ class StudyResults:
             samples=kept(self.samples),
             critic_scores=kept(self.critic_scores),
             null_pools=kept(self.null_pools),
-            controls={},
-            control_scores={},
-            control_known={},
             parts={},
             selector_columns={},
             tuning=(),

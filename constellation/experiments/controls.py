@@ -1,4 +1,4 @@
-"""The controls beside the findings: each as the first round, but for the one thing that it tests.
+"""The controls of the findings: each as the first round, but for the one thing that it tests.
 
 All start from gen_v0 (where the study's rounds start from theta0, so do `permuted` and `fits_only`), all but
 one take as many updates as a round, and they are trained and sampled in the first `controls.trajectories`
@@ -17,8 +17,7 @@ trajectories:
   tasks: from it to `secret` the tasks change, from `own_withheld` to it the programs.
 
 `permuted_critic` is a critic trained on labels permuted within a task; what it gains over the first survivor
-is the null of the critic's gain. Last, as many samples of gen_v0 again, drawn afresh, stand for a round that
-learned nothing.
+is the null of the critic's gain.
 """
 
 from __future__ import annotations
@@ -30,6 +29,7 @@ import numpy as np
 
 from constellation.conductor import Stage
 from constellation.domains.task import Task
+from constellation.evaluation.controls import Controls
 from constellation.evaluation.study import SetKey, StageSummary
 from constellation.experiments import reach
 from constellation.experiments.config import BASE, CRITIC, START, asks, sample_count, value_of
@@ -56,7 +56,7 @@ Choice = Callable[[int, SampleSet], dict[str, Any]]  # (trajectory, samples) to 
 
 
 class Stages(NamedTuple):
-    """Every control with its samples; the first round's, continued; what reach and the critic read; the null.
+    """Every control with its samples; the first round's, continued; what reach and the critic read.
 
     Attributes:
         generators: control to its adapters.
@@ -64,7 +64,6 @@ class Stages(NamedTuple):
         first_round: the first round's name.
         reach: bank to the programs that its controls know as well, with every model's probabilities.
         critic, scores: of the permuted critic, on gen_v0's samples of the hard bank.
-        null: fresh samples of gen_v0; None where that is not asked for.
         own_tasks: those of tasks that were drawn for controls alone.
         own_samples: gen_v0's samples of tasks of the withheld classes.
     """
@@ -75,14 +74,13 @@ class Stages(NamedTuple):
     reach: dict[str, reach.Stages]
     critic: Stage
     scores: Stage
-    null: Stage | None
     own_tasks: list[Stage]
     own_samples: Stage
 
     def all(self) -> list[Stage]:
         """What a report of them reads."""
         known = [stage for found in self.reach.values() for stage in found.all()]
-        return [*self.samples.values(), *known, self.scores, *([self.null] if self.null else [])]
+        return [*self.samples.values(), *known, self.scores]
 
 
 def stages(study: Study) -> Stages | None:
@@ -112,26 +110,23 @@ def stages(study: Study) -> Stages | None:
         known,
         critic,
         scores(study, f"scores_{PERMUTED_CRITIC}_hard_{seed}", critic, "hard", seed, judged),
-        null_pool(study, "hard") if asks(config, "null") else None,
         [continued_tasks(study), withheld_tasks(study)],
         own_samples(study),
     )
 
 
-def part(study: Study, found: Stages) -> dict[str, Any]:
-    """The controls' fields of a `StudyResults`."""
+def part(study: Study, found: Stages) -> Controls:
+    """What the evaluation reads."""
     seed = study.config.tasks.split_seed
-
-    def sets(bank: str, name: str, stage: Stage) -> dict[SetKey, SampleSet]:
-        return {SetKey(bank, name, seed, r): own for r, own in enumerate(samples_of(stage))}
-
-    drawn: dict[SetKey, SampleSet] = {}
-    for name, stage in found.samples.items():
-        drawn |= sets(BANKS.get(name, "hard"), name, stage)
-    judged = {SetKey("hard", START, seed, r): own for r, own in enumerate(scores_of(found.scores))}
-    null = sets("hard", START, found.null) if found.null else {}
-    known = {bank: reach.part(study, stages) for bank, stages in found.reach.items()}
-    return {"controls": drawn, "control_scores": judged, "control_known": known, "null_pools": null}
+    return Controls(
+        {
+            SetKey(BANKS.get(name, "hard"), name, seed, r): own
+            for name, stage in found.samples.items()
+            for r, own in enumerate(samples_of(stage))
+        },
+        {SetKey("hard", START, seed, r): own for r, own in enumerate(scores_of(found.scores))},
+        {bank: reach.part(study, stages) for bank, stages in found.reach.items()},
+    )
 
 
 def controls(study: Study) -> dict[str, Stage]:
@@ -237,13 +232,6 @@ def first_round_samples(study: Study, name: str, adapters: Stage) -> Stage:
     """The first round's samples of the hard bank, its draws continued to as many as a control's."""
     draw = Draw("controls.samples", "evaluation", name, trajectories=study.config.controls.trajectories)
     return study.samples(f"controls_{name}_hard", study.bank("hard"), adapters, draw)
-
-
-def null_pool(study: Study, bank: str) -> Stage:
-    """Fresh samples of gen_v0 of a bank, of draws of their own."""
-    few = study.config.controls.trajectories
-    draw = Draw("null.samples", "null pool", START, trajectories=few)
-    return study.samples(f"null_pool_{bank}", study.bank(bank), warm_start(study), draw)
 
 
 def summaries(study: Study, found: Stages) -> list[StageSummary]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from constellation.conductor import Stage, digest
-from constellation.experiments import controls, critics, filtering, reach, selection, temperature
+from constellation.experiments import controls, critics, filtering, null, reach, selection, temperature
 from constellation.experiments.config import CRITIC, PRIOR_CRITIC, asks
 from constellation.experiments.critic import critic, critic_samples, critic_tasks
 from constellation.experiments.star import (
@@ -25,6 +25,7 @@ QUESTIONS = {
     "selection": selection,
     "filtering": filtering,
     "controls": controls,
+    "null": null,
     "reach": reach,
     "temperature": temperature,
     "critics": critics,

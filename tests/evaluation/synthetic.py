@@ -8,9 +8,18 @@ from itertools import product
 import numpy as np
 
 from constellation.domains.domain import Verdict
+from constellation.evaluation.controls import Controls
 from constellation.evaluation.critics import Critics
 from constellation.evaluation.reach import KnownPrograms
-from constellation.evaluation.study import AnalysisConfig, Exact, SetKey, StageSummary, StudyResults, TaskInfo
+from constellation.evaluation.study import (
+    AnalysisConfig,
+    Exact,
+    Part,
+    SetKey,
+    StageSummary,
+    StudyResults,
+    TaskInfo,
+)
 from constellation.evaluation.temperature import Match, Temperatures
 from constellation.runtime.keys import host_rng
 from constellation.samples import SampleSet, collect
@@ -180,6 +189,11 @@ def study(
         ],
         StageSummary("critic", "critic", 1_500, 24_000, 1_010, 9_400, 200, 9_400, losses),
     ]
+    parts: dict[str, Part] = {"reach": known}
+    if controlled:
+        parts["controls"] = Controls(controls, permuted, {"hard": replace(known, log_prob=log_probs | asked)})
+    if heated:
+        parts["temperature"] = heated
     return StudyResults(
         base="theta0",
         start="gen_v0",
@@ -191,13 +205,10 @@ def study(
         primary_split=1234,
         trajectories=trajectories,
         null_pools=doubles,
-        controls=controls,
-        control_scores=permuted,
-        control_known={"hard": replace(known, log_prob=log_probs | asked)} if controlled else {},
         selector_columns=columns,
         tuning=tuning_sets(seed, n, trajectories) if selectors else (),
         exact=exact_of(seed, infos, filters) if exact else None,
-        parts={"reach": known} | ({"temperature": heated} if heated else {}),
+        parts=parts,
         stages=stages,
         roles={
             "pretraining": 400_000,

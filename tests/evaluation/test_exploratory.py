@@ -4,8 +4,10 @@ from typing import Any
 import pytest
 
 from constellation.evaluation.analysis import analyse, resamples
-from constellation.evaluation.critic_gain import picks
+from constellation.evaluation.controls import DIFFERENCE
+from constellation.evaluation.critic_gain import GAIN, LEAD, picks
 from constellation.evaluation.exploratory import exploratory
+from constellation.evaluation.reach import EXPANSION
 from tests.evaluation.synthetic import study
 
 
@@ -36,8 +38,9 @@ def test_q_is_adjusted_over_every_exploratory_number_of_the_report() -> None:
     assert all(row.q is not None for row in rows)
     assert not [row for row in whole.entries if row.q is not None and not row.tested]
     found = [*adjusted(dict(whole)), *({"p": row.p, "q": row.q} for row in rows)]
-    lists = [whole["exploratory"], *(whole["controls"][part] for part in ("changes", "critic"))]
-    assert all(part and all("q" in entry for entry in part) for part in lists)
+    of_controls = rows.where(question="controls").values("quantity")
+    assert {DIFFERENCE, GAIN, LEAD, EXPANSION} <= set(of_controls)
+    assert whole["exploratory"] and all("q" in entry for entry in whole["exploratory"])
     counts = {name: len(list(adjusted(part))) for name, part in whole.items()}
     assert counts["beyond_filtering"] == 2 * 2 * 3  # rounds, forecasts, and k = 1, 8, 16 of 32 samples
     assert len(rows.where(question="ledger")) == 3 * 2  # banks, rounds
@@ -45,7 +48,6 @@ def test_q_is_adjusted_over_every_exploratory_number_of_the_report() -> None:
     classes = len({row.of for row in of_reach if row.of})
     # expansion; rounds, befores, B; mass and its reach
     assert len(of_reach) == 1 + 2 * 2 * 3 + 2 * 2 * classes
-    assert all("q" in entry for entry in whole["controls"]["reach"]["hard"]["expansion"].values())
     assert counts["selectors"] and "q" not in whole["selectors"]["extension"]
     assert not counts["findings"] and not counts["overall"]
     assert whole["discoveries"] == {

@@ -61,6 +61,33 @@ class Account:
             self.row(node, quantity=quantity, tested=True, **where)
             self.empty(node, prefix)
 
+    def expansion(self, node: dict[str, Any], claim: dict[str, Any], **fields: Any) -> None:
+        """Takes a claim of expansion: its p is that of a row, the rest stands in the facts."""
+        models = (*node["before"], node["model"])
+        where = {"models": models, "k": self.frozen["analysis"]["reach_at"], **fields}
+        tested = {name: node.pop(name) for name in ("p", "q")}
+        self.row(tested, quantity="expansion of reach over base and start", tested=True, **where)
+        for name in list(node):
+            self.same(node.pop(name), claim[name], f"expansion of {models[-1]}, {name}")
+
+    def ledger(self, node: dict[str, Any], **fields: Any) -> None:
+        """Takes a mass ledger's numbers."""
+        start = self.frozen["sequence"][1]
+        for name, own in node.items():
+            self.value(own.pop("programs"), quantity="known programs a task", of=name, **fields)
+            for part, quantity in (
+                ("mass", "probability of the known programs"),
+                ("reach", "reach by a class of programs"),
+            ):
+                for model, entry in own[part].items():
+                    self.row(entry, quantity=quantity, models=(model,), of=name, **fields)
+            for part, quantity in (
+                ("change", "change of the known programs' probability"),
+                ("reach_change", "change of reach by a class of programs"),
+            ):
+                for model, entry in own[part].items():
+                    self.row(entry, quantity=quantity, models=(start, model), of=name, tested=True, **fields)
+
     def empty(self, node: Any, place: str) -> None:
         """Nothing is left of a part."""
         if not isinstance(node, (dict, list)):
@@ -113,29 +140,46 @@ def reach(account: Account) -> None:
             for budget, entry in curve.items():
                 pair = (start, model)
                 account.row(entry, quantity="change of reach", models=pair, k=int(budget), **bank)
-    expansion = part["expansion"]
-    where = {"models": (*expansion["before"], expansion["model"]), "k": choice["reach_at"], **bank}
-    tested = {name: expansion.pop(name) for name in ("p", "q")}
-    account.row(tested, quantity="expansion of reach over base and start", tested=True, **where)
-    for name in list(expansion):
-        account.same(expansion.pop(name), facts["expansion"][name], f"expansion.{name}")
-    start = account.frozen["sequence"][1]
-    for name, node in part["mass_ledger"].items():
-        account.value(node.pop("programs"), quantity="known programs a task", of=name, **bank)
-        for model, entry in node["mass"].items():
-            quantity = "probability of the known programs"
-            account.row(entry, quantity=quantity, models=(model,), of=name, **bank)
-        for model, entry in node["reach"].items():
-            account.row(entry, quantity="reach by a class of programs", models=(model,), of=name, **bank)
-        for quantity, changes in (
-            ("change of the known programs' probability", node["change"]),
-            ("change of reach by a class of programs", node["reach_change"]),
-        ):
-            for model, entry in changes.items():
-                pair = (start, model)
-                account.row(entry, quantity=quantity, models=pair, of=name, tested=True, **bank)
+    account.expansion(part["expansion"], facts["expansion"], **bank)
+    account.ledger(part["mass_ledger"], **bank)
     account.empty(part, "reach")
     account.repeated("change of reach", "change of reach", question="reach")
+
+
+def controls(account: Account) -> None:
+    part, facts = account.frozen.pop("controls"), account.facts["controls"]
+    question, start = {"question": "controls"}, account.frozen["sequence"][1]
+    for bank, curves in part["change_at_k"].items():
+        for model, by_k in curves.items():
+            where = {"quantity": "difference of pass@k", "bank": bank, "models": (start, model), **question}
+            for k, entry in by_k.items():
+                account.row(entry, k=int(k), **where)
+    for entry in part["changes"]:
+        where = {name: entry.pop(name) for name in ("quantity", "bank", "k")} | {"tested": True}
+        account.row(entry, models=tuple(entry.pop("models")), **where, **question)
+    for entry in part["critic"]:
+        account.same(entry.pop("quantity"), "critic minus first survivor", "the critics' quantity")
+        where = {name: entry.pop(name) for name in ("bank", "k")} | {"tested": True, "models": ("gen_v0",)}
+        null, *rest = entry.pop("models")
+        of = f"critic minus {null}" if rest else null
+        quantity = "difference between two selectors" if rest else "gain over the first survivor"
+        account.row(entry, quantity=quantity, of=of, **where, **question)
+    for bank, node in part["reach"].items():
+        own = {"bank": bank, **question}
+        for model, by_budget in node["change"].items():
+            for budget, entry in by_budget.items():
+                where = {"quantity": "change of reach", "models": (start, model), "k": int(budget)}
+                account.row(entry, **where, **own)
+        for entry in node["differences"]:
+            account.same(entry.pop("quantity"), "difference of reach", "quantity of reach")
+            where = {"bank": entry.pop("bank"), "models": tuple(entry.pop("models")), "k": entry.pop("k")}
+            account.row(entry, quantity="change of reach", tested=True, **where, **question)
+        for model, expansion in node["expansion"].items():
+            claim = facts["expansion"][bank][model]
+            account.expansion(expansion, claim, **own)
+        account.ledger(node["mass_ledger"], **own)
+    account.same(part.pop("trajectories"), facts["trajectories"], "trajectories")
+    account.empty(part, "controls")
 
 
 def temperature(account: Account) -> None:
@@ -327,4 +371,16 @@ def critics(account: Account) -> None:
     account.empty(part, "critic_variants")
 
 
-QUESTIONS = (temperature, curves, crossover, gains, ledger, correctness, diversity, training, reach, critics)
+QUESTIONS = (
+    temperature,
+    curves,
+    crossover,
+    gains,
+    ledger,
+    correctness,
+    diversity,
+    training,
+    reach,
+    controls,
+    critics,
+)

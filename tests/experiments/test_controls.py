@@ -15,8 +15,11 @@ import pytest
 
 from constellation.domains.task import Task, read_tasks, split
 from constellation.domains.trapdoor import DOMAIN as trapdoor
+from constellation.evaluation.controls import DIFFERENCE
+from constellation.evaluation.critic_gain import GAIN, LEAD
 from constellation.evaluation.crossover import CHANGE
-from constellation.evaluation.entries import rows_of
+from constellation.evaluation.entries import Entries, rows_of
+from constellation.evaluation.reach import MASS_CHANGE
 from constellation.experiments.files import SAMPLES, TASKS, numbered
 from constellation.experiments.run import run
 from constellation.model.lora import Adapter
@@ -57,6 +60,10 @@ class Ran(NamedTuple):
     model: Model
     trainings: dict[str, Training]
     findings: dict[str, Any]
+
+    def entries(self) -> Entries:
+        """The rows of the controls."""
+        return rows_of(self.findings).where(question="controls")
 
     def tasks(self, stage: str) -> list[Task]:
         return read_tasks(self.workdir / "stages" / stage / numbered(TASKS, 0))
@@ -162,14 +169,19 @@ def test_labels_of_the_critic_are_as_many_of_each_task(ran: Ran) -> None:
 
 
 def test_the_report_has_them_and_the_null(ran: Ran) -> None:
-    found = ran.findings["controls"]
-    assert found["trajectories"] == 1
+    facts, rows = ran.findings["facts"]["controls"], ran.entries()
+    assert facts["trajectories"] == 1
     withheld = {"own_withheld", "secret_solved", "secret"}
-    assert set(found["change_at_k"]["hard"]) == {"v1", *CONTROLS} - withheld
-    assert set(found["change_at_k"]["withheld"]) == {"v1", *withheld}
-    assert set(found["reach"]["withheld"]["expansion"]) == {"v1", *withheld}
-    assert set(found["reach"]["hard"]["mass_ledger"]["all"]["change"]) == {"v1", "v2", *CONTROLS} - withheld
-    assert len(found["critic"]) == 2
+
+    def from_start(bank: str, quantity: str) -> set[str]:
+        pairs = rows.where(bank=bank, quantity=quantity).values("models")
+        return {model for start, model in pairs if start == "gen_v0"}
+
+    assert from_start("hard", DIFFERENCE) == {"v1", *CONTROLS} - withheld
+    assert from_start("withheld", DIFFERENCE) == {"v1", *withheld}
+    assert set(facts["expansion"]["withheld"]) == {"v1", *withheld}
+    assert from_start("hard", MASS_CHANGE) == {"v1", "v2", *CONTROLS} - withheld
+    assert [len(rows.where(quantity=quantity)) for quantity in (GAIN, LEAD)] == [1, 1]
     assert ran.findings["null"]["halvings"]["hard"]["samples"] == 8
     drew = {stage["name"]: stage["samples"] for stage in ran.findings["facts"]["training"]["stages"]}
     assert {"permuted_critic", *CONTROLS} <= set(drew)
@@ -181,7 +193,8 @@ def test_the_first_round_beside_them_continues_its_own_draws(ran: Ran) -> None:
     few, more = ran.samples("samples_v1_hard_1234"), ran.samples("controls_v1_hard")
     assert (few.n, more.n) == (4, 8)
     np.testing.assert_array_equal(few.text[few.program], more.text[more.program][:, :4])
-    wide = {entry["k"] for entry in ran.findings["controls"]["changes"] if entry["models"][-1] == "v1"}
+    tested = ran.entries().where(quantity=DIFFERENCE, tested=True)
+    wide = {row.k for row in tested if row.models[-1] == "v1"}
     assert wide == {1, 2, 4}  # 4 samples alone would answer up to 2
 
 

@@ -30,7 +30,7 @@ def write_synthetic_sweep(workdir: Path, failing: Collection[str] = ()) -> list[
         if Path(directory).name in failing:
             raise RuntimeError("the device is lost")
         drawn = study(tasks=4, resamples=20, trajectories=2, seed=config.star.keep)
-        results = json.dumps(analyse(replace(drawn, sources={"study": SOURCES})))
+        results = json.dumps(analyse(replace(drawn, sources={"study": SOURCES})).as_json())
 
         def write(path: Path) -> None:
             (path / "findings.json").write_text(results)

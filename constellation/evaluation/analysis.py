@@ -18,13 +18,11 @@ from constellation.evaluation.entries import plain
 from constellation.evaluation.exploratory import adjust, exploratory
 from constellation.evaluation.findings import findings, overall, primary_claims
 from constellation.evaluation.methods import methods
-from constellation.evaluation.null import nulls
 from constellation.evaluation.question import Question, Results
 from constellation.evaluation.questions import QUESTIONS
 from constellation.evaluation.selector_gains import selector_gains
 from constellation.evaluation.statistics import Bootstrap, resample
 from constellation.evaluation.study import StudyResults
-from constellation.evaluation.warm_start_null import another_warm_start, several
 from constellation.runtime.keys import host_rng
 
 Array = NDArray[np.float64]
@@ -40,8 +38,6 @@ def analyse(study: StudyResults, questions: Sequence[Question] = QUESTIONS) -> R
         "findings": findings(study, claims),
         "overall": overall(study, claims),
         "exploratory": exploratory(study, bootstrap, picked),
-        "null": nulls(study, bootstrap) | several(study, bootstrap),
-        "another_warm_start": another_warm_start(study, bootstrap),
         "selection": selection(bootstrap, picked),
         "selectors": selector_gains(study, bootstrap, picked),
         "divergence": divergences(study, bootstrap),
@@ -79,5 +75,3 @@ def resamples(study: StudyResults) -> Bootstrap:
         {bank: drawn(len(tasks), bank) for bank, tasks in study.tasks.items()},
         choice.level,
     )
-
-

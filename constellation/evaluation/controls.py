@@ -116,7 +116,6 @@ def with_controls(study: StudyResults, part: Controls, bank: str) -> StudyResult
         arms=tuple(dict.fromkeys(key.model for key in own if key.model not in study.rounds)),
         samples=kept | own,
         critic_scores={},
-        null_pools={},
     )
 
 

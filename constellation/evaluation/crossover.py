@@ -22,13 +22,14 @@ from constellation.evaluation.drawing import (
     null_curve,
     thin_lines,
 )
-from constellation.evaluation.entries import Entry, entries, points
+from constellation.evaluation.entries import Entries, Entry, entries, points
 from constellation.evaluation.question import Answer, Question, Results
 from constellation.evaluation.statistics import Bootstrap, wider
 from constellation.evaluation.study import StudyResults
 
 Array = NDArray[np.float64]
 CHANGE = "change of pass@k"
+NULL_CHANGE = "null of the change of pass@k"  # rows of `null`
 
 
 def crossover(study: StudyResults, bootstrap: Bootstrap) -> Claim | NotMeasured:
@@ -174,13 +175,12 @@ def change_at_k(results: Results) -> Figure | None:
             band(ax, rows, colour(study, model), f"{model} \N{MINUS SIGN} {study.start}")
             thin_lines(ax, rows, colour(study, model))
         ks = results.entries.where(quantity=CHANGE, bank=bank).values("k")
-        halvings, restarted = results["null"]["halvings"].get(bank), results["another_warm_start"]
-        if halvings:
-            for model, by_k in halvings["change_at_k"].items():
-                null_curve(ax, by_k, colour(study, model))
-        elif restarted:
-            by_k = restarted["change_at_k"][bank]
-            null_curve(ax, {k: ends for k, ends in by_k.items() if int(k) in ks})
+        nulls = results.entries.where(quantity=NULL_CHANGE, bank=bank)
+        halvings, restarted = nulls.where(of="halvings"), nulls.where(of="another warm start")
+        for model in study.rounds:
+            null_curve(ax, halvings.where(models=(study.start, model)), colour(study, model))
+        if not halvings:
+            null_curve(ax, Entries(row for row in restarted if row.k in ks))
         mark(ax, *study.deciding_ks)
         ax.set_title(bank)
         k_axis(ax, ks)

@@ -139,11 +139,10 @@ def mark(ax: Axes, *at: int) -> None:
         ax.axvline(x, color=RULE, linewidth=1.2, linestyle=(0, (2, 2)))
 
 
-def null_spans(ax: Axes, results: Results, bank: str, on: str = "gain", scale: float = 100) -> None:
+def null_spans(ax: Axes, rows: Entries, scale: float = 100) -> None:
     """Behind each round's gain, at 0, 1, ..., what the null gains at small_k with as many samples."""
-    null = results["null"]["halvings"].get(bank, {"gains": {}})
-    for position, gains in enumerate(null["gains"].values()):
-        null_span(ax, position, gains[on]["interval"], scale)
+    for position, row in enumerate(rows):
+        null_span(ax, position, row.interval, scale)
 
 
 def null_span(
@@ -155,10 +154,10 @@ def null_span(
     ax.fill_between(x, low, high, color=RULE, alpha=0.45, linewidth=0, zorder=0)
 
 
-def null_curve(ax: Axes, by_k: dict[str, Sequence[float]], paint: str = INK) -> None:
+def null_curve(ax: Axes, rows: Entries, paint: str = INK) -> None:
     """Dotted, both ends of a null's interval over k."""
-    for end in zip(*by_k.values(), strict=True):
-        ax.plot(list(map(int, by_k)), percent(end), color=paint, linewidth=0.8, linestyle=(0, (1, 2)))
+    for end in zip(*(row.interval for row in rows), strict=True):
+        ax.plot(rows.values("k"), percent(end), color=paint, linewidth=0.8, linestyle=(0, (1, 2)))
 
 
 def thin_lines(ax: Axes, rows: Entries, paint: str) -> None:

@@ -79,6 +79,7 @@ SCALES: dict[str, Scale] = {  # of mean pass@k before and after, [R, 2], to a ga
     "share_of_headroom": lambda means: (means[:, 1] - means[:, 0]) / (1 - means[:, 0]),
     "logit": lambda means: logit(means[:, 1]) - logit(means[:, 0]),
 }
+NULL_GAIN = "null of the gain over the model before"  # rows of `null`
 OTHER_SCALES = {"share_of_headroom": "share of headroom", "logit": "logit"}  # -> `of` of their rows
 
 
@@ -162,7 +163,7 @@ def round_gains(results: Results) -> Figure | None:
     marks = list(zip(study.deciding_ks, (-0.1, 0.1), "os", strict=True))
     for bank, ax in axes.items():
         ax.axhline(0, color=INK, linewidth=0.9)
-        null_spans(ax, results, bank)
+        null_spans(ax, results.entries.where(quantity=NULL_GAIN, bank=bank, of=""))
         for k, offset, marker in marks:
             for row in results.entries.where(quantity=GAIN, bank=bank, k=k, of=""):
                 x, paint = study.rounds.index(row.models[1]) + offset, colour(study, row.models[1])
@@ -207,7 +208,8 @@ def headroom(results: Results) -> Figure | None:
         name_rounds(ax, study)
         ax.set_title(scale.replace("_", " "))
         ax.set_ylabel(unit)
-        null_spans(ax, results, study.analysis.primary_bank, scale, factor)
+        behind = results.entries.where(quantity=NULL_GAIN, bank=study.analysis.primary_bank, of=of)
+        null_spans(ax, behind, factor)
     for i, bank in enumerate(banks):
         axes[0].plot([], [], "osD^v"[i % 5], color=INK, markersize=5, label=bank)
     legend_above(figure, axes[0])

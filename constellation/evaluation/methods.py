@@ -33,7 +33,7 @@ def methods(study: StudyResults) -> dict[str, Any]:
         drawn["training"][stage.name] += stage.samples or 0
     for tuned, _ in study.tuning:
         drawn["tuning"][study.start] += tuned.program.size
-    evaluated = {"evaluation": study.samples, "null": study.null_pools}
+    evaluated = {"evaluation": study.samples}
     for purpose, sets in evaluated.items():
         for key, samples in sets.items():
             drawn[purpose][key.model] += samples.program.size

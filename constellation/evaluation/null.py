@@ -1,6 +1,6 @@
 """The null: the start against itself, sent through the same analysis as a round.
 
-Two pseudo-rounds that learned nothing:
+Pseudo-studies that learned nothing, of three kinds:
 
 - *halvings*: the start's own samples and as many fresh ones are one doubled pool, which is halved at random;
   one half stands for the start and the other for the last round. For a round's gain, and for the second
@@ -10,60 +10,121 @@ Two pseudo-rounds that learned nothing:
   part is played by its own scores, permuted among a task's surviving samples.
 - *pairs*: the start of one trajectory stands for the round of another, three of them for start, first and
   last round. To the noise of sampling this adds that of another warm start, which an analysis of a single
-  trajectory, over tasks alone, knows nothing of; it is this analysis that is put to the test. That of several
-  trajectories is in `warm_start_null`.
+  trajectory, over tasks alone, knows nothing of; it is this analysis that is put to the test.
+- *pairs* and *triples* of several trajectories: the study's trajectories are divided at random, so that none
+  plays two parts, and a verdict over several is put to the test as the study reaches it. There are few
+  trajectories to divide, so pseudo-studies overlap, and a rate is rough. Of reach, both models of a pair are
+  asked for the programs that either's trajectory knows, so that neither has a share in the choice that the
+  other lacks.
 
-Either gives the distribution of each statistic without any learning, and the share of pseudo-studies that
-reach each verdict: its false-positive rate, at alpha and after Holm's correction over the primary findings.
+Each gives the distribution of its statistics without any learning, as a mean and central interval, and the
+share of pseudo-studies that reach each verdict: its false-positive rate, at alpha and after Holm's correction
+over the primary findings.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import permutations
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from constellation.evaluation.curves import task_curves
+from constellation.evaluation.crossover import NULL_CHANGE
+from constellation.evaluation.curves import curve_ks, task_curves
+from constellation.evaluation.entries import Entry
 from constellation.evaluation.findings import AMPLIFICATION, COMPOUNDING, INCONCLUSIVE, NO_GAIN, conclude
-from constellation.evaluation.gains import SCALES
+from constellation.evaluation.gains import NULL_GAIN, OTHER_SCALES, SCALES
 from constellation.evaluation.ledger import changed, sign_test
 from constellation.evaluation.pass_at_k import pass_at_k
+from constellation.evaluation.question import Answer, Question
+from constellation.evaluation.reach import DRAWN, Known, KnownPrograms, classes, known_of, log_sum, solved_in
 from constellation.evaluation.selectors import cut, pick
 from constellation.evaluation.statistics import Bootstrap, Estimate, holm
-from constellation.evaluation.study import AnalysisConfig, SetKey, StudyResults, first
+from constellation.evaluation.study import Part, SetKey, StudyResults, first
 from constellation.runtime.errors import UserError
 from constellation.runtime.keys import host_rng
+from constellation.samples import SampleSet
 
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
+Trajectories = NDArray[np.intp]
+HALVINGS, PAIRS, RESTARTED = "halvings", "pairs", "another warm start"  # `of` rows; several: "pairs, 3 ..."
+
+STUDIES = "pseudo-studies of a null"
+SECOND = "null of the gain minus the gain before"
+PICKED = "null of the critic's gain"
+TASKS_GAINED, TASKS_LOST = "null of the tasks gained", "null of the tasks lost"
+TASKS_CHANGED = "null of the tasks significantly changed"
+REACH, MASS = "null of the change of reach", "null of the change of the known programs' probability"
+CLASS_REACH = "null of the change of reach by a class of programs"
 
 
-def nulls(study: StudyResults, bootstrap: Bootstrap) -> dict[str, Any]:
-    """{"halvings": {bank: ...}, "pairs": {bank: ...}}: banks with a doubled pool, and the primary one.
+@dataclass(frozen=True)
+class NullPools(Part):
+    """Fresh samples of the start, of draws of their own.
+
+    Attributes:
+        pools: of at least as many samples a task as the start's own, under the primary split; for each bank
+            that occurs of every trajectory or of the first ones.
+    """
+
+    pools: Mapping[SetKey, SampleSet]
+
+    def check(self, study: StudyResults) -> None:
+        """Refuses samples of other tasks, trajectories, models or splits."""
+        for key, samples in self.pools.items():
+            study.check_tasks(key.bank, key.model, key.split_seed, samples)
+        study.check_trajectories(self.pools, "null pools", first(self.pools))
+        for bank, model, split_seed, _ in self.pools:
+            if (model, split_seed) != (study.start, study.primary_split):
+                raise UserError(
+                    f"the null pool of {model} on {bank} (split {split_seed}) is not of {study.start} under "
+                    f"the primary split {study.primary_split}"
+                )
+
+    def drawn(self) -> Iterator[tuple[str, str, int]]:
+        """(purpose, model, samples), for the methods."""
+        for key, samples in self.pools.items():
+            yield "null", key.model, samples.program.size
+
+
+def rate(verdict: str) -> str:
+    """The quantity of the share of pseudo-studies that reach a verdict."""
+    return f"null rate of {verdict}"
+
+
+def null(study: StudyResults, part: NullPools | None, bootstrap: Bootstrap) -> Answer:
+    """Halvings of banks with a doubled pool; the others of the primary bank, with the trajectories it takes.
 
     Raises:
         UserError: a half of a pool is too small for large_k.
     """
-    banks = sorted({key.bank for key in study.null_pools})
-    pooled = study.first_trajectories(first(study.null_pools)) if banks else study
-    drawn = bootstrap.first_trajectories(
-        pooled.trajectories, host_rng(study.analysis.seed, "bootstrap", "null trajectories")
-    )
-    primary = [study.analysis.primary_bank] if study.trajectories > 1 else []
-    return {
-        "halvings": {bank: halvings(pooled, drawn, bank) for bank in banks},
-        "pairs": {bank: pairs(study, bootstrap, bank) for bank in primary},
-    }
+    rows: list[Entry] = []
+    samples = {}
+    if part:
+        pooled = study.first_trajectories(first(part.pools))
+        rng = host_rng(study.analysis.seed, "bootstrap", "null trajectories")
+        drawn = bootstrap.first_trajectories(pooled.trajectories, rng)
+        for bank in sorted({key.bank for key in part.pools}):
+            samples[bank], found = halvings(pooled, part, drawn, bank)
+            rows += found
+    if study.trajectories > 1:
+        rows += pairs(study, bootstrap)
+    rows += several(study, bootstrap)
+    rows += another_warm_start(study, bootstrap)
+    restarted = study.trajectories // 2 if study.trajectories >= 4 else 0
+    return Answer(rows, {"samples": samples, "restarted": restarted})
 
 
-def halvings(study: StudyResults, bootstrap: Bootstrap, bank: str) -> dict[str, Any]:
-    """The null of random halvings on one bank."""
+def halvings(
+    study: StudyResults, part: NullPools, bootstrap: Bootstrap, bank: str
+) -> tuple[int, list[Entry]]:
+    """The samples a task of a half on one bank, and the null of random halvings."""
     choice = study.analysis
-    correct, total, n = doubled(study, bank, study.trajectories)
+    correct, total, n = doubled(study, part, bank, study.trajectories)
     if total < 2 * n or choice.large_k > n // 2:
         raise UserError(
             f"the null of pass@{choice.large_k} needs {max(n, 2 * choice.large_k)} samples a task or more of "
@@ -72,8 +133,7 @@ def halvings(study: StudyResults, bootstrap: Bootstrap, bank: str) -> dict[str, 
         )
     rng = host_rng(choice.seed, "null", bank)
     before, after = divide(correct, total, [n, n], choice.halvings, rng)  # [S, K, T] each
-    ks = [choice.small_k, choice.large_k]
-    table = pass_at_k(n, np.arange(n + 1)[:, None], ks)
+    table = pass_at_k(n, np.arange(n + 1)[:, None], study.deciding_ks)
     change = np.moveaxis(table[after] - table[before], 0, 2)  # [K, T, S, 2]
 
     def levels(models: Sequence[str]) -> Array:
@@ -88,38 +148,36 @@ def halvings(study: StudyResults, bootstrap: Bootstrap, bank: str) -> dict[str, 
     if len(study.rounds) > 1:
         before_it, between, behind = levels(study.sequence[1:4])
         second = bootstrap(bank, behind - 2 * between + before_it)
-    steps, bands = {}, {}
-    for one, other in zip(study.sequence[1:], study.rounds, strict=False):
-        means = levels((one, other)).mean((1, 2)).T  # [S, 2]
-        steps[other] = {name: distribution(scale(means), choice.level) for name, scale in SCALES.items()}
-        sizes = n, study.pool_size(bank, other)
-        curve_ks = range(1, min(choice.max_k, *sizes) + 1)
+    picked = permuted_gains(study, bootstrap, bank)
+    rows = verdicts(study, bank, HALVINGS, bootstrap(bank, change), second, picked)
+    for models in zip(study.sequence[1:], study.rounds, strict=False):
+        means = levels(models).mean((1, 2)).T  # [S, 2]
+        for scale, function in SCALES.items():
+            gained = function(means)[:, None]
+            of = OTHER_SCALES.get(scale, "")
+            rows += spread(study, NULL_GAIN, bank, [choice.small_k], gained, of, models)
+        sizes = n, study.pool_size(bank, models[1])
+        ks = range(1, min(choice.max_k, *sizes) + 1)
         parts = divide(correct, total, sizes, choice.halvings, rng)
-        band = curve_band(parts[0], parts[1], sizes, curve_ks, choice.level)
-        bands[other] = dict(zip(curve_ks, band, strict=True))
+        curves = curve_changes(parts[0], parts[1], sizes, ks)
+        rows += spread(study, NULL_CHANGE, bank, ks, curves, HALVINGS, (study.start, models[1]))
     gained = ((after > 0) & (before == 0)).sum(-1)  # [S, K]
     lost = ((before > 0) & (after == 0)).sum(-1)
     significant = (changed(before, after, n) <= 1 - choice.level).sum(-1)
-    return {
-        "samples": n,
-        **verdicts(bootstrap(bank, change), second, choice, permuted_gains(study, bootstrap, bank)),
-        "gains": steps,
-        "tasks_gained": distribution(gained, choice.level),
-        "tasks_lost": distribution(lost, choice.level),
-        "tasks_significantly_changed": distribution(significant, choice.level),
-        "sign_test_rate": (sign_test(gained, lost) <= 1 - choice.level).mean(),
-        "change_at_k": bands,
-    }
+    for quantity, counts in ((TASKS_GAINED, gained), (TASKS_LOST, lost), (TASKS_CHANGED, significant)):
+        rows += spread(study, quantity, bank, [None], counts.reshape(-1, 1), HALVINGS)
+    told = (sign_test(gained, lost) <= 1 - choice.level).mean()
+    return n, [*rows, Entry(rate("the sign test"), bank, (study.start,), None, told, of=HALVINGS)]
 
 
-def doubled(study: StudyResults, bank: str, trajectories: int) -> tuple[Counts, int, int]:
+def doubled(study: StudyResults, part: NullPools, bank: str, trajectories: int) -> tuple[Counts, int, int]:
     """The start's own samples and the fresh ones as one pool, of the first trajectories.
 
     Returns:
         [K, T] correct ones, the samples a task in the pool, and those of them that are the study's own.
     """
     keys = [SetKey(bank, study.start, study.primary_split, k) for k in range(trajectories)]
-    pools = [[study.samples[key], study.null_pools[key]] for key in keys]
+    pools = [[study.samples[key], part.pools[key]] for key in keys]
     right = [[pool.per_sample(pool.generalises).sum(1) for pool in own] for own in pools]
     return np.sum(right, axis=1), sum(pool.n for pool in pools[0]), pools[0][0].n
 
@@ -171,46 +229,83 @@ def permuted_gains(study: StudyResults, bootstrap: Bootstrap, bank: str) -> Esti
     return bootstrap(bank, values.swapaxes(1, 2))
 
 
-def curve_band(
-    before: Counts, after: Counts, sizes: tuple[int, int], ks: range, level: float
-) -> list[tuple[float, float]]:
-    """The interval of D(k) of parts of these sizes; a mean needs only how many tasks have each count."""
+def curve_changes(before: Counts, after: Counts, sizes: tuple[int, int], ks: range) -> Array:
+    """[S, len(ks)] D(k) of parts of these sizes; a mean needs only how many tasks have each count."""
     means = []
     for part, n in zip((before, after), sizes, strict=True):
         counts = np.array([np.bincount(half.ravel(), minlength=n + 1) for half in part])  # [S, n + 1]
         means.append(counts @ pass_at_k(n, np.arange(n + 1)[:, None], np.array(ks)) / part[0].size)
-    difference = means[1] - means[0]  # [S, len(ks)]
-    return list(zip(*central(difference, level), strict=True))
+    return means[1] - means[0]
 
 
-def pairs(study: StudyResults, bootstrap: Bootstrap, bank: str) -> dict[str, Any]:
+def pairs(study: StudyResults, bootstrap: Bootstrap) -> list[Entry]:
     """The null of independently warm-started starts, each pseudo-study one trajectory; K >= 2."""
-    choice = study.analysis
-    curve = task_curves(study, bank, study.start, [choice.small_k, choice.large_k])  # [K, T, 2]
+    bank = study.analysis.primary_bank
+    curve = task_curves(study, bank, study.start, study.deciding_ks)  # [K, T, 2]
     alone = Bootstrap(np.ones((len(bootstrap.trajectories), 1)), bootstrap.tasks, bootstrap.level)
+    second = None
     if study.trajectories == 2:
         change = np.stack([curve[1] - curve[0], curve[0] - curve[1]], axis=1)[None]  # [1, T, 2, 2]
-        return verdicts(alone(bank, change), None, choice)
-    starts, firsts, lasts = np.array(list(permutations(range(study.trajectories), 3))).T
-    change = np.moveaxis(curve[lasts] - curve[starts], 0, 1)[None]  # [1, T, S, 2]
-    if len(study.rounds) == 1:
-        return verdicts(alone(bank, change), None, choice)
-    level = curve[..., 0]
-    second = (level[lasts] - 2 * level[firsts] + level[starts]).T[None]  # [1, T, S]
-    return verdicts(alone(bank, change), alone(bank, second), choice)
+    else:
+        starts, firsts, lasts = np.array(list(permutations(range(study.trajectories), 3))).T
+        change = np.moveaxis(curve[lasts] - curve[starts], 0, 1)[None]  # [1, T, S, 2]
+        if len(study.rounds) != 1:
+            level = curve[..., 0]
+            levels = level[lasts] - 2 * level[firsts] + level[starts]  # [S, T]
+            second = alone(bank, levels.T[None])
+    return verdicts(study, bank, PAIRS, alone(bank, change), second)
+
+
+def several(study: StudyResults, bootstrap: Bootstrap) -> list[Entry]:
+    """How often each verdict is reached over several trajectories.
+
+    Pairs of start and last round; and, for the second difference, triples of start, first and last round. At
+    least two trajectories of each.
+    """
+    choice, bank = study.analysis, study.analysis.primary_bank
+    curve = task_curves(study, bank, study.start, study.deciding_ks)  # [K, T, 2]
+    rows: list[Entry] = []
+    for parts, name in ((2, "pairs"), (3, "triples")):
+        size = study.trajectories // parts
+        if size < 2 or len(study.rounds) < parts - 1:
+            continue
+        # each of [S, size, T, 2]
+        start, *between, last = np.moveaxis(curve[divisions(study, parts)], 1, 0)
+        drawn = bootstrap.first_trajectories(size, host_rng(choice.seed, "bootstrap", "null", name))
+        change = drawn(bank, (last - start).transpose(1, 2, 0, 3))
+        second = None
+        if between:
+            levels = (last - 2 * between[0] + start)[..., 0]  # [S, size, T]
+            second = drawn(bank, levels.transpose(1, 2, 0))
+        rows += verdicts(study, bank, f"{name}, {size} trajectories", change, second)
+    return rows
+
+
+def divisions(study: StudyResults, parts: int) -> Trajectories:
+    """[S, parts, K // parts] trajectories, divided at random; what is left over plays no part."""
+    rng = host_rng(study.analysis.seed, "null", "trajectories", parts)
+    order = rng.permuted(np.tile(np.arange(study.trajectories), (study.analysis.halvings, 1)), axis=1)
+    size = study.trajectories // parts
+    return order[:, : parts * size].reshape(-1, parts, size)
 
 
 def verdicts(
-    change: Estimate, second: Estimate | None, choice: AnalysisConfig, picked: Estimate | None = None
-) -> dict[str, Any]:
+    study: StudyResults,
+    bank: str,
+    kind: str,
+    change: Estimate,
+    second: Estimate | None,
+    picked: Estimate | None = None,
+) -> list[Entry]:
     """How the pseudo-studies' statistics are distributed, and how often each verdict is reached.
 
     Args:
+        kind: of null.
         change: D at small_k and large_k, [S, 2].
         second: the second difference, [S]; None where there are too few trajectories or rounds.
-        choice: for the rules.
         picked: the critic's gain, [S]; None where nothing was picked.
     """
+    choice = study.analysis
     alpha, count = 1 - choice.level, len(change.value)
     outcomes = Counter(
         conclude(change.at(s, 0), change.at(s, 1), second.at(s) if second is not None else None, choice)
@@ -219,33 +314,128 @@ def verdicts(
     p_values = {
         "crossover": np.maximum(change.p_above[:, 0], change.p_below[:, 1]),
         "deceleration": second.p_below if second is not None else None,
-        "critic_gain": picked.p_above if picked is not None else None,
+        "critic gain": picked.p_above if picked is not None else None,
     }
-    family = [np.ones(count) if p is None else p for p in p_values.values()]
-    adjusted = dict(zip(p_values, np.array([holm(row) for row in np.transpose(family)]).T, strict=True))
-    measured = {name: p for name, p in p_values.items() if p is not None}
-    return {
-        "replicates": count,
-        "statistics": {
-            f"change of pass@{choice.small_k}": distribution(change.value[:, 0], choice.level),
-            f"change of pass@{choice.large_k}": distribution(change.value[:, 1], choice.level),
-            "second difference": distribution(second.value, choice.level) if second is not None else None,
-            "critic gain": distribution(picked.value, choice.level) if picked is not None else None,
-        },
-        "rates": dict.fromkeys(p_values) | {name: (p <= alpha).mean() for name, p in measured.items()},
-        "adjusted_rates": dict.fromkeys(p_values)
-        | {name: (adjusted[name] <= alpha).mean() for name in measured},
-        "overall": {
-            name: outcomes[name] / count for name in (COMPOUNDING, AMPLIFICATION, NO_GAIN, INCONCLUSIVE)
-        },
-    }
+    family = np.transpose([np.ones(count) if p is None else p for p in p_values.values()])
+    adjusted = np.array([holm(row) for row in family]).T
+    rates: dict[str, float] = {}
+    for (name, p), corrected in zip(p_values.items(), adjusted, strict=True):
+        if p is not None:
+            rates[name] = (p <= alpha).mean()
+            rates[f"{name}, corrected"] = (corrected <= alpha).mean()
+    rates |= {name: outcomes[name] / count for name in (COMPOUNDING, AMPLIFICATION, NO_GAIN, INCONCLUSIVE)}
+    rows = spread(study, NULL_CHANGE, bank, study.deciding_ks, change.value, kind)
+    for quantity, estimate in ((SECOND, second), (PICKED, picked)):
+        if estimate is not None:
+            rows += spread(study, quantity, bank, [choice.small_k], estimate.value[:, None], kind)
+    return [
+        Entry(STUDIES, bank, (study.start,), None, count, of=kind),
+        *rows,
+        *(Entry(rate(name), bank, (study.start,), None, share, of=kind) for name, share in rates.items()),
+    ]
 
 
-def distribution(values: Array | Counts, level: float) -> dict[str, Any]:
-    """Mean and central interval of a statistic over the pseudo-studies, in its own unit."""
-    return {"estimate": np.mean(values), "interval": list(central(values.ravel(), level))}
+def spread(
+    study: StudyResults,
+    quantity: str,
+    bank: str,
+    ks: Sequence[int | None],
+    values: Array | Counts,
+    of: str,
+    models: tuple[str, ...] = (),
+) -> list[Entry]:
+    """Mean and central interval of a statistic over the pseudo-studies, [S, len(ks)], in its own unit.
+
+    Args:
+        models: those that it has as many samples as; the start alone by default.
+    """
+    level = study.analysis.level
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    means = values.mean(0)
+    return [
+        Entry(quantity, bank, models or (study.start,), k, means[i], (low[i], high[i]), of=of)
+        for i, k in enumerate(ks)
+    ]
 
 
-def central(values: Array | Counts, level: float) -> Array:
-    """[2, ...] the ends of the central interval of pseudo-studies' values [S, ...]."""
-    return np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
+def another_warm_start(study: StudyResults, bootstrap: Bootstrap) -> list[Entry]:
+    """What changes from one half of the starts to the other: the control of the report's curves.
+
+    Of four trajectories or more.
+    """
+    if study.trajectories < 4:
+        return []
+    starts, lasts = divisions(study, 2).swapaxes(0, 1)  # [S, K // 2] each
+    rows: list[Entry] = []
+    for bank in study.tasks:
+        ks = curve_ks(study, bank, study.start)
+        means = task_curves(study, bank, study.start, ks).mean(1)  # [K, len(ks)]
+        rows += spread(study, NULL_CHANGE, bank, ks, (means[lasts] - means[starts]).mean(1), RESTARTED)
+    programs = study.parts.get("reach")
+    if isinstance(programs, KnownPrograms):
+        known = known_of(study, programs)
+        rows += of_reach(study, bootstrap, known, starts, lasts)
+        rows += of_mass(study, known, starts, lasts)
+    return rows
+
+
+def pairs_of(study: StudyResults) -> list[tuple[int, int]]:
+    """Every ordered pair of trajectories."""
+    return list(permutations(range(study.trajectories), 2))
+
+
+def of_pairs(table: Mapping[tuple[int, int], Array], starts: Trajectories, lasts: Trajectories) -> Array:
+    """[S, K // 2, ...] what a table says of each pair of a start and a last round."""
+    return np.array(
+        [[table[pair] for pair in zip(*halves, strict=True)] for halves in zip(starts, lasts, strict=True)]
+    )
+
+
+def of_reach(
+    study: StudyResults, bootstrap: Bootstrap, known: Known, starts: Trajectories, lasts: Trajectories
+) -> list[Entry]:
+    """How far reach changes, how often it is said to expand, and how often to rise over the start alone."""
+    programs, choice, bank = known.programs, study.analysis, known.programs.bank
+    budgets, tasks = sorted({*DRAWN, choice.reach_at}), len(study.tasks[bank])
+    table = {}
+    for one, other in pairs_of(study):
+        asked = known.own[one] | known.own[other]
+        base, start, last = (
+            solved_in(log_sum(programs, asked, programs.of(model, k), tasks), budgets)  # [T, N]
+            for model, k in ((study.base, 0), (study.start, one), (study.start, other))
+        )
+        table[one, other] = np.stack([last - base, last - start], axis=-1)
+    gains = of_pairs(table, starts, lasts)  # [S, K // 2, T, N, 2]
+    drawn = bootstrap.first_trajectories(starts.shape[1], host_rng(choice.seed, "bootstrap", "null", "reach"))
+    decided = gains[..., budgets.index(choice.reach_at), :].transpose(1, 2, 0, 3)
+    told = drawn(bank, decided).p_above <= 1 - choice.level  # [S, 2]
+    rates = {"expansion of reach": told.all(1).mean(), "reach above the start": told[:, 1].mean()}
+    return [
+        *spread(study, REACH, bank, budgets, gains[..., 1].mean((1, 2)), RESTARTED),
+        *(
+            Entry(rate(name), bank, (study.start,), None, share, of=RESTARTED)
+            for name, share in rates.items()
+        ),
+    ]
+
+
+def of_mass(study: StudyResults, known: Known, starts: Trajectories, lasts: Trajectories) -> list[Entry]:
+    """How far the mass ledger changes, class by class; the samples that one class goes by are the start's."""
+    programs, at, tasks = known.programs, study.analysis.reach_at, len(study.tasks[known.programs.bank])
+    pairs = pairs_of(study)
+    asked = np.array([known.own[one] | known.own[other] for one, other in pairs])  # [P, D]
+    rows: list[Entry] = []
+    for name, own in classes(study, programs, asked, [one for one, _ in pairs]).items():
+        table = {}
+        for pair, subset in zip(pairs, own, strict=True):
+            log_mass = [log_sum(programs, subset, programs.of(study.start, k), tasks) for k in pair]
+            mass = [np.exp(one).mean() for one in log_mass]
+            reached = [solved_in(one, [at]).mean() for one in log_mass]
+            table[pair] = np.array([mass[1] - mass[0], reached[1] - reached[0]])
+        values = of_pairs(table, starts, lasts).mean(1)  # [S, 2]
+        rows += spread(study, MASS, programs.bank, [None], values[:, :1], name)
+        rows += spread(study, CLASS_REACH, programs.bank, [at], values[:, 1:], name)
+    return rows
+
+
+QUESTION = Question(name="null", title="The null", answer=null, figures={}, always=True)

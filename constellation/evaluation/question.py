@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from constellation.evaluation.entries import Entries, Entry
+from constellation.evaluation.entries import Entries, Entry, plain
 from constellation.evaluation.statistics import Bootstrap
 from constellation.evaluation.study import StudyResults
 
@@ -42,6 +42,10 @@ class Results(dict[str, Any]):
     ):
         super().__init__(others)
         self.study, self.entries, self.facts = study, entries, facts
+
+    def as_json(self) -> dict[str, Any]:
+        """What findings.json holds."""
+        return {**self, "entries": plain(self.entries), "facts": self.facts}
 
 
 class Question(NamedTuple):

@@ -11,6 +11,7 @@ from constellation.evaluation import (
     diversity,
     gains,
     ledger,
+    null,
     reach,
     temperature,
     training,
@@ -30,6 +31,7 @@ QUESTIONS: tuple[Question, ...] = (
     *CORE,
     reach.QUESTION,
     controls.QUESTION,
+    null.QUESTION,
     temperature.QUESTION,
     critics.QUESTION,
 )

@@ -343,8 +343,7 @@ def reach_curves(results: Results) -> Figure | None:
             band(ax, rows.where(quantity=CHANGE, models=(other, model)), colour(results, model), model)
         ax.set_title(f"a round's reach minus {other}'s")
         ax.set_ylabel("points")
-    if results["another_warm_start"]:
-        null_curve(axes[2], results["another_warm_start"]["reach"]["change"])
+    null_curve(axes[2], results.entries.where(quantity="null of the change of reach"))
     for ax in axes:
         budgets_axis(ax, study.analysis.reach_at)
     legend_above(figure, axes[0])
@@ -370,10 +369,9 @@ def ledger_figure(results: Results) -> Figure | None:
                 if row.of != ALL:
                     interval_mark(axes, names.index(row.of) + offset, row._asdict(), paint, size=4)
         ax.plot([], [], "o", color=paint, markersize=4, label=model)
-    null = results["another_warm_start"].get("mass_ledger", {})
-    for position, name in enumerate(names):
-        if name in null:
-            null_span(changed, position, null[name]["change"]["interval"])
+    for row in results.entries.where(quantity="null of the change of the known programs' probability"):
+        if row.of in names:
+            null_span(changed, names.index(row.of), row.interval)
     for axes in (ax, changed):
         names_axis(axes, [fill(name.replace("withheld: ", ""), 10, break_long_words=False) for name in names])
     ax.set_ylim(bottom=0)

@@ -12,7 +12,7 @@ from typing import Any
 
 from constellation.evaluation.analysis import analyse
 from constellation.evaluation.cases import cases
-from constellation.evaluation.entries import Entry, plain, points, signed, written_p
+from constellation.evaluation.entries import Entry, points, signed, written_p
 from constellation.evaluation.methods import Choices, figure_sources
 from constellation.evaluation.page import environment
 from constellation.evaluation.paper import comparison
@@ -30,7 +30,6 @@ NAMES = {
 SECTIONS = {  # anchor -> its name in the page's navigation
     "findings": "Findings",
     "paper": "Compared with the paper",
-    "null": "Null",
     "exploratory": "Exploratory",
     "selection": "Selection",
     "filtering": "Beyond filtering",
@@ -55,7 +54,7 @@ def write_report(
     """
     directory.mkdir(parents=True, exist_ok=True)
     results = analyse(study, questions)
-    found = {**results, "entries": plain(results.entries), "facts": results.facts}
+    found = results.as_json()
     text = json.dumps(found, indent=1, sort_keys=True, allow_nan=False)
     (directory / "findings.json").write_text(text + "\n", encoding="utf-8")
     figures = draw(results, directory, questions)

@@ -168,8 +168,6 @@ class StudyResults:
         rounds: names of the STaR rounds in order, ("v1", "v2", ...); may be empty.
         trajectories: K, replicates of the training, numbered 0..K-1.
         arms: models self-trained on other tasks, reported beside the rounds; no finding reads them.
-        null_pools: for the null, pools of `start` of at least as many fresh samples a task as its own, of
-            every trajectory or of the first ones for each bank that occurs, under the primary split.
         parts: question -> what it alone reads, of the questions that were asked.
         tasks: bank -> its tasks, in the order of the bank's `SampleSet.task_ids`.
         samples: the sample sets, of every trajectory for each (bank, model, split seed) that occurs, of the
@@ -207,7 +205,6 @@ class StudyResults:
     primary_split: int
     trajectories: int = 1
     arms: tuple[str, ...] = ()
-    null_pools: Mapping[SetKey, SampleSet] = field(default_factory=dict)
     parts: Mapping[str, Part] = field(default_factory=dict)
     selector_columns: Mapping[SetKey, Columns] = field(default_factory=dict)
     tuning: Sequence[tuple[SampleSet, Columns]] = ()
@@ -222,18 +219,11 @@ class StudyResults:
     title: str = "Does a model that learns from its own verified programs gain capability?"
 
     def __post_init__(self) -> None:
-        for key, samples in [*self.samples.items(), *self.null_pools.items()]:
+        for key, samples in self.samples.items():
             self.check_tasks(key.bank, key.model, key.split_seed, samples)
         self.check_trajectories(self.samples, "samples")
         self.check_trajectories(self.critic_scores, "critic scores")
-        self.check_trajectories(self.null_pools, "null pools", first(self.null_pools))
         self._check_columns()
-        for bank, model, split_seed, _ in self.null_pools:
-            if (model, split_seed) != (self.start, self.primary_split):
-                raise UserError(
-                    f"the null pool of {model} on {bank} (split {split_seed}) is not of {self.start} under "
-                    f"the primary split {self.primary_split}"
-                )
         for bank in self.tasks:
             self.splits(bank)
         for part in self.parts.values():
@@ -296,7 +286,6 @@ class StudyResults:
             trajectories=trajectories,
             samples=kept(self.samples),
             critic_scores=kept(self.critic_scores),
-            null_pools=kept(self.null_pools),
             parts={},
             selector_columns={},
             tuning=(),

@@ -16,18 +16,18 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from constellation.evaluation.claims import SUPPORTED
+from constellation.evaluation.crossover import NULL_CHANGE
 from constellation.evaluation.drawing import INK, START, STYLE, interval_mark, null_span, panels
 from constellation.evaluation.entries import points
+from constellation.evaluation.null import HALVINGS, PAIRS, PICKED, SECOND
 from constellation.evaluation.page import environment
 from constellation.runtime.files import write_atomically
 
 FINDINGS = {"critic_gain": "critic gain", "crossover": "crossover", "deceleration": "deceleration"}
-STATISTICS = {  # finding -> what the null calls its numbers
-    "critic_gain": "critic gain",
-    "crossover": "change of",
-    "deceleration": "second difference",
-}
-READ = frozenset({"findings", "overall", "null", "methods"})  # the parts of findings.json that are read here
+NULLS = {"critic_gain": PICKED, "crossover": NULL_CHANGE, "deceleration": SECOND}  # finding -> quantity
+READ = frozenset(
+    {"findings", "overall", "entries", "methods"}
+)  # the parts of findings.json that are read here
 
 
 class Cell(NamedTuple):
@@ -160,21 +160,24 @@ def measures(cell: Cell) -> Iterator[Measure]:
         return
     for name, finding in cell.results["findings"].items():
         for what, estimate, interval in parts(finding):
-            null = null_of(cell.results["null"], finding["bank"], f"{STATISTICS[name]} {what}".strip())
+            k = int(what.removeprefix("pass@")) if what else finding["k"]
+            null = null_of(cell.results["entries"], NULLS[name], finding["bank"], k)
             panel = f"{FINDINGS[name]} {what}".strip()
             yield Measure(panel, estimate, interval, finding["verdict"] == SUPPORTED, null)
 
 
-def null_of(nulls: Mapping[str, Any], bank: str, statistic: str) -> dict[str, Any] | None:
+def null_of(rows: Sequence[Mapping[str, Any]], quantity: str, bank: str, k: int) -> dict[str, Any] | None:
     """A statistic's central interval in the null, as in `Measure`.
 
     Of the halvings first: they average over trajectories as the study does, and a pair is one against one.
     """
-    for kind in ("halvings", "pairs"):
-        entry = nulls[kind].get(bank, {"statistics": {}})["statistics"].get(statistic)
-        if entry is not None:
-            return {"kind": kind, "interval": entry["interval"]}
-    return None
+    found = {
+        row["of"]: row["interval"]
+        for row in rows
+        if (row["quantity"], row["bank"], row["k"], len(row["models"])) == (quantity, bank, k, 1)
+    }
+    kinds = [kind for kind in (HALVINGS, PAIRS) if kind in found]
+    return {"kind": kinds[0], "interval": found[kinds[0]]} if kinds else None
 
 
 def without_null(cells: Sequence[Cell]) -> dict[str, str]:

@@ -28,7 +28,7 @@ from constellation.evaluation.crossover import crossing_claim
 from constellation.evaluation.curves import change, pooled_curves
 from constellation.evaluation.drawing import INK, RULE, START, band, k_axis, panels
 from constellation.evaluation.entries import Entry, entries, entry, points
-from constellation.evaluation.null import divide, doubled
+from constellation.evaluation.null import NullPools, divide, doubled
 from constellation.evaluation.pass_at_k import pass_at_k
 from constellation.evaluation.question import Answer, Question, Results
 from constellation.evaluation.statistics import Bootstrap, Estimate
@@ -253,10 +253,11 @@ def null_readings(study: StudyResults, part: Temperatures, bootstrap: Bootstrap)
     """
     choice, start = study.analysis, study.start
     bank, k = choice.primary_bank, choice.large_k
-    count = min(part.trajectories, first(key for key in study.null_pools if key.bank == bank))
-    if not count:
+    fresh = study.parts.get("null")
+    if not isinstance(fresh, NullPools):
         return {}
-    correct, total, n = doubled(study, bank, count)
+    count = min(part.trajectories, first(key for key in fresh.pools if key.bank == bank))
+    correct, total, n = doubled(study, fresh, bank, count)
     rng = host_rng(choice.seed, "null", bank, "temperature")
     halves = divide(correct, total, [n, n], choice.halvings, rng)  # [2, S, K, T]
     before, after = np.moveaxis(pass_at_k(n, halves, k), 1, 3)  # [K, T, S] each

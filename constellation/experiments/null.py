@@ -1,13 +1,11 @@
-"""Samples of gen_v0 again, drawn afresh, that stand for a round that learned nothing.
-
-In the trajectories that have the controls.
-"""
+"""The null: gen_v0 against itself, by as many samples again of the hard bank, of draws of their own."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from constellation.conductor import Stage
+from constellation.evaluation.null import NullPools
 from constellation.evaluation.study import SetKey
 from constellation.experiments.config import START, asks
 from constellation.experiments.files import samples_of
@@ -18,17 +16,17 @@ BANK = "hard"
 
 
 class Stages(NamedTuple):
-    """The fresh samples."""
+    """Fresh samples of gen_v0, in the trajectories of the controls."""
 
     pool: Stage
 
     def all(self) -> list[Stage]:
-        """What a report of it reads."""
+        """What a report of them reads."""
         return [self.pool]
 
 
 def stages(study: Study) -> Stages | None:
-    """None where they are not asked for."""
+    """The only one; None where the null is not asked for."""
     if not asks(study.config, "null"):
         return None
     few = study.config.controls.trajectories
@@ -36,8 +34,7 @@ def stages(study: Study) -> Stages | None:
     return Stages(study.samples(f"null_pool_{BANK}", study.bank(BANK), warm_start(study), draw))
 
 
-def part(study: Study, found: Stages) -> dict[str, Any]:
-    """The null's field of a `StudyResults`."""
+def part(study: Study, found: Stages) -> NullPools:
+    """What the evaluation reads."""
     seed = study.config.tasks.split_seed
-    pools = {SetKey(BANK, START, seed, r): own for r, own in enumerate(samples_of(found.pool))}
-    return {"null_pools": pools}
+    return NullPools({SetKey(BANK, START, seed, r): own for r, own in enumerate(samples_of(found.pool))})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import comb
 
+from constellation.evaluation.null import NullPools
 from constellation.evaluation.study import AnalysisConfig, SetKey, StudyResults, TaskInfo
 from constellation.samples import SampleSet
 from tests.evaluation.synthetic import sample_set
@@ -31,6 +32,8 @@ def counted_study(
     """
     trajectories, tasks = len(counts["gen_v0"]), len(counts["gen_v0"][0])
     sizes = {model: n if isinstance(n, int) else n[model] for model in counts}
+    own = sizes["gen_v0"]
+    pools = {SetKey("hard", "gen_v0", 1, k): counted(row, own) for k, row in enumerate(fresh or ())}
     return StudyResults(
         base="theta0",
         start="gen_v0",
@@ -45,9 +48,7 @@ def counted_study(
         selection_model="gen_v0",
         primary_split=1,
         trajectories=trajectories,
-        null_pools={
-            SetKey("hard", "gen_v0", 1, k): counted(row, sizes["gen_v0"]) for k, row in enumerate(fresh or ())
-        },
+        parts={"null": NullPools(pools)} if fresh else {},
         analysis=AnalysisConfig(large_k=16, resamples=500),
     )
 

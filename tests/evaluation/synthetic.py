@@ -10,6 +10,7 @@ import numpy as np
 from constellation.domains.domain import Verdict
 from constellation.evaluation.controls import Controls
 from constellation.evaluation.critics import Critics
+from constellation.evaluation.null import NullPools
 from constellation.evaluation.reach import KnownPrograms
 from constellation.evaluation.study import (
     AnalysisConfig,
@@ -204,11 +205,10 @@ def study(
         selection_model="gen_v0",
         primary_split=1234,
         trajectories=trajectories,
-        null_pools=doubles,
         selector_columns=columns,
         tuning=tuning_sets(seed, n, trajectories) if selectors else (),
         exact=exact_of(seed, infos, filters) if exact else None,
-        parts=parts,
+        parts=parts | ({"null": NullPools(doubles)} if doubled else {}),
         stages=stages,
         roles={
             "pretraining": 400_000,
@@ -231,6 +231,13 @@ def known_programs(results: StudyResults) -> KnownPrograms:
     programs = results.parts["reach"]
     assert isinstance(programs, KnownPrograms)
     return programs
+
+
+def null_pools(results: StudyResults) -> NullPools:
+    """Those of a study that has some."""
+    pools = results.parts["null"]
+    assert isinstance(pools, NullPools)
+    return pools
 
 
 def selector_columns(samples: SampleSet, rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -13,7 +13,6 @@ from constellation.evaluation.claims import Claim
 from constellation.evaluation.controls import DIFFERENCE, Controls, controls
 from constellation.evaluation.critic_gain import GAIN, LEAD, critic_gain, picks
 from constellation.evaluation.entries import Entries
-from constellation.evaluation.null import nulls
 from constellation.evaluation.reach import CHANGE
 from constellation.evaluation.report import render
 from constellation.evaluation.study import SetKey, StudyResults
@@ -154,18 +153,6 @@ def test_refuses_controls_of_other_tasks() -> None:
     other = {SetKey("hard", "permuted", 1, k): counted(CONTROL[k][:3], 32) for k in range(2)}
     with pytest.raises(UserError, match=r"samples of permuted on hard .* are of other tasks"):
         with_part(counted_study(COUNTS), Controls(other, {}, {}))
-
-
-def test_the_null_of_fewer_trajectories_is_that_of_their_study() -> None:
-    doubled = study(trajectories=3, doubled=True)
-    pools = {key: pool for key, pool in doubled.null_pools.items() if key.trajectory < 2}
-    fewer = replace(doubled, null_pools=pools)
-    found = nulls(fewer, resamples(fewer))["halvings"]["hard"]
-    two = doubled.first_trajectories(2)
-    alone = nulls(two, resamples(two))["halvings"]["hard"]
-    for name, statistic in found["statistics"].items():
-        assert statistic == alone["statistics"][name]
-    assert found["tasks_gained"] == alone["tasks_gained"]
 
 
 @pytest.mark.parametrize(("shift", "verdict"), [(2.0, "supported"), (0.0, "not supported")])

@@ -55,7 +55,7 @@ def test_scope() -> None:
     assert study(tasks=4, n=8, trajectories=2).scope == "trajectories from this base"
 
 
-@pytest.mark.parametrize("field", ["samples", "critic_scores", "null_pools"])
+@pytest.mark.parametrize("field", ["samples", "critic_scores"])
 def test_refuses_a_missing_trajectory(four: StudyResults, field: str) -> None:
     left: Any = {key: value for key, value in getattr(four, field).items() if key.trajectory != 2}
     with pytest.raises(UserError, match=r"of trajectories \[0, 1, 3\], not of \[0, 1, 2, 3\]"):
@@ -66,12 +66,6 @@ def test_refuses_a_base_for_each_trajectory(four: StudyResults) -> None:
     again = {SetKey("hard", "theta0", 1234, 1): four.samples[SetKey("hard", "theta0", 1234)]}
     with pytest.raises(UserError, match=r"of theta0 on hard .* \[0, 1\], not of \[0\]"):
         replace(four, samples={**four.samples, **again})
-
-
-def test_refuses_a_null_of_another_model(four: StudyResults) -> None:
-    pools = {key._replace(model="v1"): pool for key, pool in four.null_pools.items()}
-    with pytest.raises(UserError, match="is not of gen_v0 under the primary split 1234"):
-        replace(four, null_pools=pools)
 
 
 def test_refuses_samples_of_other_tasks() -> None:

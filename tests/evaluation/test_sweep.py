@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from constellation.evaluation.analysis import analyse
+from constellation.evaluation.crossover import NULL_CHANGE
+from constellation.evaluation.null import HALVINGS, PAIRS, PICKED, SECOND
 from constellation.evaluation.sweep import Cell, forest, numbers, summarise, without_null, write_sweep
 from tests.evaluation.synthetic import study
 
@@ -19,7 +21,10 @@ from tests.evaluation.synthetic import study
 @pytest.fixture(scope="module")
 def cells() -> list[Cell]:
     """Two by two: three studies, of which one has no rounds, and a failure."""
-    results = [analyse(study(tasks=6, seed=seed, rounds=r, resamples=50)) for seed, r in enumerate((2, 2, 0))]
+    results = [
+        analyse(study(tasks=6, seed=seed, rounds=r, resamples=50)).as_json()
+        for seed, r in enumerate((2, 2, 0))
+    ]
     grid = [{"star.keep": keep, "star.tasks": tasks} for keep in (1, 4) for tasks in (512, 2048)]
     ends: list[dict[str, Any] | None] = [*results, None]
     return [
@@ -36,7 +41,10 @@ def with_nulls() -> list[Cell]:
         study(tasks=6, resamples=50, trajectories=2),
         study(tasks=6, resamples=50),
     )
-    return [Cell(f"cell{i}", {"trajectories": i}, analyse(found), {}, None) for i, found in enumerate(kinds)]
+    return [
+        Cell(f"cell{i}", {"trajectories": i}, analyse(found).as_json(), {}, None)
+        for i, found in enumerate(kinds)
+    ]
 
 
 def with_verdicts(cell: Cell, verdict: str) -> Cell:
@@ -107,7 +115,7 @@ def test_every_finished_cell_names_its_stages_and_what_made_it(cells: list[Cell]
         Cell(
             f"cell{i}",
             {"star.keep": i},
-            analyse(replace(study(tasks=4, resamples=20), sources={"study": read[i]})),
+            analyse(replace(study(tasks=4, resamples=20), sources={"study": read[i]})).as_json(),
             made[i],
             None,
         )
@@ -132,25 +140,21 @@ def test_every_finished_cell_names_its_stages_and_what_made_it(cells: list[Cell]
     assert rows == [("commit", "&lt;a&gt;, &lt;b&gt;"), ("device", "H200"), ("jax", "0.10.2")]
 
 
-def null_statistics(cell: Cell, kind: str) -> dict[str, Any]:
+def null_intervals(cell: Cell, kind: str) -> list[list[float]]:
+    """Of the numbers of the findings, as far as there is one: critic, both changes, second difference."""
     assert cell.results is not None
-    return cell.results["null"][kind]["hard"]["statistics"]
+    wanted = [(PICKED, 8), (NULL_CHANGE, 8), (NULL_CHANGE, 16), (SECOND, 8)]
+    rows = [row for row in cell.results["entries"] if row.get("of") == kind and row["models"] == ["gen_v0"]]
+    return [row["interval"] for at in wanted for row in rows if (row["quantity"], row["k"]) == at]
 
 
 def test_every_number_has_its_null_behind_it(with_nulls: list[Cell]) -> None:
     panels = ["critic gain", "crossover pass@8", "crossover pass@16", "deceleration"]
-    names = ["critic gain", "change of pass@8", "change of pass@16", "second difference"]
-    halved, paired = null_statistics(with_nulls[0], "halvings"), null_statistics(with_nulls[1], "pairs")
+    halved, paired = null_intervals(with_nulls[0], HALVINGS), null_intervals(with_nulls[1], PAIRS)
     expected: list[dict[str, Any]] = [
-        {
-            p: {"kind": "halvings", "interval": halved[n]["interval"]}
-            for p, n in zip(panels, names, strict=True)
-        },
+        {p: {"kind": "halvings", "interval": own} for p, own in zip(panels, halved, strict=True)},
         dict.fromkeys(panels)
-        | {
-            p: {"kind": "pairs", "interval": paired[n]["interval"]}
-            for p, n in zip(panels[1:3], names[1:3], strict=True)
-        },
+        | {p: {"kind": "pairs", "interval": own} for p, own in zip(panels[1:3], paired, strict=True)},
         dict.fromkeys(panels),
     ]
     assert [cell["null"] for cell in summarise(with_nulls)["cells"]] == expected
@@ -165,10 +169,10 @@ def test_every_number_has_its_null_behind_it(with_nulls: list[Cell]) -> None:
 
 
 def test_halvings_come_before_pairs() -> None:
-    both = analyse(study(tasks=4, resamples=20, trajectories=2, doubled=True))
+    both = analyse(study(tasks=4, resamples=20, trajectories=2, doubled=True)).as_json()
     entry = summarise([Cell("both", {}, both, {}, None)])["cells"][0]
     assert {null["kind"] for null in entry["null"].values()} == {"halvings"}
-    assert both["null"]["pairs"]["hard"]["statistics"]["change of pass@8"] is not None
+    assert any((row["quantity"], row.get("of")) == (NULL_CHANGE, PAIRS) for row in both["entries"])
 
 
 def caption(cells: list[Cell], directory: Path) -> str:

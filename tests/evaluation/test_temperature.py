@@ -15,6 +15,7 @@ from scipy.special import softmax
 from constellation.evaluation.analysis import analyse, resamples
 from constellation.evaluation.entries import Entries
 from constellation.evaluation.methods import methods
+from constellation.evaluation.null import NullPools
 from constellation.evaluation.statistics import Estimate
 from constellation.evaluation.study import AnalysisConfig, SetKey, StudyResults
 from constellation.evaluation.temperature import (
@@ -103,7 +104,7 @@ def part_of(study: StudyResults) -> Temperatures:
 
 
 def with_part(study: StudyResults, **fields: Any) -> StudyResults:
-    return replace(study, parts={"temperature": replace(part_of(study), **fields)})
+    return replace(study, parts={**study.parts, "temperature": replace(part_of(study), **fields)})
 
 
 def answered(study: StudyResults) -> tuple[Entries, dict[str, Any]]:
@@ -223,7 +224,7 @@ def test_how_often_a_start_is_read_as_its_own_round() -> None:
     study = heated(sharpened(1), sharpened(1.5), trajectories=3)
     fresh = drawn(right(0, 1), N, 9)
     pools = {SetKey("hard", "gen_v0", study.primary_split, r): fresh for r in range(2)}
-    with_pools = replace(study, null_pools=pools)
+    with_pools = replace(study, parts={**study.parts, "null": NullPools(pools)})
     assert answered(study)[1]["sharpening"]["null"] == {}
     sharpening = answered(with_pools)[1]["sharpening"]
     null = sharpening["null"]

@@ -180,6 +180,75 @@ def controls(account: Account) -> None:
         account.ledger(node["mass_ledger"], **own)
     account.same(part.pop("trajectories"), facts["trajectories"], "trajectories")
     account.empty(part, "controls")
+def null(account: Account) -> None:
+    part, facts, choice = account.frozen.pop("null"), account.facts["null"], account.frozen["analysis"]
+    start = account.frozen["sequence"][1]
+    statistics = {
+        "second difference": "null of the gain minus the gain before",
+        "critic gain": "null of the critic's gain",
+    }
+    for kind, banks in part.items():
+        for bank, node in banks.items():
+            where = {"of": kind, "bank": bank, "models": (start,)}
+            account.value(node.pop("replicates"), quantity="pseudo-studies of a null", **where)
+            for name, entry in node.pop("statistics").items():
+                quantity = statistics.get(name, "null of the change of pass@k")
+                k = choice["small_k"] if name in statistics else int(name.removeprefix("change of pass@"))
+                if entry:
+                    account.row(entry, quantity=quantity, k=k, **where)
+                    account.empty(entry, name)
+            for ending, rates in (("", "rates"), (", corrected", "adjusted_rates"), ("", "overall")):
+                for name, share in node.pop(rates).items():
+                    if share is not None:
+                        quantity = f"null rate of {name.replace('_', ' ')}{ending}"
+                        account.value(share, quantity=quantity, **where)
+    for bank, node in part["halvings"].items():
+        account.same(node.pop("samples"), facts["samples"][bank], "samples")
+        where = {"of": "halvings", "bank": bank}
+        for name in ("tasks_gained", "tasks_lost", "tasks_significantly_changed"):
+            account.row(node[name], quantity=f"null of the {name.replace('_', ' ')}", **where)
+        account.value(node.pop("sign_test_rate"), quantity="null rate of the sign test", **where)
+        for model, curve in node.pop("change_at_k").items():
+            for k, ends in curve.items():
+                models = {"models": (start, model), "quantity": "null of the change of pass@k"}
+                account.row({"interval": ends}, k=int(k), **models, **where)
+        for model, scales in node["gains"].items():
+            before = account.frozen["sequence"][account.frozen["sequence"].index(model) - 1]
+            where = {"quantity": "null of the gain over the model before", "models": (before, model)}
+            for scale, entry in scales.items():
+                of = "" if scale == "gain" else scale.replace("_", " ")
+                account.row(entry, of=of, bank=bank, **where)
+    account.empty(part, "null")
+    another_warm_start(account)
+
+
+def another_warm_start(account: Account) -> None:
+    part, facts, choice = (
+        account.frozen.pop("another_warm_start"),
+        account.facts["null"],
+        account.frozen["analysis"],
+    )
+    of = {"of": "another warm start"}
+    account.same(part.pop("trajectories"), facts["restarted"], "trajectories")
+    for bank, curve in part.pop("change_at_k").items():
+        for k, ends in curve.items():
+            quantity = "null of the change of pass@k"
+            account.row({"interval": ends}, quantity=quantity, bank=bank, k=int(k), **of)
+    reach = part["reach"]
+    account.same(reach.pop("replicates"), choice["halvings"], "replicates")
+    account.value(reach.pop("rate"), quantity="null rate of expansion of reach", **of)
+    account.value(reach.pop("rate_over_start"), quantity="null rate of reach above the start", **of)
+    changes = {"quantity": "null of the change of reach", **of}
+    account.row(reach["statistic"], k=choice["reach_at"], **changes)
+    for budget, ends in reach.pop("change").items():
+        account.row({"interval": ends}, k=int(budget), **changes)
+    for name, node in part["mass_ledger"].items():
+        for change, quantity in (
+            ("change", "null of the change of the known programs' probability"),
+            ("reach_change", "null of the change of reach by a class of programs"),
+        ):
+            account.row(node[change], quantity=quantity, of=name)
+    account.empty(part, "another_warm_start")
 
 
 def temperature(account: Account) -> None:
@@ -382,5 +451,6 @@ QUESTIONS = (
     training,
     reach,
     controls,
+    null,
     critics,
 )

@@ -182,7 +182,7 @@ def test_the_report_has_them_and_the_null(ran: Ran) -> None:
     assert set(facts["expansion"]["withheld"]) == {"v1", *withheld}
     assert from_start("hard", MASS_CHANGE) == {"v1", "v2", *CONTROLS} - withheld
     assert [len(rows.where(quantity=quantity)) for quantity in (GAIN, LEAD)] == [1, 1]
-    assert ran.findings["null"]["halvings"]["hard"]["samples"] == 8
+    assert ran.findings["facts"]["null"]["samples"] == {"hard": 8}
     drew = {stage["name"]: stage["samples"] for stage in ran.findings["facts"]["training"]["stages"]}
     assert {"permuted_critic", *CONTROLS} <= set(drew)
     own = ran.samples("own_withheld_samples").program.size

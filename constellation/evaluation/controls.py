@@ -219,7 +219,7 @@ def from_start(results: Results, quantity: str, what: str) -> Figure | None:
 
 QUESTION = Question(
     name="controls",
-    title="Controls",
+    title="Controls: what the findings do not come from",
     answer=controls,
     figures={"control_changes": control_changes, "control_reach": control_reach},
     missing="the study trained no controls",

@@ -142,7 +142,7 @@ def diversity_figure(results: Results) -> Figure | None:
 
 QUESTION = Question(
     name="diversity",
-    title="Diversity",
+    title="How many programs solve a task",
     answer=diversity,
     figures={"distinct_programs": diversity_figure},
     always=True,

@@ -438,4 +438,6 @@ def of_mass(study: StudyResults, known: Known, starts: Trajectories, lasts: Traj
     return rows
 
 
-QUESTION = Question(name="null", title="The null", answer=null, figures={}, always=True)
+QUESTION = Question(
+    name="null", title="What is found where nothing was learned", answer=null, figures={}, always=True
+)

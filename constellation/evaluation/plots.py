@@ -119,9 +119,7 @@ def pretraining(rows: Sequence[dict[str, float]], path: Path) -> None:
         figure.savefig(path, dpi=180, metadata={"Software": None})
 
 
-def draw(
-    results: Results, directory: Path, questions: Sequence[Question]
-) -> dict[str, str]:
+def draw(results: Results, directory: Path, questions: Sequence[Question]) -> dict[str, str]:
     """Draw every figure that has data.
 
     Args:

@@ -384,7 +384,7 @@ def ledger_figure(results: Results) -> Figure | None:
 
 QUESTION = Question(
     name="reach",
-    title="Reach",
+    title="What many more samples would solve: reach",
     answer=reach,
     figures={"reach_curves": reach_curves, "mass_ledger": ledger_figure},
     missing="the study asked no model for the probability of its known programs",

@@ -30,10 +30,10 @@ NAMES = {
 SECTIONS = {  # anchor -> its name in the page's navigation
     "findings": "Findings",
     "paper": "Compared with the paper",
-    "exploratory": "Exploratory",
-    "selection": "Selection",
+    "exploratory": "Everything that was tested",
+    "selection": "Which survivor to hand in",
     "filtering": "Beyond filtering",
-    "tasks": "Tasks",
+    "tasks": "A few tasks",
     "limits": "Limits",
     "methods": "Methods",
     "config": "Configuration",

@@ -330,7 +330,7 @@ def temperature_curves(results: Results) -> Figure | None:
 
 QUESTION = Question(
     name="temperature",
-    title="Temperature",
+    title="Sampling at other temperatures",
     answer=temperature,
     figures={"temperature_curves": temperature_curves},
     missing="the study was sampled at one temperature",

@@ -68,7 +68,7 @@ def test_findings_follow_their_schema(written: Path) -> None:
     passed = [row for row in found["entries"] if row["quantity"] == "pass@k"]
     assert {row["bank"] for row in passed} == {"easy", "hard", "withheld"}
     assert all(0 <= row["estimate"] <= 1 for row in passed)
-    assert {row["question"] for row in found["entries"]} == set(found["facts"]) - {"training"}
+    assert {row["question"] for row in found["entries"]} == set(found["facts"]) - {"training", "null"}
 
 
 def test_page_is_one_file_that_opens_offline(written: Path) -> None:
@@ -179,14 +179,14 @@ def test_several_trajectories_are_said_and_drawn(crossed: tuple[Results, str]) -
     figure = pass_at_k_figure(analysed)
     assert figure is not None
     assert len(figure.axes[0].lines) == 1 + 3 * (1 + 4)  # theta0 has no trajectories of its own
-    no_halvings = Entries(row for row in analysed.entries if row.question != "null" or row.bank != "hard")
+    no_null = Entries(row for row in analysed.entries if row.question != "null" or row.bank != "hard")
     with_null, without = (
         change_at_k(Results(analysed.study, rows, analysed.facts, analysed))
-        for rows in (analysed.entries, no_halvings)
+        for rows in (analysed.entries, no_null)
     )
     assert with_null is not None and without is not None
     more = [len(a.lines) - len(b.lines) for a, b in zip(with_null.axes, without.axes, strict=True)]
-    assert more == [0, 2, 0]  # the doubled pool is of the hard bank
+    assert more == [0, 4, 0]  # both ends of two rounds' null, on the hard bank, whose rows were left out
 
 
 def test_page_holds_the_verdict_and_what_it_rests_on(crossed: tuple[Results, str]) -> None:

@@ -66,7 +66,9 @@ def make_optimizer(
 
 
 def loss_of(model: PeftModel, batch: Batch) -> torch.Tensor:
-    """Weighted mean cross entropy over the batch's targets; the vocabulary is computed at those alone.
+    """The sum of weight * cross entropy over the batch's targets, divided by the number of these.
+
+    The vocabulary is computed at the targets alone.
 
     Raises:
         ValueError: a row with more than one answer or document.
@@ -80,11 +82,10 @@ def loss_of(model: PeftModel, batch: Batch) -> torch.Tensor:
     decoder = model.get_base_model()
     # Right padding under a causal mask needs no mask of its own, which leaves torch its fastest attention.
     hidden = decoder.model(input_ids=tokens, use_cache=False).last_hidden_state
-    rows, slots = weight.nonzero(as_tuple=True)
+    rows, slots = (target >= 0).nonzero(as_tuple=True)
     scores = decoder.lm_head(hidden[rows, source[rows, slots].long()])
     losses = torch.nn.functional.cross_entropy(scores, target[rows, slots].long(), reduction="none")
-    weight = weight[rows, slots]
-    return (losses * weight).sum() / weight.sum()
+    return (losses * weight[rows, slots]).mean()
 
 
 def update(
@@ -92,10 +93,10 @@ def update(
 ) -> float:
     """One optimizer step on the targets of all batches, differentiated in turn; returns the loss before."""
     optimizer.zero_grad(set_to_none=True)
-    weights = [float(np.sum(batch.weight)) for batch in batches]
+    targets = [int(np.sum(batch.target >= 0)) for batch in batches]
     losses = []
-    for batch, weight in zip(batches, weights, strict=True):
-        loss = loss_of(model, batch) * (weight / sum(weights))
+    for batch, count in zip(batches, targets, strict=True):
+        loss = loss_of(model, batch) * (count / sum(targets))
         loss.backward()
         losses.append(loss.detach())
     torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], clip_norm)
@@ -109,7 +110,7 @@ def one_a_row(examples: Sequence[TrainingExample]) -> Batch:
 
     def stacked(name: str) -> np.ndarray:
         arrays = [getattr(row, name)[0] for row in rows]
-        padding = -1 if name in ("document", "branch") else 0
+        padding = -1 if name in ("document", "branch", "target") else 0
         batch = np.full((len(arrays), max(map(len, arrays))), padding, arrays[0].dtype)
         for row, array in zip(batch, arrays, strict=True):
             row[: len(array)] = array
@@ -121,7 +122,5 @@ def one_a_row(examples: Sequence[TrainingExample]) -> Batch:
 def separate(examples: Sequence[TrainingExample]) -> list[TrainingExample]:
     """One example for each answer."""
     return [
-        TrainingExample(example.prompt, (answer,), (first,))
-        for example in examples
-        for answer, first in zip(example.answers, example.loss_from, strict=True)
+        example.part(slice(index, index + 1)) for example in examples for index in range(len(example.answers))
     ]

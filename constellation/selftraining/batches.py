@@ -7,6 +7,8 @@ sequences.
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,18 +22,33 @@ TARGET_STEP = 32
 WINDOW = 8  # batches among which examples are exchanged to bring similar lengths together
 
 
-class TrainingExample(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainingExample:
     """A prompt and answers to it.
 
     Attributes:
         prompt: [P] int32 token ids.
         answers: each [A] int32, with the stop id where it is to be learnt.
-        loss_from: of each answer, the index of the first token that carries loss; those before are context.
+        loss_from: of each answer, the index of the first target: tokens before it are context.
+        weights: of each answer, what its cross entropy is multiplied by; 1 by default.
     """
 
     prompt: np.ndarray
     answers: tuple[np.ndarray, ...]
     loss_from: tuple[int, ...]
+    weights: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.weights:
+            object.__setattr__(self, "weights", (1.0,) * len(self.answers))
+        if not len(self.answers) == len(self.loss_from) == len(self.weights):
+            raise ValueError("every answer has one loss_from and one weight")
+
+    def part(self, answers: slice) -> TrainingExample:
+        """The prompt with some of the answers."""
+        return TrainingExample(
+            self.prompt, self.answers[answers], self.loss_from[answers], self.weights[answers]
+        )
 
     @property
     def length(self) -> int:
@@ -40,7 +57,7 @@ class TrainingExample(NamedTuple):
 
     @property
     def targets(self) -> int:
-        """Tokens that carry loss."""
+        """Tokens that are to be learnt."""
         return sum(len(answer) - first for answer, first in zip(self.answers, self.loss_from, strict=True))
 
 
@@ -51,8 +68,9 @@ class Batch(NamedTuple):
         tokens, positions: [B, T] int32; positions count on from the prompt's end in every branch.
         document: [B, T] int32, which of the row's documents a token belongs to, -1 in padding.
         branch: [B, T] int32, 0 in the prompt, j in the j-th answer, -1 in padding.
-        source, target: [B, A] int32: the hidden state at `source` is to predict the token `target`.
-        weight: [B, A] float32, 0 in padding.
+        source, target: [B, A] int32: the hidden state at `source` is to predict the token `target`, which is
+            -1 in padding.
+        weight: [B, A] float32, that of the target's answer; 0 in padding.
     """
 
     tokens: Any
@@ -78,12 +96,13 @@ def collate(groups: Sequence[Sequence[TrainingExample]]) -> Batch:
     return Batch(*(np.stack(arrays, axis=1) for arrays in zip(*padded, strict=True)))
 
 
-def pack(examples: Sequence[TrainingExample]) -> Batch:
+def pack(examples: Sequence[TrainingExample], max_width: int = MAX_WIDTH) -> Batch:
     """Packs examples into rows of one shape; neither packing nor padding changes loss or gradient.
 
-    Rows are as wide as the longest document. A document that is too long is divided among its answers.
+    Rows are as wide as the longest document. A document of more than `max_width` tokens is divided among its
+    answers.
     """
-    documents = [document for example in examples for document in _divide(example)]
+    documents = [document for example in examples for document in _divide(example, max_width)]
     width = _padded(max(document.length for document in documents), WIDTH_STEP)
     packed = _first_fit(documents, width)
     rows = _padded(len(packed), ROW_STEP)
@@ -94,7 +113,7 @@ def pack(examples: Sequence[TrainingExample]) -> Batch:
         document=np.full((rows, width), -1, np.int32),
         branch=np.full((rows, width), -1, np.int32),
         source=np.zeros((rows, targets), np.int32),
-        target=np.zeros((rows, targets), np.int32),
+        target=np.full((rows, targets), -1, np.int32),
         weight=np.zeros((rows, targets), np.float32),
     )
     for index, row in enumerate(packed):
@@ -111,7 +130,7 @@ def pad(batch: Batch, rows: int, width: int, targets: int) -> Batch:
     def padded(name: str, array: np.ndarray) -> np.ndarray:
         columns = targets if name in ("source", "target", "weight") else width
         spare = [(0, max(rows - len(array), 0)), (0, max(columns - array.shape[1], 0))]
-        return np.pad(array, spare, constant_values=-1 if name in ("document", "branch") else 0)
+        return np.pad(array, spare, constant_values=-1 if name in ("document", "branch", "target") else 0)
 
     return Batch(*(padded(name, array) for name, array in zip(Batch._fields, batch, strict=True)))
 
@@ -126,7 +145,8 @@ def _write(row: Batch, example: TrainingExample, number: int, start: int, filled
     row.tokens[body], row.positions[body] = example.prompt, np.arange(prompt)
     row.document[start : start + example.length], row.branch[body] = number, 0
     last, at = start + prompt - 1, start + prompt
-    for branch, (answer, first) in enumerate(zip(example.answers, example.loss_from, strict=True), 1):
+    answers = zip(example.answers, example.loss_from, example.weights, strict=True)
+    for branch, (answer, first, weight) in enumerate(answers, 1):
         body = slice(at, at + len(answer))
         row.tokens[body], row.branch[body] = answer, branch
         row.positions[body] = prompt + np.arange(len(answer))
@@ -134,21 +154,21 @@ def _write(row: Batch, example: TrainingExample, number: int, start: int, filled
             [[last], np.arange(at, at + len(answer) - 1)]
         )  # what predicts each answer token
         learnt = slice(filled, filled + len(answer) - first)
-        row.source[learnt], row.target[learnt], row.weight[learnt] = before[first:], answer[first:], 1.0
+        row.source[learnt], row.target[learnt], row.weight[learnt] = before[first:], answer[first:], weight
         at, filled = at + len(answer), learnt.stop
 
 
-def _divide(example: TrainingExample) -> list[TrainingExample]:
+def _divide(example: TrainingExample, max_width: int) -> list[TrainingExample]:
     """Documents of limited length if possible, each with the prompt and some of the answers."""
-    parts: list[TrainingExample] = []
-    longest = max(MAX_WIDTH, PROMPTS_A_DOCUMENT * len(example.prompt))
-    for answer, first in zip(example.answers, example.loss_from, strict=True):
-        if parts and parts[-1].length + len(answer) <= longest:
-            prompt, answers, firsts = parts.pop()
-            parts.append(TrainingExample(prompt, (*answers, answer), (*firsts, first)))
-        else:
-            parts.append(TrainingExample(example.prompt, (answer,), (first,)))
-    return parts
+    longest = max(max_width, PROMPTS_A_DOCUMENT * len(example.prompt))
+    starts: list[int] = []  # of the parts
+    length = 0  # of the last one
+    for index, answer in enumerate(example.answers):
+        if not starts or length + len(answer) > longest:
+            starts.append(index)
+            length = len(example.prompt)
+        length += len(answer)
+    return [example.part(slice(*ends)) for ends in itertools.pairwise([*starts, len(example.answers)])]
 
 
 def _first_fit(documents: Sequence[TrainingExample], width: int) -> list[list[TrainingExample]]:

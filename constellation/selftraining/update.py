@@ -1,5 +1,10 @@
 """The LoRA update that warm start, self-training and critic share: adapter weights alone, by AdamW.
 
+The loss of a batch is that of peer-predictive self-training (2604.13356, our reconstruction),
+L = sum_i w_i * CE_i / sum_i T_i, where answer i has weight w_i and T_i targets, whose cross entropies CE_i is
+the sum of. The weights do not enter what it is divided by: at half the weights the gradient is half as large.
+With all weights at 1 it is the mean cross entropy of supervised fine-tuning.
+
 A batch is divided among the slices of the mesh, and within a slice into micro-batches whose gradients are
 added up: memory is that of one micro-batch, and of one layer where layers are recomputed. Several
 trajectories are one program vmapped over their adapters.
@@ -45,7 +50,7 @@ def cross_entropy(
     remat: bool = False,
     choices: Sequence[int] = (),
 ) -> jax.Array:
-    """Weighted sum of the cross entropies of the batch's targets, in nats: [].
+    """The sum over the batch's targets of weight * cross entropy, in nats: [].
 
     Args:
         remat: as for `forward`.
@@ -78,10 +83,9 @@ def make_update(
 ) -> Update:
     """A jitted (adapters, opt_states, params, batch) -> (adapters, opt_states, metrics) of R trajectories.
 
-    Adapters and optimizer states are [R, ...] and donated, a batch's arrays [B, R, ...]. The loss is the mean
-    cross entropy over a trajectory's targets, by their weights; the optimizer states are those of
-    `adapters.weights`, under a vmap. Metrics [R]: loss, grad_norm (before clipping). A trajectory whose batch
-    carries no loss stays as it is.
+    Adapters and optimizer states are [R, ...] and donated, a batch's arrays [B, R, ...]. The optimizer
+    states are those of `adapters.weights`, under a vmap. Metrics [R]: loss, grad_norm (before clipping). A
+    trajectory whose batch has no targets, or all of them at weight 0, stays as it is.
 
     Args:
         mesh: the devices, which hold the rest replicated along `data`; one by default.
@@ -116,12 +120,16 @@ def make_update(
     summed = over_rows(gradient_of, mesh, reduce=True)
 
     def step(
-        weights: dict[str, Any], opt_state: optax.OptState, gradient: dict[str, Any], total: jax.Array
+        weights: dict[str, Any],
+        opt_state: optax.OptState,
+        gradient: dict[str, Any],
+        targets: jax.Array,
+        learns: jax.Array,
     ) -> tuple[dict[str, Any], optax.OptState, jax.Array]:
-        """Of one trajectory."""
-        gradient = jax.tree.map(lambda x: x / jnp.maximum(total, 1e-9), gradient)
+        """One trajectory's, of a gradient that is summed over so many targets."""
+        gradient = jax.tree.map(lambda x: x / targets, gradient)
         updates, opt_state = optimizer.update(gradient, opt_state, weights)
-        updates = jax.tree.map(lambda x: jnp.where(total > 0, x, 0), updates)
+        updates = jax.tree.map(lambda x: jnp.where(learns, x, 0), updates)
         return optax.apply_updates(weights, updates), opt_state, optax.tree.norm(gradient)
 
     @partial(jax.jit, donate_argnums=(0, 1))
@@ -131,11 +139,12 @@ def make_update(
         share = -(-len(batch.tokens) // slices)
         share = -(-share // micro_batch) * micro_batch if micro_batch else share
         spare = share * slices - len(batch.tokens)  # rows of weight zero, to share out evenly
+        targets = jnp.maximum((batch.target >= 0).sum((0, 2)), 1)  # [R], whatever they weigh
+        learns = (batch.weight != 0).any((0, 2))  # [R]
         batch = jax.tree.map(lambda x: jnp.pad(x, ((0, spare), (0, 0), (0, 0))), batch)
-        total = batch.weight.sum((0, 2))  # [R]
         loss, gradient = summed(adapters, params, batch)
-        weights, opt_states, norm = jax.vmap(step)(adapters.weights, opt_states, gradient, total)
+        weights, opt_states, norm = jax.vmap(step)(adapters.weights, opt_states, gradient, targets, learns)
         adapters = dataclasses.replace(adapters, weights=weights)
-        return adapters, opt_states, {"loss": loss / jnp.maximum(total, 1e-9), "grad_norm": norm}
+        return adapters, opt_states, {"loss": loss / targets, "grad_norm": norm}
 
     return update

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def predictions(batch: Batch) -> Counter[tuple[tuple[int, ...], int]]:
     """What every target is predicted from: (the tokens that its source sees, by position; the target)."""
     mask = np.asarray(visible(batch))
     found: Counter[tuple[tuple[int, ...], int]] = Counter()
-    for row, slot in np.argwhere(batch.weight):
+    for row, slot in np.argwhere(batch.target >= 0):
         keys = np.flatnonzero(mask[row, batch.source[row, slot]])
         positions = batch.positions[row, keys]
         assert sorted(positions) == list(range(len(keys)))  # each position once
@@ -43,23 +44,50 @@ def expected(examples: list[TrainingExample]) -> Counter[tuple[tuple[int, ...], 
 
 
 @pytest.mark.parametrize("max_width", [256, 30], ids=["whole", "divided"])
-def test_every_target_is_predicted_from_its_own_prompt_and_answer(max_width, monkeypatch) -> None:
-    monkeypatch.setattr(batches, "MAX_WIDTH", max_width)
-    monkeypatch.setattr(batches, "PROMPTS_A_DOCUMENT", 1)
+def test_every_target_is_predicted_from_its_own_prompt_and_answer(max_width) -> None:
     rng = np.random.default_rng(0)
     examples = [
         example(rng, 9, 4),
         example(rng, 3, 5, 1, 7),
         example(rng, 1, 2, 2),
-        example(rng, 20, 6, 6, 8, 1, loss_from=0),
+        example(rng, 12, 6, 6, 8, 9, loss_from=0),
         example(rng, 5, 9, 3, 4, loss_from=2),
         example(rng, 25, 12),  # alone wider than 30: a row may be, if one answer needs it
     ]
-    batch = pack(examples)
+    batch = pack(examples, max_width)
     assert predictions(batch) == expected(examples)
-    assert batch.weight.sum() == sum(one.targets for one in examples)
+    assert batch.weight.sum() == (batch.target >= 0).sum() == sum(one.targets for one in examples)
     longest = max(one.length for one in examples) if max_width == 256 else 25 + 12
     assert longest <= batch.tokens.shape[1] < longest + batches.WIDTH_STEP
+
+
+@pytest.mark.parametrize("max_width", [256, 30], ids=["whole", "divided"])
+def test_a_weight_stays_with_its_answer(max_width) -> None:
+    """However documents are divided and packed; an answer of weight 0 is a target, too."""
+    rng = np.random.default_rng(3)
+    shapes = (12, 6, 6, 8, 9), (3, 5, 1, 7), (20, 4), (2, 3)
+    examples = [example(rng, *shape) for shape in shapes]
+    weights = iter([0.5, 0.0, 1.5, 3.0, 0.25, 1.0, 0.125, 2.0, 0.75])
+    examples = [replace(one, weights=tuple(next(weights) for _ in one.answers)) for one in examples]
+    batch = pack(examples, max_width)
+    assert batch.document.max() > 0 and batch.branch.max() > 1  # rows and prompts are shared
+    learnt = batch.target >= 0
+    found = Counter(zip(batch.target[learnt].tolist(), batch.weight[learnt].tolist(), strict=True))
+    wanted = Counter(
+        (int(token), weight)
+        for one in examples
+        for answer, weight in zip(one.answers, one.weights, strict=True)
+        for token in answer
+    )
+    assert found == wanted
+    assert not batch.weight[~learnt].any()
+
+
+def test_answers_weigh_1_by_default_and_every_answer_has_a_weight() -> None:
+    one = example(np.random.default_rng(0), 5, 2, 3)
+    assert one.weights == (1.0, 1.0)
+    with pytest.raises(ValueError, match="one weight"):
+        replace(one, weights=(0.5,))
 
 
 def test_a_long_prompt_is_not_repeated_for_a_few_answers() -> None:

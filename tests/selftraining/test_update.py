@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +126,8 @@ def test_gradients_equal_pefts(tmp_path: Path) -> None:
 def test_a_target_competes_with_the_choices_alone(tmp_path: Path) -> None:
     params, model = peft_twin(tmp_path)
     choices, drawn, losses = (9, 7), [], []
-    for right, (prompt, (answer,), _) in enumerate(examples(0, (9, (6,)), (14, (2,)))):
+    for right, one in enumerate(examples(0, (9, (6,)), (14, (2,)))):
+        prompt, (answer,) = one.prompt, one.answers
         answer[-1] = choices[right]
         drawn.append(TrainingExample(prompt, (answer,), (len(answer) - 1,)))
         ids = torch.tensor([[*prompt, *answer[:-1]]])
@@ -177,7 +180,7 @@ def pad(batch: Batch, rows: int, width: int, targets: int) -> Batch:
     def one(name: str, array: np.ndarray) -> np.ndarray:
         columns = width if name in ("tokens", "positions", "document", "branch") else targets
         missing = ((0, rows), (0, columns - array.shape[1]))
-        return np.pad(array, missing, constant_values=-1 if name in ("document", "branch") else 0)
+        return np.pad(array, missing, constant_values=-1 if name in ("document", "branch", "target") else 0)
 
     return Batch(*(one(name, array) for name, array in batch._asdict().items()))
 
@@ -190,14 +193,70 @@ def test_padding_changes_nothing() -> None:
     assert_same(loss_and_gradient(padded), loss_and_gradient(batch))
 
 
-def test_loss_is_the_mean_over_targets_by_weight() -> None:
-    one, two = (pack(examples(seed, (6, (4,)))) for seed in (0, 1))
-    both = one_shape(one, two)
-    one, two = one_shape(one), one_shape(two)
-    both.weight[1] *= 3.0
-    (loss_one, gradient_one), (loss_two, gradient_two) = loss_and_gradient(one), loss_and_gradient(two)
-    mean = jax.tree.map(lambda a, b: (a + 3.0 * b) / 4.0, gradient_one, gradient_two)
-    assert_same(loss_and_gradient(both), ((loss_one + 3.0 * loss_two) / 4.0, mean))
+CLIP = 1e-3
+ADAMW = make_optimizer(1e-2, weight_decay=0.1, clip_norm=CLIP)
+clipped = make_update(CONFIG, ADAMW)
+WEIGHTS = (0.25, 3.0, 0.0), (0.5,), (1.0, 0.75), (2.0,), (0.125,)  # of the answers of SHARED
+
+
+def weighted(drawn: list[TrainingExample], weights: Sequence[tuple[float, ...]]) -> list[TrainingExample]:
+    return [dataclasses.replace(one, weights=own) for one, own in zip(drawn, weights, strict=True)]
+
+
+def test_an_answers_loss_is_its_weight_times_its_cross_entropy(tmp_path: Path) -> None:
+    """Against torch, an answer at a time; divided by the number of targets, whatever the weights."""
+    params, model = peft_twin(tmp_path)
+    drawn = weighted(examples(0, *SHARED, loss_from=1), WEIGHTS)
+    total, targets = torch.zeros(()), 0
+    for one in drawn:
+        for answer, first, weight in zip(one.answers, one.loss_from, one.weights, strict=True):
+            ids = torch.tensor([[*one.prompt, *answer]])
+            scores = model(input_ids=ids[:, :-1]).logits[0, len(one.prompt) + first - 1 :]
+            learnt = ids[0, len(one.prompt) + first :].long()
+            total += weight * torch.nn.functional.cross_entropy(scores, learnt, reduction="sum")
+            targets += len(learnt)
+    expected = total / targets
+    expected.backward()
+    packed = pack(drawn, max_width=20)  # the answers of the first example lie in several documents
+    loss, gradient = loss_and_gradient(one_shape(packed), params)
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+    assert relative_norm(gradient, training_reference.read_adapter(model, gradient=True)) < 1e-4
+    separate = training_reference.one_a_row(training_reference.separate(drawn))
+    assert training_reference.loss_of(model, separate).item() == pytest.approx(loss, rel=1e-5)
+
+
+def test_half_the_weights_have_half_the_gradient_before_clipping() -> None:
+    params, adapter = params_and_adapter()
+    drawn = weighted(examples(0, *SHARED), WEIGHTS)
+    halved = weighted(drawn, [tuple(0.5 * weight for weight in own) for own in WEIGHTS])
+    loss, gradient = loss_and_gradient(one_shape(pack(drawn)))
+    assert_same(
+        loss_and_gradient(one_shape(pack(halved))), (loss / 2, jax.tree.map(lambda x: x / 2, gradient))
+    )
+    norms = []
+    for pool in (drawn, halved):
+        _, _, metrics = clipped(*started(adapter, ADAMW), params, alone(one_shape(pack(pool))))
+        norms.append(float(metrics["grad_norm"][0]))
+    assert norms[0] == pytest.approx(2 * norms[1], rel=1e-5) and norms[1] > CLIP  # which hides it
+
+
+def test_answers_of_no_weight_leave_the_adapter_as_it_is() -> None:
+    params, adapter = params_and_adapter()
+    nothing = weighted(examples(0, *SHARED), [tuple(0.0 for _ in own) for own in WEIGHTS])
+    adapters, opt_states = started(adapter, ADAMW)  # whose weight decay would move it
+    before = jax.tree.map(np.asarray, adapters.weights)
+    after, _, metrics = clipped(adapters, opt_states, params, alone(one_shape(pack(nothing))))
+    jax.tree.map(np.testing.assert_array_equal, before, after.weights)
+    assert metrics["loss"].tolist() == metrics["grad_norm"].tolist() == [0.0]
+
+
+def test_an_answer_of_no_weight_teaches_nothing_but_counts() -> None:
+    """Left out, the others' gradient is the same but for the number of targets."""
+    both = examples(0, (7, (5, 3)))
+    muted = weighted(both, [(1.0, 0.0)])
+    loss, gradient = loss_and_gradient(one_shape(pack([both[0].part(slice(0, 1))])))
+    scaled = jax.tree.map(lambda x: x * 5 / 8, gradient)
+    assert_same(loss_and_gradient(one_shape(pack(muted))), (loss * 5 / 8, scaled))
 
 
 def test_trajectories_together_learn_what_each_learns_alone() -> None:

@@ -98,7 +98,7 @@ def _gradient_row(model: Model, adapter: Adapter, reference: PeftModel, batch: B
 @functools.partial(jax.jit, static_argnums=2)
 @jax.grad
 def _gradient(adapter: Adapter, params: Params, config: ModelConfig, batch: Batch) -> jax.Array:
-    return cross_entropy(config, params, adapter, batch) / batch.weight.sum()
+    return cross_entropy(config, params, adapter, batch) / (batch.target >= 0).sum()
 
 
 def _steps_row(model: Model, fresh: Adapter, reference: PeftModel, batch: Batch) -> Row:

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 
+from constellation.conductor import finished_stage
 from constellation.domains.task import Task, read_tasks, split
 from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.evaluation.controls import DIFFERENCE
@@ -20,7 +21,7 @@ from constellation.evaluation.critic_gain import GAIN, LEAD
 from constellation.evaluation.crossover import CHANGE
 from constellation.evaluation.entries import Entries, rows_of
 from constellation.evaluation.reach import MASS_CHANGE
-from constellation.experiments.files import SAMPLES, TASKS, numbered
+from constellation.experiments.files import TASKS, numbered, samples_of
 from constellation.experiments.run import run
 from constellation.model.lora import Adapter
 from constellation.model.model import Model, load_model
@@ -69,7 +70,7 @@ class Ran(NamedTuple):
         return read_tasks(self.workdir / "stages" / stage / numbered(TASKS, 0))
 
     def samples(self, stage: str) -> SampleSet:
-        return SampleSet.load(self.workdir / "stages" / stage / numbered(SAMPLES, 0))
+        return samples_of(finished_stage(self.workdir, stage))[0]
 
     def programs(self, control: str, tasks: list[Task]) -> dict[str, list[str]]:
         """Task -> the programs it was trained on."""

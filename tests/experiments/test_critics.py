@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from constellation import critic
-from constellation.conductor import read_record
+from constellation.conductor import finished_stage, read_record
 from constellation.domains.task import Split, Task, read_tasks, split
 from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.experiments.compute import Compute
-from constellation.experiments.files import SAMPLES, SCORES, TASKS, numbered
+from constellation.experiments.files import SCORES, TASKS, numbered, samples_of
 from constellation.experiments.run import run
 from constellation.model.model import Generator, Model, check_model, load_model
 from constellation.samples import SampleSet
@@ -50,7 +50,7 @@ class Ran(NamedTuple):
     findings: dict[str, Any]
 
     def samples(self, stage: str) -> SampleSet:
-        return SampleSet.load(self.workdir / "stages" / stage / numbered(SAMPLES, 0))
+        return samples_of(finished_stage(self.workdir, stage))[0]
 
     def tasks(self, stage: str, file: str = numbered(TASKS, 0)) -> list[Task]:
         return read_tasks(self.workdir / "stages" / stage / file)

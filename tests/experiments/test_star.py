@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from constellation import checkpoints
-from constellation.conductor import Conductor
+from constellation.conductor import Conductor, finished_stage
 from constellation.domains.task import read_tasks, split
 from constellation.domains.trapdoor import DOMAIN
 from constellation.domains.trapdoor.posterior import candidate_posterior
@@ -23,7 +23,7 @@ from constellation.evaluation.curves import PASS
 from constellation.evaluation.entries import rows_of
 from constellation.experiments import report, star
 from constellation.experiments.compute import Compute
-from constellation.experiments.files import SAMPLES, SCORES, SUMMARY, TASKS, numbered
+from constellation.experiments.files import SAMPLES, SCORES, SUMMARY, TASKS, numbered, samples_of
 from constellation.experiments.filtering import POSTERIOR
 from constellation.experiments.reach import KNOWN, LOG_PROBS
 from constellation.experiments.run import run
@@ -34,7 +34,6 @@ from constellation.model.model import Generator, check_model, load_model
 from constellation.model.score import log_prob
 from constellation.runtime.errors import UserError
 from constellation.runtime.keys import Address
-from constellation.samples import SampleSet
 from constellation.selftraining.finetune import load_adapter, load_adapters
 from tests.tiny_study import ROOT, StandIn, tiny_config, write_one_answer_model, write_tiny_model
 
@@ -258,7 +257,7 @@ def test_selectors_extend_a_workdir(model_dir, workdir):
     assert drew["critic"] and drew["prior_critic"] is None  # of the same candidates
     stages = workdir / "stages"
     assert json.loads((stages / "prior_critic" / SUMMARY).read_text())[0]["updates"] == 2
-    samples = SampleSet.load(stages / "samples_gen_v0_hard_1234" / numbered(SAMPLES, 0))
+    samples = samples_of(finished_stage(workdir, "samples_gen_v0_hard_1234"))[0]
     with np.load(stages / "columns_gen_v0_hard_1234" / numbered(COLUMNS, 0)) as columns:
         assert np.array_equal(np.isfinite(columns["log_likelihood"]), samples.fits)
         assert np.array_equal(columns["probe_cluster"] >= 0, samples.fits)
@@ -268,7 +267,7 @@ def test_the_forecast_filters_by_the_law_of_the_star_tasks(model_dir, finished):
     findings = json.loads((finished / "findings.json").read_text())["beyond_filtering"]
     assert findings["bank_atoms"] == {"easy": 3, "hard": 4, "withheld": 4} and findings["star_atoms"] == 3
     tasks = read_tasks(finished / "stages/bank_hard" / TASKS)
-    samples = SampleSet.load(finished / "stages/samples_gen_v0_hard_1234" / numbered(SAMPLES, 0))
+    samples = samples_of(finished_stage(finished, "samples_gen_v0_hard_1234"))[0]
     for atoms in (3, 4):  # the bank's law is the ideal critic's
         stage = finished / f"stages/posterior_{atoms}_atoms_gen_v0_hard_1234"
         expected = candidate_posterior(tasks, lambda task: split(task, 1234), samples, atoms)
@@ -448,7 +447,7 @@ def test_a_round_trains_on_its_own_data_alone(rounds, model_dir, workdir):
     pools = []
     for name, training in (("v1", first), ("v2", second)):
         tasks = read_tasks(workdir / f"stages/tasks_{name}" / numbered(TASKS, 0))
-        samples = SampleSet.load(workdir / f"stages/{name}_samples" / numbered(SAMPLES, 0))
+        samples = samples_of(finished_stage(workdir, f"{name}_samples"))[0]
         prompts = {
             tuple(tokenizer.chat(DOMAIN.messages(split(task, 1234)))): t for t, task in enumerate(tasks)
         }

@@ -10,9 +10,11 @@ import jax
 import numpy as np
 import pytest
 
+from constellation.conductor import finished_stage
 from constellation.domains.task import read_tasks
 from constellation.evaluation.temperature import match, solved_by_one
 from constellation.experiments.config import check
+from constellation.experiments.files import samples_of
 from constellation.experiments.run import run
 from constellation.generator import Sample
 from constellation.runtime.errors import UserError
@@ -39,9 +41,7 @@ class Ran(NamedTuple):
     findings: dict[str, Any]
 
     def sets(self, stage: str) -> list[SampleSet]:
-        return [
-            SampleSet.load(file) for file in sorted((self.workdir / "stages" / stage).glob("samples_*.npz"))
-        ]
+        return samples_of(finished_stage(self.workdir, stage))
 
     def recipe(self, stage: str) -> dict[str, Any]:
         return json.loads((self.workdir / "stages" / stage / "stage.json").read_text())["recipe"]
@@ -88,21 +88,24 @@ def test_each_stage_is_sampled_at_its_own_temperature_and_nothing_twice(ran: Ran
         path.name for path in (ran.workdir / "stages").iterdir() if path.name.startswith("temperature_")
     }
     at = ran.findings["facts"]["temperature"]["matched"]["temperature"]
-    hard = {(model, value) for model in MODELS for value in (0.7, 1.4)} | {("gen_v0", at)}
+    hard = {(model, value) for model in MODELS for value in (0.7, 1.4)}
     tuning = {(model, value) for model in MODELS for value in (0.7, 1.0, 1.4)} | {("gen_v0", 0.5)}
     banks = {(*key, "hard", 8) for key in hard} | {(*key, "tuning_hard", 16) for key in tuning}
-    assert stages == {stage_name(model, value, bank) for model, value, bank, _ in banks}
-    for model, value, bank, n in banks:
-        fields = ran.recipe(stage_name(model, value, bank))["fields"]
-        assert (fields["sampling"]["temperature"], fields["arm"]) == (value, model)
-        (only,) = ran.sets(stage_name(model, value, bank))
+    named_plain = {stage_name(model, value, bank): (model, value, value, n) for model, value, bank, n in banks}
+    named: dict[str, tuple[str, float | str, float, int]] = dict(named_plain)
+    named["temperature_matched_gen_v0_hard"] = ("gen_v0", "matched_temperature", at, 8)
+    assert stages == named.keys()
+    for stage, (model, said, value, n) in named.items():
+        fields = ran.recipe(f"draws_{stage}")["fields"]
+        assert (fields["sampling"]["temperature"], fields["arm"]) == (said, model)
+        (only,) = ran.sets(stage)
         assert only.n == n and only.meta["sampling"]["temperature"] == value
         assert (value, n) in ran.calls
     assert ran.calls.count((at, 8)) == 1
 
 
 def test_other_stages_keep_the_temperature_of_the_config(ran: Ran) -> None:
-    fields = ran.recipe("samples_v1_hard_1234")["fields"]
+    fields = ran.recipe("draws_samples_v1_hard_1234")["fields"]
     assert fields["sampling"]["temperature"] == 1.0
     assert "temperature.samples" not in fields and fields["purpose"] == "evaluation"
 

@@ -29,6 +29,7 @@ from constellation.model.decoder import KV
 from constellation.model.decoding import CHUNK, Fixed, begin, empty, extend, fix, is_merged, place
 from constellation.model.mesh import DATA, MODEL, local_slices, on_slice, replicate
 from constellation.model.model import Generator
+from constellation.model.padding import multiple, power_of_two
 from constellation.model.prefix import shared_length
 from constellation.model.sampling import SamplingConfig
 from constellation.runtime.keys import Address, word
@@ -178,7 +179,7 @@ class _Batch:
         self.tasks, self.length = [np.array(group, int) for group in of_each], length
         n, rows = job.config.n, rows // job.trajectories
         self.width = width_of(n, rows)
-        most = _power_of_two(-(-max(map(len, of_each)) * n // self.width))
+        most = power_of_two(-(-max(map(len, of_each)) * n // self.width))
         self.share = max(min(most, rows // self.width), 1)  # slots of each trajectory
         self.slots = self.share * job.trajectories
         # Of a slot: its task, and the samples still to begin.
@@ -223,7 +224,7 @@ class _Batch:
         """A trajectory's tasks one by one with their prompt's KV, a few prefilled at a time; sets their first
         tokens.
         """
-        job, size = self.job, min(PREFILL, _power_of_two(len(self.job.prompts)))
+        job, size = self.job, min(PREFILL, power_of_two(len(self.job.prompts)))
         tasks = self.tasks[trajectory]
         for start in range(0, len(tasks), size):
             group = tasks[start : start + size]
@@ -286,18 +287,14 @@ class _Batch:
 
 def _capacity(config: SamplingConfig) -> int:
     """Positions of a suffix: whole chunks for all tokens but the last, which is not fed back."""
-    return max(-(-(config.max_new_tokens - 1) // CHUNK), 1) * CHUNK
+    return max(multiple(config.max_new_tokens - 1, CHUNK), CHUNK)
 
 
 def width_of(n: int, rows: int) -> int:
     """How many of n samples of a task are decoded side by side, of `rows` in all."""
-    return max(min(WIDTH, _power_of_two(n) // WAVES, rows), 1)
+    return max(min(WIDTH, power_of_two(n) // WAVES, rows), 1)
 
 
 def padded_prompt(length: int) -> int:
     """The bucket of a prompt length."""
-    return max(SHORTEST, _power_of_two(length))
-
-
-def _power_of_two(count: int) -> int:
-    return 1 << (count - 1).bit_length()
+    return max(SHORTEST, power_of_two(length))

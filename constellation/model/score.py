@@ -21,6 +21,7 @@ from constellation.model.config import ModelConfig
 from constellation.model.lora import Adapter
 from constellation.model.mesh import DATA, REPLICATED, over_rows, replicate
 from constellation.model.model import Generator
+from constellation.model.padding import multiple, power_of_two
 from constellation.model.prefix import prefix_kv, prefix_length, shared_length
 from constellation.runtime.errors import UserError
 
@@ -181,17 +182,17 @@ def _batches(
     for owner, own in enumerate(prompts):
         for index, prompt in enumerate(own):
             for row in _rows(owner, index, prompt, texts[owner][index]):
-                length = -(-len(row.tokens) // LENGTH_STEP) * LENGTH_STEP
+                length = multiple(len(row.tokens), LENGTH_STEP)
                 by_length.setdefault(length, [[] for _ in prompts])[owner].append(row)
     for length, groups in sorted(by_length.items()):
         most = max(map(len, groups))
         fitting = max(rows_a_batch(length, prefix_length(prefix)) // trajectories, 1)
-        size = min(fitting, _power_of_two(most))
+        size = min(fitting, power_of_two(most))
         for begin in range(0, most, size):
             batch = {
                 (at, row.owner): row for group in groups for at, row in enumerate(group[begin : begin + size])
             }
-            arrays = np.zeros((3, -(-size // slices) * slices, trajectories, length), np.int32)
+            arrays = np.zeros((3, multiple(size, slices), trajectories, length), np.int32)
             arrays[2] = -1
             for place, row in batch.items():
                 arrays[:, *place, : len(row.tokens)] = row.tokens, row.positions, row.branch
@@ -201,14 +202,10 @@ def _batches(
 def _pad(batch: _Rows, rows: _Padded, values_of: Callable[[_Row], Sequence[int]]) -> np.ndarray:
     """Values of each row, of unequal numbers -> [B, R, A] with zeros behind."""
     values = {place: values_of(row) for place, row in batch.items()}
-    array = np.zeros((*rows.tokens.shape[:2], _power_of_two(max(map(len, values.values())))), np.int32)
+    array = np.zeros((*rows.tokens.shape[:2], power_of_two(max(map(len, values.values())))), np.int32)
     for place, own in values.items():
         array[*place, : len(own)] = own
     return array
-
-
-def _power_of_two(count: int) -> int:
-    return 1 << max(count - 1, 0).bit_length()
 
 
 @partial(jax.jit, static_argnums=0)

@@ -20,6 +20,7 @@ from constellation.domains.task import Task, addressed_random, examples_text, re
 from constellation.evaluation import plots
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import Params, init_params
+from constellation.model.padding import multiple
 from constellation.model.port import save_hf
 from constellation.nano.corpus import shard_path, shards
 from constellation.nano.tokenizer import (
@@ -201,7 +202,7 @@ def _collate(
     output_weight: float,
 ) -> PretrainingBatch:
     longest = max(len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True))
-    width = -(-longest // WIDTH_STEP) * WIDTH_STEP
+    width = multiple(longest, WIDTH_STEP)
     tokens = np.zeros((len(prompts), width), np.int32)
     weight = np.zeros((len(prompts), width), np.float32)
     for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from constellation.model.padding import multiple
+
 MAX_WIDTH = 256  # a longer document is divided, attention costing the square of a row's width ...
 PROMPTS_A_DOCUMENT = 2  # ... unless it is so many times its prompt or less, which every part would repeat
 WIDTH_STEP = 16  # widths, rows and targets are padded to multiples, so that few shapes are compiled
@@ -103,10 +105,10 @@ def pack(examples: Sequence[TrainingExample], max_width: int = MAX_WIDTH) -> Bat
     answers.
     """
     documents = [document for example in examples for document in _divide(example, max_width)]
-    width = _padded(max(document.length for document in documents), WIDTH_STEP)
+    width = multiple(max(document.length for document in documents), WIDTH_STEP)
     packed = _first_fit(documents, width)
-    rows = _padded(len(packed), ROW_STEP)
-    targets = _padded(max(sum(document.targets for document in row) for row in packed), TARGET_STEP)
+    rows = multiple(len(packed), ROW_STEP)
+    targets = multiple(max(sum(document.targets for document in row) for row in packed), TARGET_STEP)
     batch = Batch(
         tokens=np.zeros((rows, width), np.int32),
         positions=np.zeros((rows, width), np.int32),
@@ -217,7 +219,3 @@ def draw_batches(
         groups = np.split(window, len(window) // batch_size)
         batches += [groups[i] for i in order.permutation(len(groups))]
     return batches
-
-
-def _padded(count: int, step: int) -> int:
-    return -(-count // step) * step

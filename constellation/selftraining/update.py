@@ -26,6 +26,7 @@ from constellation.model.config import ModelConfig
 from constellation.model.decoder import Params, branch_mask, forward, logits
 from constellation.model.lora import Adapter
 from constellation.model.mesh import DATA, make_mesh, over_rows
+from constellation.model.padding import multiple
 from constellation.selftraining.batches import Batch
 
 Update = Callable[
@@ -136,9 +137,8 @@ def make_update(
     def update(
         adapters: Adapter, opt_states: optax.OptState, params: Params, batch: Batch
     ) -> tuple[Adapter, optax.OptState, dict[str, jax.Array]]:
-        share = -(-len(batch.tokens) // slices)
-        share = -(-share // micro_batch) * micro_batch if micro_batch else share
-        spare = share * slices - len(batch.tokens)  # rows of weight zero, to share out evenly
+        rows = multiple(len(batch.tokens), slices * (micro_batch or 1))
+        spare = rows - len(batch.tokens)  # rows of weight zero, to share out evenly
         targets = jnp.maximum((batch.target >= 0).sum((0, 2)), 1)  # [R], whatever they weigh
         learns = (batch.weight != 0).any((0, 2))  # [R]
         batch = jax.tree.map(lambda x: jnp.pad(x, ((0, spare), (0, 0), (0, 0))), batch)

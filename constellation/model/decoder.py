@@ -272,7 +272,7 @@ def _scan(
     remat: bool = False,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     """Scans the layers; `attention` makes a layer's attend from its slice of `caches`."""
-    rope = rotary(positions, config, x.dtype)
+    rope = rotary(positions, config.head_dim, config.rope_theta, config.rope_scaling, x.dtype)
     scale = 1.0 if adapter is None else adapter.scale
     lora = {} if adapter is None else adapter.weights
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from constellation.runtime.errors import is_number
-
-if TYPE_CHECKING:
-    from constellation.model.config import ModelConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +57,11 @@ class RopeScaling:
         return cls(kind, **given)
 
 
-def rotary(positions: jax.Array, config: ModelConfig, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
-    """cos and sin [..., 1, H/2] of position * frequency, to broadcast over heads; see `rotate`."""
-    frequencies, magnitude = _frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
+def rotary(
+    positions: jax.Array, dim: int, theta: float, scaling: RopeScaling | None, dtype: jnp.dtype
+) -> tuple[jax.Array, jax.Array]:
+    """cos and sin [..., 1, H/2] of position * frequency, to broadcast over heads of H = dim; see `rotate`."""
+    frequencies, magnitude = _frequencies(dim, theta, scaling)
     angles = positions[..., None, None].astype(jnp.float32) * frequencies.astype(np.float32)
     return (magnitude * jnp.cos(angles)).astype(dtype), (magnitude * jnp.sin(angles)).astype(dtype)
 

@@ -91,8 +91,9 @@ def test_each_stage_is_sampled_at_its_own_temperature_and_nothing_twice(ran: Ran
     hard = {(model, value) for model in MODELS for value in (0.7, 1.4)}
     tuning = {(model, value) for model in MODELS for value in (0.7, 1.0, 1.4)} | {("gen_v0", 0.5)}
     banks = {(*key, "hard", 8) for key in hard} | {(*key, "tuning_hard", 16) for key in tuning}
-    named_plain = {stage_name(model, value, bank): (model, value, value, n) for model, value, bank, n in banks}
-    named: dict[str, tuple[str, float | str, float, int]] = dict(named_plain)
+    named: dict[str, tuple[str, float | str, float, int]] = {}
+    for model, value, bank, n in banks:
+        named[stage_name(model, value, bank)] = model, value, value, n
     named["temperature_matched_gen_v0_hard"] = ("gen_v0", "matched_temperature", at, 8)
     assert stages == named.keys()
     for stage, (model, said, value, n) in named.items():

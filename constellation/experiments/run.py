@@ -68,7 +68,7 @@ def _check_extends(config: ConfigDict, workdir: str) -> None:
     The stages that read them would refuse it, too, but only when the further rounds have been trained.
     """
     for number in range(1, config.star.rounds):
-        path = Path(workdir) / "stages" / f"samples_v{number}_hard_{config.tasks.split_seed}"
+        path = Path(workdir) / "stages" / f"draws_samples_v{number}_hard_{config.tasks.split_seed}"
         if not (path / "stage.json").is_file():
             continue
         held = read_record(path)["recipe"]["fields"]["evaluation.samples"]

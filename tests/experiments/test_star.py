@@ -202,7 +202,7 @@ def test_a_report_drawn_again_stays_until_another_is_made(model_dir, workdir):
     assert "<html" in (workdir / "report.html").read_text()
 
 
-@pytest.mark.parametrize("field", ["evaluation.margin", "star.keep", "temperature"])
+@pytest.mark.parametrize("field", ["evaluation.margin", "star.keep", "questions"])
 def test_a_study_of_another_version_keeps_its_report(workdir, field):
     record = json.loads((workdir / "stages/report/stage.json").read_text())
     section = record["recipe"]["fields"]["config"]

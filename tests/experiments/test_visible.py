@@ -120,5 +120,5 @@ def test_draws_are_those_of_no_other_number(ran: Ran) -> None:
     ],
 )
 def test_what_cannot_work_is_refused(tmp_path, fields: dict[str, object]) -> None:
-    with pytest.raises(UserError, match=r"config\.(variants|critic)\.\w+ = .* must be"):
+    with pytest.raises(UserError, match=r"config\.critics\.\w+ = .* must be"):
         check(tiny_config(tmp_path, **({"questions": "critics"} | fields)))

@@ -51,7 +51,7 @@ def inspect_task(workdir: str, wanted: str, trajectory: int = 0) -> None:
 def _find(workdir: str, wanted: str) -> tuple[str, int, Task]:
     name, _, number = wanted.partition(":")
     stages = sorted(path.parent.name for path in Path(workdir, "stages").glob("bank_*/stage.json"))
-    drawn = [name.removeprefix("bank_") for name in stages if not name.startswith("bank_tuning_")] or ["hard"]
+    drawn = [name.removeprefix("bank_") for name in stages if not name.startswith("bank_tuning_")] or ["easy"]
     banks = {bank: read_tasks(finished_stage(workdir, f"bank_{bank}").path / TASKS) for bank in drawn}
     if name in banks and number.isdecimal() and int(number) < len(banks[name]):
         return name, int(number), banks[name][int(number)]

@@ -111,6 +111,4 @@ def test_a_figure_names_what_it_shows_and_no_more() -> None:
     assert stages["reliability"] == [start, *selected[:2], "scores_v2_hard_1234"]
     assert stages["forecast"] == [*curves[1:], "ceiling_hard", ideal[0]]
     assert stages["residual"] == [*curves[1:], ideal[0]]
-    assert stages["control_reach"] == [*curves, "controls_known_programs_hard"]
-    assert "controls_v1_hard" in stages["control_changes"]
     assert figure_sources(found, "divergence")[start] == f"digest of {start}"

@@ -219,7 +219,9 @@ def test_a_redrawn_sweep_keeps_why_a_cell_failed_and_says_which_is_missing(tmp_p
     assert missing.failure in page and failed.failure in page
 
 
-@pytest.mark.parametrize("damage", [lambda text: text[:-2], lambda text: text.replace('"entries"', '"rows"', 1)])
+@pytest.mark.parametrize(
+    "damage", [lambda text: text[:-2], lambda text: text.replace('"entries"', '"rows"', 1)]
+)
 def test_findings_that_cannot_be_read_are_named(tmp_path, damage):
     write_synthetic_sweep(tmp_path)
     before = pages(tmp_path)

@@ -39,7 +39,7 @@ def critic_examples(
     Args:
         right: [D] bool, which programs are labelled yes; those that generalise by default.
     """
-    right = samples.generalises if right is None else right
+    right = samples.right if right is None else right
     yes_no = answer_ids(model)
     pool = []
     for t, task in enumerate(tasks):

@@ -29,16 +29,16 @@ class Verdicts:
     """The verdicts on D distinct answers: what a store has to hold of a domain.
 
     Attributes:
-        parsed, fits, generalises: [D] bool; see `domain.Verdict`. An unfinished answer is none: never parsed.
-        output_cluster: [D] int32; two answers to a task share it iff the domain's `answer_key` of both is the
-            same; -1 where not parsed.
+        valid, fits, right: [D] bool; see `domain.Verdict`. An unfinished answer is none: never valid.
+        key: [D] int32; two answers to a task share it iff the domain's `answer_key` of both is the same; -1
+            where not valid.
         faults, probe_correct: [D] int32; see `domain.Verdict`.
     """
 
-    parsed: np.ndarray
+    valid: np.ndarray
     fits: np.ndarray
-    generalises: np.ndarray
-    output_cluster: np.ndarray
+    right: np.ndarray
+    key: np.ndarray
     faults: np.ndarray
     probe_correct: np.ndarray
 
@@ -54,6 +54,11 @@ class Verdicts:
             return cls(**_columns_in(path))
         except TypeError as error:
             raise _damaged(path, error) from error
+
+
+def _verdict_column(name: str) -> Any:
+    """[D] that column of `SampleSet.judged`."""
+    return property(lambda samples: getattr(samples.judged(), name))
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,13 @@ class SampleSet:
     meta: dict[str, Any]
     verdicts: Verdicts | None = None
 
+    valid = _verdict_column("valid")
+    fits = _verdict_column("fits")
+    right = _verdict_column("right")
+    key = _verdict_column("key")
+    faults = _verdict_column("faults")
+    probe_correct = _verdict_column("probe_correct")
+
     def __post_init__(self) -> None:
         problem = self._problem()
         if problem:
@@ -98,7 +110,7 @@ class SampleSet:
         Args:
             verdict: (index of the task, text) to verdict; not called for unfinished answers.
         """
-        rows = [_UNPARSED] * len(self.task)
+        rows = [_NO_ANSWER] * len(self.task)
         clusters: dict[tuple[int, Hashable], int] = {}
         most: dict[int, int] = {}
         for d in np.flatnonzero(self.ended):
@@ -118,36 +130,6 @@ class SampleSet:
         if self.verdicts is None:
             raise UserError("these samples are not judged: their domain has no judge, or was not asked")
         return self.verdicts
-
-    @property
-    def parsed(self) -> np.ndarray:
-        """[D] bool of `judged`."""
-        return self.judged().parsed
-
-    @property
-    def fits(self) -> np.ndarray:
-        """[D] bool of `judged`."""
-        return self.judged().fits
-
-    @property
-    def generalises(self) -> np.ndarray:
-        """[D] bool of `judged`."""
-        return self.judged().generalises
-
-    @property
-    def output_cluster(self) -> np.ndarray:
-        """[D] int32 of `judged`."""
-        return self.judged().output_cluster
-
-    @property
-    def faults(self) -> np.ndarray:
-        """[D] int32 of `judged`."""
-        return self.judged().faults
-
-    @property
-    def probe_correct(self) -> np.ndarray:
-        """[D] int32 of `judged`."""
-        return self.judged().probe_correct
 
     @property
     def n(self) -> int:
@@ -248,10 +230,10 @@ _COLUMNS: dict[str, type] = {
     "ended": np.bool_,
 }
 _VERDICT_COLUMNS: dict[str, type] = {
-    field.name: np.bool_ if field.name in ("parsed", "fits", "generalises") else np.int32
+    field.name: np.bool_ if field.name in ("valid", "fits", "right") else np.int32
     for field in fields(Verdicts)
 }
-_UNPARSED = (False, False, False, -1, 0, -1)
+_NO_ANSWER = (False, False, False, -1, 0, -1)
 
 
 def collect(

@@ -84,7 +84,7 @@ def samples(model) -> SampleSet:
 def test_the_candidates_are_what_they_are_meant_to_be(samples):
     assert {text for text, fits in zip(samples.text, samples.fits, strict=True) if fits} == set(FITS)
     assert {
-        text for text, right in zip(samples.text, samples.generalises, strict=True) if right
+        text for text, right in zip(samples.text, samples.right, strict=True) if right
     } == GENERALISES
 
 

@@ -73,15 +73,15 @@ def test_every_sample_has_its_own_verdict():
     samples = make()
     assert samples.task_ids.tolist() == ids and samples.n == 40
     columns = {
-        name: samples.per_sample(getattr(samples, name)) for name in ("text", "parsed", "fits", "generalises")
+        name: samples.per_sample(getattr(samples, name)) for name in ("text", "valid", "fits", "right")
     }
     faults, probe_correct = samples.per_sample(samples.faults), samples.per_sample(samples.probe_correct)
     for t in range(len(ids)):
         for i in range(samples.n):
             verdict = judge(t, texts[t][i]) if finished[t][i] else Verdict(valid=False)
             assert columns["text"][t, i] == texts[t][i]
-            assert columns["parsed"][t, i] == verdict.valid
-            assert columns["fits"][t, i] == verdict.fits and columns["generalises"][t, i] == verdict.right
+            assert columns["valid"][t, i] == verdict.valid
+            assert columns["fits"][t, i] == verdict.fits and columns["right"][t, i] == verdict.right
             assert faults[t, i] == verdict.faults and probe_correct[t, i] == verdict.probe_correct
             assert samples.finished[t, i] == finished[t][i]
             assert samples.sample_tokens(t, i).tolist() == answers[t][i].tolist()
@@ -89,11 +89,11 @@ def test_every_sample_has_its_own_verdict():
 
 def test_output_clusters_are_the_held_out_outputs():
     samples = make()
-    clusters = samples.output_cluster
+    clusters = samples.key
     for d in range(len(samples.task)):
-        assert (clusters[d] == -1) == (not samples.parsed[d])
+        assert (clusters[d] == -1) == (not samples.valid[d])
         for e in range(len(samples.task)):
-            if samples.task[d] == samples.task[e] and samples.parsed[d] and samples.parsed[e]:
+            if samples.task[d] == samples.task[e] and samples.valid[d] and samples.valid[e]:
                 t = int(samples.task[d])
                 same = judge(t, samples.text[d]).key == judge(t, samples.text[e]).key
                 assert (clusters[d] == clusters[e]) == same

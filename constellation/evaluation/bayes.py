@@ -88,7 +88,7 @@ def forecast_curves(
     """
     counts = np.bincount(samples.program.ravel(), minlength=len(samples.text))  # [D]
     correct = np.bincount(
-        samples.task, weights=counts * samples.generalises, minlength=len(samples.task_ids)
+        samples.task, weights=counts * samples.right, minlength=len(samples.task_ids)
     )  # [T]
     chance = np.zeros((rounds + 1, len(correct)))  # [R, T] of a correct answer
     for t in range(len(correct)):
@@ -96,14 +96,14 @@ def forecast_curves(
         mass, fits = counts[rows] / samples.n, samples.fits[rows]
         masses = forecast(
             mass,
-            samples.output_cluster[rows],
+            samples.key[rows],
             np.where(fits, posterior[rows], 0.0),
             star_samples,
             keep,
             rounds,
             mass[fits].sum() if unfit_stays else 1.0,
         )
-        chance[:, t] = masses[:, samples.generalises[rows]].sum(1)
+        chance[:, t] = masses[:, samples.right[rows]].sum(1)
     mixed = (correct > 0) & (correct < samples.n)  # elsewhere any number of draws is worth the same
     rate = np.ones_like(chance)
     with np.errstate(divide="ignore"):  # an answer that has become certain is worth any number of draws

@@ -85,9 +85,9 @@ def candidates(samples: SampleSet, scores: Any, groups: Groups, t: int) -> list[
     letters: dict[int, str] = {}
     result = []
     for row in dict.fromkeys(drawn.tolist()):
-        fits, right = bool(samples.fits[row]), bool(samples.generalises[row])
-        unfit = "fails" if samples.parsed[row] else "no program"
-        cluster = int(samples.output_cluster[row])
+        fits, right = bool(samples.fits[row]), bool(samples.right[row])
+        unfit = "fails" if samples.valid[row] else "no program"
+        cluster = int(samples.key[row])
         result.append(
             Candidate(
                 text=str(samples.text[row]),

@@ -23,7 +23,7 @@ PART, PART_CHANGE = "pass@k on a part of the bank", "change of pass@k on a part 
 
 
 def task_curves(
-    study: StudyResults, bank: str, model: str, ks: Sequence[int], column: str = "generalises"
+    study: StudyResults, bank: str, model: str, ks: Sequence[int], column: str = "right"
 ) -> Array:
     """[K, T, len(ks)] pass@k of each trajectory and task (visible-fit@k with column "fits")."""
     return study.per_task(bank, model, lambda s: pass_curve(s.per_sample(getattr(s, column)), ks))
@@ -31,7 +31,7 @@ def task_curves(
 
 def pooled_curves(sets: Sequence[SampleSet], ks: Sequence[int]) -> Array:
     """[R, T, len(ks)] pass@k from R sets of samples of the same tasks."""
-    return np.array([pass_curve(own.per_sample(own.generalises), ks) for own in sets])
+    return np.array([pass_curve(own.per_sample(own.right), ks) for own in sets])
 
 
 def change(study: StudyResults, bank: str, model: str, ks: Sequence[int]) -> Array:
@@ -121,7 +121,7 @@ def curves(study: StudyResults, part: None, bootstrap: Bootstrap) -> Answer:
     sizes = {}
     for bank, tasks in study.tasks.items():
         for model in study.models:
-            rows += model_curves(study, bootstrap, bank, model, PASS, "generalises")
+            rows += model_curves(study, bootstrap, bank, model, PASS, "right")
         masks = subset_masks(tasks)
         rows += subsets(study, bootstrap, bank, masks)
         sizes[bank] = {name: mask.sum() for name, mask in masks.items()}

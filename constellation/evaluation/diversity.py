@@ -31,7 +31,7 @@ RAREFIED = "distinct correct programs at a fixed number of correct samples"
 def correct_counts(samples: SampleSet) -> NDArray[np.int64]:
     """[D] how many samples wrote each distinct program, 0 for a program that is not correct."""
     counts = np.bincount(samples.program.ravel(), minlength=len(samples.text))
-    return np.where(samples.generalises, counts, 0)
+    return np.where(samples.right, counts, 0)
 
 
 def distinct_programs(samples: SampleSet) -> NDArray[np.float64]:

@@ -76,7 +76,7 @@ def ledger(study: StudyResults, part: None, bootstrap: Bootstrap) -> Answer:
 
 def correct_counts(study: StudyResults, bank: str, model: str, n: int) -> Counts:
     """[K, T] correct ones among the first n samples of each split seed, summed over the split seeds."""
-    mean = study.per_task(bank, model, lambda s: s.per_sample(s.generalises)[:, :n].sum(1))
+    mean = study.per_task(bank, model, lambda s: s.per_sample(s.right)[:, :n].sum(1))
     return np.rint(mean * len(study.splits(bank))).astype(np.int64)
 
 

@@ -178,7 +178,7 @@ def doubled(study: StudyResults, part: NullPools, bank: str, trajectories: int) 
     """
     keys = [SetKey(bank, study.start, study.primary_split, k) for k in range(trajectories)]
     pools = [[study.samples[key], part.pools[key]] for key in keys]
-    right = [[pool.per_sample(pool.generalises).sum(1) for pool in own] for own in pools]
+    right = [[pool.per_sample(pool.right).sum(1) for pool in own] for own in pools]
     return np.sum(right, axis=1), sum(pool.n for pool in pools[0]), pools[0][0].n
 
 

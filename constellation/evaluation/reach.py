@@ -157,7 +157,7 @@ def generalising(samples: SampleSet, first: int) -> dict[tuple[int, str], int]:
             f"reach compares {first} samples of every model, one has {samples.n}: lower reach.samples"
         )
     counts = np.bincount(samples.program[:, :first].ravel(), minlength=len(samples.text))
-    rows = np.flatnonzero((counts > 0) & samples.generalises)
+    rows = np.flatnonzero((counts > 0) & samples.right)
     return {(int(samples.task[row]), str(samples.text[row])): int(counts[row]) for row in rows}
 
 
@@ -217,7 +217,7 @@ def drawn_samples(study: StudyResults, bootstrap: Bootstrap, known: Known, model
     """What a model's own samples say beside its reach and m."""
     programs, bank = known.programs, known.programs.bank
     pools = [pool(study, programs, model, k) for k in range(study.trajectories)]
-    right = np.array([drawn.per_sample(drawn.generalises).mean(1) for drawn in pools])  # [K, T]
+    right = np.array([drawn.per_sample(drawn.right).mean(1) for drawn in pools])  # [K, T]
     once = np.zeros_like(right)
     for k, drawn in enumerate(pools):
         for (task, _), count in generalising(drawn, programs.samples).items():

@@ -92,9 +92,9 @@ def cut(samples: SampleSet, k: int, scores: Array | Columns | None = None) -> Gr
     program = samples.program[:, : n // k * k].reshape(tasks, n // k, k)
     return Groups(
         survives=samples.fits[program],
-        correct=samples.generalises[program],
+        correct=samples.right[program],
         program=program,
-        cluster=samples.output_cluster[program],
+        cluster=samples.key[program],
         length=samples.length[program],
         columns={name: np.asarray(column)[program] for name, column in columns.items()},
     )

@@ -106,7 +106,7 @@ def solved_by_one(tuning: Sets, model: str) -> dict[float, float]:
     """Temperature -> a model's pass@1, mean over trajectories and tuning tasks, temperatures increasing."""
     found = {temperature: sets for (name, temperature), sets in tuning.items() if name == model}
     return {
-        temperature: float(np.mean([own.per_sample(own.generalises).mean() for own in found[temperature]]))
+        temperature: float(np.mean([own.per_sample(own.right).mean() for own in found[temperature]]))
         for temperature in sorted(found)
     }
 

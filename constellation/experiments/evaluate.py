@@ -90,7 +90,7 @@ def evaluate_checkpoint(
     print(f"{'k':>5} {'pass@k':>16} {'visible-fit@k':>16}")
     for value in ks:
         cells = []
-        for column in (samples.generalises, samples.fits):
+        for column in (samples.right, samples.fits):
             per_task = pass_at_k(n, samples.per_sample(column).sum(axis=1), value)
             error = np.std(per_task, ddof=1) / np.sqrt(len(per_task)) if len(per_task) > 1 else 0.0
             cells.append(f"{100 * np.mean(per_task):8.1f} +- {100 * error:3.1f}")

@@ -98,7 +98,7 @@ def _scores(workdir: str, name: str, trajectory: int) -> np.ndarray | None:
 
 def _print_candidates(model: str, samples: SampleSet, index: int, scores: np.ndarray | None) -> None:
     counts = Counter(samples.program[index].tolist())
-    solved = sum(count for row, count in counts.items() if samples.generalises[row])
+    solved = sum(count for row, count in counts.items() if samples.right[row])
     print(f"{model}: {solved} of {samples.n} samples generalise, {len(counts)} distinct programs")
     picks = _picks([row for row in counts if samples.fits[row]], scores)
     # what is handed in, then the other survivors, then what is drawn most often
@@ -106,11 +106,11 @@ def _print_candidates(model: str, samples: SampleSet, index: int, scores: np.nda
     for row in order[:SHOWN]:
         verdict = (
             "generalises"
-            if samples.generalises[row]
+            if samples.right[row]
             else "fits the visible examples only"
             if samples.fits[row]
             else "wrong"
-            if samples.parsed[row]
+            if samples.valid[row]
             else "no program"
         )
         probes = f", {samples.probe_correct[row]} probes right" if samples.probe_correct[row] >= 0 else ""

@@ -204,7 +204,7 @@ def collect_known(
         for t, text in sorted(dict.fromkeys(keys), key=lambda key: key[0])
     }
     for own in sets:
-        right = own.per_sample(own.generalises)[:, :first]
+        right = own.per_sample(own.right)[:, :first]
         for t, i in np.argwhere(right):
             key = int(t), str(own.text[own.program[t, i]])
             spellings[key][tuple(own.sample_tokens(t, i).tolist())] = None

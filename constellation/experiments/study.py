@@ -306,7 +306,7 @@ class Study:
                 "tasks": {"visible": visible, "split_seed": split_seed},
             },
             inputs=[tasks, draws],
-            version=1,
+            version=2,
             run=run,
             work=Judging(draws.work.tasks, draws.work.n),
         )

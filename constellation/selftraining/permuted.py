@@ -24,18 +24,18 @@ def permuted_star_verdicts(domain: Domain, samples: SampleSet, rng: np.random.Ge
         [D] bool.
     """
     eligible = np.zeros(len(samples.task), np.bool_)
-    for t in np.unique(samples.task[samples.generalises]):  # elsewhere there is nothing to exchange
+    for t in np.unique(samples.task[samples.right]):  # elsewhere there is nothing to exchange
         rows = samples.programs_of(int(t))
         first: dict[str, int] = {}
-        for row in np.flatnonzero(samples.parsed[rows]) + rows.start:
+        for row in np.flatnonzero(samples.valid[rows]) + rows.start:
             first.setdefault(domain.extract(str(samples.text[row])), row)
         eligible[[row for program, row in first.items() if not domain.reserved(program)]] = True
-    return permuted(samples.generalises, samples.task, eligible, rng)
+    return permuted(samples.right, samples.task, eligible, rng)
 
 
 def permuted_labels(samples: SampleSet, rng: np.random.Generator) -> Mask:
     """Labels for `critic_examples`, exchanged among the survivors of each task: [D] bool."""
-    return permuted(samples.generalises, samples.task, samples.fits, rng)
+    return permuted(samples.right, samples.task, samples.fits, rng)
 
 
 def permuted(right: Mask, task: NDArray[np.int32], among: Mask, rng: np.random.Generator) -> Mask:

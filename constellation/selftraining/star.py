@@ -53,7 +53,7 @@ def kept_programs(
         right: [D] bool, which programs count as right; those that generalise by default.
         reserved: whether a program is; by default as the domain says.
     """
-    right = samples.generalises if right is None else right
+    right = samples.right if right is None else right
     reserved = reserved or domain.reserved
     result = []
     for t in range(len(tasks)):

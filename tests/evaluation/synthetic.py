@@ -158,7 +158,7 @@ def study(
                 samples[key] = draw_set(logits, sharpness, n, draw, ids)
                 if model in ("gen_v0", models[-1]) and bank != "withheld":
                     noise = draw.normal(0, 1.6, len(samples[key].text))
-                    score = 2.0 * samples[key].generalises - 1.0 + noise
+                    score = 2.0 * samples[key].right - 1.0 + noise
                     scores[key] = np.where(samples[key].fits, score, np.nan)
                     if k < controlled and (bank, model, split_seed) == ("hard", "gen_v0", 1234):
                         permuted[key] = np.where(samples[key].fits, noise, np.nan)
@@ -242,12 +242,12 @@ def null_pools(results: StudyResults) -> NullPools:
 
 def selector_columns(samples: SampleSet, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Every further column, each a noisy sign of what is right."""
-    right, fits = samples.generalises, samples.fits
+    right, fits = samples.right, samples.fits
     noisy = {
         name: np.where(fits, weight * right + rng.normal(0, 1, len(right)), np.nan)
         for name, weight in (("log_likelihood", 0.5), ("prior_critic", 0.4))
     }
-    probes = np.where(fits, samples.output_cluster, -1)
+    probes = np.where(fits, samples.key, -1)
     return noisy | {"probe_cluster": probes, "posterior": cluster_posterior(samples)}
 
 
@@ -345,7 +345,7 @@ def variants(results: StudyResults, trajectories: int, n: int, seed: int = 0) ->
     last, start = (
         [SetKey("hard", model, 1234, k) for k in range(trajectories)] for model in ("v2", "gen_v0")
     )
-    sharp = {key: results.samples[key].generalises.astype(np.float64) for key in last}
+    sharp = {key: results.samples[key].right.astype(np.float64) for key in last}
     same = {key: results.critic_scores[key] for key in start}
     part = Critics(visible, "gen_v0", {"sharp": sharp, "same": same})
     return replace(results, parts={**results.parts, "critics": part})

@@ -37,7 +37,7 @@ def test_curves_start_at_the_share_and_end_at_any_of_n(results: StudyResults, an
     for bank in results.tasks:
         for model in results.models:
             samples = results.samples[SetKey(bank, model, 1234)]  # the one split that all models share
-            for quantity, column in ((PASS, samples.generalises), (FIT, samples.fits)):
+            for quantity, column in ((PASS, samples.right), (FIT, samples.fits)):
                 curve = analysed.entries.where(quantity=quantity, bank=bank, models=(model,))
                 hit = samples.per_sample(column)
                 assert curve.values("k") == list(range(1, 33))

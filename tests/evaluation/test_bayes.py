@@ -100,14 +100,14 @@ def test_the_forecast_is_what_a_filter_keeps(keep):
 
 def posterior_of(samples: SampleSet) -> np.ndarray:
     """Some posterior: of a fitting program by its outputs."""
-    return np.where(samples.fits, 1 / (2.0 + samples.output_cluster), np.nan)
+    return np.where(samples.fits, 1 / (2.0 + samples.key), np.nan)
 
 
 @pytest.mark.parametrize("unfit_stays", [False, True])
 def test_curves_of_any_pool(unfit_stays):
     samples, ks = random_set(0, tasks=30, n=24), (1, 2, 12, 24)
     result = forecast_curves(samples, posterior_of(samples), ks, 4, 1, 3, unfit_stays)
-    correct = samples.per_sample(samples.generalises)
+    correct = samples.per_sample(samples.right)
     assert result.pass_at_k[0] == pytest.approx(pass_curve(correct, ks))
     assert (result.pass_at_k[:, ~correct.any(1)] == 0).all()
     assert (result.pass_at_k >= 0).all() and (result.pass_at_k <= 1).all()
@@ -116,7 +116,7 @@ def test_curves_of_any_pool(unfit_stays):
 
 def test_unfit_answers_vanish_or_stay():
     samples = sample_set([["right a"] * 64 + ["fits:x:1"] * 64 + ["junk"] * 192 + ["bad"] * 192])
-    posterior = np.where(samples.generalises, 0.75, np.where(samples.fits, 0.25, np.nan))
+    posterior = np.where(samples.right, 0.75, np.where(samples.fits, 0.25, np.nan))
     full = forecast_curves(samples, posterior, (1,), 1, 1, 1).pass_at_k[:, 0, 0]
     held = forecast_curves(samples, posterior, (1,), 1, 1, 1, unfit_stays=True).pass_at_k[:, 0, 0]
     assert held[0] == full[0] == pytest.approx(1 / 8)

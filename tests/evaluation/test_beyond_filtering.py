@@ -24,7 +24,7 @@ def found(results: StudyResults) -> dict[str, Any]:
 def rate(results: StudyResults, model: str) -> np.ndarray:
     """[K, T] share of right samples on the hard bank: pass@1."""
     keys = [SetKey("hard", model, 1234, k) for k in range(2)]
-    return np.array([s.per_sample(s.generalises).mean(1) for s in (results.samples[key] for key in keys)])
+    return np.array([s.per_sample(s.right).mean(1) for s in (results.samples[key] for key in keys)])
 
 
 def test_the_ceiling_is_that_of_independent_draws(results: StudyResults, found: dict[str, Any]) -> None:

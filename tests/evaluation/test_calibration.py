@@ -22,7 +22,7 @@ def random_scores(samples: SampleSet, seed: int, scale: float = 2.0) -> np.ndarr
 def survivors(samples: SampleSet, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Forecast and outcome of every surviving sample, one by one."""
     rows = [int(p) for p in samples.program.ravel() if samples.fits[p]]
-    return np.array([expit(scores[p]) for p in rows]), np.array([float(samples.generalises[p]) for p in rows])
+    return np.array([expit(scores[p]) for p in rows]), np.array([float(samples.right[p]) for p in rows])
 
 
 @settings(deadline=None, max_examples=60)

@@ -13,7 +13,7 @@ def test_rarefaction_is_the_mean_over_all_subsets(m: int) -> None:
     samples = random_set(11, tasks=12, n=12)
     found = rarefied_programs(samples, m)
     for t in range(len(found)):
-        correct = [p for p in samples.program[t] if samples.generalises[p]]
+        correct = [p for p in samples.program[t] if samples.right[p]]
         if len(correct) < m:
             assert np.isnan(found[t])
         else:

@@ -279,7 +279,7 @@ def test_verdicts_are_those_of_studies_of_so_many_trajectories(shifted: StudyRes
     rows = Entries(several(shifted, bootstrap))
     assert rows.values("of") == ["pairs, 3 trajectories", "triples, 2 trajectories"]
     counts = [
-        shifted.per_task("hard", "gen_v0", lambda s: s.per_sample(s.generalises).sum(1))[k] for k in range(6)
+        shifted.per_task("hard", "gen_v0", lambda s: s.per_sample(s.right).sum(1))[k] for k in range(6)
     ]
     small, large = (np.array([[chance(int(c), k) for c in row] for row in counts]) for k in (8, 16))  # [K, T]
     two = bootstrap.first_trajectories(2, host_rng(choice.seed, "bootstrap", "null", "triples"))
@@ -355,7 +355,7 @@ def test_mass_by_class_and_curves_by_bank(drawn: StudyResults) -> None:
     assert ledger.one(of="all").estimate == pytest.approx(whole)
     for bank in drawn.tasks:
         # pass@1
-        curve = drawn.per_task(bank, "gen_v0", lambda s: s.per_sample(s.generalises).mean(1)).mean(1)
+        curve = drawn.per_task(bank, "gen_v0", lambda s: s.per_sample(s.right).mean(1)).mean(1)
         moved = [(curve[last] - curve[start]).mean() for start, last in halves]
         interval = rows.one(quantity=NULL_CHANGE, bank=bank, k=1).interval
         np.testing.assert_allclose(interval, np.quantile(moved, [0.025, 0.975]), atol=1e-12)

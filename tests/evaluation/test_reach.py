@@ -169,7 +169,7 @@ def test_good_turing_by_hand(drawn: StudyResults, rows: Entries) -> None:
     for k in range(2):
         samples = drawn.samples[SetKey("hard", "v1", 1234, k)]
         for row in samples.program[:, :first]:
-            right = [program for program in row.tolist() if samples.generalises[program]]
+            right = [program for program in row.tolist() if samples.right[program]]
             once += sum(right.count(program) == 1 for program in right)
     found = rows.one(quantity=GOOD_TURING, models=("v1",)).estimate
     assert found == pytest.approx(once / first / 60 / 2, rel=1e-12)

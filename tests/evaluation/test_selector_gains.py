@@ -113,7 +113,7 @@ def test_calibration_counts_every_surviving_sample(results: StudyResults, found:
             samples = results.samples[key]
             survives = samples.per_sample(samples.fits)
             probabilities.append(samples.per_sample(expit(scores))[survives])
-            right.append(samples.per_sample(samples.generalises)[survives])
+            right.append(samples.per_sample(samples.right)[survives])
     p, y = np.concatenate(probabilities), np.concatenate(right)
     entry = found["calibration"]["easy"]["gen_v0"]
     assert entry["brier"]["estimate"] == pytest.approx(np.mean((p - y) ** 2))

@@ -47,7 +47,7 @@ def enumerate_groups(
         for start in range(0, samples.n - k + 1, k):
             drawn = [int(p) for p in samples.program[t, start : start + k]]
             alive = [p for p in drawn if samples.fits[p]]
-            outputs = {p: int(samples.output_cluster[p]) for p in alive}
+            outputs = {p: int(samples.key[p]) for p in alive}
             rows["divergent"].append(float(len(set(outputs.values())) > 1))
             for name in names:
                 rows[name].append(enumerated(name, samples, alive, outputs, columns))
@@ -60,7 +60,7 @@ def enumerated(
     name: str, samples: SampleSet, alive: list[int], outputs: dict[int, int], columns: dict[str, np.ndarray]
 ) -> float:
     """One selector on the survivors of one group, in sample order."""
-    right = {p: float(samples.generalises[p]) for p in alive}
+    right = {p: float(samples.right[p]) for p in alive}
     if not alive:
         return 0.0
     if name == "uniform":
@@ -108,7 +108,7 @@ def test_selectors_differ_on_divergent_groups_alone(seed: int, k: int) -> None:
 
 def test_agreeing_survivors_that_are_judged_differently_are_refused() -> None:
     samples = sample_set([["right a", "right bb", "bad"]])
-    few = dataclasses.replace(samples.judged(), generalises=samples.generalises & (samples.text == "right a"))
+    few = dataclasses.replace(samples.judged(), right=samples.right & (samples.text == "right a"))
     wrong = dataclasses.replace(samples, verdicts=few)
     columns = {"log_likelihood": np.array([-2.0, -1.0, np.nan])}
     assert select(samples, 3, columns).accuracy["likeliest"] == [1.0]
@@ -170,7 +170,7 @@ def test_a_selector_without_its_columns_is_left_out() -> None:
     assert select(samples, 2).accuracy.keys() == plain
     scored = select(samples, 2, np.zeros(len(samples.text))).accuracy.keys()
     assert scored == plain | {"critic", "critic_mass"}
-    clustered = select(samples, 2, {"probe_cluster": samples.output_cluster}).accuracy
+    clustered = select(samples, 2, {"probe_cluster": samples.key}).accuracy
     assert clustered.keys() == plain | {"probe_majority"}
     np.testing.assert_array_equal(clustered["probe_majority"], clustered["majority"])
 
@@ -193,7 +193,7 @@ def test_refuses_columns_that_are_not_the_samples_own(columns: dict[str, np.ndar
 def test_one_candidate_leaves_no_choice() -> None:
     samples = random_set(3, tasks=20)
     selection = select(samples, 1, np.zeros(len(samples.text)))
-    share = samples.per_sample(samples.generalises).mean(1)  # pass@1
+    share = samples.per_sample(samples.right).mean(1)  # pass@1
     for name, accuracy in selection.accuracy.items():
         np.testing.assert_allclose(accuracy, share, err_msg=name)
     assert (selection.divergent == 0).all()
@@ -282,7 +282,7 @@ def test_share_of_the_room_is_a_ratio_of_means() -> None:
         ["bad", "bad", "bad", "bad"],
     ]
     samples = sample_set(rows)
-    right = samples.generalises
+    right = samples.right
     task = samples.task
     scores = np.where(task == 2, ~right, right).astype(float)
     found = select(samples, 2, scores)

@@ -11,7 +11,7 @@ from tests.evaluation.synthetic import study
 
 
 def share(samples: SampleSet) -> np.ndarray:
-    return samples.per_sample(samples.generalises).mean(1)
+    return samples.per_sample(samples.right).mean(1)
 
 
 @pytest.fixture(scope="module")

@@ -144,7 +144,7 @@ def test_withheld_controls_have_one_set_of_tasks(ran: Ran) -> None:
     assert ran.programs("secret", tasks) == {task.id: [task.program] for task in tasks}
     own = ran.programs("own_withheld", tasks)
     samples = ran.samples("own_withheld_samples")
-    assert set(own) == {str(samples.task_ids[t]) for t in samples.task[samples.generalises]} != set()
+    assert set(own) == {str(samples.task_ids[t]) for t in samples.task[samples.right]} != set()
     solved = ran.programs("secret_solved", tasks)
     assert solved == {task.id: [task.program] for task in tasks if task.id in own} and len(own) < len(tasks)
 

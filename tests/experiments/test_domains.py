@@ -30,7 +30,7 @@ def test_the_whole_study_runs_on_another_domain(tmp_path: Path) -> None:
     drawn = SampleSet.load(
         stages / "v1_samples" / numbered(SAMPLES, 0), stages / "v1_samples" / numbered("verdicts.npz", 0)
     )
-    assert drawn.generalises.any() and not drawn.generalises.all()
+    assert drawn.right.any() and not drawn.right.all()
 
 
 def test_star_needs_a_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

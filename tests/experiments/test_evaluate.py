@@ -74,7 +74,7 @@ def test_draws_the_studys_samples_again(stored, capsys, name):
         assert bare.text.tolist() != samples.text.tolist()
 
     for k, passed, _, fitted, _ in rows:
-        for shown, column in ((passed, samples.generalises), (fitted, samples.fits)):
+        for shown, column in ((passed, samples.right), (fitted, samples.fits)):
             expected = pass_at_k(samples.n, samples.per_sample(column).sum(axis=1), int(k)).mean()
             assert expected > 0 and float(shown) == pytest.approx(100 * expected, abs=0.051)
 

@@ -54,7 +54,7 @@ def test_known_are_the_secret_programs_and_what_was_seen_with_every_spelling(mod
     spelt = letter_by_letter(model, tasks[0].program)
     wrong = model.tokenizer.encode('Const("a")')
     drawn = judged(model, tasks, [[wrong, spaced, spelt, secret[0]], [wrong, wrong, wrong, secret[1]]])
-    assert not drawn.generalises[drawn.program[:, 0]].any()
+    assert not drawn.right[drawn.program[:, 0]].any()
     table = collect_known(model, trapdoor, tasks, [drawn], 3)
     spaced_text = model.tokenizer.decode(spaced)
     assert list(zip(table["task"], table["text"], strict=True)) == [
@@ -123,7 +123,7 @@ def test_probabilities_are_what_is_sampled() -> None:
     assert sum(counts) > n / 2 and len(counts) > len(TASKS)
     for count, log_p in zip(counts, found_log_probs, strict=True):
         assert binomtest(count, n, min(np.exp(log_p), 1)).pvalue > 1e-4
-    right, mass = found.per_sample(found.generalises).sum(), np.exp(found_log_probs).sum()
+    right, mass = found.per_sample(found.right).sum(), np.exp(found_log_probs).sum()
     assert right / n == pytest.approx(mass, abs=4 * np.sqrt(len(TASKS) / 4 / n))
 
 

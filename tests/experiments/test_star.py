@@ -453,7 +453,7 @@ def test_a_round_trains_on_its_own_data_alone(rounds, model_dir, workdir):
         }
         drawn = {
             (t, text)
-            for t, text, right in zip(samples.task, samples.text, samples.generalises, strict=True)
+            for t, text, right in zip(samples.task, samples.text, samples.right, strict=True)
             if right
         }
         trained = {

@@ -87,7 +87,7 @@ def test_more_visible_examples_fit_less_and_the_same_programs_are_right(ran: Ran
     verdicts = [
         {(t, str(text)): (fits, right) for t, text, fits, right in columns}
         for own in (few, many)
-        for columns in [zip(own.task.tolist(), own.text, own.fits, own.generalises, strict=True)]
+        for columns in [zip(own.task.tolist(), own.text, own.fits, own.right, strict=True)]
     ]
     shared = verdicts[0].keys() & verdicts[1].keys()
     assert any(verdicts[0][program][1] for program in shared)

@@ -98,7 +98,7 @@ def test_a_round_by_the_visible_examples_keeps_what_fits(model, samples) -> None
 def test_labels_are_exchanged_among_survivors(samples) -> None:
     rows = np.array([permuted_labels(samples, np.random.default_rng(seed)) for seed in range(40)])
     assert not rows[:, ~samples.fits].any()
-    assert (rows.sum(1) == samples.generalises.sum()).all()
+    assert (rows.sum(1) == samples.right.sum()).all()
     assert rows[:, samples.fits & (samples.task == 0)].any(0).all()
 
 

@@ -56,7 +56,7 @@ def kept(model: Model, samples: SampleSet, keep: int) -> list[list[str]]:
 
 def test_what_the_verifier_says_of_the_samples():
     samples = drawn(SAMPLED)
-    right = {str(text).strip() for text in samples.text[samples.generalises]}
+    right = {str(text).strip() for text in samples.text[samples.right]}
     assert right == {"Upper(Upper(x))", WITHHELD, SECRET} and trapdoor.reserved(WITHHELD)
 
 
@@ -89,7 +89,7 @@ def test_what_behaves_like_an_evaluation_task_is_not_kept(model):
     samples = collect([task.id], [[np.zeros(1, np.int32)]], [[True]], [[task.program]], {}).judge(
         lambda t, text: trapdoor.verdict(task, of, text)
     )
-    assert samples.generalises.all()
+    assert samples.right.all()
     assert star_examples(model, trapdoor, [task], samples, lambda task: of, 1) == []
 
 

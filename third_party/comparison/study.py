@@ -129,7 +129,7 @@ class _Protocol:
 
         def curve(stage: Stage) -> NDArray[np.float64]:
             samples = SampleSet.load(stage.path / SAMPLES)
-            return pass_curve(samples.per_sample(samples.generalises), self.sizes.ks)
+            return pass_curve(samples.per_sample(samples.right), self.sizes.ks)
 
         def curves(name: str, generator: Callable[[int], Stage | None]) -> NDArray[np.float64]:
             n = self.sizes.samples

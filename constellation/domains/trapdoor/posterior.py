@@ -107,7 +107,7 @@ def candidate_posterior(
         if not len(fitting):
             continue
         posterior = OutputPosterior(of, max_atoms, withheld)
-        clusters = samples.output_cluster[fitting]
+        clusters = samples.key[fitting]
         _, first, which = np.unique(clusters, return_index=True, return_inverse=True)
         outputs = [judge(of, extract(str(samples.text[row]))).key for row in fitting[first]]
         scores[fitting] = np.array([posterior(each) for each in outputs])[which]

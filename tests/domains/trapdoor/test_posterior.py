@@ -121,5 +121,5 @@ def test_scores_of_candidates(banks: dict[str, list[Task]], candidates: SampleSe
     # candidates with other outputs share what is left
     for t in range(4):
         rows = candidates.programs_of(t)
-        _, first = np.unique(candidates.output_cluster[rows], return_index=True)
+        _, first = np.unique(candidates.key[rows], return_index=True)
         assert np.nansum(scores[rows][first]) <= 1 + 1e-12

@@ -49,7 +49,7 @@ def test_streamed_equals_whole(make_dir, batch, tied) -> None:
         ({"perturbed": "model.layers.1.mlp.down_proj.weight"}, {"hidden states", "each layer", "logits"}),
         ({"rms_norm_eps": 1e-4}, {"hidden states", "each layer", "logits"}),
     ],
-    ids=str,
+    ids=["rope_theta", "perturbed", "rms_norm_eps"],
 )
 def test_another_model_fails(make_dir, model_dir, batch, change, unlike) -> None:
     passed = rows(model_dir, make_dir(**change), batch)

@@ -210,7 +210,7 @@ def secret(study: Study, name: str, tasks: Callable[[], list[list[Task]]]) -> St
 
 def permuted_critic(study: Study) -> Stage:
     """A critic trained on gen_v0's candidates, their labels permuted within a task."""
-    from constellation.selftraining.permuted import permuted_labels
+    from constellation.selftraining.star import permuted_labels
 
     return critic_of(
         study,
@@ -304,13 +304,13 @@ def _solved_withheld(study: Study) -> list[list[Task]]:
 
 
 def _supervised(study: Study, tasks: list[list[Task]]) -> Pools:
-    from constellation.selftraining.warm_start import warm_start_examples
+    from constellation.selftraining.star import warm_start_examples
 
     return [warm_start_examples(study.base.model, study.domain, own, study.split) for own in tasks]
 
 
 def _permuted(study: Study, trajectory: int, samples: SampleSet) -> dict[str, Any]:
-    from constellation.selftraining.permuted import permuted_star_verdicts
+    from constellation.selftraining.star import permuted_star_verdicts
 
     return {"right": permuted_star_verdicts(study.domain, samples, _rng(study, PERMUTED, trajectory))}
 

@@ -27,7 +27,7 @@ from constellation.model.prefix import shared_length
 from constellation.model.sampling import SamplingConfig
 from constellation.model.score import TEXT_TOKENS_A_ROW, rows_a_batch
 from constellation.selftraining.batches import TrainingExample, pack
-from constellation.selftraining.warm_start import generator_example
+from constellation.selftraining.star import generator_example
 
 TASKS = 64  # whose prompts and programs stand for all
 QUESTION = 10  # tokens that ask the critic about a candidate

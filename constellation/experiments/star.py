@@ -35,7 +35,7 @@ def warm_start(study: Study) -> Stage:
     section, tasks = study.config.warm_start, warm_start_tasks(study)
 
     def examples() -> Pools:
-        from constellation.selftraining.warm_start import warm_start_examples
+        from constellation.selftraining.star import warm_start_examples
 
         model = study.base.model
         return [warm_start_examples(model, study.domain, own, study.split) for own in study.tasks_of(tasks)]

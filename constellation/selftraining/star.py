@@ -1,4 +1,9 @@
-"""A STaR round's data (2203.14465, our reconstruction): the generator's own programs that generalise."""
+"""What a generator is trained on: secret programs at the warm start, its own verified programs in a round.
+
+A round is that of STaR (2203.14465, our reconstruction): the generator's own programs that generalise. As its
+control, verdicts are permuted within a task: as many programs of each task count as right, but at random
+which. What a training gains from those, it does not gain from the verifier.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +17,30 @@ from constellation.domains.domain import Domain
 from constellation.domains.task import Split, Task
 from constellation.samples import SampleSet
 from constellation.selftraining.batches import TrainingExample
-from constellation.selftraining.warm_start import generator_example
 
 if TYPE_CHECKING:
     from constellation.model.model import Model
+
+Mask = NDArray[np.bool_]
+
+
+def generator_example(model: Model, domain: Domain, split: Split, programs: Sequence[str]) -> TrainingExample:
+    """A generator's prompt with programs as its answers; their first stop id is learnt too.
+
+    A target is a program without thoughts, also for a model that thinks when it is sampled.
+    """
+    answers = tuple(
+        np.array([*model.tokenizer.encode(program), model.stop_ids[0]], np.int32) for program in programs
+    )
+    prompt = np.array(model.chat(domain.messages(split), thinking=False), np.int32)
+    return TrainingExample(prompt, answers, (0,) * len(answers))
+
+
+def warm_start_examples(
+    model: Model, domain: Domain, tasks: Sequence[Task], split: Callable[[Task], Split]
+) -> list[TrainingExample]:
+    """One example a task, with its secret program as the answer: the one place where that is a target."""
+    return [generator_example(model, domain, split(task), [task.program]) for task in tasks]
 
 
 def star_examples(
@@ -25,7 +50,7 @@ def star_examples(
     samples: SampleSet,
     split: Callable[[Task], Split],
     keep: int,
-    right: NDArray[np.bool_] | None = None,
+    right: Mask | None = None,
     reserved: Callable[[str], bool] | None = None,
 ) -> list[TrainingExample]:
     """The round's pool: each solved task with its `kept_programs`. It may be empty."""
@@ -42,7 +67,7 @@ def kept_programs(
     tasks: Sequence[Task],
     samples: SampleSet,
     keep: int,
-    right: NDArray[np.bool_] | None = None,
+    right: Mask | None = None,
     reserved: Callable[[str], bool] | None = None,
 ) -> list[list[str]]:
     """For each task, the first `keep` distinct programs that generalise, as sampled; perhaps none.
@@ -50,7 +75,7 @@ def kept_programs(
     Nothing is read of the secret program. Reserved programs are dropped.
 
     Args:
-        right: [D] bool, which programs count as right; those that generalise by default.
+        right: [D], which programs count as right; those that generalise by default.
         reserved: whether a program is; by default as the domain says.
     """
     right = samples.right if right is None else right
@@ -61,4 +86,37 @@ def kept_programs(
         accepted = np.flatnonzero(right[rows]) + rows.start
         programs = dict.fromkeys(domain.extract(str(samples.text[row])) for row in accepted)
         result.append([program for program in programs if not reserved(program)][:keep])
+    return result
+
+
+def permuted_star_verdicts(domain: Domain, samples: SampleSet, rng: np.random.Generator) -> Mask:
+    """[D] verdicts for `star_examples`, which then keeps as many programs of each task as by the true ones.
+
+    They are exchanged among the task's distinct programs that a round may keep at all: answers that are
+    programs, not reserved, and those of one program counted once.
+    """
+    eligible = np.zeros(len(samples.task), np.bool_)
+    for t in np.unique(samples.task[samples.right]):  # elsewhere there is nothing to exchange
+        rows = samples.programs_of(int(t))
+        first: dict[str, int] = {}
+        for row in np.flatnonzero(samples.valid[rows]) + rows.start:
+            first.setdefault(domain.extract(str(samples.text[row])), row)
+        eligible[[row for program, row in first.items() if not domain.reserved(program)]] = True
+    return permuted(samples.right, samples.task, eligible, rng)
+
+
+def permuted_labels(samples: SampleSet, rng: np.random.Generator) -> Mask:
+    """[D] labels for `critic_examples`, exchanged among the survivors of each task."""
+    return permuted(samples.right, samples.task, samples.fits, rng)
+
+
+def permuted(right: Mask, task: NDArray[np.int32], among: Mask, rng: np.random.Generator) -> Mask:
+    """[D] the true verdicts `right` exchanged at random within each task.
+
+    Only the programs `among` exchange theirs; those of all others become False.
+    """
+    result = np.zeros_like(right)
+    for t in np.unique(task[among]):
+        rows = np.flatnonzero(among & (task == t))
+        result[rows] = rng.permutation(right[rows])
     return result

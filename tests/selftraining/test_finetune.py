@@ -19,7 +19,7 @@ from constellation.runtime.keys import Address, fold
 from constellation.runtime.progress import read_metrics
 from constellation.selftraining import finetune as module
 from constellation.selftraining.finetune import TrainingConfig, finetune, load_adapter
-from constellation.selftraining.warm_start import generator_example
+from constellation.selftraining.star import generator_example
 from tests.tiny_study import write_tiny_model
 
 TRAINING = TrainingConfig(

@@ -18,7 +18,7 @@ from constellation.model.model import Generator, load_model
 from constellation.model.sampling import SamplingConfig
 from constellation.model.score import log_prob
 from constellation.runtime.keys import Address
-from constellation.selftraining.warm_start import warm_start_examples
+from constellation.selftraining.star import warm_start_examples
 from third_party.benchmarks import ours
 from third_party.benchmarks.harness import fastest
 

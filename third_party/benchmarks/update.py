@@ -16,7 +16,7 @@ from constellation.model.model import Generator, Model, load_model
 from constellation.model.sampling import SamplingConfig
 from constellation.runtime.keys import Address
 from constellation.selftraining.batches import Batch, TrainingExample, draw_batches
-from constellation.selftraining.warm_start import generator_example
+from constellation.selftraining.star import generator_example
 from third_party import training_reference
 from third_party.benchmarks import ours, theirs
 from third_party.benchmarks.costs import update_flops

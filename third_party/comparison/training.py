@@ -23,8 +23,8 @@ from constellation.model.prefix import common_prefix
 from constellation.model.score import next_token_logits
 from constellation.runtime import keys
 from constellation.selftraining.batches import Batch, pack
+from constellation.selftraining.star import warm_start_examples
 from constellation.selftraining.update import cross_entropy, make_optimizer, make_update
-from constellation.selftraining.warm_start import warm_start_examples
 from third_party import model_reference, training_reference
 from third_party.comparison.logits import TOLERANCE, LeftPadded, prompt_tasks, whole_logits
 from third_party.comparison.table import Row, relative_norm

@@ -19,7 +19,7 @@ from constellation.model.peft_format import load_peft, save_peft
 from constellation.model.sampling import SamplingConfig
 from constellation.runtime.keys import Address
 from constellation.selftraining.batches import TrainingExample
-from constellation.selftraining.warm_start import warm_start_examples
+from constellation.selftraining.star import warm_start_examples
 from tests.tiny_study import tiny_config, write_tiny_model
 from third_party.comparison.sides import PEFT, Ours, Side, Theirs
 from third_party.comparison.table import relative_norm

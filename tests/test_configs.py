@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from constellation.experiments import sweep
-from constellation.experiments.config import check
+from constellation.experiments.check import check
 from constellation.runtime.errors import UserError
 from launch.common import STUDY, _check_fields, load_config
 from tests.tiny_study import ROOT

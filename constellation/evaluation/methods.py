@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from constellation.evaluation.questions import OF_STAGES
 from constellation.evaluation.study import StudyResults
 from constellation.runtime.nested import dotted
 
@@ -89,7 +90,7 @@ def figure_stages(study: StudyResults) -> dict[str, list[str]]:
     }
 
 
-QUESTIONS = ("arm", "controls", "null", "reach", "temperature", "critics")  # that have a section
+OPTIONAL = ("arm", *OF_STAGES)  # the sections that are read where the question is asked
 
 
 def section(field: str) -> str:
@@ -127,5 +128,5 @@ class Choices:
         return {
             field: value
             for field, value in self._values.items()
-            if field not in self._named and (section(field) in asked or section(field) not in QUESTIONS)
+            if field not in self._named and (section(field) in asked or section(field) not in OPTIONAL)
         }

@@ -1,37 +1,39 @@
-"""The questions, in the order of the report."""
+"""The questions, in the order of the report.
+
+A question is its name: of a module here, of a template in `templates/`, of its section of the config, and,
+where it has stages of its own, of a module in `experiments`. To ask a new one is to write these and to add
+the name below.
+"""
 
 from __future__ import annotations
 
-from constellation.evaluation import (
-    controls,
-    correctness,
-    critics,
-    crossover,
-    curves,
-    diversity,
-    gains,
-    ledger,
-    null,
-    reach,
-    temperature,
-    training,
-)
+from importlib import import_module
+
 from constellation.evaluation.question import Question
 
-CORE: tuple[Question, ...] = (  # of every study
-    curves.QUESTION,
-    crossover.QUESTION,
-    gains.QUESTION,
-    ledger.QUESTION,
-    correctness.QUESTION,
-    diversity.QUESTION,
-    training.QUESTION,
+OF_SAMPLES = (  # read nothing but the samples of the study's own models
+    "curves",
+    "crossover",
+    "gains",
+    "ledger",
+    "correctness",
+    "diversity",
+    "training",
 )
-QUESTIONS: tuple[Question, ...] = (
-    *CORE,
-    reach.QUESTION,
-    controls.QUESTION,
-    null.QUESTION,
-    temperature.QUESTION,
-    critics.QUESTION,
+OF_STAGES = (  # read what the module of their name in `experiments` adds to the study
+    "reach",
+    "controls",
+    "null",
+    "temperature",
+    "critics",
 )
+
+
+def _question(name: str) -> Question:
+    """The question of that name's module."""
+    found: Question = import_module(f"{__package__}.{name}").QUESTION
+    assert found.name == name
+    return found
+
+
+QUESTIONS: tuple[Question, ...] = tuple(map(_question, (*OF_SAMPLES, *OF_STAGES)))

@@ -1,16 +1,12 @@
-"""What a study's config may say, checked before anything runs: not found out in the middle of a long run."""
+"""What a study's config says, and the rules by which its values are checked."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
-from constellation.domains.domain import Domain, load_domain
-from constellation.domains.task import EXAMPLES
-from constellation.runtime.errors import UserError, unknown
+from constellation.domains.domain import Domain
 
 if TYPE_CHECKING:  # programs that only read a finished study need no JAX
     from constellation.memory import Memory
@@ -19,17 +15,7 @@ if TYPE_CHECKING:  # programs that only read a finished study need no JAX
 
 BASE, START = "theta0", "gen_v0"  # the pretrained model, and the generator after the warm start
 CRITIC, PRIOR_CRITIC = "critic", "prior_critic"  # the latter is shown no examples
-RESTARTS = (BASE, START, "continue")
-QUESTIONS = ("arm", "selectors", "controls", "null", "reach", "temperature", "critics", "other_base")
-NEEDS = {"null": "controls", "other_base": "critics"}  # whose trajectories they have
 Rule = tuple[str, bool, str]  # field, whether it is as it must be, and what it must be
-AT_LEAST_ONE = (
-    "trajectories", "mesh.data", "mesh.model", "tasks.bank_size", "lora.rank", "training.batch_size",
-    "training.checkpoint_every",
-    "warm_start.tasks", "warm_start.max_atoms", "warm_start.passes",
-    "star.tasks", "star.samples", "star.max_atoms", "star.keep", "star.passes",
-    "critic.tasks", "critic.samples", "critic.max_atoms", "critic.passes", "evaluation.resamples",
-)  # fmt: skip
 
 
 def load_base(
@@ -93,173 +79,38 @@ def asks(config: ConfigDict, question: str) -> bool:
     return question in config.questions
 
 
-def check(config: ConfigDict) -> None:
-    """Refuses a value that a stage could not work with.
-
-    Raises:
-        UserError: names the first such field and what it may be.
-    """
-    from constellation.model.sampling import SamplingConfig
-
-    for question in config.questions:
-        if question not in QUESTIONS:
-            raise unknown("question in config.questions:", question, QUESTIONS)
-    for question, needed in NEEDS.items():
-        if asks(config, question) and not asks(config, needed):
-            raise UserError(f"config.questions has {question!r}, which needs {needed!r}: add it")
-    domain = load_domain(config.domain)
-    for field, valid, wanted in [*_rules(config, domain), *_question_rules(config, domain)]:
-        if not valid:
-            raise UserError(f"config.{field} = {value_of(config, field)!r} must be {wanted}")
-    SamplingConfig(n=config.evaluation.samples, **config.sampling)
-
-
-def _rules(config: ConfigDict, domain: Domain) -> list[Rule]:
-    """What holds whatever is asked."""
-    star, evaluation, selection = config.star, config.evaluation, config.selection
-    most, banks = max(domain.difficulties), ", ".join(domain.banks)
-    needed = {"hard", *(["withheld"] if asks(config, "controls") else [])}
-    return [
-        ("domain", domain.judge is not None, "a domain with a judge: STaR keeps what a judge finds right"),
-        ("seed", 0 <= config.seed < 2**32, "in [0, 2^32)"),
-        ("tasks.visible", 1 <= config.tasks.visible < EXAMPLES, f"from 1 to {EXAMPLES - 1}"),
-        (
-            "tasks.banks",
-            needed <= set(config.tasks.banks) <= set(domain.banks),
-            f"hard, which the findings are read on, and others of {banks}; with controls withheld",
-        ),
-        ("star.learning_rate", star.learning_rate > 0, "above 0"),
-        ("training.learning_rate", config.training.learning_rate > 0, "above 0"),
-        ("memory.budget_gib", config.memory.budget_gib >= 0, "at least 0 (0 for no limit)"),
-        ("star.restart", star.restart in RESTARTS, f"one of {', '.join(RESTARTS)}"),
-        ("star.rounds", star.rounds >= 0, "at least 0"),
-        ("evaluation.small_k", 1 <= evaluation.small_k < evaluation.large_k, "at least 1 and below large_k"),
-        (
-            "evaluation.samples",
-            evaluation.samples >= 2 * evaluation.large_k,
-            "at least twice evaluation.large_k",
-        ),
-        *(
-            (field, value_of(config, field) >= 2 * evaluation.small_k, "at least twice evaluation.small_k")
-            for field in ("evaluation.other_samples", "evaluation.middle_samples")
-        ),
-        (
-            "evaluation.split_seeds",
-            config.tasks.split_seed in evaluation.split_seeds
-            and len(set(evaluation.split_seeds)) == len(evaluation.split_seeds),
-            f"different numbers, tasks.split_seed ({config.tasks.split_seed}) among them",
-        ),
-        ("selection.samples", selection.samples >= evaluation.small_k, "at least evaluation.small_k"),
-        (
-            "selection.tuning_samples",
-            selection.tuning_samples >= evaluation.small_k,
-            "at least evaluation.small_k",
-        ),
-        *(
-            (field, value_of(config, field) <= most, f"at most {most}, the most that {config.domain} draws")
-            for field in ("warm_start.max_atoms", "star.max_atoms", "critic.max_atoms")
-        ),
-        *((field, value_of(config, field) >= 1, "at least 1") for field in AT_LEAST_ONE),
-    ]
-
-
-def _question_rules(config: ConfigDict, domain: Domain) -> list[Rule]:
-    """What holds of the sections of the questions that are asked."""
-    evaluation, rounds = config.evaluation, config.star.rounds
-    rules: list[Rule] = []
-    for question in ("controls", "temperature", "critics"):
-        few = config[question].trajectories
-        if asks(config, question):
-            rules += [
-                (f"{question}.trajectories", 1 <= few <= config.trajectories, "1 to config.trajectories"),
-                ("star.rounds", rounds >= 1 or question == "critics", f"at least 1 for {question}"),
-            ]
-    for question in ("reach", "selectors"):
-        asked = asks(config, question)
-        rules.append(
-            ("questions", not asked or domain.provenance is not None, f"without {question}: answers of "
-             f"{config.domain} are no programs")
-        )
-    if asks(config, "arm"):
-        most, other = max(domain.difficulties), config.star.max_atoms
-        fits = 1 <= config.arm.max_atoms <= most and config.arm.max_atoms != other
-        rules.append(("arm.max_atoms", fits, f"from 1 to {most} and not star.max_atoms ({other})"))
-    if asks(config, "controls"):
-        rules.append(
-            (
-                "controls.samples",
-                config.controls.samples >= 2 * evaluation.large_k,
-                "at least twice evaluation.large_k",
-            )
-        )
-    if asks(config, "null"):
-        enough = config.null.samples >= evaluation.samples
-        rules.append(("null.samples", enough, "at least evaluation.samples"))
-    if asks(config, "critics"):
-        visible = config.critics.visible
-        rules += [
-            (
-                "critics.visible",
-                all(1 <= shown < EXAMPLES for shown in visible) and len(set(visible)) == len(visible),
-                f"different numbers from 1 to {EXAMPLES - 1}",
-            ),
-            (
-                "critics.samples",
-                config.critics.samples >= evaluation.small_k,
-                "at least evaluation.small_k",
-            ),
-        ]
-    if asks(config, "other_base"):
-        rules.append(("critics.model_dir", bool(config.critics.model_dir), "the directory of another base"))
-    if asks(config, "reach"):
-        pools = [evaluation.samples, evaluation.other_samples, evaluation.middle_samples]
-        pools += [config.controls.samples] if asks(config, "controls") else []
-        reach, plain = config.reach, {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
-        rules += [
-            (
-                "reach.samples",
-                1 <= reach.samples <= min(pools),
-                f"from 1 to {min(pools)}, the fewest samples that a model answers a task with",
-            ),
-            ("reach.budgets", min(reach.budgets, default=0) >= 1, "one or more, each >= 1"),
-            ("reach.at", reach.at >= 1, "at least 1"),
-            # its check is that of right samples there are as many as m says
-            *(
-                (f"sampling.{name}", config.sampling[name] == value, f"{value} where reach is asked")
-                for name, value in plain.items()
-            ),
-        ]
-    if asks(config, "temperature"):
-        section = config.temperature
-        values, further = list(section.compared), list(section.matching)
-        rules += [
-            (
-                "temperature.compared",
-                len(values) == 3 and increasing(values) and config.sampling.temperature in values[:2],
-                "three temperatures above 0, increasing, sampling.temperature the first or second",
-            ),
-            (
-                "temperature.matching",
-                increasing([*further, values[0]]),
-                "temperatures above 0, increasing, below those of temperature.compared",
-            ),
-            (
-                "temperature.samples",
-                2 * evaluation.large_k <= section.samples <= evaluation.samples,
-                "from twice evaluation.large_k to evaluation.samples",
-            ),
-            ("temperature.tuning_samples", section.tuning_samples >= 2, "at least 2"),
-        ]
-    return rules
-
-
-def increasing(temperatures: Sequence[float]) -> bool:
-    """Whether they are above 0 and each above the one before."""
-    return all(before < after for before, after in itertools.pairwise([0, *temperatures]))
-
-
 def value_of(config: ConfigDict, field: str) -> int:
     """The value of a field with dots in its name."""
     for name in field.split("."):
         config = config[name]
     return config
+
+
+# Rules that sections have in common
+
+
+def at_least(config: ConfigDict, field: str, least: int, what: str = "") -> Rule:
+    """A field's least value, and what that is where it is another field's."""
+    return field, value_of(config, field) >= least, f"at least {what or least}"
+
+
+def trajectories_rule(config: ConfigDict, question: str) -> Rule:
+    """A question is asked in some of the trajectories, the first ones."""
+    few = config[question].trajectories
+    return f"{question}.trajectories", 1 <= few <= config.trajectories, "1 to config.trajectories"
+
+
+def programs_rule(domain: Domain, question: str) -> Rule:
+    """A question that can be asked of programs alone."""
+    wanted = f"without {question}: answers of {domain.name} are no programs"
+    return "questions", domain.provenance is not None, wanted
+
+
+def banks_rule(config: ConfigDict, domain: Domain, *needed: str) -> Rule:
+    """The banks that a study must have, among those of its domain."""
+    banks = ", ".join(domain.banks)
+    return (
+        "tasks.banks",
+        set(needed) <= set(config.tasks.banks) <= set(domain.banks),
+        f"hard, which the findings are read on, and others of {banks}; with controls withheld",
+    )

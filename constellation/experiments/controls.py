@@ -26,15 +26,19 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from constellation.conductor import Stage
+from constellation.domains.domain import Domain
 from constellation.domains.task import Task
 from constellation.evaluation.controls import Controls
 from constellation.evaluation.study import SetKey, StageSummary
+from constellation.experiments import config as configs
 from constellation.experiments import reach
 from constellation.experiments.config import BASE, CRITIC, START, asks, sample_count, value_of
 from constellation.experiments.critic import critic_of, critic_samples, scores
 from constellation.experiments.files import samples_of, scores_of, summaries_of
+from constellation.experiments.question import Question
 from constellation.experiments.star import bank_samples, rounds, warm_start
 from constellation.experiments.study import Draw, Pools, Recipe, Study
 from constellation.runtime.keys import host_rng
@@ -83,11 +87,21 @@ class Stages(NamedTuple):
         return [*self.samples.values(), *known, self.scores]
 
 
-def stages(study: Study) -> Stages | None:
-    """Every stage; None where they are not asked for."""
+def rules(config: ConfigDict, domain: Domain) -> list[configs.Rule]:
+    """What holds of `config.controls`."""
+    return [
+        configs.banks_rule(config, domain, "hard", "withheld"),
+        configs.trajectories_rule(config, "controls"),
+        ("star.rounds", config.star.rounds >= 1, "at least 1 for controls"),
+        configs.at_least(
+            config, "controls.samples", 2 * config.evaluation.large_k, "twice evaluation.large_k"
+        ),
+    ]
+
+
+def stages(study: Study) -> Stages:
+    """Every stage."""
     config, seed = study.config, study.config.tasks.split_seed
-    if not asks(config, "controls"):
-        return None
     generators = controls(study)
     samples: dict[str, Stage] = {}
     answerers: dict[str, dict[str, reach.Answerer]] = {bank: {} for bank in BANKS.values()}
@@ -347,3 +361,6 @@ def _trained(
         version=2,
     )
     return study.train(recipe, inputs)
+
+
+QUESTION = Question(stages, part, options={"controls": None}, rules=rules, summaries=summaries)

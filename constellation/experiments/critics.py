@@ -21,12 +21,17 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ml_collections import ConfigDict
+
 from constellation.conductor import Stage
+from constellation.domains.domain import Domain
+from constellation.domains.task import EXAMPLES
 from constellation.evaluation.critics import Critics
 from constellation.evaluation.study import SetKey, StageSummary
-from constellation.experiments.config import CRITIC, START, asks
+from constellation.experiments.config import CRITIC, START, Rule, asks, at_least, trajectories_rule
 from constellation.experiments.critic import critic, critic_of, critic_samples, critic_tasks, scores
 from constellation.experiments.files import samples_of, scores_of, summaries_of
+from constellation.experiments.question import Question
 from constellation.experiments.star import bank_samples, last_round, warm_start
 from constellation.experiments.study import Base, Draw, Study
 
@@ -66,11 +71,28 @@ class Stages(NamedTuple):
         return [*(stage for pair in self.visible.values() for stage in pair), *variants]
 
 
+def rules(config: ConfigDict, domain: Domain) -> list[Rule]:
+    """What holds of `config.critics`."""
+    visible = config.critics.visible
+    return [
+        trajectories_rule(config, "critics"),
+        (
+            "critics.visible",
+            all(1 <= shown < EXAMPLES for shown in visible) and len(set(visible)) == len(visible),
+            f"different numbers from 1 to {EXAMPLES - 1}",
+        ),
+        at_least(config, "critics.samples", config.evaluation.small_k, "evaluation.small_k"),
+        (
+            "critics.model_dir",
+            not asks(config, "other_base") or bool(config.critics.model_dir),
+            "the directory of another base",
+        ),
+    ]
+
+
 def stages(study: Study) -> Stages | None:
-    """Every stage; None where they are not asked for."""
+    """Every stage; None where there is neither another critic nor another number of visible examples."""
     config = study.config
-    if not asks(config, "critics"):
-        return None
     visible = {
         shown: prompted_with(study, shown)
         for shown in sorted(config.critics.visible)
@@ -151,3 +173,12 @@ def summaries(study: Study, found: Stages) -> list[StageSummary]:
         for name, (trained, pool, *_) in found.variants.items()
         for summary in summaries_of(trained, name, CRITIC, tasks, samples_of(pool) if pool else ())
     ]
+
+
+QUESTION = Question(
+    stages,
+    part,
+    options={"critics": None, "other_base": "critics"},
+    rules=rules,
+    summaries=summaries,
+)

@@ -18,6 +18,7 @@ from constellation.domains.task import Split, Task, read_tasks
 from constellation.evaluation.study import Exact, SetKey
 from constellation.experiments.config import START, sample_count
 from constellation.experiments.files import TASKS, numbered, numbered_files, samples_of
+from constellation.experiments.question import Question
 from constellation.experiments.star import bank_samples, warm_start
 from constellation.experiments.study import Study
 from constellation.experiments.work import Judging
@@ -153,3 +154,6 @@ def _posterior(
 def posteriors_of(stage: Stage) -> list[np.ndarray]:
     """A stage's posteriors, of each trajectory."""
     return [np.load(file) for file in numbered_files(stage, POSTERIOR)]
+
+
+QUESTION = Question(stages, part)

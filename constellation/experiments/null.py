@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ml_collections import ConfigDict
+
 from constellation.conductor import Stage
+from constellation.domains.domain import Domain
 from constellation.evaluation.null import NullPools
 from constellation.evaluation.study import SetKey
-from constellation.experiments.config import START, asks
+from constellation.experiments.config import START, Rule, at_least
 from constellation.experiments.files import samples_of
+from constellation.experiments.question import Question
 from constellation.experiments.star import warm_start
 from constellation.experiments.study import Draw, Study
 
@@ -25,10 +29,13 @@ class Stages(NamedTuple):
         return [self.pool]
 
 
-def stages(study: Study) -> Stages | None:
-    """The only one; None where the null is not asked for."""
-    if not asks(study.config, "null"):
-        return None
+def rules(config: ConfigDict, domain: Domain) -> list[Rule]:
+    """What holds of `config.null`."""
+    return [at_least(config, "null.samples", config.evaluation.samples, "evaluation.samples")]
+
+
+def stages(study: Study) -> Stages:
+    """The only one."""
     few = study.config.controls.trajectories
     draw = Draw("null.samples", "null pool", START, trajectories=few)
     return Stages(study.samples(f"null_pool_{BANK}", study.bank(BANK), warm_start(study), draw))
@@ -38,3 +45,6 @@ def part(study: Study, found: Stages) -> NullPools:
     """What the evaluation reads."""
     seed = study.config.tasks.split_seed
     return NullPools({SetKey(BANK, START, seed, r): own for r, own in enumerate(samples_of(found.pool))})
+
+
+QUESTION = Question(stages, part, options={"null": "controls"}, rules=rules)

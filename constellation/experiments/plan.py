@@ -15,7 +15,8 @@ from ml_collections import ConfigDict
 from constellation.conductor import PlannedStages, Stage
 from constellation.domains.domain import Domain, load_domain
 from constellation.domains.task import split
-from constellation.experiments.config import check, load_base, memory_of
+from constellation.experiments.check import check
+from constellation.experiments.config import load_base, memory_of
 from constellation.experiments.questions import Graph, graph
 from constellation.experiments.study import Study
 from constellation.experiments.work import Sampling, Scoring, Training, Work

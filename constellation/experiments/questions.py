@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from constellation.conductor import Stage, digest
-from constellation.experiments import controls, critics, filtering, null, reach, selection, temperature
+from constellation.evaluation.questions import OF_STAGES
+from constellation.experiments import star
 from constellation.experiments.config import CRITIC, PRIOR_CRITIC, asks
 from constellation.experiments.critic import critic, critic_samples, critic_tasks
-from constellation.experiments.star import (
-    Round,
-    arm_rounds,
-    evaluated,
-    rounds,
-    warm_start,
-    warm_start_tasks,
-)
+from constellation.experiments.question import Question
 from constellation.experiments.study import Study
 
 SKELETONS = "training_skeletons.txt"
 
-QUESTIONS = {
-    "selection": selection,
-    "filtering": filtering,
-    "controls": controls,
-    "null": null,
-    "reach": reach,
-    "temperature": temperature,
-    "critics": critics,
+QUESTIONS: dict[str, Question] = {
+    name: import_module(f"{__package__}.{name}").QUESTION for name in ("selection", "filtering", *OF_STAGES)
 }
 
 
@@ -45,7 +34,7 @@ class Graph(NamedTuple):
     """
 
     samples: dict[tuple[str, str, int], Stage]
-    rounds: list[Round]
+    rounds: list[star.Round]
     critics: dict[str, Stage]
     tasks: list[Stage]
     skeletons: Stage
@@ -54,13 +43,16 @@ class Graph(NamedTuple):
 
 def graph(study: Study) -> Graph:
     """Asks the conductor for every stage of the study, in the order in which they run."""
-    samples = {(bank, name, seed): stage for bank, name, seed, stage in evaluated(study)}
-    trained = [*rounds(study), *arm_rounds(study)]
-    questions = {name: question.stages(study) for name, question in QUESTIONS.items()}
+    samples = {(bank, name, seed): stage for bank, name, seed, stage in star.evaluated(study)}
+    trained = [*star.rounds(study), *star.arm_rounds(study)]
+    questions = {
+        name: question.stages(study) if question.is_on(name, study.config) else None
+        for name, question in QUESTIONS.items()
+    }
     own = {CRITIC: critic(study)}
     if asks(study.config, "selectors"):
         own[PRIOR_CRITIC] = critic(study, blind=True)
-    tasks = [warm_start_tasks(study), *(each.tasks for each in trained), critic_tasks(study)]
+    tasks = [star.warm_start_tasks(study), *(each.tasks for each in trained), critic_tasks(study)]
     return Graph(samples, trained, own, tasks, pretraining_skeletons(study), questions)
 
 
@@ -74,7 +66,7 @@ def sources(study: Study, found: Graph) -> list[Stage]:
         *asked,
         *pools,
         found.skeletons,
-        warm_start(study),
+        star.warm_start(study),
         *found.critics.values(),
         critic_samples(study),
         *banks,

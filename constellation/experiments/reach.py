@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from constellation.conductor import Stage
 from constellation.domains.domain import Domain
 from constellation.domains.task import Split, Task, read_tasks
 from constellation.evaluation.reach import KnownPrograms, generalising
-from constellation.experiments.config import asks, sample_count
+from constellation.experiments.config import Rule, asks, at_least, programs_rule, sample_count
 from constellation.experiments.files import TASKS, first_adapters, numbered, numbered_files, samples_of
+from constellation.experiments.question import Question
 from constellation.experiments.star import arm, bank_samples
 from constellation.experiments.star import models as study_models
 from constellation.experiments.study import Study
@@ -54,6 +56,26 @@ class Stages(NamedTuple):
         return [self.known, *self.log_probs.values()]
 
 
+def rules(config: ConfigDict, domain: Domain) -> list[Rule]:
+    """What holds of `config.reach`."""
+    evaluation, first, sampling = config.evaluation, config.reach.samples, config.sampling
+    pools = [evaluation.samples, evaluation.other_samples, evaluation.middle_samples]
+    pools += [config.controls.samples] if asks(config, "controls") else []
+    fewest = f"from 1 to {min(pools)}, the fewest samples that a model answers a task with"
+    # its check is that of right samples there are as many as m says
+    plain = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
+    return [
+        programs_rule(domain, "reach"),
+        ("reach.samples", 1 <= first <= min(pools), fewest),
+        ("reach.budgets", min(config.reach.budgets, default=0) >= 1, "one or more, each >= 1"),
+        at_least(config, "reach.at", 1),
+        *(
+            (f"sampling.{name}", sampling[name] == value, f"{value} where reach is asked")
+            for name, value in plain.items()
+        ),
+    ]
+
+
 def models(study: Study, bank: str) -> dict[str, Answerer]:
     """Every model of the study, with its samples under the primary split."""
     found = {}
@@ -64,10 +86,8 @@ def models(study: Study, bank: str) -> dict[str, Answerer]:
     return found
 
 
-def stages(study: Study) -> Stages | None:
-    """The hard bank's; None where it is not asked for."""
-    if not asks(study.config, "reach"):
-        return None
+def stages(study: Study) -> Stages:
+    """The hard bank's."""
     return known_programs(study, "hard", models(study, "hard"), study.trajectories)
 
 
@@ -250,3 +270,6 @@ def log_probs(
         for rows, values in zip(program, own, strict=True):
             np.logaddexp.at(total, rows, values)
     return result
+
+
+QUESTION = Question(stages, part, options={"reach": None}, rules=rules)

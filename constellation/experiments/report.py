@@ -24,7 +24,7 @@ from constellation.domains.domain import load_domain
 from constellation.domains.task import read_tasks
 from constellation.evaluation.report import write_report
 from constellation.evaluation.study import AnalysisConfig, SetKey, StageSummary, StudyResults, TaskInfo
-from constellation.experiments import controls, critics, selection
+from constellation.experiments import selection
 from constellation.experiments.config import (
     BASE,
     CRITIC,
@@ -196,10 +196,9 @@ def _summaries(study: Study, found: Graph) -> list[StageSummary]:
     for name, stage in found.critics.items():  # the second learns from what was sampled for the first
         candidates = critic_samples(study) if name == CRITIC else None
         summaries += _summary(name, "critic", config.critic.tasks, stage, candidates)
-    if found.questions["controls"]:
-        summaries += controls.summaries(study, found.questions["controls"])
-    if found.questions["critics"]:
-        summaries += critics.summaries(study, found.questions["critics"])
+    for name, stages in found.questions.items():
+        if stages:
+            summaries += QUESTIONS[name].summaries(study, stages)
     return summaries
 
 

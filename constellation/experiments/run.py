@@ -11,15 +11,9 @@ from ml_collections import ConfigDict
 from constellation.conductor import Conductor, read_record
 from constellation.critic import answer_ids
 from constellation.domains.domain import load_domain
+from constellation.experiments import config as configs
+from constellation.experiments.check import check
 from constellation.experiments.compute import Compute
-from constellation.experiments.config import (
-    base_directories,
-    check,
-    load_base,
-    sample_count,
-    value_of,
-    with_base,
-)
 from constellation.experiments.plan import check_fits, plan
 from constellation.experiments.report import report
 from constellation.experiments.study import Study
@@ -49,12 +43,12 @@ def run(
     _check_extends(config, workdir)
     mesh, domain = make_mesh(config.mesh.data, config.mesh.model), load_domain(config.domain)
     planned = plan(config, jax.default_backend())
-    bases = base_directories(config)
+    bases = configs.base_directories(config)
     for other in bases[1:]:
-        check_fits(with_base(config, other), jax.default_backend())
+        check_fits(configs.with_base(config, other), jax.default_backend())
     hashes = [check_model(base, config.model.quantization, config.model.dtype, mesh) for base in bases]
     for base in bases:
-        answer_ids(load_base(config, domain, base, weights=False))
+        answer_ids(configs.load_base(config, domain, base, weights=False))
     own = own_workdir(Path(workdir))
     align(own)
     schedule = Schedule(planned.schedule(config, jax.default_backend()))
@@ -72,9 +66,9 @@ def _check_extends(config: ConfigDict, workdir: str) -> None:
         if not (path / "stage.json").is_file():
             continue
         held = read_record(path)["recipe"]["fields"]["evaluation.samples"]
-        field = sample_count(config, "hard", f"v{number}")
-        if held != value_of(config, field):
+        field = configs.sample_count(config, "hard", f"v{number}")
+        if held != configs.value_of(config, field):
             raise UserError(
                 f"{workdir} holds {held} samples a task of v{number}, and config.{field} asks for "
-                f"{value_of(config, field)}: set it to {held}, or give another --workdir"
+                f"{configs.value_of(config, field)}: set it to {held}, or give another --workdir"
             )

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from constellation.conductor import Stage
 from constellation.domains.domain import Domain
 from constellation.domains.task import Split, Task, read_tasks
 from constellation.evaluation.study import SetKey
 from constellation.experiments import filtering
-from constellation.experiments.config import BASE, START, asks
+from constellation.experiments.config import BASE, START, Rule, asks, programs_rule
 from constellation.experiments.critic import critic_scores, scoring_of
 from constellation.experiments.files import TASKS, numbered, numbered_files, samples_of, scores_of
+from constellation.experiments.question import Question
 from constellation.experiments.star import arm, bank_samples, evaluated, models, warm_start
 from constellation.experiments.study import Study
 from constellation.samples import SampleSet
@@ -59,6 +61,11 @@ class Stages(NamedTuple):
         """What a report of them reads."""
         scored = [stage for found in self.scored.values() for stage in found.all()]
         return [*scored, *self.samples.values(), *(self.tuning or ())]
+
+
+def rules(config: ConfigDict, domain: Domain) -> list[Rule]:
+    """What holds where selectors beside the critic are asked for."""
+    return [programs_rule(domain, "selectors")] if asks(config, "selectors") else []
 
 
 def stages(study: Study) -> Stages:
@@ -203,3 +210,6 @@ def log_likelihoods(
         for group, value in zip(of_task, values, strict=True):
             column[group] = value
     return result
+
+
+QUESTION = Question(stages, part, options={"selectors": None}, rules=rules)

@@ -10,10 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from ml_collections import ConfigDict
+
 from constellation.conductor import Stage
-from constellation.experiments.config import BASE, START, asks, sample_count
+from constellation.domains.domain import Domain
+from constellation.experiments.config import BASE, START, Rule, asks, sample_count
 from constellation.experiments.files import samples_of
 from constellation.experiments.study import Draw, Pools, Recipe, Study
+
+OPTIONS: dict[str, str | None] = {"arm": None}  # as of a `Question`
 
 
 class Round(NamedTuple):
@@ -141,3 +146,12 @@ def evaluated(study: Study) -> Iterator[tuple[str, str, int, Stage]]:
             for seed in seeds:
                 count = sample_count(config, bank, name)
                 yield bank, name, seed, bank_samples(study, bank, name, generator, seed, count)
+
+
+def rules(config: ConfigDict, domain: Domain) -> list[Rule]:
+    """What holds of the second arm, if the config asks for it."""
+    if not asks(config, "arm"):
+        return []
+    hardest, other = max(domain.difficulties), config.star.max_atoms
+    fits = 1 <= config.arm.max_atoms <= hardest and config.arm.max_atoms != other
+    return [("arm.max_atoms", fits, f"from 1 to {hardest} and not star.max_atoms ({other})")]

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from constellation.conductor import Conductor, Stage, finished_stage
 from constellation.evaluation.sweep import READ, Cell, directory_of, write_sweep
 from constellation.experiments import report
-from constellation.experiments.config import check
+from constellation.experiments.check import check
 from constellation.runtime.errors import UserError
 from constellation.runtime.nested import dotted
 from constellation.runtime.progress import Progress

@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ml_collections import ConfigDict
+
 from constellation.conductor import Stage
+from constellation.domains.domain import Domain
 from constellation.evaluation.temperature import Match, Temperatures, match, solved_by_one
-from constellation.experiments.config import START, asks
+from constellation.experiments.config import START, Rule, at_least, trajectories_rule
 from constellation.experiments.files import samples_of
+from constellation.experiments.question import Question
 from constellation.experiments.selection import TUNING
 from constellation.experiments.star import last_round, warm_start
 from constellation.experiments.study import Draw, Study
@@ -42,11 +46,40 @@ class Stages(NamedTuple):
         return [*self.tuning.values(), *self.evaluated.values(), self.match, self.matched]
 
 
-def stages(study: Study) -> Stages | None:
-    """Every stage; None where they are not asked for."""
+def rules(config: ConfigDict, domain: Domain) -> list[Rule]:
+    """What holds of `config.temperature`."""
+    section, evaluation, own = config.temperature, config.evaluation, config.sampling.temperature
+    compared = list(section.compared)
+    return [
+        trajectories_rule(config, "temperature"),
+        ("star.rounds", config.star.rounds >= 1, "at least 1 for temperature"),
+        (
+            "temperature.compared",
+            len(compared) == 3 and increasing(compared) and own in compared[:2],
+            "three temperatures above 0, increasing, sampling.temperature the first or second",
+        ),
+        (
+            "temperature.matching",
+            increasing([*section.matching, *compared[:1]]),
+            "temperatures above 0, increasing, below those of temperature.compared",
+        ),
+        (
+            "temperature.samples",
+            2 * evaluation.large_k <= section.samples <= evaluation.samples,
+            "from twice evaluation.large_k to evaluation.samples",
+        ),
+        at_least(config, "temperature.tuning_samples", 2),
+    ]
+
+
+def increasing(temperatures: Sequence[float]) -> bool:
+    """Whether they are above 0 and each above the one before."""
+    return all(before < after for before, after in itertools.pairwise([0, *temperatures]))
+
+
+def stages(study: Study) -> Stages:
+    """Every stage."""
     section, own = study.config.temperature, study.config.sampling.temperature
-    if not asks(study.config, "temperature"):
-        return None
     generators = models(study)
     tuned = tuning_samples(study, generators)
     evaluated = {
@@ -140,3 +173,6 @@ def samples_at(study: Study, bank: str, name: str, generator: Stage, temperature
 
 def _loaded(stages: SampleStages) -> dict[tuple[str, float], list[SampleSet]]:
     return {key: samples_of(stage) for key, stage in stages.items()}
+
+
+QUESTION = Question(stages, part, options={"temperature": None}, rules=rules)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from constellation.experiments.config import check
+from constellation.experiments.check import check
 from constellation.experiments.files import SAMPLES, TASKS, numbered
 from constellation.experiments.run import run
 from constellation.runtime.errors import UserError

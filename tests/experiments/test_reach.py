@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 
 from constellation.domains.task import Task, split
 from constellation.domains.trapdoor import DOMAIN as trapdoor
-from constellation.experiments.config import check
+from constellation.experiments.check import check
 from constellation.experiments.reach import collect_known, log_probs
 from constellation.generator import sample
 from constellation.model.lora import init_adapter, stack, unstack

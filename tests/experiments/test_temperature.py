@@ -13,7 +13,7 @@ import pytest
 from constellation.conductor import finished_stage
 from constellation.domains.task import read_tasks
 from constellation.evaluation.temperature import match, solved_by_one
-from constellation.experiments.config import check
+from constellation.experiments.check import check
 from constellation.experiments.files import samples_of
 from constellation.experiments.run import run
 from constellation.generator import Sample

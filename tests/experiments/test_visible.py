@@ -13,7 +13,7 @@ from constellation.conductor import Conductor, Stage
 from constellation.domains.task import Task, read_tasks, split
 from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.evaluation.selectors import Columns
-from constellation.experiments.config import check
+from constellation.experiments.check import check
 from constellation.experiments.critics import Stages, part, prompted_with
 from constellation.experiments.files import TASKS, samples_of
 from constellation.experiments.star import bank_samples, warm_start

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from constellation.conductor import Conductor, Stage
 from constellation.domains.domain import Domain, load_domain
 from constellation.evaluation.pass_at_k import pass_curve
-from constellation.experiments.config import BASE, START, check
+from constellation.experiments.check import check
+from constellation.experiments.config import BASE, START
 from constellation.experiments.files import SAMPLES
 from constellation.experiments.star import round_tasks, warm_start
 from constellation.experiments.study import Study

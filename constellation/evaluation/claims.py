@@ -19,7 +19,7 @@ from constellation.evaluation.statistics import (
 from constellation.evaluation.study import AnalysisConfig
 
 Array = NDArray[np.float64]
-SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "supported", "not supported", "inconclusive"
+VERDICTS = SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "supported", "not supported", "inconclusive"
 FAMILY = 3  # primary claims, judged together
 
 
@@ -32,7 +32,7 @@ class Claim:
         directions: [P] what it says of each number: +1 above 0, -1 below.
         both: the numbers with the bootstrap's intervals and with Student's, as `Bootstrap.both`, arrays [P].
         values: [K, T, P] what they are means of.
-        openings: verdict -> how its sentence opens.
+        openings: how its sentence opens with each of the `VERDICTS`.
         sentence: what was measured.
         details: what else findings.json says of it.
     """
@@ -41,7 +41,7 @@ class Claim:
     directions: tuple[int, ...]
     both: tuple[Estimate, Estimate | None]
     values: Array
-    openings: Mapping[str, str]
+    openings: tuple[str, str, str]
     sentence: str
     details: Mapping[str, Any] = field(default_factory=dict)
 
@@ -63,15 +63,10 @@ class Claim:
     ) -> dict[str, Any]:
         """The verdict with all it rests on; a claim about one number holds numbers, others lists.
 
-        Args:
-            choice: for level, margin and power.
-            scope: what the verdict speaks of.
-            p_adjusted: of the claim within its family; its own p where it stands alone.
-            family: claims of the family.
+        A claim that stands alone has no `p_adjusted` and is judged by its own p.
         """
         p = self.p_value()
         outcome = verdict(self.estimate, self.directions, p if p_adjusted is None else p_adjusted, choice)
-        detectable = minimum_detectable_effect(self.values, (1 - choice.level) / family, choice.power)
         variances = variance_components(self.values)._asdict()
         estimate, low, high, lower, upper = self.estimate[:5]
         numbers = {
@@ -79,10 +74,12 @@ class Claim:
             "interval": np.stack([low, high], axis=-1),
             **intervals(*self.both),
             "bound": np.where(np.array(self.directions) > 0, lower, upper),
-            "minimum_detectable_effect": detectable,
+            "minimum_detectable_effect": minimum_detectable_effect(
+                self.values, (1 - choice.level) / family, choice.power
+            ),
             "by_trajectory": self.values.mean(1).T,  # [P, K]
+            **{f"variance_of_{name}": variance for name, variance in variances.items()},
         }
-        numbers |= {f"variance_of_{name}": part for name, part in variances.items()}
         if len(self.directions) == 1:
             numbers = {name: part if part is None else part[0] for name, part in numbers.items()}
         return {
@@ -92,30 +89,23 @@ class Claim:
             **({} if p_adjusted is None else {"p_adjusted": p_adjusted}),
             **numbers,
             "scope": scope,
-            "sentence": f"{self.openings[outcome]}: {self.sentence}.",
+            "sentence": f"{self.openings[VERDICTS.index(outcome)]}: {self.sentence}.",
             **self.details,
         }
 
 
-def intervals(boot: Estimate, other: Estimate | None) -> dict[str, Any]:
+def intervals(boot: Estimate, student: Estimate | None) -> dict[str, Any]:
     """Both intervals of `Bootstrap.both` as findings.json names them, [P, 2] each; Student's may be None."""
-    pairs = {"interval_bootstrap": boot, "interval_student": other}
     return {
-        name: None if one is None else np.stack([one.low, one.high], axis=-1) for name, one in pairs.items()
+        f"interval_{name}": None if found is None else np.stack([found.low, found.high], axis=-1)
+        for name, found in (("bootstrap", boot), ("student", student))
     }
 
 
 def verdict(
     estimate: Estimate, directions: tuple[int, ...], p_adjusted: float, choice: AnalysisConfig
 ) -> str:
-    """The verdict of a claim; the rule is the docstring of `findings`.
-
-    Args:
-        estimate: arrays [P].
-        directions: [P] +1 or -1.
-        p_adjusted: of the claim, within its family.
-        choice: for level and margin.
-    """
+    """The verdict of a claim about P numbers, `estimate` and `directions` [P]; `findings` states the rule."""
     if p_adjusted <= 1 - choice.level:
         return SUPPORTED
     up = np.array(directions) > 0
@@ -126,13 +116,13 @@ def verdict(
 
 @dataclass(frozen=True)
 class NotMeasured:
-    """A claim whose data the study does not hold; in its family it counts with p = 1."""
+    """A claim whose data the study does not hold."""
 
     text: str
     reason: str
 
     def p_value(self) -> float:
-        """1: it cannot be supported, and makes no other claim easier to support."""
+        """1: it cannot be supported, and makes no other claim of its family easier to support."""
         return 1.0
 
     def judged(

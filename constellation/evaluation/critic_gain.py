@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from constellation.evaluation.claims import INCONCLUSIVE, NOT_SUPPORTED, SUPPORTED, Claim, NotMeasured
+from constellation.evaluation.claims import Claim, NotMeasured
 from constellation.evaluation.entries import as_json, keyed, points
 from constellation.evaluation.selectors import Selection, combined, divergence, select
 from constellation.evaluation.statistics import Bootstrap, wider
@@ -79,11 +79,7 @@ def critic_gain(study: StudyResults, bootstrap: Bootstrap, picks: Picks) -> Clai
         directions=(+1,),
         both=both,
         values=values,
-        openings={
-            SUPPORTED: "The critic helps",
-            NOT_SUPPORTED: "The critic does not help",
-            INCONCLUSIVE: "Whether the critic helps stays open",
-        },
+        openings=("The critic helps", "The critic does not help", "Whether the critic helps stays open"),
         sentence=(
             f"with {k} candidates on the {bank} bank, its pick gains {points(*estimate.at(0)[:3])} points "
             f"over the first survivor, ahead on {positive} of {len(seeds)} split seeds"

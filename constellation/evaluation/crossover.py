@@ -9,19 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from constellation.evaluation.claims import INCONCLUSIVE, NOT_SUPPORTED, SUPPORTED, Claim, NotMeasured
+from constellation.evaluation import drawing
+from constellation.evaluation.claims import Claim, NotMeasured
 from constellation.evaluation.curves import change, check_verdict, curve_ks, verdict_ks
-from constellation.evaluation.drawing import (
-    INK,
-    band,
-    bank_panels,
-    colour,
-    k_axis,
-    legend_above,
-    mark,
-    null_curve,
-    thin_lines,
-)
 from constellation.evaluation.entries import Entries, Entry, entries, points
 from constellation.evaluation.question import Answer, Question, Results
 from constellation.evaluation.statistics import Bootstrap, wider
@@ -35,17 +25,18 @@ NULL_CHANGE = "null of the change of pass@k"  # rows of `null`
 def crossover(study: StudyResults, bootstrap: Bootstrap) -> Claim | NotMeasured:
     """Change from the start to the last round: claimed positive at small_k and negative at large_k.
 
-    Raises:
-        UserError: large_k is beyond half the samples a task.
+    A large_k beyond half the samples a task is refused.
     """
-    choice = study.analysis
-    ks = [choice.small_k, choice.large_k]
+    ks, bank, models = study.deciding_ks, study.analysis.primary_bank, study.first_and_last
     if not study.rounds:
-        text = f"Self-training raises pass@{ks[0]} and lowers pass@{ks[1]}: the curves cross."
-        return NotMeasured(text, "the study ran no round of self-training")
-    bank, models = choice.primary_bank, (study.start, study.rounds[-1])
-    check_verdict(study, bank, models, choice.large_k)
+        return NotMeasured(claim_text(ks), "the study ran no round of self-training")
+    check_verdict(study, bank, models, ks[1])
     return crossing_claim(bootstrap, bank, models, ks, change(study, bank, models[1], ks))
+
+
+def claim_text(ks: Sequence[int]) -> str:
+    """What is claimed at these two k."""
+    return f"Self-training raises pass@{ks[0]} and lowers pass@{ks[1]}: the curves cross."
 
 
 def crossing_claim(
@@ -58,18 +49,17 @@ def crossing_claim(
 ) -> Claim:
     """That the first of two changes of pass@k, values [K, T, 2], lies above 0 and the second below."""
     both = bootstrap.both(bank, values)
-    estimate = wider(*both)
-    small, large = (points(*estimate.at(i)[:3]) for i in (0, 1))
+    small, large = (points(*wider(*both).at(i)[:3]) for i in (0, 1))
     return Claim(
-        text=f"Self-training raises pass@{ks[0]} and lowers pass@{ks[1]}: the curves cross.",
+        text=claim_text(ks),
         directions=(+1, -1),
         both=both,
         values=values,
-        openings={
-            SUPPORTED: "The curves cross",
-            NOT_SUPPORTED: "The curves do not cross as claimed",
-            INCONCLUSIVE: "Whether the curves cross stays open",
-        },
+        openings=(
+            "The curves cross",
+            "The curves do not cross as claimed",
+            "Whether the curves cross stays open",
+        ),
         sentence=(
             f"from {models[0]} to {models[1]} on the {bank} bank{where}, pass@{ks[0]} changes by {small} "
             f"points and pass@{ks[1]} by {large}"
@@ -78,12 +68,19 @@ def crossing_claim(
     )
 
 
+def changes_and_crossings(study: StudyResults, part: None, bootstrap: Bootstrap) -> Answer:
+    """D(k) of every round and arm on every bank, and the last round's K*."""
+    compared = [(bank, model) for bank in study.tasks for model in (*study.rounds, *study.arms)]
+    rows = [row for bank, model in compared for row in changes(study, bootstrap, bank, model)]
+    banks = study.tasks if study.rounds else ()
+    return Answer(rows, {"crossing": {bank: crossing(study, bootstrap, bank) for bank in banks}})
+
+
 def changes(study: StudyResults, bootstrap: Bootstrap, bank: str, model: str) -> list[Entry]:
     """D(k) of a round or arm; up to n/2 tested at powers of two and the deciding k, but for the finding's."""
-    choice = study.analysis
     allowed = verdict_ks(study, bank, study.start, model)
     tested = {*study.deciding_ks, *(2**i for i in range(len(allowed).bit_length()))} & set(allowed)
-    if (bank, model) == (choice.primary_bank, study.sequence[-1]):
+    if (bank, model) == (study.analysis.primary_bank, study.sequence[-1]):
         tested -= set(study.deciding_ks)
     ks = sorted(tested.union(curve_ks(study, bank, study.start, model)))
     values = change(study, bank, model, ks)
@@ -120,14 +117,10 @@ def crossing(study: StudyResults, bootstrap: Bootstrap, bank: str) -> dict[str, 
 
 
 def first_behind(difference: Array) -> Array:
-    """K*: the first k from which on a curve of differences stays below 0, after having been above.
+    """[...] K*: the first k from which on D(k), [..., n/2], stays below 0, after having been above.
 
-    Args:
-        difference: [..., n/2], D(k) for k = 1..n/2.
-
-    Returns:
-        [...] float64; infinite where D is not below 0 at the end, 0 where it is but was never above. Both
-        are censored: within 1..n/2 there is no such change of sign.
+    Infinite where D is not below 0 at the end, 0 where it is but was never above. Both are censored: within
+    1..n/2 there is no such change of sign.
     """
     behind = difference < 0
     tail = np.logical_and.accumulate(behind[..., ::-1], axis=-1).sum(-1)  # how long it has been behind
@@ -150,42 +143,35 @@ def sentence(at: float, low: float, high: float, limit: int) -> str:
     return f"{none.get(at, end(at))} [{end(low)}, {end(high)}]"
 
 
-def changes_and_crossings(study: StudyResults, part: None, bootstrap: Bootstrap) -> Answer:
-    """D(k) of every round and arm on every bank, and the last round's K*."""
-    compared = [(bank, model) for bank in study.tasks for model in (*study.rounds, *study.arms)]
-    rows = [row for bank, model in compared for row in changes(study, bootstrap, bank, model)]
-    banks = study.tasks if study.rounds else ()
-    return Answer(rows, {"crossing": {bank: crossing(study, bootstrap, bank) for bank in banks}})
-
-
 def change_at_k(results: Results) -> Figure | None:
     """D(k) of every round and arm: above 0 it is ahead of the start.
 
     Dotted is the null: of the halvings, in each round's colour, where there is a doubled pool, and elsewhere
     of another warm start.
     """
-    study, models = results.study, results.study.models[2:]
-    if not models:
+    study, rows = results.study, results.entries.where(quantity=CHANGE)
+    if not rows:
         return None
-    figure, axes = bank_panels(study, height=3.0)
+    pairs = {model: (study.start, model) for model in study.models[2:]}
+    paints = {model: drawing.colour(study, model) for model in pairs}
+    figure, axes = drawing.curves_by_bank(
+        [
+            (rows.where(models=pair), paints[model], f"{model} \N{MINUS SIGN} {study.start}")
+            for model, pair in pairs.items()
+        ],
+        "change of pass@k, points",
+        height=3.0,
+    )
     for bank, ax in axes.items():
-        ax.axhline(0, color=INK, linewidth=0.9)
-        for model in models:
-            rows = results.entries.where(quantity=CHANGE, bank=bank, models=(study.start, model))
-            band(ax, rows, colour(study, model), f"{model} \N{MINUS SIGN} {study.start}")
-            thin_lines(ax, rows, colour(study, model))
-        ks = results.entries.where(quantity=CHANGE, bank=bank).values("k")
+        drawing.zero_line(ax)
         nulls = results.entries.where(quantity=NULL_CHANGE, bank=bank)
         halvings, restarted = nulls.where(of="halvings"), nulls.where(of="another warm start")
         for model in study.rounds:
-            null_curve(ax, halvings.where(models=(study.start, model)), colour(study, model))
+            drawing.null_curve(ax, halvings.where(models=pairs[model]), paints[model])
         if not halvings:
-            null_curve(ax, Entries(row for row in restarted if row.k in ks))
-        mark(ax, *study.deciding_ks)
-        ax.set_title(bank)
-        k_axis(ax, ks)
-    figure.axes[0].set_ylabel("change of pass@k, points")
-    legend_above(figure, figure.axes[0])
+            ks = rows.where(bank=bank).values("k")
+            drawing.null_curve(ax, Entries(row for row in restarted if row.k in ks))
+        drawing.mark(ax, *study.deciding_ks)
     return figure
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from constellation.evaluation.drawing import band, bank_panels, colour, k_axis, legend_above, thin_lines
+from constellation.evaluation.drawing import colour, curves_by_bank
 from constellation.evaluation.entries import Entry, entries
 from constellation.evaluation.pass_at_k import pass_curve
 from constellation.evaluation.question import Answer, Question, Results
@@ -59,17 +59,26 @@ def verdict_ks(study: StudyResults, bank: str, *models: str) -> range:
 
 
 def check_verdict(study: StudyResults, bank: str, models: Sequence[str], k: int) -> None:
-    """Refuses a verdict at a k beyond n/2.
-
-    Raises:
-        UserError: names the models' n.
-    """
+    """Refuses a verdict at a k beyond n/2."""
     if k not in verdict_ks(study, bank, *models):
         n = study.pool_size(bank, *models)
         raise UserError(
             f"a verdict on pass@{k} needs at least {2 * k} samples a task, there are {n} of "
             f"{', '.join(models)} on the {bank} bank: sample more or lower evaluation.large_k or small_k"
         )
+
+
+def curves(study: StudyResults, part: None, bootstrap: Bootstrap) -> Answer:
+    """pass@k of every model on every bank, and of the parts of the banks."""
+    rows: list[Entry] = []
+    sizes = {}
+    for bank, tasks in study.tasks.items():
+        for model in study.models:
+            rows += model_curves(study, bootstrap, bank, model, PASS, "right")
+        masks = subset_masks(tasks)
+        rows += subsets(study, bootstrap, bank, masks)
+        sizes[bank] = {name: mask.sum() for name, mask in masks.items()}
+    return Answer(rows, {"tasks_of_parts": sizes})
 
 
 def model_curves(
@@ -96,52 +105,35 @@ def subset_masks(tasks: Sequence[TaskInfo]) -> dict[str, NDArray[np.bool_]]:
 
 
 def subsets(
-    study: StudyResults, bootstrap: Bootstrap, bank: str, masks: dict[str, NDArray[np.bool_]]
+    study: StudyResults, bootstrap: Bootstrap, bank: str, masks: Mapping[str, NDArray[np.bool_]]
 ) -> list[Entry]:
     """pass@k of the parts of a bank at the deciding k, and the last round's change from the start."""
-    compared: dict[tuple[str, tuple[str, ...]], tuple[list[int], Array]] = {}
+    levels = {}
     for model in dict.fromkeys((study.base, *study.first_and_last)):
         ks = [k for k in study.deciding_ks if k <= study.pool_size(bank, model)]
-        compared[PART, (model,)] = ks, task_curves(study, bank, model, ks)  # [K, T, len(ks)]
+        levels[model] = ks, task_curves(study, bank, model, ks)  # [K, T, len(ks)]
+    compared: list[tuple[str, tuple[str, ...], list[int], Array]]
+    compared = [(PART, (model,), *level) for model, level in levels.items()]
     if study.rounds:
-        (ks, before), (_, after) = (compared[PART, (model,)] for model in study.first_and_last)
-        compared[PART_CHANGE, study.first_and_last] = ks, after - before
+        (ks, before), (_, after) = (levels[model] for model in study.first_and_last)
+        compared.append((PART_CHANGE, study.first_and_last, ks, after - before))
     rows = []
     for name, mask in masks.items():
-        for (quantity, models), (ks, values) in compared.items():
+        for quantity, models, ks, values in compared:
             estimate = bootstrap(bank, values * mask[:, None], within=mask)
             tested = ks if quantity == PART_CHANGE else ()
             rows += entries(quantity, bank, models, ks, estimate, tested=tested, of=name)
     return rows
 
 
-def curves(study: StudyResults, part: None, bootstrap: Bootstrap) -> Answer:
-    """pass@k of every model on every bank, and of the parts of the banks."""
-    rows: list[Entry] = []
-    sizes = {}
-    for bank, tasks in study.tasks.items():
-        for model in study.models:
-            rows += model_curves(study, bootstrap, bank, model, PASS, "right")
-        masks = subset_masks(tasks)
-        rows += subsets(study, bootstrap, bank, masks)
-        sizes[bank] = {name: mask.sum() for name, mask in masks.items()}
-    return Answer(rows, {"tasks_of_parts": sizes})
-
-
 def pass_at_k_figure(results: Results) -> Figure | None:
     """pass@k of every model on every bank, with bands; thin lines are its trajectories."""
-    study = results.study
-    figure, axes = bank_panels(study, height=3.4)
+    study, rows = results.study, results.entries.where(quantity=PASS)
+    drawn = [(rows.where(models=(model,)), colour(study, model), model) for model in study.models]
+    figure, axes = curves_by_bank(drawn, "pass@k, % of tasks", height=3.4)
     for bank, ax in axes.items():
-        for model in study.models:
-            rows = results.entries.where(quantity=PASS, bank=bank, models=(model,))
-            band(ax, rows, colour(study, model), model)
-            thin_lines(ax, rows, colour(study, model))
         ax.set_title(f"{bank}  \N{MIDDLE DOT}  {len(study.tasks[bank])} tasks")
         ax.set_ylim(0, 100)
-        k_axis(ax, results.entries.where(quantity=PASS, bank=bank).values("k"))
-    figure.axes[0].set_ylabel("pass@k, % of tasks")
-    legend_above(figure, figure.axes[0])
     return figure
 
 

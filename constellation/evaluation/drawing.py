@@ -109,6 +109,31 @@ def band(ax: Axes, curve: Curve, paint: str, label: str, marker: str = "", style
     ax.plot(ks, values, color=paint, label=label, marker=marker, markersize=3.5, linestyle=style)
 
 
+def curves_by_bank(
+    curves: Sequence[tuple[Entries, str, str]], ylabel: str, height: float
+) -> tuple[Figure, dict[str, Axes]]:
+    """A panel a bank of these rows over k, each (rows, colour, label); thin lines are their trajectories."""
+    banks = list(dict.fromkeys(row.bank for rows, _, _ in curves for row in rows))
+    figure, axes = panels(len(banks), height, sharey=True)
+    for bank, ax in zip(banks, axes, strict=True):
+        for rows, paint, _ in curves:
+            if own := rows.where(bank=bank):
+                band(ax, own, paint, "")
+                thin_lines(ax, own, paint)
+        ax.set_title(bank)
+        k_axis(ax, [row.k for rows, _, _ in curves for row in rows.where(bank=bank)])
+    for _, paint, label in curves:  # a bank may lack a curve, the legend lacks none
+        axes[0].plot([], [], color=paint, label=label)
+    axes[0].set_ylabel(ylabel)
+    legend_above(figure, axes[0])
+    return figure, dict(zip(banks, axes, strict=True))
+
+
+def zero_line(ax: Axes) -> None:
+    """Where nothing differs, under the curves."""
+    ax.axhline(0, color=INK, linewidth=0.9, zorder=1.9)
+
+
 def interval_mark(
     ax: Axes,
     at: float,
@@ -137,12 +162,6 @@ def mark(ax: Axes, *at: int) -> None:
     """Dashes down at the k that a finding is read at."""
     for x in at:
         ax.axvline(x, color=RULE, linewidth=1.2, linestyle=(0, (2, 2)))
-
-
-def null_spans(ax: Axes, rows: Entries, scale: float = 100) -> None:
-    """Behind each round's gain, at 0, 1, ..., what the null gains at small_k with as many samples."""
-    for position, row in enumerate(rows):
-        null_span(ax, position, row.interval, scale)
 
 
 def null_span(

@@ -28,49 +28,36 @@ BALANCE = "tasks gained minus tasks lost"  # of one trajectory, which `of` names
 def ledger(study: StudyResults, part: None, bootstrap: Bootstrap) -> Answer:
     """Every round and arm against the start, in each trajectory.
 
-    Returns:
-        facts: {bank: {model: [for each trajectory: samples, tasks solved before and after, gained and lost,
-        and the tasks whose chance of a correct sample changed significantly]}}.
+    The facts are {bank: {model: [for each trajectory: samples, tasks solved before and after, gained and
+    lost, and the tasks whose chance of a correct sample changed significantly]}}.
     """
     rows: list[Entry] = []
-    facts: dict[str, Any] = {}
+    facts: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for bank, tasks in study.tasks.items():
         ids = np.array([task.id for task in tasks], np.object_)
-        facts[bank] = {}
-        for model in (*study.rounds, *study.arms):
+        facts[bank] = {model: [] for model in (*study.rounds, *study.arms)}
+        for model, found in facts[bank].items():
             n = study.pool_size(bank, study.start, model)
             before, after = (correct_counts(study, bank, name, n) for name in (study.start, model))  # [K, T]
-            gained, lost = (after > 0) & (before == 0), (before > 0) & (after == 0)
             samples = n * len(study.splits(bank))
             significant = changed(before, after, samples) <= 1 - study.analysis.level
-            facts[bank][model] = [
-                {
-                    "samples": samples,
-                    "solved_before": (before[k] > 0).sum(),
-                    "solved_after": (after[k] > 0).sum(),
-                    "gained": gained[k].sum(),
-                    "lost": lost[k].sum(),
-                    "significantly_gained": list(ids[significant[k] & (after[k] > before[k])]),
-                    "significantly_lost": list(ids[significant[k] & (after[k] < before[k])]),
-                }
-                for k in range(study.trajectories)
-            ]
-            balance = gained.sum(1) - lost.sum(1)
-            p_values = sign_test(gained.sum(1), lost.sum(1))
-            rows += [
-                Entry(
-                    BALANCE,
-                    bank,
-                    (study.start, model),
-                    None,
-                    difference,
-                    p=p,
-                    tested=True,
-                    of=f"{k}",
-                    unit="tasks",
+            gained, lost = ((after > 0) & (before == 0)).sum(1), ((before > 0) & (after == 0)).sum(1)  # [K]
+            p = sign_test(gained, lost)
+            for k in range(study.trajectories):
+                found.append(
+                    {
+                        "samples": samples,
+                        "solved_before": (before[k] > 0).sum(),
+                        "solved_after": (after[k] > 0).sum(),
+                        "gained": gained[k],
+                        "lost": lost[k],
+                        "significantly_gained": list(ids[significant[k] & (after[k] > before[k])]),
+                        "significantly_lost": list(ids[significant[k] & (after[k] < before[k])]),
+                    }
                 )
-                for k, (difference, p) in enumerate(zip(balance, p_values, strict=True))
-            ]
+                pair, balance = (study.start, model), gained[k] - lost[k]
+                tested = Entry(BALANCE, bank, pair, None, balance, p=p[k], tested=True, of=f"{k}")
+                rows.append(tested._replace(unit="tasks"))
     return Answer(rows, facts)
 
 
@@ -81,14 +68,7 @@ def correct_counts(study: StudyResults, bank: str, model: str, n: int) -> Counts
 
 
 def sign_test(gained: ArrayLike, lost: ArrayLike) -> Array:
-    """The exact two-sided McNemar test: given that a task changed, either direction is as likely.
-
-    Args:
-        gained, lost: [...] numbers of tasks.
-
-    Returns:
-        [...] float64 p-values, 1 where nothing changed.
-    """
+    """The exact two-sided McNemar test, [...]: given that a task changed, either direction is as likely."""
     gained, lost = np.asarray(gained), np.asarray(lost)
     return np.minimum(1, 2 * binom.cdf(np.minimum(gained, lost), gained + lost, 0.5))
 
@@ -96,12 +76,7 @@ def sign_test(gained: ArrayLike, lost: ArrayLike) -> Array:
 def changed(before: Counts, after: Counts, n: int) -> Array:
     """Whether a task's chance of a correct sample changed: Fisher's exact test of c of n against c of n.
 
-    Args:
-        before, after: [..., T] correct ones of n samples.
-        n: samples, the same for both.
-
-    Returns:
-        [..., T] two-sided p-values, adjusted over the T tasks by Benjamini & Hochberg (1995).
+    Of counts [..., T] the two-sided p-values, adjusted over the T tasks by Benjamini & Hochberg (1995).
     """
     return false_discovery_control(fisher_table(n)[before, after], axis=-1, method="bh")
 

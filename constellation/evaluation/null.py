@@ -36,7 +36,7 @@ from constellation.evaluation.crossover import NULL_CHANGE
 from constellation.evaluation.curves import curve_ks, task_curves
 from constellation.evaluation.entries import Entry
 from constellation.evaluation.findings import AMPLIFICATION, COMPOUNDING, INCONCLUSIVE, NO_GAIN, conclude
-from constellation.evaluation.gains import NULL_GAIN, OTHER_SCALES, SCALES
+from constellation.evaluation.gains import NULL_GAIN, SCALES
 from constellation.evaluation.ledger import changed, sign_test
 from constellation.evaluation.pass_at_k import pass_at_k
 from constellation.evaluation.question import Answer, Question
@@ -154,8 +154,7 @@ def halvings(
         means = levels(models).mean((1, 2)).T  # [S, 2]
         for scale, function in SCALES.items():
             gained = function(means)[:, None]
-            of = OTHER_SCALES.get(scale, "")
-            rows += spread(study, NULL_GAIN, bank, [choice.small_k], gained, of, models)
+            rows += spread(study, NULL_GAIN, bank, [choice.small_k], gained, scale, models)
         sizes = n, study.pool_size(bank, models[1])
         ks = range(1, min(choice.max_k, *sizes) + 1)
         parts = divide(correct, total, sizes, choice.halvings, rng)

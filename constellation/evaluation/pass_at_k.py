@@ -15,42 +15,23 @@ def pass_at_k(n: ArrayLike, correct: ArrayLike, k: ArrayLike) -> NDArray[np.floa
     """The unbiased estimate 1 - C(n - c, k) / C(n, k) from one pool of n samples, c of them correct.
 
     Equally the chance that k draws without replacement from n items hit one of c marked ones, which is how
-    rarefaction uses it. The arguments broadcast.
-
-    Args:
-        n: samples in the pool.
-        correct: correct samples among them, 0 <= c <= n.
-        k: samples drawn, 1 <= k <= n.
-
-    Returns:
-        float64 of the broadcast shape: 0 where c = 0, 1 where n - c < k, to about 1e-13 elsewhere.
-
-    Raises:
-        UserError: when k exceeds n, where no unbiased estimate exists.
+    rarefaction uses it. The arguments broadcast; the result is 0 where c = 0, 1 where n - c < k, and right to
+    about 1e-13 elsewhere. A k above n is refused: there no unbiased estimate exists.
     """
-    n, c, k = np.broadcast_arrays(np.asarray(n), np.asarray(correct), np.asarray(k))
+    n, c, k = np.broadcast_arrays(n, correct, k)
     if np.any(k > n):
         raise UserError(
             f"pass@{k.max()} needs at least {k.max()} samples a task, there are {n.min()}: "
             "sample more or ask for a smaller k"
         )
-    spare = n - c - k  # negative: every k-subset holds a correct sample
+    others = n - c - k  # negative: every k-subset holds a correct sample
     # Differences of nearby terms first, so that c = 0 gives exactly 0.
     log_miss = (gammaln(n - c + 1) - gammaln(n + 1)) + (
-        gammaln(n - k + 1) - gammaln(np.maximum(spare, 0) + 1)
+        gammaln(n - k + 1) - gammaln(np.maximum(others, 0) + 1)
     )
-    return np.where(spare < 0, 1.0, -np.expm1(log_miss))
+    return np.where(others < 0, 1.0, -np.expm1(log_miss))
 
 
 def pass_curve(correct: NDArray[np.bool_], ks: Sequence[int]) -> NDArray[np.float64]:
-    """pass@k of every task for several k.
-
-    Args:
-        correct: [T, n] bool, which samples count as correct (generalising ones, or those that fit).
-        ks: the K values of k.
-
-    Returns:
-        [T, K] float64; its mean over tasks is the curve.
-    """
-    counts = correct.sum(axis=1)
-    return pass_at_k(correct.shape[1], counts[:, None], np.asarray(ks)[None, :])  # [T, K]
+    """[T, len(ks)] pass@k of every task, of whose n samples `correct` [T, n] tells which count."""
+    return pass_at_k(correct.shape[1], correct.sum(1)[:, None], np.asarray(ks))

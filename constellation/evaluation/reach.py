@@ -41,7 +41,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from numpy.typing import ArrayLike, NDArray
 
-from constellation.evaluation.claims import INCONCLUSIVE, NOT_SUPPORTED, SUPPORTED, Claim
+from constellation.evaluation.claims import Claim
 from constellation.evaluation.curves import pooled_curves
 from constellation.evaluation.drawing import (
     INK,
@@ -248,11 +248,7 @@ def expansion(study: StudyResults, bootstrap: Bootstrap, known: Known, model: st
         directions=(+1, +1),
         both=both,
         values=values,
-        openings={
-            SUPPORTED: "Reach expands",
-            NOT_SUPPORTED: "Reach does not expand",
-            INCONCLUSIVE: "Whether reach expands stays open",
-        },
+        openings=("Reach expands", "Reach does not expand", "Whether reach expands stays open"),
         sentence=f"on the {bank} bank, reach in {at} samples changes by {' and '.join(over)} to {model}",
         details={"model": model, "before": before},
     )

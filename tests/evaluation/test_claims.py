@@ -51,7 +51,7 @@ def claim_of(values: np.ndarray, directions: tuple[int, ...]) -> Claim:
     rng = np.random.default_rng(0)
     tasks = {"hard": resample(values.shape[1], 400, rng)}
     bootstrap = Bootstrap(resample(values.shape[0], 400, rng), tasks, 0.95)
-    openings = {"supported": "Yes", "not supported": "No", "inconclusive": "Open"}
+    openings = "Yes", "No", "Open"
     return Claim(
         "It is.", directions, bootstrap.both("hard", values), values, openings, "so", {"bank": "hard"}
     )

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 def get_config(mode: Literal["", "quick"] = "") -> ConfigDict:
     """The configuration; `:quick` makes a toy of it within a minute."""
     config = ConfigDict()
+    config.domain = "trapdoor"
     config.seed = 0
 
     config.model = ConfigDict()

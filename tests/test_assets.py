@@ -13,9 +13,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from constellation.domains.task import split
 from constellation.domains.trapdoor import DOMAIN
 from constellation.domains.trapdoor.banks import make_bank
+from constellation.domains.trapdoor.pretraining import PRETRAINING
 from constellation.model.model import Generator, load_model
 from constellation.model.qwen3 import Qwen3
-from constellation.nano.tokenizer import build_tokenizer
+from constellation.nano.tokenizer import build_tokenizer, save_tokenizer
 
 NANO = Path(__file__).parents[1] / "constellation" / "assets" / "nano"
 
@@ -36,13 +37,17 @@ def test_transformers_gives_our_logits() -> None:
         np.testing.assert_allclose(face(jnp.array([tokens])), expected, atol=1e-4)
 
 
-def test_size_and_tokenizer_are_the_recipes() -> None:
+def test_size_and_tokenizer_are_the_recipes(tmp_path: Path) -> None:
     model = load_model(NANO)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(model.params))
     assert 0.8e6 < parameters < 1.5e6
-    assert model.config.vocab_size == build_tokenizer().get_vocab_size() <= 512
+    tokenizer = build_tokenizer(PRETRAINING)
+    assert model.config.vocab_size == tokenizer.get_vocab_size() <= 512
     text = 'Concat(Upper(SubStr(x, 1, 3)), Const(". "), GetToken(x, Word, -1))'
-    assert model.tokenizer.encode(text) == build_tokenizer().encode(text).ids
+    assert model.tokenizer.encode(text) == tokenizer.encode(text).ids
+    save_tokenizer(tokenizer, tmp_path)
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (NANO / path.name).read_bytes(), path.name
 
 
 def test_it_writes_programs() -> None:

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from constellation import checkpoints
 from constellation.domains.domain import Domain
 from constellation.domains.task import read_tasks
+from constellation.domains.trapdoor.pretraining import PRETRAINING
 from constellation.experiments.compute import Compute
 from constellation.generator import Sample
 from constellation.model.config import ModelConfig
@@ -80,8 +81,9 @@ def tiny_config(model_dir: Path, **fields: object) -> ConfigDict:
 
 def write_tiny_model(directory: Path, seed: int = 0, hidden_size: int = 32) -> Path:
     """A model directory with random weights and the nano's tokenizer."""
+    tokenizer = build_tokenizer(PRETRAINING)
     config = ModelConfig(
-        vocab_size=build_tokenizer().get_vocab_size(),
+        vocab_size=tokenizer.get_vocab_size(),
         hidden_size=hidden_size,
         intermediate_size=64,
         num_hidden_layers=1,
@@ -92,7 +94,7 @@ def write_tiny_model(directory: Path, seed: int = 0, hidden_size: int = 32) -> P
         rope_theta=10_000.0,
         tie_word_embeddings=True,
     )
-    write_model(directory, config, init_params(config, fold(seed, "tiny")))
+    write_model(directory, config, init_params(config, fold(seed, "tiny")), tokenizer)
     return directory
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import random
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -98,6 +99,23 @@ class Provenance(Protocol):
 
 
 @dataclass(frozen=True)
+class Pretraining:
+    """What a small base model of a domain's own is pretrained on, where answers are nested calls.
+
+    Attributes:
+        operators: the lexemes that open a call, as `Upper(`.
+        leaves: the arguments that are no calls; a lexeme holds the `, ` or `)` behind one.
+        quotes: the lexemes that end a quoted argument.
+        sources: of the corpus, by name: its tasks without end, drawn in a worker process.
+    """
+
+    operators: tuple[str, ...]
+    leaves: tuple[str, ...]
+    quotes: tuple[str, ...]
+    sources: Mapping[str, Callable[[random.Random], Iterator[Task]]]
+
+
+@dataclass(frozen=True)
 class Domain:
     """What a study needs to know of a domain; a value that is handed on.
 
@@ -118,6 +136,7 @@ class Domain:
         like_evaluation: whether an answer does what an evaluation task asks for.
         exact: the law of its tasks; None where it is not tractable.
         provenance: of answers; None where answers are no programs.
+        pretraining: None where no base is pretrained on the domain alone.
     """
 
     name: str
@@ -136,6 +155,7 @@ class Domain:
     like_evaluation: Callable[[str], bool] = lambda text: False
     exact: ExactLaw | None = None
     provenance: Provenance | None = None
+    pretraining: Pretraining | None = None
 
     def make_bank(self, name: str, size: int, seed: int = 0) -> list[Task]:
         """The first tasks of a bank."""

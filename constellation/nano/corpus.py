@@ -6,82 +6,71 @@ A shard is made by a worker process while the model trains on an earlier one; a 
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 from constellation.domains.task import Task, addressed_random, read_tasks, write_tasks
-from constellation.domains.trapdoor import prior
-from constellation.domains.trapdoor.language import Node
-from constellation.domains.trapdoor.synthesis import synthesise
-from constellation.domains.trapdoor.wide import draw_wide_program
 from constellation.runtime.errors import unknown
 from constellation.runtime.files import fsync
 from constellation.runtime.processes import process_pool
 
 
-def build_shard(path: Path, seed: int, index: int, tasks: int, mixture: Mapping[str, float]) -> None:
-    """Write one shard of pretraining-role tasks as JSON lines, atomically.
+@dataclass(frozen=True)
+class Corpus:
+    """Where the shards lie, and what decides their tasks.
 
-    Args:
-        path: the file.
-        seed: the corpus's seed.
-        index: which shard.
-        tasks: how many tasks it holds.
-        mixture: weight of each source: "wide", or "atoms<m>" for the atom prior with at most m atoms.
-
-    Raises:
-        UserError: when there is no such source.
+    Attributes:
+        directory: of the shards.
+        sources: as in `Pretraining`.
+        mixture: the weight of each source.
+        shard_size: tasks of a shard.
+        seed: of the draws.
     """
-    rng = addressed_random("pretraining corpus", seed, index)
-    names = sorted(mixture)  # the shard is the same in whatever order a config lists its sources
-    sources = {name: _source(rng, name) for name in names}
-    weights = [mixture[name] for name in names]
-    stream = (next(sources[rng.choices(names, weights)[0]]) for _ in range(tasks))
-    unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
-    write_tasks(unfinished, stream)
-    fsync(unfinished)  # a shard that exists is read without question
-    os.replace(unfinished, path)
 
+    directory: Path
+    sources: Mapping[str, Callable[[Random], Iterator[Task]]]
+    mixture: Mapping[str, float]
+    shard_size: int
+    seed: int = 0
 
-_PRIORS: dict[str, Callable[[random.Random], Node]] = {
-    "wide": draw_wide_program,
-    **{f"atoms{most}": partial(prior.draw_program, max_atoms=most) for most in prior.ATOMS},
-}
+    def path(self, index: int) -> Path:
+        """Where a shard lies."""
+        return self.directory / f"shard-{index:04d}.jsonl"
 
+    def build(self, index: int) -> None:
+        """Writes a shard as JSON lines, atomically.
 
-def _source(rng: random.Random, name: str) -> Iterator[Task]:
-    if name not in _PRIORS:
-        raise unknown("source of the corpus", name, _PRIORS)
-    return synthesise(rng, _PRIORS[name], roles=("pretraining",))
+        Raises:
+            UserError: the mixture names a source that the domain does not have.
+        """
+        for name in self.mixture:
+            if name not in self.sources:
+                raise unknown("source of the corpus", name, self.sources)
+        rng = addressed_random("pretraining corpus", self.seed, index)
+        names = sorted(self.mixture)  # the shard is the same in whatever order a config lists its sources
+        streams = {name: self.sources[name](rng) for name in names}
+        weights = [self.mixture[name] for name in names]
+        tasks = (next(streams[rng.choices(names, weights)[0]]) for _ in range(self.shard_size))
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.path(index)
+        unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
+        write_tasks(unfinished, tasks)
+        fsync(unfinished)  # a shard that exists is read without question
+        os.replace(unfinished, path)
 
+    def shards(self, first: int, count: int) -> Iterator[list[Task]]:
+        """The tasks of shards first ... count - 1, each made ahead of its use by one worker process."""
+        with process_pool(1) as pool:
 
-def shard_path(directory: Path, index: int) -> Path:
-    """Where a shard lies."""
-    return directory / f"shard-{index:04d}.jsonl"
+            def request(index: int) -> Future[None] | None:
+                return None if self.path(index).exists() else pool.submit(self.build, index)
 
-
-def shards(
-    directory: Path, seed: int, first: int, count: int, tasks: int, mixture: Mapping[str, float]
-) -> Iterator[list[Task]]:
-    """Shards first..count-1 in order, each made ahead of its use by one worker process."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with process_pool(1) as pool:
-
-        def request(index: int) -> tuple[Path, Future[None] | None]:
-            path = shard_path(directory, index)
-            made = (
-                None if path.exists() else pool.submit(build_shard, path, seed, index, tasks, dict(mixture))
-            )
-            return path, made
-
-        pending = request(first) if first < count else None
-        for index in range(first, count):
-            assert pending is not None
-            path, made = pending
-            if made is not None:
-                made.result()
-            pending = request(index + 1) if index + 1 < count else None
-            yield read_tasks(path)
+            pending = request(first) if first < count else None
+            for index in range(first, count):
+                if pending is not None:
+                    pending.result()
+                pending = request(index + 1) if index + 1 < count else None
+                yield read_tasks(self.path(index))

@@ -16,13 +16,14 @@ from tokenizers import Tokenizer
 
 from constellation import checkpoints
 from constellation.conductor import digest
+from constellation.domains.domain import load_domain
 from constellation.domains.task import Task, addressed_random, examples_text, read_tasks
 from constellation.evaluation import plots
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import Params, init_params
 from constellation.model.padding import multiple
 from constellation.model.port import save_hf
-from constellation.nano.corpus import shard_path, shards
+from constellation.nano.corpus import Corpus
 from constellation.nano.tokenizer import (
     ARROW,
     ASSISTANT,
@@ -47,10 +48,20 @@ def pretrain(config: ConfigDict, workdir: str) -> None:
     """Runs the recipe of `configs/nano_pretrain.py`.
 
     Raises:
-        UserError: the workdir holds a run with another recipe, or the loss is not finite.
+        UserError: the domain has nothing to pretrain on, the workdir holds a run with another recipe, or the
+            loss is not finite.
     """
-    directory = Path(workdir)
-    tokenizer = build_tokenizer()
+    directory, language = Path(workdir), load_domain(config.domain).pretraining
+    if language is None:
+        raise UserError(f"config.domain = {config.domain!r} has nothing to pretrain on: use another")
+    tokenizer = build_tokenizer(language)
+    corpus = Corpus(
+        directory / "shards",
+        language.sources,
+        config.corpus.mixture.to_dict(),
+        config.corpus.tasks_per_shard,
+        config.seed,
+    )
     model_config = ModelConfig(
         vocab_size=tokenizer.get_vocab_size(), rms_norm_eps=1e-6, tie_word_embeddings=True, **config.model
     )
@@ -73,7 +84,7 @@ def pretrain(config: ConfigDict, workdir: str) -> None:
         Metrics(directory / "metrics", resumed_from=step or None) as metrics,
         Progress("pretraining", total, "steps", done=step) as progress,
     ):
-        for batch in _batches(config, tokenizer, directory, first=step):
+        for batch in _batches(config, tokenizer, corpus, first=step):
             # One step at a time: several in flight on virtual devices can starve their own collectives.
             *state, measured = jax.block_until_ready(train_step(*state, batch))
             step += 1
@@ -88,8 +99,8 @@ def pretrain(config: ConfigDict, workdir: str) -> None:
                 progress.update(done, loss=measured["loss"], accuracy=measured["answer_accuracy"])
             if step % config.checkpoint_every == 0 or step == total:
                 checkpoints.save(directory / "checkpoint", step, tuple(state), recipe)
-    write_model(directory / "model", model_config, state[0])
-    write_skeletons(directory / "shards", config.corpus.shards, directory / "model")
+    write_model(directory / "model", model_config, state[0], tokenizer)
+    write_skeletons(corpus, config.corpus.shards, directory / "model")
     plots.pretraining(read_metrics(directory / "metrics"), directory / "pretraining.png")
 
 
@@ -117,41 +128,31 @@ def make_optimizer(config: ConfigDict, total: int) -> optax.GradientTransformati
     )
 
 
-def write_model(directory: Path, config: ModelConfig, params: Params) -> None:
+def write_model(directory: Path, config: ModelConfig, params: Params, tokenizer: Tokenizer) -> None:
     """What `model.dir` accepts: weights, config, tokenizer with chat template, generation config."""
     save_hf(directory, config, params)
-    save_tokenizer(directory)
-    end, pad = map(build_tokenizer().token_to_id, (END, PAD))
+    save_tokenizer(tokenizer, directory)
+    end, pad = map(tokenizer.token_to_id, (END, PAD))
     generation = {"eos_token_id": [end], "pad_token_id": pad, "do_sample": True}
     (directory / "generation_config.json").write_text(
         json.dumps(generation, indent=2) + "\n", encoding="utf-8"
     )
 
 
-def write_skeletons(shard_directory: Path, count: int, directory: Path) -> None:
+def write_skeletons(corpus: Corpus, count: int, directory: Path) -> None:
     """Lists the skeletons of all pretraining programs beside the model, for a study to report novelty by."""
-    paths = [shard_path(shard_directory, index) for index in range(count)]
-    skeletons = {task.skeleton for path in paths for task in read_tasks(path)}
+    skeletons = {task.skeleton for index in range(count) for task in read_tasks(corpus.path(index))}
     (directory / SKELETONS).write_text("\n".join(sorted(skeletons)) + "\n", encoding="utf-8")
 
 
 def _batches(
-    config: ConfigDict, tokenizer: Tokenizer, directory: Path, first: int
+    config: ConfigDict, tokenizer: Tokenizer, corpus: Corpus, first: int
 ) -> Iterator[PretrainingBatch]:
     """The batches from step `first` on: shard by shard, and within a shard view by view."""
-    corpus = config.corpus
-    a_view = corpus.tasks_per_shard // config.batch_size
-    shard, skipped = divmod(first, a_view * corpus.views)
-    stream = shards(
-        directory / "shards",
-        config.seed,
-        shard,
-        corpus.shards,
-        corpus.tasks_per_shard,
-        corpus.mixture.to_dict(),
-    )
-    for number, tasks in enumerate(stream, start=shard):
-        for view in range(corpus.views):
+    a_view = corpus.shard_size // config.batch_size
+    shard, skipped = divmod(first, a_view * config.corpus.views)
+    for number, tasks in enumerate(corpus.shards(shard, config.corpus.shards), start=shard):
+        for view in range(config.corpus.views):
             if skipped >= a_view:
                 skipped -= a_view
                 continue

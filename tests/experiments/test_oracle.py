@@ -25,6 +25,7 @@ import pytest
 from constellation.conductor import digest, read_record
 from constellation.domains.task import Task, read_tasks
 from constellation.domains.trapdoor import DOMAIN as trapdoor
+from constellation.domains.trapdoor.pretraining import PRETRAINING
 from constellation.experiments.plan import Speed, print_plan
 from constellation.experiments.run import run
 from constellation.generator import Sample
@@ -71,8 +72,9 @@ def number(*parts: Any) -> int:
 
 def write_whole_model(directory: Path, seed: int) -> Path:
     """A model directory whose weights are drawn without floating point."""
+    tokenizer = build_tokenizer(PRETRAINING)
     config = ModelConfig(
-        vocab_size=build_tokenizer().get_vocab_size(),
+        vocab_size=tokenizer.get_vocab_size(),
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=1,
@@ -86,7 +88,7 @@ def write_whole_model(directory: Path, seed: int) -> Path:
     rng = host_rng(seed, "whole")
     shapes = jax.eval_shape(lambda: init_params(config, fold(seed, "whole")))
     params = jax.tree.map(lambda leaf: (rng.integers(-8, 9, leaf.shape) / 64).astype(leaf.dtype), shapes)
-    write_model(directory, config, params)
+    write_model(directory, config, params, tokenizer)
     return directory
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from constellation import checkpoints
+from constellation.domains.trapdoor.pretraining import PRETRAINING
 from constellation.nano import pretraining as nano_base
+from constellation.nano.corpus import Corpus
 from constellation.nano.pretraining import pretrain
 from constellation.runtime.errors import UserError
 from constellation.runtime.progress import read_metrics
@@ -70,12 +72,18 @@ def test_a_loss_that_is_not_finite_is_found_by_the_last_step(tmp_path):
 
 def test_batches_go_on_at_any_step(tmp_path):
     """The batches from step n on are the last ones of all batches."""
-    tokenizer = nano_base.build_tokenizer()
+    tokenizer = nano_base.build_tokenizer(PRETRAINING)
+    corpus = Corpus(tmp_path, PRETRAINING.sources, config().corpus.mixture.to_dict(), 16)
 
     def batches(first: int):
-        return [batch.tokens.tolist() for batch in nano_base._batches(config(), tokenizer, tmp_path, first)]
+        return [batch.tokens.tolist() for batch in nano_base._batches(config(), tokenizer, corpus, first)]
 
     every = batches(0)
     assert len(every) == 8 and every[:2] != every[2:4]  # a second view shows other examples
     for first in range(1, 9):
         assert batches(first) == every[first:]
+
+
+def test_a_domain_without_a_corpus_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"'tests\.reverse_words' has nothing to pretrain on"):
+        pretrain(config(domain="tests.reverse_words"), str(tmp_path))

@@ -17,10 +17,11 @@ from constellation.domains.trapdoor import prior
 from constellation.domains.trapdoor.inputs import FAMILIES, draw_inputs
 from constellation.domains.trapdoor.language import Node, to_text
 from constellation.domains.trapdoor.language.syntax import CASES, parts_of
-from constellation.domains.trapdoor.wide import draw_wide_program
+from constellation.domains.trapdoor.pretraining import PRETRAINING, draw_wide_program
 from constellation.nano import tokenizer as nano_tokenizer
 
-TOKENIZER = nano_tokenizer.build_tokenizer()
+TOKENIZER = nano_tokenizer.build_tokenizer(PRETRAINING)
+LEXEMES = nano_tokenizer.lexemes(PRETRAINING)
 
 
 def pieces(text: str) -> list[str]:
@@ -33,7 +34,8 @@ def pieces(text: str) -> list[str]:
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizerBase:
     directory = tmp_path_factory.mktemp("tokenizer")
-    assert nano_tokenizer.save_tokenizer(directory) == TOKENIZER.get_vocab_size() <= 512
+    nano_tokenizer.save_tokenizer(TOKENIZER, directory)
+    assert TOKENIZER.get_vocab_size() <= 512
     assert {path.name for path in directory.iterdir()} == {"tokenizer.json", "tokenizer_config.json"}
     return AutoTokenizer.from_pretrained(directory, local_files_only=True)
 
@@ -66,11 +68,10 @@ def test_tokens(text: str, tokens: list[str]):
 
 
 def test_every_lexeme_is_one_token():
-    lexemes = nano_tokenizer.lexemes()
-    assert len(set(lexemes)) == len(lexemes)
-    for lexeme in lexemes:
+    assert len(set(LEXEMES)) == len(LEXEMES)
+    for lexeme in LEXEMES:
         assert TOKENIZER.token_to_id(nano_tokenizer.spelt(lexeme)) is not None
-    for operator in (lexeme for lexeme in lexemes if lexeme.endswith(("(", '("'))):
+    for operator in (lexeme for lexeme in LEXEMES if lexeme.endswith(("(", '("'))):
         assert len(pieces(operator)) == 1
         assert pieces(f"Upper({operator}")[1:] == [operator]
 
@@ -97,9 +98,7 @@ def test_an_atom_costs_a_token_a_lexeme():
 @given(
     st.text()
     | st.text('é漢\U0001f600\u2028\x00\n ,()"x-1').map(lambda s: f"GetToken({s}, Word, 1)")
-    | st.lists(st.sampled_from([*nano_tokenizer.lexemes(), *nano_tokenizer.SPECIAL, "é", "<|", "\n"])).map(
-        "".join
-    )
+    | st.lists(st.sampled_from([*LEXEMES, *nano_tokenizer.SPECIAL, "é", "<|", "\n"])).map("".join)
 )
 def test_any_text_is_encoded_exactly(text: str):
     ids = TOKENIZER.encode(text, add_special_tokens=False).ids

@@ -25,6 +25,7 @@ from constellation.domains.trapdoor import (
 from constellation.domains.trapdoor.generated_probes import probe_clusters
 from constellation.domains.trapdoor.language import ParseError, interpreter, parse, printer, syntax, tokens
 from constellation.domains.trapdoor.language.syntax import parts_of
+from constellation.domains.trapdoor.pretraining import PRETRAINING
 from constellation.domains.trapdoor.prior import ATOMS
 from constellation.domains.trapdoor.structure import withheld_classes
 from constellation.domains.trapdoor.verifier import judge, outputs_on
@@ -158,4 +159,5 @@ DOMAIN = Domain(
     like_evaluation=like_evaluation,
     exact=Exact(),
     provenance=Programs(),
+    pretraining=PRETRAINING,
 )

@@ -13,11 +13,11 @@ from constellation.domains.trapdoor import synthesis
 from constellation.domains.trapdoor.inputs import FAMILIES
 from constellation.domains.trapdoor.language import Node, evaluate, parse, to_text
 from constellation.domains.trapdoor.language.syntax import parts_of, skeleton
+from constellation.domains.trapdoor.pretraining import draw_wide_program
 from constellation.domains.trapdoor.prior import draw_program
 from constellation.domains.trapdoor.signature import ROLES, role_of, signature
 from constellation.domains.trapdoor.structure import withheld_classes
 from constellation.domains.trapdoor.synthesis import ablations, rejection, synthesise
-from constellation.domains.trapdoor.wide import draw_wide_program
 
 WORDS = "ant bee cat dog elk fox gnu hen ibis jay kid".split()
 

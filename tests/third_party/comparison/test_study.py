@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from constellation.domains.domain import Verdict
 from constellation.domains.trapdoor import DOMAIN
+from constellation.domains.trapdoor.pretraining import PRETRAINING
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import init_params
 from constellation.model.ported import MANIFEST
@@ -49,8 +50,10 @@ def config(tmp_path_factory) -> ConfigDict:
     directory = write_tiny_model(tmp_path_factory.mktemp("model"))
     untied = dataclasses.replace(ModelConfig.from_dir(directory), tie_word_embeddings=False)
     params = init_params(untied, fold(0, "study"))
-    write_model(directory, untied, params | {"lm_head": 20 * params["lm_head"]})  # logits that can be learnt
-    vocabulary = build_tokenizer().get_vocab()
+    tokenizer = build_tokenizer(PRETRAINING)
+    learnable = params | {"lm_head": 20 * params["lm_head"]}
+    write_model(directory, untied, learnable, tokenizer)
+    vocabulary = tokenizer.get_vocab()
     ends = [index for token, index in vocabulary.items() if token in ascii_letters]
     (directory / "generation_config.json").write_text(json.dumps({"eos_token_id": sorted(ends)}))
     return tiny_config(

@@ -1,17 +1,29 @@
-"""The wide prior: programs over the whole language of one input, for pretraining alone.
+"""What the shipped base is pretrained on: the language's lexemes, the atom prior and a wide one.
 
-The base is pretrained on more than the banks ask for (more operators, deeper, longer), so that it holds
-capability which the warm-started generator does not yet express.
+The wide prior draws programs over the whole language of one input. The base is pretrained on more than the
+banks ask for (more operators, deeper, longer), so that it holds capability which the warm-started generator
+does not yet express.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
+from constellation.domains.domain import Pretraining
 from constellation.domains.trapdoor import prior
-from constellation.domains.trapdoor.language.syntax import PREDICATES, SIGNATURES, Kind, Node, concat
+from constellation.domains.trapdoor.language import Node, Side, TokenClass
+from constellation.domains.trapdoor.language.syntax import (
+    MAX_INDEX,
+    MAX_WIDTH,
+    PREDICATES,
+    SIGNATURES,
+    Kind,
+    concat,
+)
+from constellation.domains.trapdoor.synthesis import synthesise
 
 PARTS = (1, 1, 2, 2, 3)
 # Relative frequency of operators in what is not an atom of the atom prior.
@@ -69,3 +81,20 @@ def _draw_argument(rng: random.Random, kind: Kind, depth: int) -> Any:
     if kind is Kind.DELIMITER:
         return rng.choice(prior.ANCHOR_DELIMITERS)
     return rng.choice(("", *prior.DELIMITERS))
+
+
+_INTEGERS = (*range(-MAX_INDEX, 0), *range(1, MAX_WIDTH + 1))
+_PRIORS: dict[str, Callable[[random.Random], Node]] = {
+    "wide": draw_wide_program,
+    **{f"atoms{most}": partial(prior.draw_program, max_atoms=most) for most in prior.ATOMS},
+}
+
+PRETRAINING = Pretraining(
+    operators=tuple(f'{op}("' if op == "Const" else f"{op}(" for op in SIGNATURES),
+    leaves=("x", "t", *(name.value for names in (Side, TokenClass) for name in names), *map(str, _INTEGERS)),
+    quotes=('", ', '")'),
+    sources={
+        name: partial(synthesise, draw_program=draw_program, roles=("pretraining",))
+        for name, draw_program in _PRIORS.items()
+    },
+)

@@ -8,7 +8,7 @@ import random
 from constellation.domains.trapdoor import prior
 from constellation.domains.trapdoor.language import Node, parse, to_text
 from constellation.domains.trapdoor.language.syntax import SIGNATURES, parts_of, walk
-from constellation.domains.trapdoor.wide import draw_wide_program
+from constellation.domains.trapdoor.pretraining import draw_wide_program
 
 RNG = random.Random(0)
 PROGRAMS = [draw_wide_program(RNG) for _ in range(3000)]

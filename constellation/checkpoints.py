@@ -33,16 +33,11 @@ _KEPT = 2
 def save(directory: str | os.PathLike[str], step: int, tree: Any, metadata: dict[str, Any]) -> None:
     """Writes a step, and returns when it is committed; keeps it and the step before.
 
-    After a kill at any moment `restore` finds this step whole, or the one before.
+    After a kill at any moment `restore` finds this step whole, or the one before. A step of the same number
+    is replaced, as a resumed run does that fell back. `tree` is any pytree that Flax can serialise: dicts,
+    tuples, optax states, dataclasses of arrays. `metadata` is JSON values.
 
-    Args:
-        directory: made if it is not there.
-        step: replaces a step of the same number, as a resumed run does that fell back.
-        tree: any pytree Flax can serialise: dicts, tuples, optax states, dataclasses of arrays.
-        metadata: JSON values.
-
-    Raises:
-        UserError: the disk is full; earlier steps are intact.
+    Raises UserError: the disk is full; earlier steps are intact.
     """
     if jax.process_index() != 0:
         return
@@ -67,17 +62,13 @@ def steps(directory: str | os.PathLike[str]) -> list[int]:
 def restore(
     directory: str | os.PathLike[str], template: Any = None, step: int | None = None
 ) -> tuple[Any, dict[str, Any], int]:
-    """Reads a step back.
+    """Reads a step back: (tree, metadata, step).
 
     Args:
-        directory: as given to `save`.
         template: a tree of the saved one's structure, shapes and dtypes (values unused), whose types the
             result gets, with JAX arrays where it has them or ShapeDtypeStructs; None gives nested dicts of
             numpy arrays.
         step: which; None means the last good one, with a warning when later ones are damaged.
-
-    Returns:
-        (tree, metadata, step).
 
     Raises:
         UserError: there is no checkpoint, no such step, none that is whole, or it does not fit the template.
@@ -114,8 +105,7 @@ def _first_good(root: Path, candidates: list[int]) -> tuple[dict[str, Any], dict
 def save_array(directory: str | os.PathLike[str], array: np.ndarray) -> None:
     """Writes one array, at its directory's name whole or not at all; what is there is replaced.
 
-    Raises:
-        UserError: the disk is full.
+    Raises UserError: the disk is full.
     """
     root = Path(directory).absolute()
     with disk_full_is_user_error(root), _array_checkpointer() as checkpointer:
@@ -123,11 +113,7 @@ def save_array(directory: str | os.PathLike[str], array: np.ndarray) -> None:
 
 
 def load_array(directory: str | os.PathLike[str]) -> np.ndarray:
-    """Reads what `save_array` wrote.
-
-    Raises:
-        UserError: it is not there, or damaged.
-    """
+    """Reads what `save_array` wrote. Raises UserError: it is not there, or damaged."""
     root = Path(directory).absolute()
     try:
         with _array_checkpointer() as checkpointer:

@@ -44,7 +44,7 @@ class Stage:
     """A finished stage: `path` is a directory that no one writes to any more.
 
     Attributes:
-        name: its name, unique in the workdir.
+        name: unique in the workdir.
         digest: hash of its recipe: name, fields, inputs' digests, version.
         path: where its results lie.
         content: hash of the digest and of the files directly in `path`; directories below hold checkpoints
@@ -63,7 +63,6 @@ class Conductor:
     """Owns a working directory and runs stages in it.
 
     Args:
-        workdir: made if need be.
         siblings: other workdirs. A stage that one of them has finished by the same recipe is hard-linked from
             there instead of run: no one writes to a finished stage any more.
         schedule: of all stages, to say how far the whole is.
@@ -163,7 +162,7 @@ class Conductor:
                         f"{_differences(record['recipe'], recipe)}; give another --workdir, or set them back"
                     )
             if not _is_complete(partial, wanted) and not self._link(partial, name, wanted):
-                self._run(run, partial, name, recipe, made_of)
+                self._run(run, partial, recipe, made_of)
             if path.exists():
                 os.rename(path, replaced)
             os.rename(partial, path)
@@ -188,15 +187,10 @@ class Conductor:
         return False
 
     def _run(
-        self,
-        run: Callable[[Path], None],
-        partial: Path,
-        name: str,
-        recipe: dict[str, Any],
-        made_of: dict[str, str],
+        self, run: Callable[[Path], None], partial: Path, recipe: dict[str, Any], made_of: dict[str, str]
     ) -> None:
         """Runs the stage in its partial directory and puts the result, completely described, on the disk."""
-        record_file = partial / "stage.json"
+        name, record_file = recipe["name"], partial / "stage.json"
         begun = {"digest": digest(recipe), "complete": False}
         if not record_file.exists() or json.loads(record_file.read_text()) != begun:
             shutil.rmtree(partial, ignore_errors=True)
@@ -246,7 +240,7 @@ class FinishedStages(Conductor):
         self.workdir = Path(workdir)
 
     def stage(self, name: str, *, work: Any = None, **_: Any) -> Stage:
-        """The stage of that name. Raises UserError as `finished_stage`."""
+        """As `finished_stage`."""
         return replace(finished_stage(self.workdir, name), work=work)
 
     def close(self) -> None:
@@ -256,9 +250,7 @@ class FinishedStages(Conductor):
 class PlannedStages(Conductor):
     """Stands in for a conductor where nothing is run or read: notes the graph that a study asks for.
 
-    Attributes:
-        stages: name to stage, in the order in which they would run.
-        recipes: name to what the stage's digest is of: fields, inputs and version.
+    `stages` are in the order in which they would run; `recipes` hold what the stages' digests are of.
     """
 
     def __init__(self) -> None:
@@ -273,9 +265,8 @@ class PlannedStages(Conductor):
         fields: Mapping[str, Any],
         inputs: Sequence[Stage] = (),
         version: int,
-        run: Callable[[Path], None],
-        derived: bool = False,
         work: Any = None,
+        **_: Any,
     ) -> Stage:
         """The stage as it would be, with the digest that it would have."""
         recipe = _recipe(name, fields, inputs, version)
@@ -286,9 +277,7 @@ class PlannedStages(Conductor):
         """Nothing is held."""
 
 
-def _recipe(
-    name: str, fields: Mapping[str, Any], inputs: Sequence[Stage], version: int
-) -> dict[str, Any]:
+def _recipe(name: str, fields: Mapping[str, Any], inputs: Sequence[Stage], version: int) -> dict[str, Any]:
     """What a stage's digest is of."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"not a stage name: {name!r}")
@@ -303,8 +292,7 @@ def _recipe(
 def finished_stage(workdir: str | os.PathLike[str], name: str) -> Stage:
     """A finished stage of a workdir, for programs that only read; needs no lock.
 
-    Raises:
-        UserError: there is no such workdir or finished stage, or it is damaged.
+    Raises UserError: there is no such workdir or finished stage, or it is damaged.
     """
     stages = Path(workdir) / "stages"
     if not (stages / name / "stage.json").is_file():
@@ -318,8 +306,7 @@ def finished_stage(workdir: str | os.PathLike[str], name: str) -> Stage:
 def plain(value: Any) -> Any:
     """`value` as JSON values: ConfigDicts and mappings become dicts, tuples lists.
 
-    Raises:
-        TypeError: something in it has no one JSON form; a config holds plain values only.
+    Raises TypeError: something in it has no one JSON form; a config holds plain values only.
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
@@ -348,8 +335,7 @@ def _write_json(path: Path, value: Any) -> None:
 def read_record(path: Path) -> dict[str, Any]:
     """A finished stage's record: recipe, hashes of the files, provenance.
 
-    Raises:
-        UserError: it is damaged, or of a version that recorded no hashes.
+    Raises UserError: it is damaged, or of a version that recorded no hashes.
     """
     try:
         record = json.loads((path / "stage.json").read_text())
@@ -392,14 +378,14 @@ def _checked(path: Path, record: dict[str, Any]) -> Stage:
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> str:
     """`field: old -> new` for every difference between two recipes, fields by their dotted config names."""
-    parts = [_changes(dotted(old["fields"]), dotted(new["fields"]))]
-    parts += [
-        _changes(
-            *({f"input {name}": value for name, value in recipe["inputs"].items()} for recipe in (old, new))
+    return _changes(
+        *(
+            dotted(recipe["fields"])
+            | {f"input {name}": digest for name, digest in recipe["inputs"].items()}
+            | {"version": recipe["version"]}
+            for recipe in (old, new)
         )
-    ]
-    parts += [_changes({"version": old["version"]}, {"version": new["version"]})]
-    return ", ".join(part for part in parts if part)
+    )
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ never to choose training data.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,22 +35,17 @@ def critic_examples(
     """One example a task with survivors: the prompt, and every distinct survivor, the question and its label.
 
     Candidates that miss a visible example are left out: the verifier drops them for free before the critic
-    is asked.
-
-    Args:
-        right: [D] bool, which programs are labelled yes; those that generalise by default.
+    is asked. `right` [D] says which programs are labelled yes; those that generalise by default.
     """
     right = samples.right if right is None else right
-    yes_no = answer_ids(model)
+    yes, no = answer_ids(model)
     pool = []
-    for t, task in enumerate(tasks):
-        prompt, rows, questions = _questions(model, domain, samples, t, split(task))
+    for prompt, rows, questions in _questions(model, domain, tasks, samples, split):
         answers = tuple(
-            np.array([*question, yes_no[0 if right[row] else 1]], np.int32)
+            np.array([*question, yes if right[row] else no], np.int32)
             for row, question in zip(rows, questions, strict=True)
         )
-        if answers:
-            pool.append(TrainingExample(prompt, answers, tuple(len(answer) - 1 for answer in answers)))
+        pool.append(TrainingExample(prompt, answers, tuple(len(answer) - 1 for answer in answers)))
     return pool
 
 
@@ -60,50 +56,63 @@ def critic_scores(
     samples: Sequence[SampleSet],
     split: Callable[[Task], Split],
 ) -> list[np.ndarray]:
-    """logit(yes) - logit(no) of every distinct program, in each of R trajectories.
+    """logit(yes) - logit(no) of every distinct program, in each of R trajectories, all of the same tasks.
 
-    Args:
-        samples: of each trajectory, all of the same tasks.
-
-    Returns:
-        R arrays [D] float64, NaN where a program does not fit.
+    Returns R arrays [D] float64, NaN where a program does not fit.
     """
     model = critics.model
-    asked: list[list[tuple[np.ndarray, np.ndarray, list[list[int]]]]] = []
-    for own in samples:
-        of_task = [_questions(model, domain, own, t, split(task)) for t, task in enumerate(tasks)]
-        asked.append([one for one in of_task if one[2]])
-    prompts = [[prompt for prompt, _, _ in own] for own in asked]
-    questions = [[texts for _, _, texts in own] for own in asked]
-    logits = next_token_logits(critics, prompts, questions, answer_ids(model))
+    questions = [_questions(model, domain, tasks, own, split) for own in samples]
+    logits = next_token_logits(
+        critics,
+        [[question.prompt for question in own] for own in questions],
+        [[question.texts for question in own] for own in questions],
+        answer_ids(model),
+    )
     scores = [np.full(len(own.task), np.nan) for own in samples]
-    for total, questioned, found in zip(scores, asked, logits, strict=True):
-        for (_, rows, _), yes_no in zip(questioned, found, strict=True):
-            total[rows] = yes_no[:, 0] - yes_no[:, 1]
+    for score, own, found in zip(scores, questions, logits, strict=True):
+        for question, yes_no in zip(own, found, strict=True):
+            score[question.rows] = yes_no[:, 0] - yes_no[:, 1]
     return scores
 
 
+class _Questions(NamedTuple):
+    """What the critic is asked of a task's survivors."""
+
+    prompt: np.ndarray  # [P] int32
+    rows: np.ndarray  # of the survivors in the program table
+    texts: list[list[int]]  # for each, the tokens between the prompt and the critic's answer
+
+
 def _questions(
-    model: Model, domain: Domain, samples: SampleSet, t: int, split: Split
-) -> tuple[np.ndarray, np.ndarray, list[list[int]]]:
-    """A task's prompt, the table rows of its survivors, and for each the tokens between prompt and answer."""
-    prompt = model.chat(domain.messages(split), thinking=False)
-    table = samples.programs_of(t)
-    rows = np.flatnonzero(samples.fits[table]) + table.start
-    conversations = [
-        model.chat(domain.critic_messages(split, domain.extract(text)), thinking=False)
-        for text in map(str, samples.text[rows])
-    ]
-    # The template may end the first turn differently in a longer conversation, as Qwen3's does.
-    shared = max(common_prefix([prompt, *conversations]), 1)
-    return np.array(prompt[:shared], np.int32), rows, [ids[shared:] for ids in conversations]
+    model: Model,
+    domain: Domain,
+    tasks: Sequence[Task],
+    samples: SampleSet,
+    split: Callable[[Task], Split],
+) -> list[_Questions]:
+    """Those of every task with survivors."""
+    questions = []
+    for t, task in enumerate(tasks):
+        shown, table = split(task), samples.programs_of(t)
+        rows = np.flatnonzero(samples.fits[table]) + table.start
+        if not len(rows):
+            continue
+        prompt = model.chat(domain.messages(shown), thinking=False)
+        conversations = [
+            model.chat(domain.critic_messages(shown, domain.extract(text)), thinking=False)
+            for text in map(str, samples.text[rows])
+        ]
+        # The template may end the first turn differently in a longer conversation, as Qwen3's does.
+        end = max(common_prefix([prompt, *conversations]), 1)
+        texts = [ids[end:] for ids in conversations]
+        questions.append(_Questions(np.array(prompt[:end], np.int32), rows, texts))
+    return questions
 
 
 def answer_ids(model: Model) -> tuple[int, int]:
     """The first token of "yes" and of "no".
 
-    Raises:
-        UserError: it is one and the same, in this model's tokenizer.
+    Raises UserError: it is one and the same, in this model's tokenizer.
     """
     yes, no = (model.tokenizer.encode(word)[0] for word in CRITIC_ANSWERS)
     if yes == no:

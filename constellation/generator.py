@@ -68,17 +68,10 @@ def sample(
     rows: int = ROWS,
     progress: Progress | None = None,
 ) -> list[list[list[Sample]]]:
-    """Draws samples first_sample ... first_sample + n - 1 of every task, in each of R trajectories.
+    """n samples, from `first_sample` on, of each task of each of R trajectories, in the tasks' order.
 
-    Args:
-        prompts, task_ids: of each trajectory, those of its tasks, in the same order.
-        address: of the draws.
-        rows: samples that a slice decodes at a time, in all streams and trajectories; their KV is what memory
-            has to hold.
-        progress: counts the samples as they end.
-
-    Returns:
-        for each trajectory n samples for each of its tasks.
+    `prompts` and `task_ids` are each trajectory's. `rows` samples are decoded at a time by a slice, in all
+    streams and trajectories; their KV is what memory has to hold. `progress` counts them as they end.
     """
     model, trajectories = generator.model, generator.trajectories
     whole = [prompt for group in prompts for prompt in group]
@@ -175,11 +168,12 @@ class _Batch:
         self, job: _Job, fixed: Fixed, threads: Executor, tasks: Sequence[int], length: int, rows: int
     ) -> None:
         self.job, self.fixed, self.threads = job, fixed, threads
-        of_each = [[task for task in tasks if job.trajectory[task] == r] for r in range(job.trajectories)]
-        self.tasks, self.length = [np.array(group, int) for group in of_each], length
+        numbers = np.array(tasks, int)
+        self.tasks = [numbers[job.trajectory[numbers] == r] for r in range(job.trajectories)]
+        self.length = length
         n, rows = job.config.n, rows // job.trajectories
         self.width = width_of(n, rows)
-        most = power_of_two(-(-max(map(len, of_each)) * n // self.width))
+        most = power_of_two(-(-max(map(len, self.tasks)) * n // self.width))
         self.share = max(min(most, rows // self.width), 1)  # slots of each trajectory
         self.slots = self.share * job.trajectories
         # Of a slot: its task, and the samples still to begin.
@@ -221,9 +215,7 @@ class _Batch:
         return np.asarray(drawn).reshape(*self.sample.shape, CHUNK), suffix
 
     def _prefill(self, trajectory: int) -> Iterator[_Prompt]:
-        """A trajectory's tasks one by one with their prompt's KV, a few prefilled at a time; sets their first
-        tokens.
-        """
+        """A trajectory's tasks with their prompts' KV, a few at a time; sets their first tokens."""
         job, size = self.job, min(PREFILL, power_of_two(len(self.job.prompts)))
         tasks = self.tasks[trajectory]
         for start in range(0, len(tasks), size):

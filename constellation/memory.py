@@ -28,12 +28,7 @@ FLOAT32 = 4
 
 
 def layer_bytes(config: ModelConfig, how: Quantization, itemsize: int, int4: float = 0.5) -> float:
-    """Of the projections of one layer, with their scales.
-
-    Args:
-        itemsize: of a dense weight and of a scale.
-        int4: bytes that an int4 takes.
-    """
+    """Of the projections of one layer, with their scales; `itemsize` of a dense weight and of a scale."""
     if how.group is None:
         return float(itemsize * layer_weights(config))
     shapes = projection_shapes(config).values()
@@ -57,7 +52,6 @@ class Footprint(NamedTuple):
 
     @property
     def total(self) -> float:
-        """Of all parts."""
         return sum(self)
 
 
@@ -86,10 +80,7 @@ class Memory:
     def sampling_rows(self, prompts: Sequence[Sequence[int]], sampling: SamplingConfig) -> int:
         """How many samples of these prompts, in all trajectories, to decode at a time on a slice.
 
-        `rows_of` the trajectories, or what fits the budget.
-
-        Raises:
-            UserError: none fits.
+        `rows_of` the trajectories, or what fits the budget. Raises UserError: none fits.
         """
         prefix, longest = shared_length(prompts), max(map(len, prompts), default=1)
         prompt = padded_prompt(longest - prefix)
@@ -102,10 +93,8 @@ class Memory:
     def micro_batch(self, pool: Sequence[TrainingExample], batch_size: int, remat: bool) -> int:
         """How many rows of each trajectory's batch to differentiate at a time; 0 for all.
 
-        On a CPU as many in all as one trajectory alone has: more only leave its caches.
-
-        Raises:
-            UserError: not even one fits.
+        On a CPU as many in all as one trajectory alone has: more only leave its caches. Raises UserError: not
+        even one fits.
         """
         if not pool:
             return 0
@@ -120,20 +109,11 @@ class Memory:
         return 0 if rows == batch_size else rows
 
     def check_scoring(self, prefix: int, width: int) -> None:
-        """Refuses to score what does not fit.
-
-        Raises:
-            UserError: says what it would take.
-        """
+        """Raises UserError where scoring does not fit, which says what it would take."""
         self._largest(lambda _: self.scoring(prefix, width), 1, "batch of candidates to score")
 
     def sampling(self, rows: int, prefix: int, prompt: int, sampling: SamplingConfig) -> Footprint:
-        """Of decoding `rows` samples at a time.
-
-        Args:
-            prefix: tokens that all prompts share.
-            prompt: padded length of what is behind it.
-        """
+        """Of decoding `rows` samples at a time, with padded prompts behind a shared prefix."""
         c, answer = self.config, sampling.max_new_tokens
         # Slots, and what is prefilled for the next of them.
         prompts = max(rows // width_of(sampling.n, rows), 1) + 2 * PREFILL
@@ -154,11 +134,7 @@ class Memory:
         return self._footprint(kv=prefix * self.kv_token(False), workspace=attention + mlp + logits)
 
     def training(self, rows: int, width: int, targets: int, remat: bool) -> Footprint:
-        """Of an update by micro-batches of `rows` x `width` tokens, of which `targets` a row carry loss.
-
-        Args:
-            rows: of each trajectory.
-        """
+        """Of an update by micro-batches of rows x width tokens a trajectory, so many targets a row."""
         c, rows = self.config, rows * self.trajectories
         tokens, pairs = rows * width, rows * c.num_attention_heads * width**2
         kept = c.num_hidden_layers * tokens * c.hidden_size * jnp.dtype(self.dtype).itemsize

@@ -26,13 +26,13 @@ _FORMAT = 2
 
 @dataclass(frozen=True)
 class Verdicts:
-    """The verdicts on D distinct answers: what a store has to hold of a domain.
+    """The verdicts on D distinct answers: what a store has to hold of a domain; see `domain.Verdict`.
 
     Attributes:
-        valid, fits, right: [D] bool; see `domain.Verdict`. An unfinished answer is none: never valid.
+        valid, fits, right: [D] bool. An unfinished answer is none: never valid.
         key: [D] int32; two answers to a task share it iff the domain's `answer_key` of both is the same; -1
             where not valid.
-        faults, probe_correct: [D] int32; see `domain.Verdict`.
+        faults, probe_correct: [D] int32.
     """
 
     valid: np.ndarray
@@ -105,11 +105,7 @@ class SampleSet:
             raise ValueError(f"not a consistent sample set: {problem}")
 
     def judge(self, verdict: Callable[[int, str], Verdict]) -> SampleSet:
-        """The same samples, every distinct program judged once.
-
-        Args:
-            verdict: (index of the task, text) to verdict; not called for unfinished answers.
-        """
+        """The same samples, every distinct finished program judged once, by (index of the task, text)."""
         rows = [_NO_ANSWER] * len(self.task)
         clusters: dict[tuple[int, Hashable], int] = {}
         most: dict[int, int] = {}
@@ -163,13 +159,9 @@ class SampleSet:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], verdicts: str | os.PathLike[str] | None = None) -> SampleSet:
-        """Reads what `save` wrote.
+        """Reads what `save` wrote, and `verdicts` from where they lie if they were stored by themselves.
 
-        Args:
-            verdicts: where those lie that were stored by themselves.
-
-        Raises:
-            UserError: there is no such file, or it is damaged.
+        Raises UserError: there is no such file, or it is damaged.
         """
         columns = _columns_in(path)
         try:
@@ -243,14 +235,9 @@ def collect(
     texts: Sequence[Sequence[str]],
     meta: dict[str, Any],
 ) -> SampleSet:
-    """Lays samples out in columns, unjudged.
+    """Lays n samples of each of T tasks out in columns, unjudged.
 
-    Args:
-        task_ids: T ids.
-        answers: T lists of n arrays of token ids, without stop ids.
-        finished: T lists of n flags.
-        texts: T lists of n answers as text.
-        meta: JSON values that identify the samples.
+    Answers are token ids without stop ids; `meta` is JSON values that identify the samples.
     """
     program = np.zeros((len(task_ids), len(answers[0]) if answers else 0), np.int32)
     table: list[tuple[int, str, int, bool]] = []

@@ -13,15 +13,9 @@ from constellation.samples import SampleSet
 def judge_samples(
     domain: Domain, tasks: Sequence[Task], split: Callable[[Task], Split], samples: SampleSet, label: str
 ) -> SampleSet:
-    """The same samples with the domain's verdicts.
+    """The same samples, of these tasks under this split, with the domain's verdicts.
 
-    Args:
-        tasks: those that the samples answer.
-        split: under which they were drawn.
-        label: of the progress line.
-
-    Raises:
-        UserError: the domain has no judge.
+    Raises UserError: the domain has no judge.
     """
     splits = [split(task) for task in tasks]
     with Progress(f"{label}, verifier", len(tasks), "tasks") as progress:

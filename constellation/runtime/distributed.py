@@ -28,15 +28,9 @@ _ARRAY = "dtype and shape of an array"  # the key that marks one in the JSON tex
 
 
 def join(coordinator: str, processes: int, process: int) -> None:
-    """Makes this process one of several, before JAX is used.
+    """Makes this process one of several, before JAX is used; `coordinator` is host:port of process 0.
 
-    Args:
-        coordinator: host:port of process 0.
-        processes: how many there are.
-        process: which of them this is, from 0.
-
-    Raises:
-        UserError: they did not find each other.
+    Raises UserError: they did not find each other.
     """
     try:
         jax.distributed.initialize(coordinator, processes, process)
@@ -65,8 +59,7 @@ def from_first(value: Any) -> Any:
 def pack(value: Any) -> bytes:
     """A value of JSON's types and numpy arrays as bytes: a length, a JSON text so long, the arrays' contents.
 
-    Raises:
-        TypeError: there is something else in it.
+    Raises TypeError: there is something else in it.
     """
     contents: list[bytes] = []
 

@@ -43,8 +43,7 @@ def fsync_tree(root: Path, fsync: Callable[[Path], object] = fsync) -> None:
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Creates or replaces `path` with what `write(file)` writes; a kill leaves the old bytes or the new.
 
-    Raises:
-        UserError: the disk is full; `path` is as it was.
+    Raises UserError: the disk is full; `path` is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + _UNFINISHED)

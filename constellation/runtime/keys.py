@@ -33,21 +33,19 @@ class Address:
     replicate: int = 0
 
     def parts(self, trajectory: int = 0) -> tuple[int, str, str, int]:
-        """(seed, purpose, arm, replicate) of a trajectory, as `fold` and `host_rng` take them."""
+        """The address of a trajectory, as `fold` and `host_rng` take it."""
         return self.seed, self.purpose, self.arm, self.replicate + trajectory
 
     def key(self, trajectory: int = 0) -> jax.Array:
-        """The key of a trajectory, []."""
         return fold(*self.parts(trajectory))
 
     def keys(self, trajectories: int) -> jax.Array:
-        """The keys of trajectories 0, 1, ..., [trajectories]."""
+        """[trajectories]"""
         import jax.numpy as jnp
 
         return jnp.stack([self.key(trajectory) for trajectory in range(trajectories)])
 
     def rng(self, trajectory: int = 0) -> np.random.Generator:
-        """A numpy generator of a trajectory."""
         return host_rng(*self.parts(trajectory))
 
     def order(self) -> np.random.Generator:
@@ -56,17 +54,10 @@ class Address:
 
 
 def fold(key: int | jax.Array, *address: str | int) -> jax.Array:
-    """The threefry key of an address.
+    """The threefry key of an address: a typed scalar; fold(fold(seed, a), b) is fold(seed, a, b).
 
-    Args:
-        key: the seed, an integer in [0, 2^32), or the key of a shorter address to extend.
-        address: texts, or integers in [0, 2^32).
-
-    Returns:
-        a typed scalar key; fold(fold(seed, a), b) is fold(seed, a, b).
-
-    Raises:
-        ValueError: a seed or a part out of range.
+    `key` is the seed or the key of a shorter address to extend. Raises ValueError: a seed or an integer of
+    the address outside [0, 2^32).
     """
     import jax  # here, because model-free programs draw from `host_rng` and should not wait for JAX
 
@@ -81,8 +72,7 @@ def fold(key: int | jax.Array, *address: str | int) -> jax.Array:
 def word(part: str | int) -> np.uint32:
     """An address part as the 32 bits that are folded in: integers as they are, texts by their blake2b hash.
 
-    Raises:
-        ValueError: an integer outside [0, 2^32).
+    Raises ValueError: an integer outside [0, 2^32).
     """
     if isinstance(part, str):
         return np.uint32(int.from_bytes(hashlib.blake2b(part.encode(), digest_size=4).digest(), "little"))

@@ -8,8 +8,7 @@ from typing import Any
 def dotted(tree: Any) -> dict[str, Any]:
     """Dotted name -> leaf, in the tree's own order: {"a": {"b": 1}} is {"a.b": 1}.
 
-    Args:
-        tree: mappings, ConfigDicts among them, by strings. An empty one below the root is a leaf.
+    The tree is mappings, ConfigDicts among them, by strings; an empty one below the root is a leaf.
     """
     found: dict[str, Any] = {}
     for name, value in tree.items():

@@ -30,11 +30,7 @@ def in_processes(
 ) -> Iterator[Result]:
     """The function's results for every tuple of arguments, in order; several are computed side by side.
 
-    Args:
-        function: of the module's level, as its arguments are pickled.
-        arguments: a single tuple is computed here.
-        progress: counts the results.
-        processes: makes the workers.
+    The function is of the module's level, for it is pickled; a single tuple's is computed here.
     """
     with progress, contextlib.ExitStack() as stack:
         results: Iterator[Result] = itertools.starmap(function, arguments)

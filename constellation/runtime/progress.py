@@ -18,13 +18,8 @@ _LOG_SECONDS = 10.0
 class Progress:
     """Prints label, done/total, rate, elapsed and left time: one living line on a terminal, else one in 10 s.
 
-    Args:
-        label: what is running.
-        total: units in all.
-        unit: plural noun of what is counted.
-        done: units a resumed job finds done; they do not count for the rate.
-        stream: where to print; stderr, so that a program's own output stays clean.
-        clock: seconds since any moment.
+    Units that a resumed job finds `done` do not count for the rate. The stream is stderr by default, so that
+    a program's own output stays clean.
     """
 
     def __init__(
@@ -68,7 +63,6 @@ class Progress:
             print(file=self._stream, flush=True)
 
     def line(self) -> str:
-        """The line as it would be printed now."""
         rate = self._rate()
         elapsed = self._clock() - self._start
         left = (self.total - self.done) / rate if rate else math.inf
@@ -95,8 +89,7 @@ class Progress:
 class Schedule:
     """How far a whole study is: stages done of all, and the time left by what is planned of those to come.
 
-    Args:
-        planned: stage -> seconds, as the stages relate to one another; the pace is measured.
+    `planned` is stage -> seconds, as the stages relate to one another; the pace is measured.
     """
 
     def __init__(self, planned: Mapping[str, float]):
@@ -124,12 +117,8 @@ class Schedule:
 class Metrics:
     """Scalars by step, as JSON lines (`metrics.jsonl`) and for TensorBoard.
 
-    A resumed job names the step it continues from: later rows of the killed one, a torn last line too, are
-    dropped, so that every step is there once.
-
-    Args:
-        directory: made if it is not there.
-        resumed_from: the last step whose rows stay; None starts afresh.
+    A resumed job names the last step whose rows stay: later ones of the killed job, a torn last line too, are
+    dropped, so that every step is there once. None starts afresh.
     """
 
     def __init__(self, directory: str | os.PathLike[str], resumed_from: int | None = None):
@@ -157,7 +146,6 @@ class Metrics:
         self.close()
 
     def write(self, step: int, **values: float) -> None:
-        """Records values of a step."""
         row = {"step": step, **{name: float(value) for name, value in values.items()}}
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
@@ -165,7 +153,6 @@ class Metrics:
             self._board.add_scalar(name, float(value), step)
 
     def close(self) -> None:
-        """Puts everything on the disk."""
         self._file.close()
         self._board.close()
 

@@ -42,14 +42,10 @@ def commit() -> str:
 
 
 def processor(root: Path) -> dict[str, str]:
-    """The processor as this process may use it.
+    """`device`, "<cores> x <name>", and `instructions`, the instruction sets, as this process may use them.
 
-    Args:
-        root: of the file system: /proc/cpuinfo, and the control groups that may limit the process.
-
-    Returns:
-        `device`, "<cores> x <name>" with the cores that the process may be scheduled on and, where a control
-        group allows less time, its quota in cores; and `instructions`, the instruction sets.
+    Of the cores, those that it may be scheduled on and, where a control group allows less time, its quota.
+    `root` is that of the file system with /proc/cpuinfo and the control groups.
     """
     described = _text(root / "proc/cpuinfo")
     name = re.search(r"^model name\s*: (.*)$", described, re.MULTILINE)

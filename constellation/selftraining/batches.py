@@ -87,8 +87,7 @@ class Batch(NamedTuple):
 def collate(groups: Sequence[Sequence[TrainingExample]]) -> Batch:
     """The packed rows of each of R trajectories, padded to one shape: [B, R, ...].
 
-    Args:
-        groups: of examples; one may be empty, whose rows then carry no loss.
+    A group of examples may be empty; its rows then carry no loss.
     """
     batches = [pack(group) if group else _NOTHING for group in groups]
     widest = [
@@ -131,8 +130,8 @@ def pad(batch: Batch, rows: int, width: int, targets: int) -> Batch:
 
     def padded(name: str, array: np.ndarray) -> np.ndarray:
         columns = targets if name in ("source", "target", "weight") else width
-        spare = [(0, max(rows - len(array), 0)), (0, max(columns - array.shape[1], 0))]
-        return np.pad(array, spare, constant_values=-1 if name in ("document", "branch", "target") else 0)
+        missing = [(0, max(rows - len(array), 0)), (0, max(columns - array.shape[1], 0))]
+        return np.pad(array, missing, constant_values=-1 if name in ("document", "branch", "target") else 0)
 
     return Batch(*(padded(name, array) for name, array in zip(Batch._fields, batch, strict=True)))
 
@@ -152,9 +151,7 @@ def _write(row: Batch, example: TrainingExample, number: int, start: int, filled
         body = slice(at, at + len(answer))
         row.tokens[body], row.branch[body] = answer, branch
         row.positions[body] = prompt + np.arange(len(answer))
-        before = np.concatenate(
-            [[last], np.arange(at, at + len(answer) - 1)]
-        )  # what predicts each answer token
+        before = np.array([last, *range(at, at + len(answer) - 1)])  # what predicts each answer token
         learnt = slice(filled, filled + len(answer) - first)
         row.source[learnt], row.target[learnt], row.weight[learnt] = before[first:], answer[first:], weight
         at, filled = at + len(answer), learnt.stop
@@ -195,17 +192,14 @@ def draw_batches(
     rng: np.random.Generator,
     order: np.random.Generator,
 ) -> list[np.ndarray]:
-    """Which examples each update trains on: the pool is gone through in random order, again and again.
+    """Which examples each update trains on: `updates` arrays [batch_size] of indices; none for an empty pool.
+
+    The pool is gone through in random order, again and again, so one example may occur twice in a batch where
+    a pass ends and the next begins. Within windows examples of like length are brought together.
 
     Args:
-        lengths: of the pool's examples, in tokens; examples of like length are brought together in windows.
-        updates: how many batches to draw.
-        batch_size: examples a batch; one may occur twice where a pass ends and the next begins.
         rng: of this training's address.
         order: in which long and short batches come; one for all trajectories, which are padded alike.
-
-    Returns:
-        `updates` arrays [batch_size] of indices into the pool; none for an empty pool.
     """
     if not len(lengths) or not updates:
         return []

@@ -25,14 +25,7 @@ CHECKPOINTS = "adapter"  # the Orbax directory inside a stage
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """How an adapter is trained.
-
-    Attributes:
-        batch_size: examples an update.
-        learning_rate, weight_decay, clip_norm: as for `make_optimizer`.
-        remat, micro_batch, choices: as for `make_update`.
-        checkpoint_every: updates between two checkpoints.
-    """
+    """How an adapter is trained; see `make_optimizer` and `make_update`."""
 
     batch_size: int
     learning_rate: float
@@ -53,11 +46,9 @@ def finetune(
     directory: Path,
     metadata: dict[str, Any],
 ) -> list[dict[str, int]]:
-    """Trains the adapters of R trajectories as one program and leaves them, with their optimizer's states, in
-    directory/adapter.
+    """Trains the adapters of R trajectories as one program and leaves them in directory/adapter.
 
     Args:
-        generator: whose adapters training starts from.
         pools: of each trajectory, its examples; an empty pool is legal and leaves the adapter as it is.
         updates: optimizer steps, a number fixed beforehand.
         address: of the batches' draws.
@@ -65,8 +56,7 @@ def finetune(
         metadata: saved beside every checkpoint.
 
     Returns:
-        for each trajectory kept (answers in the pool), kept_tasks, updates, answer_tokens (tokens that
-        carried loss).
+        for each trajectory kept (answers in the pool), kept_tasks, updates, answer_tokens (those learnt).
 
     Raises:
         UserError: the loss is not finite.
@@ -141,8 +131,7 @@ def _numbered(name: str, values: np.ndarray) -> dict[str, float]:
 def load_adapters(directory: Path) -> tuple[Adapter, dict[str, Any]]:
     """The last adapters [R, ...] that `finetune` left in a stage or checkpoint directory, and their metadata.
 
-    Raises:
-        UserError: no checkpoint there, or one of something else.
+    Raises UserError: no checkpoint there, or one of something else.
     """
     root = directory / CHECKPOINTS if (directory / CHECKPOINTS).is_dir() else directory
     state, metadata, _ = checkpoints.restore(root)
@@ -154,8 +143,7 @@ def load_adapters(directory: Path) -> tuple[Adapter, dict[str, Any]]:
 def load_adapter(directory: Path, trajectory: int = 0) -> tuple[Adapter, dict[str, Any]]:
     """The last adapter of one trajectory, without the axis [R], and the metadata.
 
-    Raises:
-        UserError: as `load_adapters`, or there is no such trajectory.
+    Raises UserError: as `load_adapters`, or there is no such trajectory.
     """
     adapters, metadata = load_adapters(directory)
     trajectories = len(metadata["addresses"])

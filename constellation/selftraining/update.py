@@ -53,9 +53,7 @@ def cross_entropy(
 ) -> jax.Array:
     """The sum over the batch's targets of weight * cross entropy, in nats: [].
 
-    Args:
-        remat: as for `forward`.
-        choices: the token ids that a target is one of; the whole vocabulary by default.
+    `choices` are the token ids that a target is one of; the whole vocabulary by default.
     """
     width = batch.tokens.shape[1]
     mask = visible(batch)
@@ -91,7 +89,7 @@ def make_update(
     Args:
         mesh: the devices, which hold the rest replicated along `data`; one by default.
         micro_batch: rows of each trajectory that a slice differentiates at a time; 0 for all of its rows.
-        remat, choices: as for `cross_entropy`.
+        remat, choices: as for `forward` and `cross_entropy`.
     """
     mesh = mesh or make_mesh()
     slices = mesh.shape[DATA]
@@ -138,10 +136,10 @@ def make_update(
         adapters: Adapter, opt_states: optax.OptState, params: Params, batch: Batch
     ) -> tuple[Adapter, optax.OptState, dict[str, jax.Array]]:
         rows = multiple(len(batch.tokens), slices * (micro_batch or 1))
-        spare = rows - len(batch.tokens)  # rows of weight zero, to share out evenly
+        padding = rows - len(batch.tokens)  # rows of weight zero, to share out evenly
         targets = jnp.maximum((batch.target >= 0).sum((0, 2)), 1)  # [R], whatever they weigh
         learns = (batch.weight != 0).any((0, 2))  # [R]
-        batch = jax.tree.map(lambda x: jnp.pad(x, ((0, spare), (0, 0), (0, 0))), batch)
+        batch = jax.tree.map(lambda x: jnp.pad(x, ((0, padding), (0, 0), (0, 0))), batch)
         loss, gradient = summed(adapters, params, batch)
         weights, opt_states, norm = jax.vmap(step)(adapters.weights, opt_states, gradient, targets, learns)
         adapters = dataclasses.replace(adapters, weights=weights)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Hashable, Iterator
 
-from constellation.domains.domain import Domain, Message, Verdict
-from constellation.domains.task import EXAMPLES, Example, Split, Task, addressed_random, examples_text
+from constellation.domains.domain import Domain, Verdict
+from constellation.domains.task import EXAMPLES, Example, Split, Task, addressed_random
 
 STEPS: dict[str, Callable[[list[str]], list[str]]] = {
     "reverse": lambda words: words[::-1],
@@ -55,11 +55,6 @@ def training(
     return tasks(role, max_atoms, seed, batch, trajectory)
 
 
-def messages(split: Split) -> list[Message]:
-    """The visible examples alone."""
-    return [{"role": "user", "content": examples_text(split.visible)}]
-
-
 def answer_key(split: Split, text: str) -> Hashable:
     """The outputs on the held-out inputs."""
     outputs = tuple(run(text, example.inputs[0]) for example in split.held_out)
@@ -78,15 +73,9 @@ def judge(task: Task, split: Split, text: str) -> Verdict:
 
 DOMAIN = Domain(
     name="tests.reverse_words",
-    version="1",
-    law="1",
     system="Answer with the steps that were taken: " + ", ".join(STEPS),
-    banks=("easy", "hard"),
     bank=bank,
     training=training,
-    difficulties=range(1, 5),
-    messages=messages,
-    extract=str.strip,
     judge=judge,
     answer_key=answer_key,
 )

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from constellation.domains.task import Split, Task
+from constellation.domains.task import Split, Task, examples_text
 from constellation.runtime.errors import UserError
 
 Message = Mapping[str, str]
@@ -115,22 +115,27 @@ class Pretraining:
     sources: Mapping[str, Callable[[random.Random], Iterator[Task]]]
 
 
+def visible_examples(split: Split) -> list[Message]:
+    """The prompt that shows the visible examples, and nothing else."""
+    return [{"role": "user", "content": examples_text(split.visible)}]
+
+
 @dataclass(frozen=True)
 class Domain:
     """What a study needs to know of a domain; a value that is handed on.
 
     Attributes:
         name: of its folder in `constellation.domains`, or the dotted name of its module.
-        version: of prompts and extraction; part of what identifies stored samples.
-        law: a hash of what decides which tasks are drawn; part of what identifies stored tasks.
         system: the system message for models that do not know the domain.
-        banks: names of the evaluation banks; the first is the easiest.
         bank: (bank, seed) to its tasks without end. Tuning banks have the names "tuning_<bank>".
         training: the tasks of a training role: "warm_start", "star", "critic" or "calibration".
+        judge: the verdict on a text; None where nothing can judge, as when models learn without labels.
+        version: of prompts and extraction; part of what identifies stored samples.
+        law: a hash of what decides which tasks are drawn; part of what identifies stored tasks.
+        banks: names of the evaluation banks; the first is the easiest.
         difficulties: what `max_atoms` may be.
         messages: the generator's prompt for a split.
         extract: the answer in a text, whatever stands around it.
-        judge: the verdict on a text; None where nothing can judge, as when models learn without labels.
         answer_key: what a majority votes on: equal for answers that say the same, be it right or wrong.
         reserved: whether no training may see an answer: of a withheld class, or an evaluation task's.
         like_evaluation: whether an answer does what an evaluation task asks for.
@@ -140,17 +145,17 @@ class Domain:
     """
 
     name: str
-    version: str
-    law: str
     system: str
-    banks: tuple[str, ...]
     bank: Callable[[str, int], Iterator[Task]]
     training: TrainingStream
-    difficulties: range
-    messages: Callable[[Split], list[Message]]
-    extract: Callable[[str], str]
     judge: Callable[[Task, Split, str], Verdict] | None
-    answer_key: Callable[[Split, str], Hashable]
+    version: str = "1"
+    law: str = "1"
+    banks: tuple[str, ...] = ("easy", "hard")
+    difficulties: range = range(1, 5)
+    messages: Callable[[Split], list[Message]] = visible_examples
+    extract: Callable[[str], str] = str.strip
+    answer_key: Callable[[Split, str], Hashable] = lambda split, text: text.strip()
     reserved: Callable[[str], bool] = lambda text: False
     like_evaluation: Callable[[str], bool] = lambda text: False
     exact: ExactLaw | None = None

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from constellation.evaluation.curves import PASS, model_curves
 from constellation.evaluation.diversity import correct_counts
-from constellation.evaluation.drawing import band, bank_panels, colour, k_axis, legend_above
+from constellation.evaluation.drawing import Curve, colour, curves_by_bank
 from constellation.evaluation.entries import Entry, entry
 from constellation.evaluation.question import Answer, Question, Results
 from constellation.evaluation.statistics import Bootstrap
@@ -49,18 +49,14 @@ def correctness(study: StudyResults, part: None, bootstrap: Bootstrap) -> Answer
 
 def visible_fit(results: Results) -> Figure | None:
     """visible-fit@k above pass@k for the start and the last round: what fits without generalising."""
-    study = results.study
-    figure, axes = bank_panels(study, height=2.9)
-    for bank, ax in axes.items():
-        for model in dict.fromkeys(study.first_and_last):
-            for quantity, what, style in ((FIT, "fits", (0, (4, 2))), (PASS, "generalises", "-")):
-                rows = results.entries.where(quantity=quantity, bank=bank, models=(model,))
-                band(ax, rows, colour(study, model), f"{model} {what}", style=style)
-        ax.set_title(bank)
+    study, drawn = results.study, []
+    for model in dict.fromkeys(study.first_and_last):
+        for quantity, what, style in ((FIT, "fits", (0, (4, 2))), (PASS, "generalises", "-")):
+            rows, label = results.entries.where(quantity=quantity, models=(model,)), f"{model} {what}"
+            drawn.append(Curve(rows, colour(study, model), label, style=style, trajectories=False))
+    figure, axes = curves_by_bank(drawn, "% of tasks", height=2.9)
+    for ax in axes.values():
         ax.set_ylim(0, 100)
-        k_axis(ax, rows.values("k"))
-    figure.axes[0].set_ylabel("% of tasks")
-    legend_above(figure, figure.axes[0])
     return figure
 
 

@@ -156,7 +156,7 @@ def change_at_k(results: Results) -> Figure | None:
     paints = {model: drawing.colour(study, model) for model in pairs}
     figure, axes = drawing.curves_by_bank(
         [
-            (rows.where(models=pair), paints[model], f"{model} \N{MINUS SIGN} {study.start}")
+            drawing.Curve(rows.where(models=pair), paints[model], f"{model} \N{MINUS SIGN} {study.start}")
             for model, pair in pairs.items()
         ],
         "change of pass@k, points",

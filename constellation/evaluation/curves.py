@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from constellation.evaluation.drawing import colour, curves_by_bank
+from constellation.evaluation.drawing import Curve, colour, curves_by_bank
 from constellation.evaluation.entries import Entry, entries
 from constellation.evaluation.pass_at_k import pass_curve
 from constellation.evaluation.question import Answer, Question, Results
@@ -129,7 +129,7 @@ def subsets(
 def pass_at_k_figure(results: Results) -> Figure | None:
     """pass@k of every model on every bank, with bands; thin lines are its trajectories."""
     study, rows = results.study, results.entries.where(quantity=PASS)
-    drawn = [(rows.where(models=(model,)), colour(study, model), model) for model in study.models]
+    drawn = [Curve(rows.where(models=(model,)), colour(study, model), model) for model in study.models]
     figure, axes = curves_by_bank(drawn, "pass@k, % of tasks", height=3.4)
     for bank, ax in axes.items():
         ax.set_title(f"{bank}  \N{MIDDLE DOT}  {len(study.tasks[bank])} tasks")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,14 +15,7 @@ from constellation.evaluation.entries import Entries, Entry
 from constellation.evaluation.study import StudyResults
 
 Results = dict[str, Any]  # of `analysis.analyse`
-Curve = Entries | dict[str, Any]  # rows over k, or by k
-
-
-def keyed_by_k(curve: Curve) -> dict[Any, Any]:
-    """k -> its estimate and interval."""
-    return {row.k: row._asdict() for row in curve} if isinstance(curve, Entries) else curve
-
-
+OverK = Entries | dict[str, Any]  # rows over k, or by k
 INK, RULE = "#24292f", "#d9dce0"  # replaced in SVG by the page's own colours
 BASE, START = "#8b929c", "#3f7fce"
 ROUNDS = ("#e39a2d", "#cf4a35", "#9c2f6f", "#6a3d9a", "#3d3d8f")
@@ -99,7 +92,12 @@ def bank_panels(study: StudyResults, height: float) -> tuple[Figure, dict[str, A
     return figure, dict(zip(study.tasks, axes, strict=True))
 
 
-def band(ax: Axes, curve: Curve, paint: str, label: str, marker: str = "", style: Any = "-") -> None:
+def keyed_by_k(curve: OverK) -> dict[Any, Any]:
+    """k -> its estimate and interval."""
+    return {row.k: row._asdict() for row in curve} if isinstance(curve, Entries) else curve
+
+
+def band(ax: Axes, curve: OverK, paint: str, label: str, marker: str = "", style: Any = "-") -> None:
     """A curve over k, an estimate with its interval each."""
     by_k = keyed_by_k(curve)
     ks, entries = list(map(int, by_k)), by_k.values()
@@ -109,24 +107,37 @@ def band(ax: Axes, curve: Curve, paint: str, label: str, marker: str = "", style
     ax.plot(ks, values, color=paint, label=label, marker=marker, markersize=3.5, linestyle=style)
 
 
+class Curve(NamedTuple):
+    """Rows over k, as a line in the band of their intervals, with a thin line for each trajectory."""
+
+    rows: Entries
+    paint: str
+    label: str
+    marker: str = ""
+    style: Any = "-"
+    trajectories: bool = True
+
+
 def curves_by_bank(
-    curves: Sequence[tuple[Entries, str, str]], ylabel: str, height: float
-) -> tuple[Figure, dict[str, Axes]]:
-    """A panel a bank of these rows over k, each (rows, colour, label); thin lines are their trajectories."""
-    banks = list(dict.fromkeys(row.bank for rows, _, _ in curves for row in rows))
-    figure, axes = panels(len(banks), height, sharey=True)
-    for bank, ax in zip(banks, axes, strict=True):
-        for rows, paint, _ in curves:
-            if own := rows.where(bank=bank):
-                band(ax, own, paint, "")
-                thin_lines(ax, own, paint)
-        ax.set_title(bank)
-        k_axis(ax, [row.k for rows, _, _ in curves for row in rows.where(bank=bank)])
-    for _, paint, label in curves:  # a bank may lack a curve, the legend lacks none
-        axes[0].plot([], [], color=paint, label=label)
+    curves: Sequence[Curve], ylabel: str, height: float, by: str = "bank"
+) -> tuple[Figure, dict[Any, Axes]]:
+    """A panel a bank (or other values of the rows' field `by`), with one y axis and one legend above."""
+    titles = list(dict.fromkeys(getattr(row, by) for curve in curves for row in curve.rows))
+    figure, axes = panels(len(titles), height, sharey=True)
+    for title, ax in zip(titles, axes, strict=True):
+        shown = [curve._replace(rows=curve.rows.where(**{by: title})) for curve in curves]
+        for rows, paint, _, marker, style, trajectories in shown:
+            if rows:
+                band(ax, rows, paint, "", marker, style)
+                if trajectories:
+                    thin_lines(ax, rows, paint)
+        ax.set_title(title)
+        k_axis(ax, [row.k for curve in shown for row in curve.rows])
+    for _, paint, label, marker, style, _ in curves:  # a panel may lack a curve, the legend lacks none
+        axes[0].plot([], [], color=paint, label=label, marker=marker, markersize=3.5, linestyle=style)
     axes[0].set_ylabel(ylabel)
     legend_above(figure, axes[0])
-    return figure, dict(zip(banks, axes, strict=True))
+    return figure, dict(zip(titles, axes, strict=True))
 
 
 def zero_line(ax: Axes) -> None:
@@ -147,15 +158,18 @@ def interval_mark(
     scale: float = 100,
     level: bool = False,
 ) -> None:
-    """An estimate on its interval, upright at x = `at` or, `level`, lying at y = `at`.
+    """An estimate on its interval, as far as they are defined: upright at x = `at` or, `level`, at y = `at`.
 
     `face` fills the mark, by default its own colour.
     """
     found = entry._asdict() if isinstance(entry, Entry) else entry
-    ends, value = [scale * end for end in found["interval"]], scale * found["estimate"]
-    line, point = (ends, [at, at]) if level else ([at, at], ends), (value, at) if level else (at, value)
-    ax.plot(*line, color=paint, linewidth=2, alpha=0.55)
-    ax.plot(*point, marker, color=paint, markerfacecolor=face or paint, markersize=size, label=label)
+    if found["interval"] is not None and None not in found["interval"]:
+        ends, place = [scale * end for end in found["interval"]], [at, at]
+        ax.plot(*((ends, place) if level else (place, ends)), color=paint, linewidth=2, alpha=0.55)
+    if found["estimate"] is not None:
+        value = scale * found["estimate"]
+        point = (value, at) if level else (at, value)
+        ax.plot(*point, marker, color=paint, markerfacecolor=face or paint, markersize=size, label=label)
 
 
 def mark(ax: Axes, *at: int) -> None:
@@ -187,9 +201,9 @@ def thin_lines(ax: Axes, rows: Entries, paint: str) -> None:
         ax.plot(rows.values("k"), percent(curve), color=paint, linewidth=0.6, alpha=0.45)
 
 
-def k_axis(ax: Axes, by_k: Any) -> None:
+def k_axis(ax: Axes, ks: Iterable[Any]) -> None:
     """A logarithmic k axis with its powers of two written out."""
-    highest = max(map(int, by_k))
+    highest = max(map(int, ks))
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_locator(FixedLocator([2**i for i in range(highest.bit_length())]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

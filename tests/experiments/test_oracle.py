@@ -37,7 +37,7 @@ from constellation.nano.tokenizer import build_tokenizer
 from constellation.runtime.keys import fold, host_rng
 from constellation.samples import SampleSet
 from launch.common import load_config
-from tests.experiments import frozen_rows
+from tests.experiments import frozen_rows, wiring
 from tests.experiments.frozen_rows import Account
 from tests.tiny_study import ROOT, Untrained, adapters_of, leave_trained, tiny_config
 from third_party.random_model import published_fields, write_random_checkpoint
@@ -372,6 +372,25 @@ def test_every_stage_that_draws_tasks_has_their_law_in_its_recipe(whole: Whole) 
     }
     for stage in drawn:
         assert read_record(stage)["recipe"]["fields"]["law"] == trapdoor.law, stage.name
+
+
+def test_stages_share_what_they_must_and_differ_in_what_they_must(whole: Whole) -> None:
+    drawn, trained = (wiring.named(whole.calls, kind) for kind in ("sample", "train"))
+    for rows, calls in ((wiring.DRAWS, drawn), (wiring.TRAININGS, trained)):
+        assert list(wiring.differences_from(rows, calls)) == []
+        assert calls.keys() == {name for row in rows for name in row[:2]}  # none is left out
+    assert list(wiring.equal_results(whole.workdir / "stages")) == []
+
+
+def test_no_draw_is_drawn_twice_but_at_another_temperature_or_continued(whole: Whole) -> None:
+    """Across stages, trajectories and banks; the stand-in answers alike at all temperatures."""
+    drawn, stages = wiring.named(whole.calls, "sample"), whole.workdir / "stages"
+    assert wiring.repeated_keys(drawn, ("key", "tasks")) == wiring.groups(wiring.DRAWS, "key", "tasks")
+    assert wiring.repeated_keys(wiring.named(whole.calls, "train"), ("key",)) == set()
+    equal = wiring.equal_files(stages, "draws_*/samples_*.npz")
+    shared = wiring.groups(wiring.DRAWS, "key", "tasks", "n")
+    assert equal == {frozenset(f"draws_{name}" for name in group) for group in shared}
+    assert wiring.equal_files(stages, "tasks_*/tasks_*.jsonl") == set()
 
 
 def test_the_plan_of_the_largest_study_is_the_one_frozen(tmp_path: Path) -> None:

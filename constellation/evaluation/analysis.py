@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from constellation.evaluation.beyond_filtering import beyond_filtering
 from constellation.evaluation.critic_gain import divergences, picks, selection
 from constellation.evaluation.entries import plain
 from constellation.evaluation.exploratory import adjust, exploratory
@@ -41,7 +40,6 @@ def analyse(study: StudyResults, questions: Sequence[Question] = QUESTIONS) -> R
         "selection": selection(bootstrap, picked),
         "selectors": selector_gains(study, bootstrap, picked),
         "divergence": divergences(study, bootstrap),
-        "beyond_filtering": beyond_filtering(study, bootstrap),
         "methods": methods(study),
         "splits": {bank: study.splits(bank) for bank in study.tasks},
         "samples_per_task": {

@@ -59,10 +59,7 @@ def stages_read(study: StudyResults) -> dict[str, str]:
 
 def figure_stages(study: StudyResults) -> dict[str, list[str]]:
     """Figure -> patterns of the names that the stages it shows have."""
-    bank, split, start = study.analysis.primary_bank, study.primary_split, study.start
-
-    def samples(models: Iterable[str], *banks: str) -> list[str]:
-        return [f"samples_{model}_{of}_{split}" for of in banks for model in models]
+    bank, split = study.analysis.primary_bank, study.primary_split
 
     def judged(models: Iterable[str], kinds: Iterable[str]) -> list[str]:
         sets = {key[1:3] for key in study.critic_scores if key.bank == bank and key.model in models}
@@ -71,8 +68,6 @@ def figure_stages(study: StudyResults) -> dict[str, list[str]]:
     seeds = {of: study.splits(of) for of in study.tasks}
     curves = [f"samples_{m}_{of}_{seed}" for of in study.tasks for seed in seeds[of] for m in study.models]
     columns = ("samples", "scores", "prior_scores", "columns")
-    filters = [f"posterior_{study.exact.star_atoms}_atoms_{start}_*_{split}"] if study.exact else []
-    forecast = samples((start, *study.rounds), *study.tasks) + filters
     return {
         "selectors": [
             *judged({study.selection_model}, columns),
@@ -85,8 +80,6 @@ def figure_stages(study: StudyResults) -> dict[str, list[str]]:
         ],
         "reliability": judged(study.models, ("samples", "scores")),
         "divergence": curves,
-        "forecast": [*forecast, *(f"ceiling_{of}" for of in study.tasks)],
-        "residual": forecast,
     }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from constellation.evaluation import forecast_plots, selector_plots
+from constellation.evaluation import selector_plots
 from constellation.evaluation.critic_gain import GAIN
 from constellation.evaluation.drawing import (
     INK,
@@ -98,8 +98,6 @@ FIGURES: dict[str, Callable[[Results], Figure | None]] = {
     "rivals": selector_plots.rivals,
     "reliability": selector_plots.reliability,
     "divergence": divergence,
-    "forecast": forecast_plots.forecast,
-    "residual": forecast_plots.residual,
 }
 
 

@@ -26,6 +26,7 @@ OF_STAGES = (  # read what the module of their name in `experiments` adds to the
     "null",
     "temperature",
     "critics",
+    "filtering",
 )
 
 

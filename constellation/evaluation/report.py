@@ -32,7 +32,6 @@ SECTIONS = {  # anchor -> its name in the page's navigation
     "paper": "Compared with the paper",
     "exploratory": "Everything that was tested",
     "selection": "Which survivor to hand in",
-    "filtering": "Beyond filtering",
     "tasks": "A few tasks",
     "limits": "Limits",
     "methods": "Methods",

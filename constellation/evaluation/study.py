@@ -88,28 +88,6 @@ class StageSummary:
 
 
 @dataclass(frozen=True)
-class Exact:
-    """What `tasks.posterior` and `tasks.prior_mass` say of the banks, under the primary split.
-
-    Attributes:
-        ceiling: bank -> "sampler" and "secret", [T] each, as `tasks.posterior.bayes_ceiling`, under the law
-            that the *bank's* tasks are drawn from.
-        bank_atoms: bank -> the most atoms of that law.
-        filter: sets of the start on those banks -> [D] the probability that a distinct program generalises,
-            under the law that the *STaR* tasks are drawn from: it is on these that a round filters.
-        star_atoms: the most atoms of that law.
-        star_samples, star_keep: samples a task of a round, and programs of a task that it trains on at most.
-    """
-
-    ceiling: Mapping[str, Mapping[str, Array]]
-    bank_atoms: Mapping[str, int]
-    filter: Mapping[SetKey, Array]
-    star_atoms: int
-    star_samples: int
-    star_keep: int
-
-
-@dataclass(frozen=True)
 class AnalysisConfig:
     """The choices of the analysis, fixed before any result is seen.
 
@@ -180,7 +158,6 @@ class StudyResults:
             their names in `selection.COLUMNS`; of one model on one bank the same ones in all its sets.
         tuning: the selection model's samples of *tuning* tasks, a set a trajectory, with the columns that the
             unlearned selectors read: on them the critic's rival is chosen. Empty where none were drawn.
-        exact: the Bayes ceiling of the banks and the filter of the forecast, if they were computed.
         selection_model: the model whose candidates the critic_gain finding is read on, as a rule `start`.
         primary_split: the split seed of the tasks shown in the report.
         stages: training stages in order.
@@ -208,7 +185,6 @@ class StudyResults:
     parts: Mapping[str, Part] = field(default_factory=dict)
     selector_columns: Mapping[SetKey, Columns] = field(default_factory=dict)
     tuning: Sequence[tuple[SampleSet, Columns]] = ()
-    exact: Exact | None = None
     stages: Sequence[StageSummary] = ()
     roles: Mapping[str, int] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -289,7 +265,6 @@ class StudyResults:
             parts={},
             selector_columns={},
             tuning=(),
-            exact=None,
             stages=(),
         )
 

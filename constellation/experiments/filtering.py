@@ -15,7 +15,8 @@ import numpy as np
 from constellation.conductor import Stage
 from constellation.domains.domain import load_domain
 from constellation.domains.task import Split, Task, read_tasks
-from constellation.evaluation.study import Exact, SetKey
+from constellation.evaluation.filtering import ExactPosterior
+from constellation.evaluation.study import SetKey
 from constellation.experiments.config import START, sample_count
 from constellation.experiments.files import TASKS, numbered, numbered_files, samples_of
 from constellation.experiments.question import Question
@@ -76,14 +77,14 @@ def stages(study: Study) -> Stages | None:
     return Stages({bank: ceiling(study, bank) for bank in banks}, filters)
 
 
-def part(study: Study, found: Stages) -> dict[str, Exact]:
+def part(study: Study, found: Stages) -> ExactPosterior:
     """What the evaluation reads."""
     star, primary = study.config.star, study.config.tasks.split_seed
     ceilings = {}
     for bank, stage in found.ceilings.items():
         with np.load(stage.path / CEILING) as file:
             ceilings[bank] = dict(file)
-    exact = Exact(
+    return ExactPosterior(
         ceiling=ceilings,
         bank_atoms={bank: bank_law(study, bank).max_atoms for bank in found.ceilings},
         filter={
@@ -95,7 +96,6 @@ def part(study: Study, found: Stages) -> dict[str, Exact]:
         star_samples=star.samples,
         star_keep=star.keep,
     )
-    return {"exact": exact}
 
 
 def ceiling(study: Study, bank: str) -> Stage:

@@ -10,11 +10,11 @@ import numpy as np
 from constellation.domains.domain import Verdict
 from constellation.evaluation.controls import Controls
 from constellation.evaluation.critics import Critics
+from constellation.evaluation.filtering import ExactPosterior
 from constellation.evaluation.null import NullPools
 from constellation.evaluation.reach import KnownPrograms
 from constellation.evaluation.study import (
     AnalysisConfig,
-    Exact,
     Part,
     SetKey,
     StageSummary,
@@ -195,6 +195,8 @@ def study(
         parts["controls"] = Controls(controls, permuted, {"hard": replace(known, log_prob=log_probs | asked)})
     if heated:
         parts["temperature"] = heated
+    if exact:
+        parts["filtering"] = exact_of(seed, infos, filters)
     return StudyResults(
         base="theta0",
         start="gen_v0",
@@ -207,7 +209,6 @@ def study(
         trajectories=trajectories,
         selector_columns=columns,
         tuning=tuning_sets(seed, n, trajectories) if selectors else (),
-        exact=exact_of(seed, infos, filters) if exact else None,
         parts=parts | ({"null": NullPools(doubles)} if doubled else {}),
         stages=stages,
         roles={
@@ -231,6 +232,13 @@ def known_programs(results: StudyResults) -> KnownPrograms:
     programs = results.parts["reach"]
     assert isinstance(programs, KnownPrograms)
     return programs
+
+
+def exact_posterior(results: StudyResults) -> ExactPosterior:
+    """That of a study that has one."""
+    exact = results.parts["filtering"]
+    assert isinstance(exact, ExactPosterior)
+    return exact
 
 
 def null_pools(results: StudyResults) -> NullPools:
@@ -292,13 +300,13 @@ def tempered_sets(
     )
 
 
-def exact_of(seed: int, infos: dict, filters: dict) -> Exact:
+def exact_of(seed: int, infos: dict, filters: dict) -> ExactPosterior:
     """A ceiling of its own for each task."""
     ceilings = {}
     for bank, tasks in infos.items():
         sampler, secret = host_rng(seed, "ceiling", bank).random((2, len(tasks)))
         ceilings[bank] = {"sampler": sampler, "secret": secret}
-    return Exact(ceilings, {"easy": 3, "hard": 4, "withheld": 4}, filters, 3, 8, 1)
+    return ExactPosterior(ceilings, {"easy": 3, "hard": 4, "withheld": 4}, filters, 3, 8, 1)
 
 
 def task_info(bank: str, t: int, rng: np.random.Generator) -> TaskInfo:

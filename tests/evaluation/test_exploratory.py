@@ -42,7 +42,7 @@ def test_q_is_adjusted_over_every_exploratory_number_of_the_report() -> None:
     assert {DIFFERENCE, GAIN, LEAD, EXPANSION} <= set(of_controls)
     assert whole["exploratory"] and all("q" in entry for entry in whole["exploratory"])
     counts = {name: len(list(adjusted(part))) for name, part in whole.items()}
-    assert counts["beyond_filtering"] == 2 * 2 * 3  # rounds, forecasts, and k = 1, 8, 16 of 32 samples
+    assert len(rows.where(question="filtering")) == 2 * 2 * 3  # rounds, forecasts, and k = 1, 8, 16 of 32
     assert len(rows.where(question="ledger")) == 3 * 2  # banks, rounds
     assert rows.where(question="curves") and not rows.where(question="correctness")
     classes = len({row.of for row in of_reach if row.of})

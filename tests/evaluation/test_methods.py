@@ -109,6 +109,4 @@ def test_a_figure_names_what_it_shows_and_no_more() -> None:
     tuned = ["samples_gen_v0_tuning_hard_1234", "columns_gen_v0_tuning_hard_1234"]
     assert stages["rivals"] == [start, *selected[:2], "scores_v2_hard_1234", selected[2], *tuned]
     assert stages["reliability"] == [start, *selected[:2], "scores_v2_hard_1234"]
-    assert stages["forecast"] == [*curves[1:], "ceiling_hard", ideal[0]]
-    assert stages["residual"] == [*curves[1:], ideal[0]]
     assert figure_sources(found, "divergence")[start] == f"digest of {start}"

@@ -440,6 +440,42 @@ def critics(account: Account) -> None:
     account.empty(part, "critic_variants")
 
 
+def filtering(account: Account) -> None:
+    part, start = account.frozen.pop("beyond_filtering"), account.frozen["sequence"][1]
+    for name in ("bank_atoms", "star_atoms"):
+        account.same(part.pop(name), account.facts["filtering"][name], name)
+    measured = "pass@k under the primary split"
+    of_banks: dict[str, tuple[str, tuple[str, ...]]] = {
+        "pass_at_k": ("pass@k of the ideal sampler", ()),
+        "start": (measured, (start,)),
+        "start_minus_ideal": ("pass@k minus that of the ideal sampler", (start,)),
+    }
+    for bank, node in part["ceiling"].items():
+        secret = "probability that an ideal critic gives the hidden program's outputs"
+        account.row(node["secret"], quantity=secret, bank=bank, models=())
+        for name, (quantity, models) in of_banks.items():
+            for k, entry in node[name].items():
+                account.row(entry, quantity=quantity, bank=bank, models=models, k=int(k))
+    for bank, rounds in part["forecast"].items():
+        for model, node in rounds.items():
+            for k, entry in node.pop("measured").items():
+                account.row(entry, quantity=measured, bank=bank, models=(model,), k=int(k))
+            for name, own in node.items():
+                where = {"bank": bank, "of": name, "question": "filtering"}
+                for k, share in own.pop("lower_bound").items():
+                    bound = "share of tasks whose forecast is a lower bound"
+                    account.value(share, quantity=bound, models=(model,), k=int(k), **where)
+                for kind, quantity, models in (
+                    ("pass_at_k", "forecast of pass@k", (model,)),
+                    ("change", "forecast of the change of pass@k", (start, model)),
+                    ("residual", "pass@k minus its forecast", (model,)),
+                ):
+                    for k, entry in own[kind].items():
+                        at = {"quantity": quantity, "models": models, "k": int(k)}
+                        account.row(entry, tested="p" in entry, **at, **where)
+    account.empty(part, "beyond_filtering")
+
+
 QUESTIONS = (
     temperature,
     curves,
@@ -453,4 +489,5 @@ QUESTIONS = (
     controls,
     null,
     critics,
+    filtering,
 )

@@ -21,6 +21,7 @@ from constellation.domains.trapdoor import DOMAIN
 from constellation.domains.trapdoor.posterior import candidate_posterior
 from constellation.evaluation.curves import PASS
 from constellation.evaluation.entries import rows_of
+from constellation.evaluation.filtering import FORECAST
 from constellation.experiments import report, star
 from constellation.experiments.compute import Compute
 from constellation.experiments.files import SAMPLES, SCORES, SUMMARY, TASKS, numbered, samples_of
@@ -264,15 +265,19 @@ def test_selectors_extend_a_workdir(model_dir, workdir):
 
 
 def test_the_forecast_filters_by_the_law_of_the_star_tasks(model_dir, finished):
-    findings = json.loads((finished / "findings.json").read_text())["beyond_filtering"]
-    assert findings["bank_atoms"] == {"easy": 3, "hard": 4, "withheld": 4} and findings["star_atoms"] == 3
+    findings = json.loads((finished / "findings.json").read_text())
+    assert findings["facts"]["filtering"] == {
+        "bank_atoms": {"easy": 3, "hard": 4, "withheld": 4},
+        "star_atoms": 3,
+    }
     tasks = read_tasks(finished / "stages/bank_hard" / TASKS)
     samples = samples_of(finished_stage(finished, "samples_gen_v0_hard_1234"))[0]
     for atoms in (3, 4):  # the bank's law is the ideal critic's
         stage = finished / f"stages/posterior_{atoms}_atoms_gen_v0_hard_1234"
         expected = candidate_posterior(tasks, lambda task: split(task, 1234), samples, atoms)
         np.testing.assert_array_equal(np.load(stage / numbered(POSTERIOR, 0)), expected)
-    assert set(findings["forecast"]["withheld"]) == {"v1"}
+    forecasts = rows_of(findings).where(quantity=FORECAST, bank="withheld")
+    assert forecasts.values("models") == [("v1",)]
 
 
 def test_an_arm_extends_a_workdir(model_dir, workdir):

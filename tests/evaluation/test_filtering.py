@@ -1,8 +1,9 @@
-"""The forecast against enumerated and simulated filters, and the toy that makes it a null."""
+"""The forecast against enumerated and simulated filters, the toy that makes it a null, and the residuals."""
 
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,11 +11,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from constellation.evaluation.bayes import forecast, forecast_curves, ideal_pass_at_k, kept
+from constellation.evaluation.analysis import analyse, resamples
+from constellation.evaluation.entries import Entries
+from constellation.evaluation.filtering import (
+    BELOW_IDEAL,
+    CHANGE,
+    FORECAST,
+    IDEAL,
+    LOWER_BOUND,
+    MEASURED,
+    RESIDUAL,
+    SECRET,
+    filtering,
+    forecast,
+    forecast_curves,
+    ideal_pass_at_k,
+    kept,
+)
 from constellation.evaluation.pass_at_k import pass_curve
+from constellation.evaluation.study import SetKey, StudyResults
 from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
-from tests.evaluation.synthetic import random_set, sample_set
+from tests.evaluation.synthetic import exact_posterior, random_set, sample_set, study
 
 masses = st.lists(st.floats(0.01, 1), min_size=1, max_size=4).map(np.array)
 
@@ -167,3 +185,94 @@ def test_a_k_beyond_the_pool_is_refused():
 def test_the_ideal_sampler_draws_independently():
     curve = ideal_pass_at_k(np.array([0.0, 0.3, 1.0]), (1, 8, 64))
     assert curve == pytest.approx(1 - stats.binom.pmf(0, [[1, 8, 64]], [[0.0], [0.3], [1.0]]))
+
+
+@pytest.fixture(scope="module")
+def results() -> StudyResults:
+    return study(tasks=12, n=16, trajectories=2, exact=True, resamples=100)
+
+
+def answered(results: StudyResults) -> Entries:
+    """The rows of the hard bank."""
+    answer = filtering(results, exact_posterior(results), resamples(results))
+    return Entries(answer.entries).where(bank="hard")
+
+
+@pytest.fixture(scope="module")
+def found(results: StudyResults) -> Entries:
+    return answered(results)
+
+
+def rate(results: StudyResults, model: str) -> np.ndarray:
+    """[K, T] share of right samples on the hard bank: pass@1."""
+    keys = [SetKey("hard", model, 1234, k) for k in range(2)]
+    return np.array([s.per_sample(s.right).mean(1) for s in (results.samples[key] for key in keys)])
+
+
+def test_the_ceiling_is_that_of_independent_draws(results: StudyResults, found: Entries) -> None:
+    ceiling = exact_posterior(results).ceiling["hard"]
+    ideal = found.where(quantity=IDEAL)
+    assert ideal.values("k") == [1, 2, 4, 8, 16]
+    for k in ideal.values("k"):
+        assert ideal.one(k=k).estimate == pytest.approx(np.mean(1 - (1 - ceiling["sampler"]) ** k))
+    below = rate(results, "gen_v0").mean() - ceiling["sampler"].mean()
+    assert found.one(quantity=BELOW_IDEAL, k=1).estimate == pytest.approx(below)
+    assert found.one(quantity=SECRET).estimate == pytest.approx(ceiling["secret"].mean())
+
+
+@pytest.mark.parametrize("name, unfit_stays", [("full adoption", False), ("unfit stays", True)])
+def test_residual_is_measured_minus_the_forecast_of_the_same_trajectory(
+    results: StudyResults, found: Entries, name: str, unfit_stays: bool
+) -> None:
+    made = [
+        forecast_curves(results.samples[key], posterior, [1, 8], 8, 1, 2, unfit_stays).pass_at_k
+        for key, posterior in exact_posterior(results).filter.items()
+        if key.bank == "hard"
+    ]
+    of_rounds = np.mean(made, axis=(0, 2))[1:]  # [rounds, k]
+    for model, expected in zip(results.rounds, of_rounds, strict=True):
+        own = found.where(models=(model,), of=name)
+        forecasts = own.where(quantity=FORECAST)
+        assert [forecasts.one(k=k).estimate for k in (1, 8)] == pytest.approx(expected)
+        measured = found.one(quantity=MEASURED, models=(model,), k=1).estimate
+        assert measured == pytest.approx(rate(results, model).mean())
+        residual = own.one(quantity=RESIDUAL, k=1)
+        assert residual.estimate == pytest.approx(measured - expected[0]) and residual.tested
+        change = found.one(quantity=CHANGE, models=("gen_v0", model), k=1, of=name)
+        assert change.estimate == pytest.approx(expected[0] - rate(results, "gen_v0").mean())
+        low, high = (own.one(quantity=LOWER_BOUND, k=k).estimate for k in (1, 8))
+        assert 0 <= low <= high <= 1
+
+
+def test_a_round_that_only_filters_leaves_no_residual() -> None:
+    """Every task's prompt has two behaviours, each equally likely to be right; what does not fit stays."""
+    plain = study(tasks=12, n=16, exact=True, rounds=1, resamples=100)
+    key, exact = SetKey("hard", "gen_v0", 1234), exact_posterior(plain)
+    samples = plain.samples[key]
+    even = replace(exact, filter={**exact.filter, key: np.ones(len(samples.text))}, star_samples=1)
+    sets = {**plain.samples, key._replace(model="v1"): samples}
+    same = replace(plain, parts={**plain.parts, "filtering": even}, samples=sets)
+    residual = answered(same).where(quantity=RESIDUAL, models=("v1",), of="unfit stays")
+    # one draw a task and equal posteriors: the kept answers are spread as the fitting ones were
+    for k in (1, 2, 4, 8):
+        assert residual.one(k=k).estimate == pytest.approx(0, abs=1e-9)
+        assert residual.one(k=k).interval == pytest.approx([0, 0], abs=1e-9)
+
+
+def test_every_round_is_read_as_far_as_its_samples_go(results: StudyResults) -> None:
+    few = study(tasks=12, n=4, trajectories=2)
+    less = {key: few.samples[key] for key in few.samples if key.model == "v1"}
+    rows = answered(replace(results, samples={**results.samples, **less}))
+    for model, ks in (("v1", [1, 2, 4]), ("v2", [1, 2, 4, 8, 16])):
+        assert rows.where(quantity=MEASURED, models=(model,)).values("k") == ks
+        assert rows.where(quantity=RESIDUAL, models=(model,), of="full adoption").values("k") == ks
+        assert rows.where(quantity=CHANGE, models=("gen_v0", model), of="unfit stays").values("k") == ks
+
+
+def test_nothing_without_the_exact_posterior_and_no_forecast_without_rounds() -> None:
+    bare = analyse(study(tasks=6, n=16, resamples=10))
+    assert "filtering" not in bare.facts and not bare.entries.where(question="filtering")
+    none = analyse(study(tasks=6, n=16, rounds=0, exact=True, resamples=10))
+    found = none.entries.where(question="filtering")
+    assert found.where(quantity=IDEAL).values("bank") == ["easy", "hard", "withheld"]
+    assert set(found.values("quantity")) == {SECRET, IDEAL, MEASURED, BELOW_IDEAL}

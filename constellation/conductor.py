@@ -23,15 +23,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from constellation.runtime import files
 from constellation.runtime.errors import UserError, unknown
-from constellation.runtime.files import (
-    content_hash,
-    disk_full_is_user_error,
-    fsync,
-    fsync_tree,
-    remove_unfinished,
-    write_atomically,
-)
 from constellation.runtime.nested import dotted
 from constellation.runtime.progress import Schedule
 from constellation.runtime.provenance import provenance
@@ -147,7 +140,7 @@ class Conductor:
         made_of = {stage.name: stage.content for stage in inputs}
         partial = self._stages / f"{name}.partial"
         replaced = self._stages / f"{name}.replaced"
-        with disk_full_is_user_error(self.workdir):
+        with files.disk_full_is_user_error(self.workdir):
             shutil.rmtree(replaced, ignore_errors=True)
             if path.exists():
                 record = read_record(path)
@@ -166,7 +159,7 @@ class Conductor:
             if path.exists():
                 os.rename(path, replaced)
             os.rename(partial, path)
-            fsync(self._stages)
+            files.fsync(self._stages)
             shutil.rmtree(replaced, ignore_errors=True)
             self._schedule.finish(name)
         return replace(_checked(path, read_record(path)), work=work)
@@ -195,21 +188,21 @@ class Conductor:
         if not record_file.exists() or json.loads(record_file.read_text()) != begun:
             shutil.rmtree(partial, ignore_errors=True)
             _write_json(record_file, begun)
-        remove_unfinished(partial)
+        files.remove_unfinished(partial)
         print(f"{name}: running{self._schedule.line()}", flush=True)
         start = time.monotonic()
         run(partial)
         seconds = time.monotonic() - start
-        fsync_tree(partial)
-        files = _hashes(partial)
-        results = {file: content for file, content in files.items() if "/" not in file}
+        files.fsync_tree(partial)
+        hashes = _hashes(partial)
+        results = {file: content for file, content in hashes.items() if "/" not in file}
         record = {
             "digest": begun["digest"],
             "content": digest([begun["digest"], results]),
             "complete": True,
             "recipe": recipe,
             "made_of": made_of,
-            "files": files,
+            "files": hashes,
             "provenance": self.provenance(),
             "seconds": round(seconds, 3),
         }
@@ -329,7 +322,7 @@ def digest(value: Any) -> str:
 
 def _write_json(path: Path, value: Any) -> None:
     text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
-    write_atomically(path, lambda file: file.write(text.encode()))
+    files.write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -363,8 +356,8 @@ def _is_complete(partial: Path, expected: str) -> bool:
 
 def _hashes(path: Path) -> dict[str, str]:
     """The hash of every file under `path` but the record itself."""
-    files = sorted(file for file in path.rglob("*") if file.is_file() and file != path / "stage.json")
-    return {str(file.relative_to(path)): content_hash(file) for file in files}
+    found = sorted(file for file in path.rglob("*") if file.is_file() and file != path / "stage.json")
+    return {str(file.relative_to(path)): files.content_hash(file) for file in found}
 
 
 def _checked(path: Path, record: dict[str, Any]) -> Stage:

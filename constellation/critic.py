@@ -8,14 +8,14 @@ never to choose training data.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from constellation.domains.domain import CRITIC_ANSWERS, Domain
-from constellation.domains.task import Split, Task
+from constellation.domains.task import Splitter, Task
 from constellation.model.model import Generator, Model
 from constellation.model.prefix import common_prefix
 from constellation.model.score import next_token_logits
@@ -29,7 +29,7 @@ def critic_examples(
     domain: Domain,
     tasks: Sequence[Task],
     samples: SampleSet,
-    split: Callable[[Task], Split],
+    split: Splitter,
     right: NDArray[np.bool_] | None = None,
 ) -> list[TrainingExample]:
     """One example a task with survivors: the prompt, and every distinct survivor, the question and its label.
@@ -54,7 +54,7 @@ def critic_scores(
     domain: Domain,
     tasks: Sequence[Task],
     samples: Sequence[SampleSet],
-    split: Callable[[Task], Split],
+    split: Splitter,
 ) -> list[np.ndarray]:
     """logit(yes) - logit(no) of every distinct program, in each of R trajectories, all of the same tasks.
 
@@ -88,7 +88,7 @@ def _questions(
     domain: Domain,
     tasks: Sequence[Task],
     samples: SampleSet,
-    split: Callable[[Task], Split],
+    split: Splitter,
 ) -> list[_Questions]:
     """Those of every task with survivors."""
     questions = []

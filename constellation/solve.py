@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from constellation.domains.domain import Domain
-from constellation.domains.task import Split, Task
+from constellation.domains.task import Splitter, Task
 from constellation.generator import Sample, sample
 from constellation.memory import Memory
 from constellation.model.model import Generator, Model
@@ -20,7 +20,7 @@ def draw_samples(
     generator: Generator,
     domain: Domain,
     tasks: Sequence[Sequence[Task]],
-    split: Callable[[Task], Split],
+    split: Splitter,
     sampling: SamplingConfig,
     address: Address,
     memory: Memory,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from constellation.domains.domain import Domain, Verdict
-from constellation.domains.task import Split, Task
+from constellation.domains.task import Splitter, Task
 from constellation.runtime.progress import Progress
 from constellation.samples import SampleSet
 
 
 def judge_samples(
-    domain: Domain, tasks: Sequence[Task], split: Callable[[Task], Split], samples: SampleSet, label: str
+    domain: Domain, tasks: Sequence[Task], split: Splitter, samples: SampleSet, label: str
 ) -> SampleSet:
     """The same samples, of these tasks under this split, with the domain's verdicts.
 

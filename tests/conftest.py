@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from constellation.domains.task import Task
-from constellation.domains.trapdoor.banks import make_bank
+from constellation.domains.trapdoor import DOMAIN as trapdoor
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,10 +31,10 @@ def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict
 
 @pytest.fixture(scope="session")
 def hard() -> list[Task]:
-    return make_bank("hard", 48)
+    return trapdoor.make_bank("hard", 48)
 
 
 @pytest.fixture(scope="session")
 def banks(hard: list[Task]) -> dict[str, list[Task]]:
     others = {"easy": 16, "withheld": 6, "tuning_easy": 8, "tuning_hard": 8}
-    return {"hard": hard} | {name: make_bank(name, size) for name, size in others.items()}
+    return {"hard": hard} | {name: trapdoor.make_bank(name, size) for name, size in others.items()}

@@ -12,7 +12,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from constellation.domains.task import split
 from constellation.domains.trapdoor import DOMAIN
-from constellation.domains.trapdoor.banks import make_bank
 from constellation.domains.trapdoor.pretraining import PRETRAINING
 from constellation.model.model import Generator, load_model
 from constellation.model.qwen3 import Qwen3
@@ -25,7 +24,7 @@ def test_transformers_gives_our_logits() -> None:
     tokenizer = AutoTokenizer.from_pretrained(NANO)
     reference = AutoModelForCausalLM.from_pretrained(NANO, dtype=torch.float32).eval()
     model, face = load_model(NANO), Qwen3.from_pretrained(NANO)
-    for task in make_bank("tuning_hard", 4):
+    for task in DOMAIN.make_bank("tuning_hard", 4):
         messages = DOMAIN.messages(split(task, 0))
         prompt = model.tokenizer.chat(messages)
         assert prompt == tokenizer.apply_chat_template(
@@ -57,7 +56,7 @@ def test_it_writes_programs() -> None:
     from constellation.model.sampling import SamplingConfig
     from constellation.runtime.keys import Address
 
-    model, tasks = load_model(NANO, "int4:32"), make_bank("tuning_easy", 24)
+    model, tasks = load_model(NANO, "int4:32"), DOMAIN.make_bank("tuning_easy", 24)
     splits = [split(task, 0) for task in tasks]
     prompts = [model.tokenizer.chat(DOMAIN.messages(of)) for of in splits]
     config = SamplingConfig(n=1, temperature=0.0, max_new_tokens=40)

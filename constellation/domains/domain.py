@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from constellation.domains.task import Split, Task, examples_text
+from constellation.domains.task import Split, Splitter, Task, examples_text
 from constellation.runtime.errors import UserError
 
 Message = Mapping[str, str]
@@ -55,47 +55,39 @@ class TrainingStream(Protocol):
         """`max_atoms` is the difficulty; `withheld` asks for the classes that no other training sees."""
 
 
-class ExactLaw(Protocol):
-    """The law that a domain's tasks are drawn from, where it is tractable.
+@dataclass(frozen=True)
+class ExactLaw:
+    """The law that a domain's tasks are drawn from, where it is tractable: (max_atoms, withheld).
 
-    A law is (max_atoms, withheld). `split` divides a task's examples.
+    Attributes:
+        bank_law: that of a bank's tasks.
+        ceiling: (tasks, split, *law) to each task's "sampler", pass@1 of the ideal sampler, and "secret", the
+            ideal critic's score: [T].
+        posterior: (tasks, split, `SampleSet`, *law) to the probability that a distinct answer is right: [D];
+            NaN where it cannot be.
     """
 
-    def bank_law(self, bank: str) -> tuple[int, bool]:
-        """The law of a bank's tasks."""
-
-    def ceiling(
-        self, tasks: Sequence[Task], split: Callable[[Task], Split], max_atoms: int, withheld: bool
-    ) -> Mapping[str, NDArray[np.float64]]:
-        """Each task's "sampler", pass@1 of the ideal sampler, and "secret", the ideal critic's score: [T]."""
-
-    def posterior(
-        self,
-        tasks: Sequence[Task],
-        split: Callable[[Task], Split],
-        samples: Any,
-        max_atoms: int,
-        withheld: bool,
-    ) -> NDArray[np.float64]:
-        """[D] the probability that each distinct answer of a `SampleSet` is right; NaN where it cannot be."""
+    bank_law: Callable[[str], tuple[int, bool]]
+    ceiling: Callable[[Sequence[Task], Splitter, int, bool], Mapping[str, NDArray[np.float64]]]
+    posterior: Callable[[Sequence[Task], Splitter, Any, int, bool], NDArray[np.float64]]
 
 
-class Provenance(Protocol):
-    """What can be told of an answer's text, where answers are programs."""
+@dataclass(frozen=True)
+class Provenance:
+    """What can be told of an answer's text, where answers are programs.
 
-    def canonical(self, text: str) -> Hashable:
-        """Equal for two spellings of one program."""
+    Attributes:
+        canonical: equal for two spellings of one program.
+        atoms: its difficulty.
+        structures: the withheld classes that it belongs to.
+        probe_clusters: (tasks, `SampleSet`, split) to [D] which answers of a task behave alike on inputs made
+            up from its visible ones; -1 for none.
+    """
 
-    def atoms(self, text: str) -> int:
-        """Its difficulty."""
-
-    def structures(self, text: str) -> tuple[str, ...]:
-        """The withheld classes that it belongs to."""
-
-    def probe_clusters(
-        self, tasks: Sequence[Task], samples: Any, split: Callable[[Task], Split]
-    ) -> NDArray[np.int32]:
-        """[D] which answers of a task behave alike on inputs made up from its visible ones; -1 for none."""
+    canonical: Callable[[str], Hashable]
+    atoms: Callable[[str], int]
+    structures: Callable[[str], tuple[str, ...]]
+    probe_clusters: Callable[[Sequence[Task], Any, Splitter], NDArray[np.int32]]
 
 
 @dataclass(frozen=True)
@@ -163,7 +155,6 @@ class Domain:
     pretraining: Pretraining | None = None
 
     def make_bank(self, name: str, size: int, seed: int = 0) -> list[Task]:
-        """The first tasks of a bank."""
         return list(itertools.islice(self.bank(name, seed), size))
 
     def training_tasks(
@@ -176,16 +167,11 @@ class Domain:
         trajectory: int = 0,
         withheld: bool = False,
     ) -> list[Task]:
-        """The first tasks of a training role."""
         stream = self.training(role, max_atoms, seed, batch, trajectory, withheld)
         return list(itertools.islice(stream, count))
 
     def verdict(self, task: Task, split: Split, text: str) -> Verdict:
-        """The judge's verdict on a text.
-
-        Raises:
-            UserError: the domain has no judge.
-        """
+        """The judge's verdict on a text. Raises UserError: the domain has no judge."""
         if self.judge is None:
             raise UserError(f"domain {self.name} has no judge: STaR and whatever reads verdicts need one")
         return self.judge(task, split, text)
@@ -207,11 +193,7 @@ class Domain:
 
 
 def load_domain(name: str) -> Domain:
-    """The domain of a folder here, or of a module by its dotted name.
-
-    Raises:
-        UserError: there is none.
-    """
+    """The domain of a folder here, or of a module by its dotted name. Raises UserError: there is none."""
     module = name if "." in name else f"{__package__}.{name}"
     try:
         found = importlib.import_module(module).DOMAIN

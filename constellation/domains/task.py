@@ -38,13 +38,13 @@ class Task:
     Attributes:
         id: the behavioural signature and a hash of the examples.
         examples: 12 input/output pairs; rejection rules saw all of them and no split.
-        probes: 64 further pairs, empty where a task is for training only.
         program: the secret program's text; never a target of self-training.
         atoms: number of concatenated parts of the secret program, the difficulty.
         skeleton: the program with constants, patterns and indices abstracted away.
         structures: the withheld structural classes the program belongs to (usually none).
         role: what the signature reserves the task for.
         family: the family of inputs.
+        probes: 64 further pairs, empty where a task is for training only.
     """
 
     id: str
@@ -63,16 +63,13 @@ class Task:
         return self.id.partition("-")[0]
 
 
+Splitter = Callable[[Task], Split]
+
+
 def split(task: Task, split_seed: int, visible: int = 2) -> Split:
-    """Divide a task's examples by a split seed, independently for every task.
+    """Divides a task's examples by a split seed, independently for every task (paper A: 1234 for pass@64).
 
-    Args:
-        task: the task.
-        split_seed: the experiment's split seed (paper A: 1234 for pass@64).
-        visible: how many examples the generator sees.
-
-    Raises:
-        UserError: unless some examples are visible and some held out.
+    Raises UserError: unless some examples are visible and some held out.
     """
     if not 1 <= visible < len(task.examples):
         raise UserError(
@@ -101,18 +98,14 @@ def addressed_random(*address: str | int) -> random.Random:
 
 
 def write_tasks(path: str | os.PathLike[str], tasks: Iterable[Task]) -> None:
-    """Write tasks as JSON lines."""
+    """Writes tasks as JSON lines."""
     with open(path, "w", encoding="utf-8") as file:
         for task in tasks:
             file.write(json.dumps(asdict(task), ensure_ascii=True) + "\n")
 
 
 def read_tasks(path: str | os.PathLike[str]) -> list[Task]:
-    """Read tasks from JSON lines.
-
-    Raises:
-        UserError: there is no such file, or a line of it is not a task.
-    """
+    """Reads what `write_tasks` wrote. Raises UserError: there is no such file, or a line is not a task."""
     try:
         lines = Path(path).read_bytes().splitlines()
     except OSError as error:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from constellation.domains.domain import Domain
-from constellation.domains.task import Split, Task
+from constellation.domains.task import Split, Splitter, Task
 from constellation.samples import SampleSet
 from constellation.selftraining.batches import TrainingExample
 
@@ -37,7 +37,7 @@ def generator_example(model: Model, domain: Domain, split: Split, programs: Sequ
 
 
 def warm_start_examples(
-    model: Model, domain: Domain, tasks: Sequence[Task], split: Callable[[Task], Split]
+    model: Model, domain: Domain, tasks: Sequence[Task], split: Splitter
 ) -> list[TrainingExample]:
     """One example a task, with its secret program as the answer: the one place where that is a target."""
     return [generator_example(model, domain, split(task), [task.program]) for task in tasks]
@@ -48,7 +48,7 @@ def star_examples(
     domain: Domain,
     tasks: Sequence[Task],
     samples: SampleSet,
-    split: Callable[[Task], Split],
+    split: Splitter,
     keep: int,
     right: Mask | None = None,
     reserved: Callable[[str], bool] | None = None,

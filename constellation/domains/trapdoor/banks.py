@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from constellation.domains.task import Task, addressed_random
@@ -34,33 +34,13 @@ ALIKE = 0.6  # share of a task's inputs that have one shape; the pretraining cor
 TRAINING_ROLES = ("warm_start", "star", "critic", "calibration")
 
 
-def make_bank(name: str, size: int, seed: int = 0) -> list[Task]:
-    """The first `size` tasks of a bank; see `bank_stream`."""
-    return list(itertools.islice(bank_stream(name, seed), size))
-
-
 def bank_stream(name: str, seed: int = 0) -> Iterator[Task]:
-    """A bank's tasks without end, no two of which behave alike.
-
-    Raises:
-        UserError: when there is no such bank.
-    """
+    """A bank's tasks without end, no two of which behave alike. Raises UserError: there is no such bank."""
     if name not in BANKS:
         raise unknown("bank", name, BANKS)
-    return _distinct(_accepted(name, BANKS[name], seed))
-
-
-def training_tasks(
-    role: str,
-    count: int,
-    max_atoms: int,
-    seed: int = 0,
-    batch: int = 0,
-    trajectory: int = 0,
-    withheld: bool = False,
-) -> list[Task]:
-    """The first `count` tasks of a training role; see `training_stream`."""
-    return list(itertools.islice(training_stream(role, max_atoms, seed, batch, trajectory, withheld), count))
+    stream = BANKS[name]
+    address = ("bank", seed, name) if stream.withheld else ("bank", seed, name, "")
+    return _distinct(_accepted(stream, *address))
 
 
 def training_stream(
@@ -69,30 +49,18 @@ def training_stream(
     """A training role's tasks without end; every `batch` of every trajectory has a stream of its own.
 
     Unlike a bank's, training tasks may behave alike: common behaviours recur with other inputs, as the prior
-    has it.
+    has it. `withheld` asks for tasks of the withheld structural classes, in turn, instead of all others; for
+    controls.
 
-    Args:
-        withheld: tasks of the withheld structural classes, in turn, instead of all others; for controls.
-
-    Raises:
-        UserError: when there is no such role, or max_atoms is more than the prior draws.
+    Raises UserError: there is no such role, or max_atoms is more than the prior draws.
     """
     if role not in TRAINING_ROLES:
         raise unknown("training role", role, TRAINING_ROLES)
     if max_atoms not in ATOMS:
         raise UserError(f"max_atoms is {max_atoms}: the prior draws {min(ATOMS)}..{max(ATOMS)} atoms")
     replicate = (trajectory,) if trajectory else ()  # the first one's are those of a study of one
-
-    def source(*withheld: str) -> Iterator[Task]:
-        return synthesise(
-            addressed_random("training tasks", seed, role, max_atoms, batch, *replicate, *withheld),
-            lambda rng: draw_program(rng, max_atoms),
-            roles=(role,),
-            withheld=withheld[0] if withheld else None,
-            alike=ALIKE,
-        )
-
-    return _of_every_class(source) if withheld else source()
+    stream = Stream(role, max_atoms, withheld)
+    return _accepted(stream, "training tasks", seed, role, max_atoms, batch, *replicate)
 
 
 def _distinct(tasks: Iterable[Task]) -> Iterator[Task]:
@@ -104,10 +72,12 @@ def _distinct(tasks: Iterable[Task]) -> Iterator[Task]:
             yield task
 
 
-def _accepted(name: str, stream: Stream, seed: int) -> Iterator[Task]:
-    def source(withheld: str | None) -> Iterator[Task]:
+def _accepted(stream: Stream, *address: str | int) -> Iterator[Task]:
+    """A stream's tasks, drawn at an address, to which a withheld class adds its name; the classes take turns."""
+
+    def source(withheld: str | None, *address: str | int) -> Iterator[Task]:
         return synthesise(
-            addressed_random("bank", seed, name, withheld or ""),
+            addressed_random(*address),
             lambda rng: draw_program(rng, stream.max_atoms),
             roles=(stream.role,),
             withheld=withheld,
@@ -115,9 +85,7 @@ def _accepted(name: str, stream: Stream, seed: int) -> Iterator[Task]:
             alike=ALIKE,
         )
 
-    return _of_every_class(source) if stream.withheld else source(None)
-
-
-def _of_every_class(source: Callable[[str], Iterator[Task]]) -> Iterator[Task]:
-    """The withheld classes' tasks in turn."""
-    return itertools.chain.from_iterable(zip(*(source(name) for name in WITHHELD), strict=True))
+    if not stream.withheld:
+        return source(None, *address)
+    classes = [source(name, *address, name) for name in WITHHELD]
+    return itertools.chain.from_iterable(zip(*classes, strict=True))

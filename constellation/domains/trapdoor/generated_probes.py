@@ -9,13 +9,13 @@ from __future__ import annotations
 import random
 import re
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from constellation.domains.task import Split, Task, addressed_random
-from constellation.domains.trapdoor.extraction import extract
+from constellation.domains.task import Splitter, Task, addressed_random
 from constellation.domains.trapdoor.language import evaluate, parse
+from constellation.domains.trapdoor.verifier import extract
 from constellation.samples import SampleSet
 
 GENERATED_PROBES = 16  # a task
@@ -29,18 +29,11 @@ _LONGER = 3  # how much longer than the run it replaces a fresh one may be
 def generated_probes(
     visible: Sequence[tuple[str, ...]], count: int = GENERATED_PROBES
 ) -> list[tuple[str, ...]]:
-    """`count` new inputs like the visible ones: a function of these inputs alone.
+    """`count` new inputs like the visible ones, of which there is at least one: a function of these alone.
 
     Each is a visible input in which a token may have been dropped or doubled, and every run of letters or
-    digits has an even chance of being replaced by a random one, with its case and of another length.
-
-    Args:
-        visible: inputs of the visible examples, at least one.
-        count: how many to generate.
-
-    Returns:
-        Distinct inputs, none of them visible; fewer than `count` where the visible inputs have hardly a
-        letter or digit to perturb.
+    digits has an even chance of being replaced by a random one, with its case and of another length. They are
+    distinct, and none is visible; fewer than `count` where there is hardly a letter or digit to perturb.
     """
     rng = addressed_random("generated probes", *("\x1e".join(inputs) for inputs in visible))
     seen = set(visible)
@@ -55,17 +48,11 @@ def generated_probes(
     return probes
 
 
-def probe_clusters(tasks: Sequence[Task], samples: SampleSet, split: Callable[[Task], Split]) -> np.ndarray:
-    """Which programs behave alike on their task's generated probes.
+def probe_clusters(tasks: Sequence[Task], samples: SampleSet, split: Splitter) -> np.ndarray:
+    """Which programs behave alike on their task's generated probes: [D] int32.
 
-    Args:
-        tasks: the T tasks of the samples.
-        samples: their D distinct programs.
-        split: the split under which they were sampled; only its visible inputs are read.
-
-    Returns:
-        [D] int32; two programs of a task share a number iff on every probe their outputs are the same and
-        both or neither fault. -1 where it does not fit: only survivors vote.
+    Two programs of a task share a number iff on every probe their outputs are the same and both or neither
+    fault. -1 where one does not fit: only survivors vote. Of a split only the visible inputs are read.
     """
     cluster = np.full(len(samples.task), -1, np.int32)
     for t, task in enumerate(tasks):

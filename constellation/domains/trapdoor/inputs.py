@@ -144,11 +144,6 @@ FAMILIES: dict[str, Callable[[random.Random], str]] = {
 }
 
 
-def draw_input(rng: random.Random, family: str) -> str:
-    """One random input of a family."""
-    return FAMILIES[family](rng)
-
-
 def draw_inputs(
     rng: random.Random,
     family: str,
@@ -170,9 +165,8 @@ def stream_inputs(
 ) -> Iterator[str]:
     """Distinct inputs of a family without end, none of them in `exclude`.
 
-    Args:
-        alike: the share of inputs that are to have the shape of `model`, by default the first input drawn.
-            People's inputs mostly look alike, and two examples of one shape leave more programs in question.
+    `alike` is the share of inputs that are to have the shape of `model`, by default the first input drawn.
+    People's inputs mostly look alike, and two examples of one shape leave more programs in question.
     """
     seen = set(exclude)
     while True:

@@ -15,34 +15,27 @@ Both know the law the tasks are drawn from, `max_atoms` included, and neither kn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from constellation.domains.task import Split, Task
-from constellation.domains.trapdoor.extraction import extract
+from constellation.domains.task import Example, Split, Splitter, Task
 from constellation.domains.trapdoor.prior_mass import Atoms
-from constellation.domains.trapdoor.verifier import judge
+from constellation.domains.trapdoor.verifier import extract, judge
 from constellation.samples import SampleSet
 
 Array = NDArray[np.float64]
-Outputs = tuple[str | None, ...]
 
 
 def sampler_probability(split: Split, max_atoms: int, withheld: bool = False) -> float:
     """The chance that a program drawn from the posterior given the visible examples generalises.
 
-    Args:
-        split: of a task with one input string an example.
-        max_atoms: of the law the task is drawn from, a key of `prior.ATOMS`.
-        withheld: whether that law is of the withheld structural classes instead of all others.
-
-    Returns:
-        A probability; 0 where no program of the law fits the visible examples.
+    0 where no program of the law fits them. `max_atoms` is a key of `prior.ATOMS`; `withheld` says whether
+    the law is of the withheld structural classes instead of all others. An example has one input string.
     """
-    seen, shown = _columns(split, visible=True)
-    unseen, hidden = _columns(split, visible=False)
+    seen, shown = _columns(split.visible)
+    unseen, hidden = _columns(split.held_out)
     fitting = Atoms(seen).mass(shown, max_atoms, withheld)
     return Atoms(seen + unseen).mass(shown + hidden, max_atoms, withheld) / fitting if fitting else 0.0
 
@@ -51,9 +44,8 @@ class OutputPosterior:
     """How probable held-out outputs are for the secret program, given the visible examples and all inputs."""
 
     def __init__(self, split: Split, max_atoms: int, withheld: bool = False):
-        """The arguments are those of `sampler_probability`."""
-        inputs, self._shown = _columns(split, visible=True)
-        held_out, _ = _columns(split, visible=False)
+        inputs, self._shown = _columns(split.visible)
+        held_out, _ = _columns(split.held_out)
         self._atoms = Atoms(inputs + held_out, all_inputs=True)
         self._law = max_atoms, withheld
         self._fitting = self._atoms.mass([*self._shown, *[None] * len(held_out)], *self._law)
@@ -66,55 +58,42 @@ class OutputPosterior:
 
 
 def bayes_ceiling(
-    tasks: Sequence[Task], split: Callable[[Task], Split], max_atoms: int, withheld: bool = False
+    tasks: Sequence[Task], split: Splitter, max_atoms: int, withheld: bool = False
 ) -> dict[str, Array]:
-    """What is best possible on each task of a bank.
-
-    Returns:
-        "sampler": [T] float64, the ideal sampler's pass@1.
-        "secret": [T] float64, the ideal critic's score of the secret program.
+    """Each task's "sampler", the ideal sampler's pass@1, and "secret", the ideal critic's score of the secret
+    program: [T] float64.
     """
     splits = [split(task) for task in tasks]
-    return {
-        "sampler": np.array([sampler_probability(of, max_atoms, withheld) for of in splits]),
-        "secret": np.array(
-            [
-                OutputPosterior(of, max_atoms, withheld)([example.output for example in of.held_out])
-                for of in splits
-            ]
-        ),
-    }
+    sampler = [sampler_probability(shown, max_atoms, withheld) for shown in splits]
+    secret = [OutputPosterior(shown, max_atoms, withheld)(_columns(shown.held_out)[1]) for shown in splits]
+    return {"sampler": np.array(sampler), "secret": np.array(secret)}
 
 
 def candidate_posterior(
     tasks: Sequence[Task],
-    split: Callable[[Task], Split],
+    split: Splitter,
     samples: SampleSet,
     max_atoms: int,
     withheld: bool = False,
 ) -> Array:
-    """The ideal critic's score of every stored candidate: the probability that it generalises.
+    """The ideal critic's score of every stored candidate, the probability that it generalises: [D] float64.
 
-    Candidates with the same held-out outputs share it, whatever they look like.
-
-    Returns:
-        [D] float64 beside the program table of `samples`; NaN where a program does not fit.
+    NaN where a program does not fit. Candidates with the same held-out outputs share it, whatever they look
+    like.
     """
     scores = np.full(len(samples.text), np.nan)
     for t, task in enumerate(tasks):
-        of, rows = split(task), samples.programs_of(t)
+        shown, rows = split(task), samples.programs_of(t)
         fitting = np.flatnonzero(samples.fits[rows]) + rows.start
         if not len(fitting):
             continue
-        posterior = OutputPosterior(of, max_atoms, withheld)
-        clusters = samples.key[fitting]
-        _, first, which = np.unique(clusters, return_index=True, return_inverse=True)
-        outputs = [judge(of, extract(str(samples.text[row]))).key for row in fitting[first]]
-        scores[fitting] = np.array([posterior(each) for each in outputs])[which]
+        posterior = OutputPosterior(shown, max_atoms, withheld)
+        _, first, which = np.unique(samples.key[fitting], return_index=True, return_inverse=True)
+        outputs = [judge(shown, extract(str(samples.text[row]))).key for row in fitting[first]]
+        scores[fitting] = np.array([posterior(values) for values in outputs])[which]
     return scores
 
 
-def _columns(split: Split, visible: bool) -> tuple[list[str], list[str]]:
-    """Inputs and outputs of one side of a split."""
-    examples = split.visible if visible else split.held_out
+def _columns(examples: Sequence[Example]) -> tuple[list[str], list[str]]:
+    """Their inputs and outputs."""
     return [example.inputs[0] for example in examples], [example.output for example in examples]

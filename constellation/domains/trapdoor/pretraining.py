@@ -14,15 +14,8 @@ from typing import Any
 
 from constellation.domains.domain import Pretraining
 from constellation.domains.trapdoor import prior
-from constellation.domains.trapdoor.language import Node, Side, TokenClass
-from constellation.domains.trapdoor.language.syntax import (
-    MAX_INDEX,
-    MAX_WIDTH,
-    PREDICATES,
-    SIGNATURES,
-    Kind,
-    concat,
-)
+from constellation.domains.trapdoor.language import Node, Side, TokenClass, syntax
+from constellation.domains.trapdoor.language.syntax import Kind, concat
 from constellation.domains.trapdoor.synthesis import synthesise
 
 PARTS = (1, 1, 2, 2, 3)
@@ -34,7 +27,7 @@ OPERATORS: dict[str, int] = {
     "StripLeft": 1, "StripRight": 1, "MapJoin": 3, "Count": 1, "Len": 1, "If": 2,
 }  # fmt: skip
 _NAMES, _WEIGHTS = list(OPERATORS), list(OPERATORS.values())
-_PREDICATES = sorted(PREDICATES)
+_PREDICATES = sorted(syntax.PREDICATES)
 _TEMPLATES = ("Upper", "Lower", "Capitalize", "SubStr", "GetToken")
 _TEMPLATE_VARIABLE = Node("t")
 
@@ -52,11 +45,11 @@ def _draw_expression(rng: random.Random, depth: int) -> Node:
     if depth == 0:
         return prior.X
     op = rng.choices(_NAMES, _WEIGHTS)[0]
-    return Node(op, tuple(_draw_argument(rng, kind, depth) for kind in SIGNATURES[op]))
+    return Node(op, tuple(_draw_argument(rng, kind, depth) for kind in syntax.SIGNATURES[op]))
 
 
 def _draw_leaves(rng: random.Random, op: str) -> Iterator[Any]:
-    return (_draw_argument(rng, kind, 0) for kind in SIGNATURES[op][1:])
+    return (_draw_argument(rng, kind, 0) for kind in syntax.SIGNATURES[op][1:])
 
 
 def _draw_argument(rng: random.Random, kind: Kind, depth: int) -> Any:
@@ -83,14 +76,14 @@ def _draw_argument(rng: random.Random, kind: Kind, depth: int) -> Any:
     return rng.choice(("", *prior.DELIMITERS))
 
 
-_INTEGERS = (*range(-MAX_INDEX, 0), *range(1, MAX_WIDTH + 1))
+_INTEGERS = (*range(-syntax.MAX_INDEX, 0), *range(1, syntax.MAX_WIDTH + 1))
 _PRIORS: dict[str, Callable[[random.Random], Node]] = {
     "wide": draw_wide_program,
     **{f"atoms{most}": partial(prior.draw_program, max_atoms=most) for most in prior.ATOMS},
 }
 
 PRETRAINING = Pretraining(
-    operators=tuple(f'{op}("' if op == "Const" else f"{op}(" for op in SIGNATURES),
+    operators=tuple(f'{op}("' if op == "Const" else f"{op}(" for op in syntax.SIGNATURES),
     leaves=("x", "t", *(name.value for names in (Side, TokenClass) for name in names), *map(str, _INTEGERS)),
     quotes=('", ', '")'),
     sources={

@@ -15,15 +15,8 @@ import random
 from collections.abc import Hashable, Mapping
 from typing import Any, Generic, TypeVar
 
-from constellation.domains.trapdoor.language.syntax import (
-    CASES,
-    MAX_INDEX,
-    Node,
-    Side,
-    TokenClass,
-    concat,
-    parts_of,
-)
+from constellation.domains.trapdoor.language import Node, Side, TokenClass
+from constellation.domains.trapdoor.language.syntax import CASES, MAX_INDEX, concat, parts_of
 
 X = Node("x")
 

@@ -59,11 +59,9 @@ class Atoms:
     """The prior's atoms as they act on E inputs."""
 
     def __init__(self, inputs: Sequence[str], all_inputs: bool = False):
-        """Finds the pieces of all atoms but constants that fault on none of the inputs.
+        """Finds the pieces of all atoms but constants that fault on none of the E >= 1 inputs.
 
-        Args:
-            inputs: E >= 1 strings.
-            all_inputs: whether these are all inputs of a task, so that its rules reject idle atoms.
+        `all_inputs` says whether these are all inputs of a task, so that its rules reject idle atoms.
         """
         spans = [*_substrings(inputs), *_tokens(inputs), _anchored(inputs)]
         start = np.concatenate([span.start for span in spans])  # [R, E]
@@ -96,7 +94,7 @@ class Atoms:
         """
         steps = self._steps(outputs)
         end = np.array([[len(output) for output in outputs if output is not None]])
-        left, right = _Paths.of_no_atom(0 * end), _Paths.of_no_atom(end)
+        left, right = _Paths.empty(0 * end), _Paths.empty(end)
         total = 0.0
         for n in range(1, max_atoms + 1):
             if n % 2:
@@ -190,10 +188,9 @@ def _density(atom: Node) -> float:
 
 
 def _changed_pieces(text: str) -> tuple[Ints, list[str]]:
-    """Every substring under every case change.
+    """Every substring under every case change: which string it is, and the distinct strings.
 
-    Returns:
-        [5, L + 1, L + 1] for (case change, start, stop >= start), which string that is; the distinct strings.
+    The first is [5, L + 1, L + 1] for (case change, start, stop >= start).
     """
     places = len(text) + 1
     known: dict[str, int] = {}
@@ -225,7 +222,6 @@ class _Places(NamedTuple):
 
     @staticmethod
     def of(strings: list[str], string: Ints, output: str) -> _Places:
-        """Finds every occurrence of the strings."""
         begins, ends = np.zeros((2, len(strings), len(output) + 1), bool)
         for row, text in enumerate(strings):
             at = output.find(text)
@@ -243,8 +239,7 @@ class _Paths(NamedTuple):
     mass: Array  # [S]
 
     @staticmethod
-    def of_no_atom(offsets: Ints) -> _Paths:
-        """The start of all paths."""
+    def empty(offsets: Ints) -> _Paths:
         return _Paths(offsets, np.array([_NO_ATOM]), np.ones(1))
 
 

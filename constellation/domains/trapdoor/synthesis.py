@@ -42,7 +42,7 @@ def synthesise(
         roles: accept only tasks whose signature is reserved for one of these roles.
         withheld: None accepts programs outside every withheld class, a class's name only those in that class.
         probes: whether to add the 64 probe inputs of a bank task.
-        alike: the share of a task's inputs that have one shape; see `draw_inputs`.
+        alike: the share of a task's inputs that have one shape; see `stream_inputs`.
         rejected: counts the rejections by rule, if given.
     """
     while True:

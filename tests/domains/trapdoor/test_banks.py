@@ -7,7 +7,8 @@ import itertools
 import pytest
 
 from constellation.domains.task import Task, split
-from constellation.domains.trapdoor.banks import BANKS, TRAINING_ROLES, make_bank, training_tasks
+from constellation.domains.trapdoor import DOMAIN as trapdoor
+from constellation.domains.trapdoor.banks import BANKS, TRAINING_ROLES
 from constellation.domains.trapdoor.language import parse
 from constellation.domains.trapdoor.signature import role_of, signature
 from constellation.domains.trapdoor.structure import WITHHELD, withheld_classes
@@ -17,14 +18,14 @@ from constellation.runtime.errors import UserError
 
 @pytest.fixture(scope="module")
 def training() -> dict[str, list[Task]]:
-    return {role: training_tasks(role, 16, 4) for role in TRAINING_ROLES}
+    return {role: trapdoor.training_tasks(role, 16, 4) for role in TRAINING_ROLES}
 
 
 @pytest.mark.parametrize("name", ["hard", "withheld"])
 def test_a_bank_is_a_prefix_of_a_larger_one(banks: dict[str, list[Task]], name: str):
     for size in (0, 1, 4):
-        assert make_bank(name, size) == banks[name][:size]
-    assert make_bank(name, 2, seed=1) != banks[name][:2]
+        assert trapdoor.make_bank(name, size) == banks[name][:size]
+    assert trapdoor.make_bank(name, 2, seed=1) != banks[name][:2]
 
 
 def test_no_two_tasks_of_a_bank_behave_alike(banks: dict[str, list[Task]]):
@@ -72,27 +73,27 @@ def test_roles_are_disjoint_in_behaviour(banks: dict[str, list[Task]], training:
 
 def test_training_tasks_are_a_prefix_with_a_stream_for_every_address(training: dict[str, list[Task]]):
     star = training["star"]
-    assert training_tasks("star", 5, 4) == star[:5]
+    assert trapdoor.training_tasks("star", 5, 4) == star[:5]
     for address in ((1, 0, 0), (0, 1, 0), (0, 0, 1)):  # seed, batch, trajectory
-        assert training_tasks("star", 3, 4, *address) != star[:3]
-    assert max(task.atoms for task in training_tasks("star", 10, 2)) == 2
+        assert trapdoor.training_tasks("star", 3, 4, *address) != star[:3]
+    assert max(task.atoms for task in trapdoor.training_tasks("star", 10, 2)) == 2
 
 
 def test_controls_train_on_the_withheld_classes_in_turn_and_on_no_task_of_their_bank(
     banks: dict[str, list[Task]],
 ):
-    tasks = training_tasks("star", 6, 4, withheld=True)
+    tasks = trapdoor.training_tasks("star", 6, 4, withheld=True)
     for position, task in enumerate(tasks):
         assert list(WITHHELD)[position % 3] in task.structures
         assert task.role == "star" == role_of(task.signature)
     assert not {task.signature for task in tasks} & {task.signature for task in banks["withheld"]}
-    assert training_tasks("star", 3, 4, trajectory=1, withheld=True) != tasks[:3]
+    assert trapdoor.training_tasks("star", 3, 4, trajectory=1, withheld=True) != tasks[:3]
 
 
 def test_what_does_not_exist_is_a_user_error():
     with pytest.raises(UserError, match="did you mean 'hard'"):
-        make_bank("hrad", 3)
+        trapdoor.make_bank("hrad", 3)
     with pytest.raises(UserError, match="evaluation"):
-        training_tasks("evaluation", 3, 3)  # no training may ask for the banks' tasks
+        trapdoor.training_tasks("evaluation", 3, 3)  # no training may ask for the banks' tasks
     with pytest.raises(UserError, match=r"1\.\.6"):
-        training_tasks("star", 3, 7)
+        trapdoor.training_tasks("star", 3, 7)

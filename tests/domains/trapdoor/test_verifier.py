@@ -1,6 +1,8 @@
-"""The verifier: strict, total, exact."""
+"""The verifier: the program in an answer as chat models write it; strict, total, exact."""
 
 from __future__ import annotations
+
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -8,10 +10,10 @@ from hypothesis import strategies as st
 
 from constellation.domains.domain import Verdict
 from constellation.domains.task import Example, Split
-from constellation.domains.trapdoor.language import ParseError, parse
+from constellation.domains.trapdoor.language import ParseError, parse, to_text
 from constellation.domains.trapdoor.language.syntax import MAX_TEXT
-from constellation.domains.trapdoor.verifier import judge
-from tests.domains.trapdoor.language.strategies import mutated_texts
+from constellation.domains.trapdoor.verifier import extract, judge
+from tests.domains.trapdoor.language.strategies import mutated_texts, programs
 
 SPLIT = Split(
     visible=(Example(("ann lee",), "LEE"), Example(("bob kay",), "KAY")),
@@ -86,3 +88,63 @@ def test_any_text_has_a_verdict(text: str):
     assert verdict.fits or not verdict.right
     assert (verdict.probe_correct >= 0) == verdict.right
     assert judge(SPLIT, text, PROBES) == verdict
+
+
+PIECES = ["```", "`", "\n", "<think>", "</think>", "Upper(", "x", ")"]
+ANSWER = 'Concat(Upper(GetToken(x, Word, 1)), Const(": `a`"))'
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ANSWER,
+        f"  {ANSWER}\n",
+        f"<think>\nMaybe Lower(x)? No.\n</think>\n\n{ANSWER}",
+        f"The rule takes the first word.\n\n```\n{ANSWER}\n```\nIt fits both examples.",
+        f"```python\n{ANSWER}\n```",
+        f"```{ANSWER}```",
+        f"First I tried Lower(x).\n```\nLower(x)\n```\nBetter:\n```text\n{ANSWER}\n```",
+        f"Program: {ANSWER}",
+        f"Sure! Here it is:\n{ANSWER}\nHope that helps.",
+        f"x\n{ANSWER}",
+    ],
+)
+def test_finds_the_program(answer: str) -> None:
+    assert extract(answer) == ANSWER
+
+
+def test_a_code_span() -> None:
+    assert extract("Use `Lower(x)`; or, better, `Upper(x)` here.") == "Upper(x)"
+
+
+def test_thoughts_are_no_answer() -> None:
+    assert extract("<think>\nUpper(x)") == ""
+    assert extract("<think>Upper(x)</think>") == ""
+    assert extract("<think>Upper(x)</think>\nI do not know x") == "I do not know x"
+
+
+def test_a_bare_variable_counts_alone_only() -> None:
+    assert extract("x") == "x"
+    assert extract("It is\nx") == "It is\nx"
+
+
+@settings(deadline=None, max_examples=60)
+@given(programs())
+def test_every_program_is_its_own_answer(program) -> None:
+    text = to_text(program)
+    assert extract(text) == text
+    if "`" not in text and "think>" not in text:
+        assert extract(f"<think>a</think>\n```\n{text}\n```") == text
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.text() | st.lists(st.sampled_from(PIECES)).map("".join))
+def test_extraction_never_raises(text: str) -> None:
+    extract(text)
+
+
+def test_an_adversarial_answer_costs_little() -> None:
+    begun = time.process_time()
+    for text in ("```" * 100_000, "Upper(\n" * 100_000, "`Concat(" * 100_000):
+        extract(text)
+    assert time.process_time() - begun < 5

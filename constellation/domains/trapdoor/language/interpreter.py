@@ -33,11 +33,10 @@ class Result(NamedTuple):
 
 
 def evaluate(program: Node, inputs: tuple[str, ...]) -> Result:
-    """Run a program; never raises, takes at most `MAX_STEPS` steps, and is deterministic.
+    """Runs a program on the strings bound to x (= x1), x2, x3, x4.
 
-    Args:
-        program: any tree; what a malformed one asks for and cannot be done is a fault.
-        inputs: the strings bound to x (= x1), x2, x3, x4.
+    Never raises, takes at most `MAX_STEPS` steps, and is deterministic. What a malformed tree asks for and
+    cannot be done is a fault.
     """
     run = _Run(inputs)
     value = run.string(program, None, 1)
@@ -123,9 +122,14 @@ class _Run:
         return self.fault(None)
 
 
-def _get_token(run: _Run, text: str, pattern: Any, index: int) -> str:
-    span = run.match(text, pattern, index)
-    return text[span[0] : span[1]] if span else ""
+def _piece(cut: Callable[[str, int, int], str]) -> Callable[..., str]:
+    """What is cut out around the index-th match; "" where there is none."""
+
+    def handler(run: _Run, text: str, pattern: Any, index: int) -> str:
+        span = run.match(text, pattern, index)
+        return cut(text, *span) if span else ""
+
+    return handler
 
 
 def _get_span(
@@ -143,21 +147,6 @@ def _sub_str(run: _Run, text: str, i: int, j: int) -> str:
     start = i if i > 0 else length + 1 + i
     stop = j if j > 0 else length + 1 + j
     return text[start - 1 : stop] if 1 <= start <= stop <= length else run.fault()
-
-
-def _get_upto(run: _Run, text: str, pattern: Any, index: int) -> str:
-    span = run.match(text, pattern, index)
-    return text[: span[1]] if span else ""
-
-
-def _get_from(run: _Run, text: str, pattern: Any, index: int) -> str:
-    span = run.match(text, pattern, index)
-    return text[span[1] :] if span else ""
-
-
-def _before(run: _Run, text: str, pattern: Any, index: int) -> str:
-    span = run.match(text, pattern, index)
-    return text[: span[0]] if span else ""
 
 
 def _field(run: _Run, text: str, delimiter: str, index: int) -> str:
@@ -193,12 +182,12 @@ def _pad(run: _Run, text: str, width: int, fill: str, left: bool) -> str:
 
 
 _HANDLERS: dict[str, Callable[..., Any]] = {
-    "GetToken": _get_token,
+    "GetToken": _piece(lambda text, start, end: text[start:end]),
     "GetSpan": _get_span,
     "SubStr": _sub_str,
-    "GetUpto": _get_upto,
-    "GetFrom": _get_from,
-    "Before": _before,
+    "GetUpto": _piece(lambda text, start, end: text[:end]),
+    "GetFrom": _piece(lambda text, start, end: text[end:]),
+    "Before": _piece(lambda text, start, end: text[:start]),
     "Field": _field,
     "Upper": lambda run, text: text.upper(),
     "Lower": lambda run, text: text.lower(),

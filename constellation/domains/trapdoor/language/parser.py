@@ -9,24 +9,8 @@ import json
 import re
 from typing import Any
 
-from constellation.domains.trapdoor.language.syntax import (
-    MAP_VARIABLE,
-    MAX_DEPTH,
-    MAX_INDEX,
-    MAX_LITERAL,
-    MAX_NODES,
-    MAX_PARTS,
-    MAX_PATTERN,
-    MAX_TEXT,
-    MAX_WIDTH,
-    PREDICATES,
-    SIGNATURES,
-    VARIABLES,
-    Kind,
-    Node,
-    Side,
-    TokenClass,
-)
+from constellation.domains.trapdoor.language import syntax
+from constellation.domains.trapdoor.language.syntax import Kind, Node, Side, TokenClass
 
 _JSON = json.JSONDecoder()
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]{0,15}")
@@ -35,7 +19,11 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _SPACES = frozenset(" \t\r\n")
 _CLASSES = {member.value: member for member in TokenClass}
 _SIDES = {member.value: member for member in Side}
-_STRING_LENGTHS = {Kind.LITERAL: (0, MAX_LITERAL), Kind.DELIMITER: (1, MAX_LITERAL), Kind.CHARACTER: (1, 1)}
+_STRING_LENGTHS = {
+    Kind.LITERAL: (0, syntax.MAX_LITERAL),
+    Kind.DELIMITER: (1, syntax.MAX_LITERAL),
+    Kind.CHARACTER: (1, 1),
+}
 
 
 class ParseError(ValueError):
@@ -45,11 +33,10 @@ class ParseError(ValueError):
 def parse(text: str) -> Node:
     """The program that `text` spells; white space between lexemes is free.
 
-    Raises:
-        ParseError: on anything that is not a program within the limits of `syntax`.
+    Raises ParseError: on anything that is not a program within the limits of `syntax`.
     """
-    if len(text) > MAX_TEXT:
-        raise ParseError(f"longer than {MAX_TEXT} characters")
+    if len(text) > syntax.MAX_TEXT:
+        raise ParseError(f"longer than {syntax.MAX_TEXT} characters")
     parser = _Parser(text)
     program = parser.node(Kind.STRING, level=1, in_template=False)
     parser.skip_space()
@@ -82,15 +69,17 @@ class _Parser:
 
     def node(self, kind: Kind, level: int, in_template: bool) -> Node:
         self.nodes += 1
-        if self.nodes > MAX_NODES:
-            raise ParseError(f"more than {MAX_NODES} nodes")
-        if level > MAX_DEPTH:
-            raise ParseError(f"deeper than {MAX_DEPTH} levels")
+        if self.nodes > syntax.MAX_NODES:
+            raise ParseError(f"more than {syntax.MAX_NODES} nodes")
+        if level > syntax.MAX_DEPTH:
+            raise ParseError(f"deeper than {syntax.MAX_DEPTH} levels")
         op = self.name()
-        if kind is not Kind.PREDICATE and (op == MAP_VARIABLE if in_template else op in VARIABLES):
+        if kind is not Kind.PREDICATE and (
+            op == syntax.MAP_VARIABLE if in_template else op in syntax.VARIABLES
+        ):
             return Node(op)
-        signature = SIGNATURES.get(op)
-        if signature is None or (op in PREDICATES) != (kind is Kind.PREDICATE):
+        signature = syntax.SIGNATURES.get(op)
+        if signature is None or (op in syntax.PREDICATES) != (kind is Kind.PREDICATE):
             raise ParseError(f"{op!r} is not allowed here")
         if op == "MapJoin" and in_template:
             raise ParseError("MapJoin inside a MapJoin")
@@ -110,8 +99,8 @@ class _Parser:
         while not parts or self.text.startswith(",", self.at):
             self.expect(",")
             parts.append(self.node(Kind.STRING, level + 1, in_template))
-            if len(parts) >= MAX_PARTS:
-                raise ParseError(f"Concat of more than {MAX_PARTS} parts")
+            if len(parts) >= syntax.MAX_PARTS:
+                raise ParseError(f"Concat of more than {syntax.MAX_PARTS} parts")
             self.skip_space()
         return parts
 
@@ -128,7 +117,7 @@ class _Parser:
         if kind is Kind.PATTERN:
             if not self.text.startswith('"', self.at):
                 return self.one_of(_CLASSES)
-            return self.string(1, MAX_PATTERN)
+            return self.string(1, syntax.MAX_PATTERN)
         return self.string(*_STRING_LENGTHS[kind])
 
     def one_of(self, members: dict[str, Any]) -> Any:
@@ -143,7 +132,7 @@ class _Parser:
         if match is None:
             raise ParseError(f"expected an integer at {self.at}")
         value = int(match.group())
-        legal = 1 <= abs(value) <= MAX_INDEX if kind is Kind.INDEX else 1 <= value <= MAX_WIDTH
+        legal = 1 <= abs(value) <= syntax.MAX_INDEX if kind is Kind.INDEX else 1 <= value <= syntax.MAX_WIDTH
         # "-0" and "01" would be second spellings of an integer
         if not legal or match.group() != str(value):
             raise ParseError(f"{match.group()} is out of range at {self.at}")

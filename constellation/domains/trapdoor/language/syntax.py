@@ -7,6 +7,7 @@ and the random generators all read: an operator is added here and in the interpr
 from __future__ import annotations
 
 import enum
+import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -140,11 +141,6 @@ def walk(node: Node) -> Iterator[Node]:
         stack.extend(arg for arg in reversed(current.args) if isinstance(arg, Node))
 
 
-def node_count(node: Node) -> int:
-    """How many nodes the tree has."""
-    return sum(1 for _ in walk(node))
-
-
 def depth(node: Node) -> int:
     """Levels of nodes; a leaf has one."""
     deepest, stack = 0, [(node, 1)]
@@ -162,3 +158,20 @@ def skeleton(node: Node) -> str:
     """
     children = [skeleton(arg) for arg in node.args if isinstance(arg, Node)]
     return node.op + (f"({','.join(children)})" if children else "")
+
+
+def to_text(node: Node) -> str:
+    """The program's one canonical spelling, so that equal texts are equal trees; `parse` is its inverse."""
+    if node.op in VARIABLES or node.op == MAP_VARIABLE:
+        return node.op
+    return f"{node.op}({', '.join(_argument(arg) for arg in node.args)})"
+
+
+def _argument(arg: Any) -> str:
+    if isinstance(arg, Node):
+        return to_text(arg)
+    if isinstance(arg, TokenClass | Side):
+        return arg.value
+    if isinstance(arg, int):
+        return str(arg)
+    return json.dumps(arg, ensure_ascii=False)

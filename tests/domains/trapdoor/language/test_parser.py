@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from constellation.domains.trapdoor.language import Node, ParseError, Side, TokenClass, parse, to_text
-from constellation.domains.trapdoor.language.syntax import MAX_DEPTH, MAX_NODES, MAX_TEXT, depth, node_count
+from constellation.domains.trapdoor.language.syntax import MAX_DEPTH, MAX_NODES, MAX_TEXT, depth, walk
 from tests.domains.trapdoor.language.strategies import mutated_texts, programs
 
 LEXEME = re.compile(r'"(?:[^"\\]|\\.)*"|-?[A-Za-z0-9]+|[(),]')
@@ -38,7 +38,7 @@ def check_total(text: str) -> None:
         program = parse(text)
     except ParseError:
         return
-    assert node_count(program) <= MAX_NODES
+    assert len(list(walk(program))) <= MAX_NODES
     assert depth(program) <= MAX_DEPTH
     to_text(program).encode("utf-8")
     assert parse(to_text(program)) == program
@@ -105,7 +105,7 @@ def test_limits(within: str, beyond: str) -> None:
 
 
 def test_wide_programs_have_the_nodes_they_say() -> None:
-    assert node_count(parse(wide(64))) == 64
+    assert len(list(walk(parse(wide(64))))) == 64
     assert depth(parse(nested(10))) == 10
 
 

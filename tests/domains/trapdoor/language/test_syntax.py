@@ -1,11 +1,14 @@
-"""Trees: their measures, their parts, and signatures that name every operator once."""
+"""Trees: measures, parts, the one spelling (Python-like calls), and signatures that name every operator."""
 
 from __future__ import annotations
+
+import ast
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from constellation.domains.trapdoor.language import Node, TokenClass, parse
+from constellation.domains.trapdoor.language import Node, Side, TokenClass, parse, to_text
 from constellation.domains.trapdoor.language.syntax import (
     MAX_DEPTH,
     MAX_NODES,
@@ -15,7 +18,6 @@ from constellation.domains.trapdoor.language.syntax import (
     Kind,
     concat,
     depth,
-    node_count,
     parts_of,
     skeleton,
     walk,
@@ -29,10 +31,9 @@ def test_measures_by_hand() -> None:
     assert [node.op for node in walk(PROGRAM)] == [
         "Concat", "Upper", "SubStr", "GetToken", "x", "Const", "GetToken", "x1",
     ]  # fmt: skip
-    assert node_count(PROGRAM) == 8
     assert depth(PROGRAM) == 5
     assert skeleton(PROGRAM) == "Concat(Upper(SubStr(GetToken(x))),Const,GetToken(x1))"
-    assert depth(Node("x")) == node_count(Node("x")) == 1
+    assert depth(Node("x")) == 1
 
 
 def test_skeleton_forgets_constants_patterns_and_indices_alone() -> None:
@@ -56,7 +57,7 @@ def test_measures_agree_with_their_recursive_definitions(program: Node) -> None:
     def preorder(node: Node) -> list[Node]:
         return [node] + [below for child in children(node) for below in preorder(child)]
 
-    assert node_count(program) == count(program) <= MAX_NODES
+    assert len(list(walk(program))) == count(program) <= MAX_NODES
     assert depth(program) == levels(program) <= MAX_DEPTH
     assert list(walk(program)) == preorder(program)
 
@@ -81,3 +82,39 @@ def test_vocabulary() -> None:
     assert len(names) == len(set(names))
     # a bare word is a class where a pattern may stand and an operator where a program may
     assert {member.value for member in TokenClass} & set(SIGNATURES) == {"Lower"}
+
+
+CLASSES = {member.value: member for member in TokenClass}
+SIDES = {member.value: member for member in Side}
+
+
+def from_python(tree: ast.expr) -> Any:
+    """The argument or node that a Python expression spells."""
+    if isinstance(tree, ast.Call):
+        assert isinstance(tree.func, ast.Name) and not tree.keywords
+        return Node(tree.func.id, tuple(from_python(arg) for arg in tree.args))
+    if isinstance(tree, ast.Name):
+        return CLASSES.get(tree.id) or SIDES.get(tree.id) or Node(tree.id)
+    return ast.literal_eval(tree)
+
+
+@given(programs())
+def test_python_reads_the_same_tree(program: Node) -> None:
+    assert from_python(ast.parse(to_text(program), mode="eval").body) == program
+
+
+def test_spelling() -> None:
+    first = Node("Upper", (Node("SubStr", (Node("GetToken", (Node("x"), TokenClass.WORD, 1)), 1, 1)),))
+    program = Node(
+        "Concat", (first, Node("Const", (". ",)), Node("GetToken", (Node("x1"), TokenClass.WORD, -1)))
+    )
+    assert to_text(program) == (
+        'Concat(Upper(SubStr(GetToken(x, Word, 1), 1, 1)), Const(". "), GetToken(x1, Word, -1))'
+    )
+    span = Node("GetSpan", (Node("x"), TokenClass.ALL_CAPS, 2, Side.START, ", ", -1, Side.END))
+    assert to_text(span) == 'GetSpan(x, AllCaps, 2, start, ", ", -1, end)'
+    assert to_text(Node("MapJoin", (Node("x"), "-", Node("t"), ""))) == 'MapJoin(x, "-", t, "")'
+
+
+def test_literals_are_json() -> None:
+    assert to_text(Node("Const", ('"\\\n\x00é',))) == 'Const("\\"\\\\\\n\\u0000é")'

@@ -93,10 +93,10 @@ def _questions(
     """Those of every task with survivors."""
     questions = []
     for t, task in enumerate(tasks):
-        shown, table = split(task), samples.programs_of(t)
-        rows = np.flatnonzero(samples.fits[table]) + table.start
+        rows = samples.rows_where(samples.fits, t)
         if not len(rows):
             continue
+        shown = split(task)
         prompt = model.chat(domain.messages(shown), thinking=False)
         conversations = [
             model.chat(domain.critic_messages(shown, domain.extract(text)), thinking=False)

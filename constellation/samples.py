@@ -107,15 +107,11 @@ class SampleSet:
     def judge(self, verdict: Callable[[int, str], Verdict]) -> SampleSet:
         """The same samples, every distinct finished program judged once, by (index of the task, text)."""
         rows = [_NO_ANSWER] * len(self.task)
-        clusters: dict[tuple[int, Hashable], int] = {}
-        most: dict[int, int] = {}
+        clusters: list[dict[Hashable, int]] = [{} for _ in self.task_ids]
         for d in np.flatnonzero(self.ended):
             t = int(self.task[d])
             found = verdict(t, str(self.text[d]))
-            cluster = -1
-            if found.valid:
-                cluster = clusters.setdefault((t, found.key), most.get(t, 0))
-                most[t] = max(most.get(t, 0), cluster + 1)
+            cluster = clusters[t].setdefault(found.key, len(clusters[t])) if found.valid else -1
             rows[d] = (found.valid, found.fits, found.right, cluster, found.faults, found.probe_correct)
         columns = zip(*rows, strict=True) if rows else [()] * len(_VERDICT_COLUMNS)
         named = zip(_VERDICT_COLUMNS.items(), columns, strict=True)
@@ -145,6 +141,11 @@ class SampleSet:
         """The table rows of a task."""
         start, stop = np.searchsorted(self.task, [task, task + 1])
         return slice(int(start), int(stop))
+
+    def rows_where(self, column: np.ndarray, task: int) -> np.ndarray:
+        """The table rows of a task for which a column [D] bool is true."""
+        rows = self.programs_of(task)
+        return np.flatnonzero(column[rows]) + rows.start
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes one .npz; the same samples give the same bytes. Raises UserError when the disk is full."""

@@ -195,10 +195,7 @@ def log_likelihoods(
     """
     model = generator.model
     prompts = [np.array(model.chat(domain.messages(split(task))), np.int32) for task in tasks]
-    rows = [
-        [np.flatnonzero(own.fits[table]) + table.start for table in map(own.programs_of, range(len(tasks)))]
-        for own in samples
-    ]
+    rows = [[own.rows_where(own.fits, t) for t in range(len(tasks))] for own in samples]
     texts = []
     for own, of_task in zip(samples, rows, strict=True):
         first = np.unique(own.program, return_index=True)[1]  # [D] where each program appears first

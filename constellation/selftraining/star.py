@@ -82,8 +82,7 @@ def kept_programs(
     reserved = reserved or domain.reserved
     result = []
     for t in range(len(tasks)):
-        rows = samples.programs_of(t)  # in order of first appearance
-        accepted = np.flatnonzero(right[rows]) + rows.start
+        accepted = samples.rows_where(right, t)  # in order of first appearance
         programs = dict.fromkeys(domain.extract(str(samples.text[row])) for row in accepted)
         result.append([program for program in programs if not reserved(program)][:keep])
     return result
@@ -97,9 +96,8 @@ def permuted_star_verdicts(domain: Domain, samples: SampleSet, rng: np.random.Ge
     """
     eligible = np.zeros(len(samples.task), np.bool_)
     for t in np.unique(samples.task[samples.right]):  # elsewhere there is nothing to exchange
-        rows = samples.programs_of(int(t))
         first: dict[str, int] = {}
-        for row in np.flatnonzero(samples.valid[rows]) + rows.start:
+        for row in samples.rows_where(samples.valid, int(t)):
             first.setdefault(domain.extract(str(samples.text[row])), row)
         eligible[[row for program, row in first.items() if not domain.reserved(program)]] = True
     return permuted(samples.right, samples.task, eligible, rng)

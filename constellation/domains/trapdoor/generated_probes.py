@@ -58,8 +58,7 @@ def probe_clusters(tasks: Sequence[Task], samples: SampleSet, split: Splitter) -
     for t, task in enumerate(tasks):
         probes = generated_probes([example.inputs for example in split(task).visible])
         numbers: dict[tuple[tuple[str, bool], ...], int] = {}
-        table = samples.programs_of(t)
-        for row in np.flatnonzero(samples.fits[table]) + table.start:
+        for row in samples.rows_where(samples.fits, t):
             program = parse(extract(str(samples.text[row])))
             results = [evaluate(program, inputs) for inputs in probes]
             behaviour = tuple((result.value, result.faults > 0) for result in results)

@@ -83,10 +83,10 @@ def candidate_posterior(
     """
     scores = np.full(len(samples.text), np.nan)
     for t, task in enumerate(tasks):
-        shown, rows = split(task), samples.programs_of(t)
-        fitting = np.flatnonzero(samples.fits[rows]) + rows.start
+        fitting = samples.rows_where(samples.fits, t)
         if not len(fitting):
             continue
+        shown = split(task)
         posterior = OutputPosterior(shown, max_atoms, withheld)
         _, first, which = np.unique(samples.key[fitting], return_index=True, return_inverse=True)
         outputs = [judge(shown, extract(str(samples.text[row]))).key for row in fitting[first]]

@@ -25,32 +25,22 @@ def draw_samples(
     address: Address,
     memory: Memory,
     label: str,
-    meta: dict[str, Any],
     sample: Callable[..., list[list[list[Sample]]]] = sample,
 ) -> list[SampleSet]:
-    """n samples a task, unjudged, in each of R trajectories.
+    """n samples, unjudged, of each task of each of R trajectories, whose replicate their `meta` names.
 
-    Args:
-        tasks: of each trajectory.
-        split: a task's visible and held-out examples.
-        address: of the draws.
-        memory: says how many samples to decode at a time.
-        label: of the progress line.
-        meta: what identifies the samples; the set of each trajectory adds its `replicate`.
-        sample: `generator.sample`, or what stands in for it.
+    The memory says how many samples to decode at a time; `sample` may stand in for the generator's.
 
-    Raises:
-        UserError: not even one sample fits the memory.
+    Raises UserError: not even one sample fits the memory.
     """
     model = generator.model
-    splits = [[split(task) for task in own] for own in tasks]
-    prompts = [[model.chat(domain.messages(shown)) for shown in own] for own in splits]
+    prompts = [[model.chat(domain.messages(split(task))) for task in own] for own in tasks]
     rows = memory.sampling_rows([prompt for own in prompts for prompt in own], sampling)
     ids = [[task.id for task in own] for own in tasks]
     with Progress(label, sum(map(len, tasks)) * sampling.n, "samples") as progress:
         drawn = sample(generator, prompts, ids, address, sampling, rows=rows, progress=progress)
     return [
-        answers_of(model, own, answers, meta | {"replicate": address.replicate + trajectory})
+        answers_of(model, own, answers, {"replicate": address.replicate + trajectory})
         for trajectory, (own, answers) in enumerate(zip(ids, drawn, strict=True))
     ]
 

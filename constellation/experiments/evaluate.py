@@ -83,7 +83,6 @@ def evaluate_checkpoint(
         Address(config.seed, f"evaluation, split {config.tasks.split_seed}", name, trajectory),
         dataclasses.replace(memory_of(config, model.config, jax.default_backend()), trajectories=1),
         f"{name} on {bank}",
-        {},
     )
     samples = judge_samples(domain, tasks, divided, drawn, f"{name} on {bank}")
     print(f"{name} on {bank}: {len(tasks)} tasks, {n} samples a task, split seed {config.tasks.split_seed}")

@@ -266,11 +266,11 @@ class Study:
                 Address(config.seed, f"{draw.purpose}, split {split_seed}", draw.arm),
                 dataclasses.replace(self.base.memory, trajectories=trajectories),
                 name,
-                fields | digests | {"sampling": sampling | found},
                 self.compute.sample,
             )
+            meta = fields | digests | {"sampling": sampling | found}
             for trajectory, own in enumerate(drawn):
-                own.save(path / numbered(SAMPLES, trajectory))
+                dataclasses.replace(own, meta=meta | own.meta).save(path / numbered(SAMPLES, trajectory))
 
         assert isinstance(tasks.work, Synthesis)
         drawn = self.conductor.stage(

@@ -69,7 +69,7 @@ def test_draws_the_studys_samples_again(stored, capsys, name):
         sampling = SamplingConfig(n=samples.n, **config.sampling)
         address = Address(config.seed, "evaluation, split 1234", name)
         memory = memory_of(config, model.config, "cpu")
-        asked = LENIENT, [tasks], lambda task: split(task, 1234), sampling, address, memory, "bare", {}
+        asked = LENIENT, [tasks], lambda task: split(task, 1234), sampling, address, memory, "bare"
         (bare,) = draw_samples(Generator(model), *asked)
         assert bare.text.tolist() != samples.text.tolist()
 

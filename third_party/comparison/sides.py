@@ -67,7 +67,6 @@ class Ours:
             address,
             self.stages.base.memory,
             address.arm,
-            {},
         )
         return judge_samples(self.stages.domain, tasks, self.stages.split, drawn, address.arm)
 

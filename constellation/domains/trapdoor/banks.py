@@ -73,7 +73,7 @@ def _distinct(tasks: Iterable[Task]) -> Iterator[Task]:
 
 
 def _accepted(stream: Stream, *address: str | int) -> Iterator[Task]:
-    """A stream's tasks, drawn at an address; those of the withheld classes, at addresses of their own, in turn."""
+    """A stream's tasks, drawn at an address; the withheld classes, each at one of its own, take turns."""
 
     def source(withheld: str | None, *address: str | int) -> Iterator[Task]:
         return synthesise(

@@ -56,7 +56,7 @@ BANKS = {  # control -> the bank that it is sampled on
     SECRET: "withheld",
 }
 
-Choice = Callable[[int, SampleSet], dict[str, Any]]  # (trajectory, samples) to what `star_examples` is told
+Choice = Callable[[int, SampleSet], dict[str, Any]]  # (trajectory, samples) to what `kept_programs` is told
 
 
 class Stages(NamedTuple):
@@ -282,12 +282,13 @@ def _tasks(study: Study, name: str, role: str, max_atoms: int, batch: int, withh
 
 
 def _star_pools(study: Study, tasks: Stage, samples: Stage, choice: Choice) -> Pools:
-    from constellation.selftraining.star import star_examples
+    from constellation.selftraining.star import kept_programs, star_examples
 
-    each = zip(study.tasks_of(tasks, study.config.controls.trajectories), samples_of(samples), strict=False)
+    drawn = samples_of(samples)[: study.config.controls.trajectories]
+    kept = [kept_programs(study.domain, own, **choice(r, own)) for r, own in enumerate(drawn)]
     return [
-        star_examples(study.base.model, study.domain, own, drawn, study.split, **choice(r, drawn))
-        for r, (own, drawn) in enumerate(each)
+        star_examples(study.base.model, study.domain, own, study.split, programs)
+        for own, programs in zip(study.tasks_of(tasks, len(kept)), kept, strict=True)
     ]
 
 
@@ -313,7 +314,7 @@ def _solved_withheld(study: Study) -> list[list[Task]]:
     return [
         [task for task, programs in zip(own, kept, strict=True) if programs]
         for own, drawn in zip(_withheld(study), samples_of(own_samples(study)), strict=True)
-        for kept in [kept_programs(study.domain, own, drawn, **_own_kept(study))]
+        for kept in [kept_programs(study.domain, drawn, **_own_kept(study))]
     ]
 
 

@@ -61,11 +61,12 @@ def star_round(study: Study, number: int, max_atoms: int, before: Stage) -> Roun
 
     # 3. Keep its own programs that generalise, at most `keep` a task; never the secret program.
     def examples() -> Pools:
-        from constellation.selftraining.star import star_examples
+        from constellation.selftraining.star import kept_programs, star_examples
 
+        kept = [kept_programs(study.domain, drawn, section.keep) for drawn in samples_of(samples)]
         return [
-            star_examples(study.base.model, study.domain, own, drawn, study.split, section.keep)
-            for own, drawn in zip(study.tasks_of(tasks), samples_of(samples), strict=True)
+            star_examples(study.base.model, study.domain, own, study.split, programs)
+            for own, programs in zip(study.tasks_of(tasks), kept, strict=True)
         ]
 
     # 4. Fine-tune on these alone: from theta0, from gen_v0, or from the last round.

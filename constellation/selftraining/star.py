@@ -44,17 +44,9 @@ def warm_start_examples(
 
 
 def star_examples(
-    model: Model,
-    domain: Domain,
-    tasks: Sequence[Task],
-    samples: SampleSet,
-    split: Splitter,
-    keep: int,
-    right: Mask | None = None,
-    reserved: Callable[[str], bool] | None = None,
+    model: Model, domain: Domain, tasks: Sequence[Task], split: Splitter, kept: Sequence[Sequence[str]]
 ) -> list[TrainingExample]:
-    """The round's pool: each solved task with its `kept_programs`. It may be empty."""
-    kept = kept_programs(domain, tasks, samples, keep, right, reserved)
+    """A round's pool: each task with its `kept_programs`, if there are any. It may be empty."""
     return [
         generator_example(model, domain, split(task), programs)
         for task, programs in zip(tasks, kept, strict=True)
@@ -64,7 +56,6 @@ def star_examples(
 
 def kept_programs(
     domain: Domain,
-    tasks: Sequence[Task],
     samples: SampleSet,
     keep: int,
     right: Mask | None = None,
@@ -80,16 +71,16 @@ def kept_programs(
     """
     right = samples.right if right is None else right
     reserved = reserved or domain.reserved
-    result = []
-    for t in range(len(tasks)):
+    kept = []
+    for t in range(len(samples.task_ids)):
         accepted = samples.rows_where(right, t)  # in order of first appearance
         programs = dict.fromkeys(domain.extract(str(samples.text[row])) for row in accepted)
-        result.append([program for program in programs if not reserved(program)][:keep])
-    return result
+        kept.append([program for program in programs if not reserved(program)][:keep])
+    return kept
 
 
 def permuted_star_verdicts(domain: Domain, samples: SampleSet, rng: np.random.Generator) -> Mask:
-    """[D] verdicts for `star_examples`, which then keeps as many programs of each task as by the true ones.
+    """[D] verdicts for `kept_programs`, which then keeps as many programs of each task as by the true ones.
 
     They are exchanged among the task's distinct programs that a round may keep at all: answers that are
     programs, not reserved, and those of one program counted once.

@@ -16,6 +16,7 @@ from constellation.model.model import Model, load_model
 from constellation.samples import SampleSet, collect
 from constellation.selftraining.star import (
     generator_example,
+    kept_programs,
     permuted,
     permuted_labels,
     permuted_star_verdicts,
@@ -56,7 +57,7 @@ def drawn(texts: list[list[str]], finished: bool = True, tasks: list[Task] = TAS
 
 def kept(model: Model, samples: SampleSet, keep: int, tasks: list[Task] = TASKS) -> list[list[str]]:
     """The programs of each example of the pool."""
-    pool = star_examples(model, trapdoor, tasks, samples, first_two, keep)
+    pool = star_examples(model, trapdoor, tasks, first_two, kept_programs(trapdoor, samples, keep))
     prompt = model.tokenizer.chat(trapdoor.messages(first_two(TASKS[0])))
     for example in pool:
         assert example.prompt.tolist() == prompt
@@ -121,7 +122,8 @@ def test_what_behaves_like_an_evaluation_task_is_not_kept(model):
     (task,) = trapdoor.make_bank("easy", 1)
     samples = drawn([[task.program]], tasks=[task])
     assert samples.right.all()
-    assert star_examples(model, trapdoor, [task], samples, first_two, 1) == []
+    assert kept_programs(trapdoor, samples, 1) == [[]]
+    assert star_examples(model, trapdoor, [task], first_two, [[]]) == []
 
 
 def test_an_empty_pool(model):
@@ -169,7 +171,7 @@ def test_every_exchange_is_equally_likely() -> None:
 
 def kept_by(model: Model, samples: SampleSet, right: np.ndarray | None) -> list[list[str]]:
     """The programs of each task that are kept by these verdicts."""
-    pool = star_examples(model, trapdoor, MIXED, samples, first_two, 9, right)
+    pool = star_examples(model, trapdoor, MIXED, first_two, kept_programs(trapdoor, samples, 9, right))
     prompts = [model.tokenizer.chat(trapdoor.messages(first_two(task))) for task in MIXED]
     rows: list[list[str]] = [[], []]
     for example in pool:
@@ -201,8 +203,6 @@ def test_labels_are_exchanged_among_survivors(samples) -> None:
     assert rows[:, samples.fits & (samples.task == 0)].any(0).all()
 
 
-def test_reserved_programs_of_a_withheld_class_are_kept_where_asked_for(model, samples) -> None:
-    reserved = trapdoor.like_evaluation
-    pool = star_examples(model, trapdoor, MIXED, samples, first_two, 9, reserved=reserved)
-    texts = {model.tokenizer.decode(answer[:-1]) for answer in pool[0].answers}
-    assert texts == MIXED_RIGHT | {WITHHELD}
+def test_reserved_programs_of_a_withheld_class_are_kept_where_asked_for(samples) -> None:
+    mixed, unsolved = kept_programs(trapdoor, samples, 9, reserved=trapdoor.like_evaluation)
+    assert set(mixed) == MIXED_RIGHT | {WITHHELD} and unsolved == []

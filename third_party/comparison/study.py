@@ -36,7 +36,7 @@ from constellation.runtime.files import write_atomically
 from constellation.runtime.keys import Address
 from constellation.samples import SampleSet
 from constellation.selftraining.finetune import load_adapter
-from constellation.selftraining.star import star_examples
+from constellation.selftraining.star import kept_programs, star_examples
 from third_party.comparison.agreement import POWER, Agreement, agreement
 from third_party.comparison.sides import PEFT, Ours, Side, Theirs
 from third_party.comparison.table import HEAD, Row, line
@@ -182,9 +182,8 @@ class _Protocol:
                 self.stages.base.model,
                 self.stages.domain,
                 self.stages.tasks_of(tasks)[0],
-                drawn,
                 self.stages.split,
-                star.keep,
+                kept_programs(self.stages.domain, drawn, star.keep),
             )
             updates = -(-star.passes * star.tasks // config.training.batch_size)
             self.side.train(

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from constellation.runtime.files import write_atomically
+
 _TTY_SECONDS = 0.2
 _LOG_SECONDS = 10.0
 
@@ -125,13 +127,9 @@ class Metrics:
         from tensorboardX import SummaryWriter  # two seconds where torch is installed
 
         self._path = Path(directory) / "metrics.jsonl"
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        kept = [
-            row for row in read_metrics(directory) if resumed_from is not None and row["step"] <= resumed_from
-        ]
-        unfinished = self._path.with_suffix(".unfinished")
-        unfinished.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        os.replace(unfinished, self._path)
+        rows = [] if resumed_from is None else read_metrics(directory)
+        kept = "".join(json.dumps(row) + "\n" for row in rows if row["step"] <= resumed_from)
+        write_atomically(self._path, lambda file: file.write(kept.encode()))
         self._file = open(self._path, "a")  # noqa: SIM115
         self._board = SummaryWriter(
             str(directory),

@@ -27,12 +27,12 @@ CHECKPOINTS = "adapter"  # the Orbax directory inside a stage
 class TrainingConfig:
     """How an adapter is trained; see `make_optimizer` and `make_update`."""
 
-    batch_size: int
+    batch_size: int  # examples an update
     learning_rate: float
     clip_norm: float
     weight_decay: float
     remat: bool
-    checkpoint_every: int
+    checkpoint_every: int  # updates
     micro_batch: int = 0
     choices: tuple[int, ...] = ()
 

@@ -99,11 +99,11 @@ def make_update(
 
         def add(sums: Any, batch: Batch) -> tuple[Any, None]:
             def loss_of(weights: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
-                def of_one(weights: dict[str, Any], batch: Batch) -> jax.Array:
+                def trajectory_loss(weights: dict[str, Any], batch: Batch) -> jax.Array:
                     adapted = dataclasses.replace(adapters, weights=weights)
                     return cross_entropy(config, params, adapted, batch, remat, choices)
 
-                losses = jax.vmap(of_one, (0, 1))(weights, batch)  # [R]
+                losses = jax.vmap(trajectory_loss, (0, 1))(weights, batch)  # [R]
                 return losses.sum(), losses  # whose gradient is each trajectory's own
 
             gradient, losses = jax.grad(loss_of, has_aux=True)(adapters.weights)

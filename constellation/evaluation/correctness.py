@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from constellation.evaluation.curves import PASS, model_curves
-from constellation.evaluation.diversity import correct_counts
+from constellation.evaluation.diversity import correct_counts, sum_by_task
 from constellation.evaluation.drawing import Curve, colour, curves_by_bank
 from constellation.evaluation.entries import Entry, entry
 from constellation.evaluation.question import Answer, Question, Results
@@ -19,7 +19,6 @@ from constellation.evaluation.statistics import Bootstrap
 from constellation.evaluation.study import StudyResults
 from constellation.samples import SampleSet
 
-Array = NDArray[np.float64]
 FIT = "visible-fit@k"
 ERRING = "share of generalising samples that err on a probe input"
 PROBED = "generalising samples of a task that were probed"
@@ -28,22 +27,21 @@ PROBED = "generalising samples of a task that were probed"
 def correctness(study: StudyResults, part: None, bootstrap: Bootstrap) -> Answer:
     """visible-fit@k of every model, and the share of generalising samples whose program errs on a probe."""
 
-    def wrong(samples: SampleSet) -> Array:
-        """[T, 2] probed correct samples of each task, and those of them that err on some probe."""
+    def probed(samples: SampleSet) -> NDArray[np.float64]:
+        """[T, 2] correct samples of each task that were probed, and those of them that err on some probe."""
         counts = np.where(samples.probe_correct >= 0, correct_counts(samples), 0)
-        errs = counts * (samples.probe_correct < study.probes)
-        tasks = len(samples.task_ids)
-        return np.stack([np.bincount(samples.task, column, tasks) for column in (counts, errs)], axis=1)
+        erring = counts * (samples.probe_correct < study.probes)
+        return np.stack([sum_by_task(samples, column) for column in (counts, erring)], axis=1)
 
     rows: list[Entry] = []
     for bank in study.tasks:
         for model in study.models:
             curve = model_curves(study, bootstrap, bank, model, FIT, "fits")
             rows += [row._replace(by_trajectory=None) for row in curve]
-            probed = study.per_task(bank, model, wrong)
-            rows.append(Entry(PROBED, bank, (model,), None, probed[..., 0].mean(), unit="samples"))
-            erring = bootstrap(bank, probed[..., 1], within=probed[..., 0])
-            rows.append(entry(ERRING, bank, (model,), None, erring))
+            found = study.per_task(bank, model, probed)
+            rows.append(Entry(PROBED, bank, (model,), None, found[..., 0].mean(), unit="samples"))
+            share = bootstrap(bank, found[..., 1], within=found[..., 0])
+            rows.append(entry(ERRING, bank, (model,), None, share))
     return Answer(rows, {})
 
 

@@ -8,8 +8,7 @@ on all examples of a task, visible or not, so the accuracies at all numbers are 
 *Critics*: what one that was trained otherwise gains over the first survivor, what the study's own does on the
 same candidates, and the difference.
 
-All of it is of the first trajectories, those that have the variants, under the primary split; all of it is
-exploratory.
+All of it is exploratory, under the primary split, and of the first trajectories, which have the variants.
 """
 
 from __future__ import annotations
@@ -17,25 +16,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from constellation.evaluation import drawing
 from constellation.evaluation.critic_gain import ACCURACY, DIVERGENT, GAIN, LEAD, ROOM, group_sizes
-from constellation.evaluation.drawing import (
-    INK,
-    ROUNDS,
-    SELECTORS,
-    START,
-    band,
-    colour,
-    interval_mark,
-    k_axis,
-    names_axis,
-    panels,
-)
 from constellation.evaluation.entries import Entries, Entry, entry
 from constellation.evaluation.question import Answer, Question, Results
 from constellation.evaluation.selectors import Columns, Selection, select_each
@@ -44,7 +32,6 @@ from constellation.evaluation.study import Part, SetKey, StudyResults, first
 from constellation.runtime.keys import host_rng
 from constellation.samples import SampleSet
 
-Array = NDArray[np.float64]
 Sets = Sequence[tuple[SampleSet, Columns]]  # of each trajectory, with a critic's scores
 GAINS = ("critic", "majority", "oracle")
 GAIN_CHANGE = "change of the gain over the first survivor"
@@ -64,7 +51,7 @@ class Critics(Part):
 
     visible: Mapping[int, Sets]
     model: str
-    scores: Mapping[str, Mapping[SetKey, Array]]
+    scores: Mapping[str, Mapping[SetKey, NDArray[Any]]]
 
     @property
     def trajectories(self) -> int:
@@ -87,21 +74,15 @@ def critics(study: StudyResults, part: Critics, bootstrap: Bootstrap) -> Answer:
     """Both comparisons."""
     rng = host_rng(study.analysis.seed, "bootstrap", "variant trajectories")
     drawn = bootstrap.first_trajectories(part.trajectories, rng)
-    sets = visible_sets(study, part)
-    return Answer(
-        [*visible_rows(study, part, drawn, sets), *critic_rows(study, part, drawn)],
-        {
-            "trajectories": part.trajectories,
-            "own_visible": own_visible(study),
-            "visible": {number: prompted(part.model, number) for number in sets},
-            "critics": {name: next(iter(scores)).model for name, scores in part.scores.items()},
-        },
-    )
-
-
-def own_visible(study: StudyResults) -> int:
-    """Examples that the study shows of every task."""
-    return len(study.tasks[study.analysis.primary_bank][0].visible)
+    shown = len(study.tasks[study.analysis.primary_bank][0].visible)
+    sets = visible_sets(study, part, shown)
+    facts = {
+        "trajectories": part.trajectories,
+        "own_visible": shown,
+        "visible": {number: prompted(part.model, number) for number in sets},
+        "critics": {name: next(iter(scores)).model for name, scores in part.scores.items()},
+    }
+    return Answer([*visible_rows(study, part, drawn, sets), *critic_rows(study, part, drawn)], facts)
 
 
 def prompted(model: str, number: int) -> str:
@@ -109,13 +90,13 @@ def prompted(model: str, number: int) -> str:
     return f"{model}, {number} visible"
 
 
-def visible_sets(study: StudyResults, part: Critics) -> dict[int, Sets]:
-    """Examples shown -> samples and scores; the study's own number among them."""
+def visible_sets(study: StudyResults, part: Critics, shown: int) -> dict[int, Sets]:
+    """Visible examples -> samples and scores; among them the number that the study shows of every task."""
     if not part.visible:
         return {}
     bank, count = study.analysis.primary_bank, len(next(iter(part.visible.values())))
     own = scored(study, [SetKey(bank, part.model, study.primary_split, r) for r in range(count)])
-    return dict(sorted({**part.visible, own_visible(study): own}.items()))
+    return dict(sorted({**part.visible, shown: own}.items()))
 
 
 def visible_rows(
@@ -127,11 +108,16 @@ def visible_rows(
     """
     bank, small, rows = study.analysis.primary_bank, study.analysis.small_k, []
     ks = group_sizes(study, (samples.n for pools in sets.values() for samples, _ in pools)) if sets else []
-    found = {prompted(part.model, number): {k: select_each(sets[number], k) for k in ks} for number in sets}
+    found = {
+        prompted(part.model, number): {k: select_each(own, k) for k in ks} for number, own in sets.items()
+    }
     for name, by_k in found.items():
         for k, one in by_k.items():
             rows.append(entry(ACCURACY, bank, (name,), k, bootstrap(bank, one.accuracy["naive"]), of="naive"))
-            rows += gains(bootstrap, bank, name, k, one, others=GAINS[1:])
+            rows += gains(bootstrap, bank, name, k, one)
+            for other in GAINS[1:]:
+                won, tested = bootstrap(bank, one.gain(other)), other != "oracle"  # which is never behind
+                rows.append(entry(GAIN, bank, (name,), k, won, tested=tested, of=other))
             rows.append(Entry(DIVERGENT, bank, (name,), k, one.divergent.mean()))
     names = list(found)
     for pair in [*itertools.pairwise(names), *([(names[0], names[-1])] if len(names) > 2 else [])]:
@@ -172,25 +158,24 @@ def gains(
     k: int,
     found: Selection,
     critic: str = "critic",
-    others: Sequence[str] = (),
     tested: bool = True,
 ) -> list[Entry]:
-    """What that critic and others gain over the first survivor; and the critic's share of the room."""
-    where = bank, (model,), k
-    won, room = bootstrap(bank, found.gain()), bootstrap(bank, found.gain(), within=found.gain("oracle"))
-    rows = [entry(GAIN, *where, won, tested=tested, of=critic), entry(ROOM, *where, room, of=critic)]
-    for name in others:
-        won = bootstrap(bank, found.gain(name))
-        rows.append(entry(GAIN, *where, won, tested=name != "oracle", of=name))  # it is never behind
-    return rows
+    """What a critic gains over the first survivor, and its share of the room."""
+    gain = found.gain()
+    won, room = bootstrap(bank, gain), bootstrap(bank, gain, within=found.gain("oracle"))
+    return [
+        entry(GAIN, bank, (model,), k, won, tested=tested, of=critic),
+        entry(ROOM, bank, (model,), k, room, of=critic),
+    ]
 
 
 def critic_variants(results: Results) -> Figure | None:
     """Gains over the first survivor by number of visible examples, over k at each, and of other critics."""
     facts = results.facts[QUESTION.name]
-    figure, axes = panels(2 * bool(facts["visible"]) + bool(facts["critics"]), height=3.2, sharey=False)
+    count = 2 * bool(facts["visible"]) + bool(facts["critics"])
+    figure, axes = drawing.panels(count, height=3.2, sharey=False)
     for ax in axes:
-        ax.axhline(0, color=INK, linewidth=0.9)
+        drawing.zero_line(ax)
     if facts["visible"]:
         by_number(axes[0], results)
         over_k(axes[1], results)
@@ -211,19 +196,20 @@ def by_number(ax: Axes, results: Results) -> None:
     for i, selector in enumerate(GAINS):
         for position, model in enumerate(visible.values()):
             row, label = gain_rows(results, model, selector).one(k=k), selector if position == 0 else ""
-            interval_mark(ax, position + 0.2 * (i - 1), row, SELECTORS[selector], label=label)
-    names_axis(ax, list(visible))
+            paint = drawing.SELECTORS[selector]
+            drawing.interval_mark(ax, position + 0.2 * (i - 1), row, paint, label=label)
+    drawing.names_axis(ax, list(visible))
     ax.set(title=f"k = {k}", xlabel="visible examples")
     ax.legend()
 
 
 def over_k(ax: Axes, results: Results) -> None:
     """The critic's gain over k, a curve a number of visible examples."""
-    visible = results.facts[QUESTION.name]["visible"]
-    for (number, model), paint in zip(visible.items(), (START, *ROUNDS) * 2, strict=False):
+    visible, paints = results.facts[QUESTION.name]["visible"], (drawing.START, *drawing.ROUNDS) * 2
+    for (number, model), paint in zip(visible.items(), paints, strict=False):
         rows = gain_rows(results, model, "critic")
-        band(ax, rows, paint, f"{number} visible", marker="o")
-        k_axis(ax, rows.values("k"))
+        drawing.band(ax, rows, paint, f"{number} visible", marker="o")
+        drawing.k_axis(ax, rows.values("k"))
     ax.set_title("critic")
     ax.legend()
 
@@ -231,16 +217,16 @@ def over_k(ax: Axes, results: Results) -> None:
 def by_critic(ax: Axes, results: Results) -> None:
     """Other critics, filled, beside the fixed one on the same candidates, open; last, of permuted labels."""
     critics, k = results.facts[QUESTION.name]["critics"], results.study.analysis.small_k
-    permuted = results.entries.where(question="controls", quantity=GAIN)
     for position, (name, model) in enumerate(critics.items()):
-        paint = colour(results.study, model)
+        paint = drawing.colour(results.study, model)
         fixed, variant = (gain_rows(results, model, of).one(k=k) for of in ("critic", name))
-        interval_mark(ax, position - 0.12, fixed, paint, face="none")
-        interval_mark(ax, position + 0.12, variant, paint)
+        drawing.interval_mark(ax, position - 0.12, fixed, paint, face="none")
+        drawing.interval_mark(ax, position + 0.12, variant, paint)
+    permuted = results.entries.where(question="controls", quantity=GAIN)
     for position, row in enumerate(permuted, len(critics)):
-        interval_mark(ax, position, row, INK)
+        drawing.interval_mark(ax, position, row, drawing.INK)
     names = [*critics, *("permuted_labels" for _ in permuted)]
-    names_axis(ax, [name.replace("_", "\n") for name in names])
+    drawing.names_axis(ax, [name.replace("_", "\n") for name in names])
     ax.set_title(f"critics at k = {k}")
 
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from constellation.evaluation.drawing import INK, colour, names_axis, panels
+from constellation.evaluation import drawing
 from constellation.evaluation.entries import Entry, entry
 from constellation.evaluation.pass_at_k import pass_at_k
 from constellation.evaluation.question import Answer, Question, Results
@@ -34,54 +34,50 @@ def correct_counts(samples: SampleSet) -> NDArray[np.int64]:
     return np.where(samples.right, counts, 0)
 
 
-def distinct_programs(samples: SampleSet) -> NDArray[np.float64]:
+def sum_by_task(samples: SampleSet, values: NDArray[np.generic]) -> Array:
+    """[T] the sum over each task's distinct programs of values [D]."""
+    return np.bincount(samples.task, values, len(samples.task_ids)).astype(np.float64)
+
+
+def distinct_programs(samples: SampleSet) -> Array:
     """[T] distinct correct programs of each task (what the paper counts), NaN where the task is unsolved."""
-    found = np.bincount(samples.task, weights=correct_counts(samples) > 0, minlength=len(samples.task_ids))
+    found = sum_by_task(samples, correct_counts(samples) > 0)
     return np.where(found > 0, found, np.nan)
 
 
-def rarefied_programs(samples: SampleSet, m: int) -> NDArray[np.float64]:
-    """Expected distinct correct programs among m correct samples, for each task.
+def rarefied_programs(samples: SampleSet, m: int) -> Array:
+    """[T] expected distinct correct programs among m correct samples, NaN where a task has fewer than m.
 
     sum over programs i of 1 - C(c - c_i, m) / C(c, m), where c_i of the task's c correct samples wrote i.
-
-    Args:
-        samples: T tasks.
-        m: the fixed number of correct samples.
-
-    Returns:
-        [T] float64 in [1, m], NaN where a task has fewer than m correct samples.
     """
     counts = correct_counts(samples)  # [D]
-    tasks = len(samples.task_ids)
-    total = np.bincount(samples.task, weights=counts, minlength=tasks)  # [T]
-    enough = total >= m
-    usable = enough[samples.task]
+    total = sum_by_task(samples, counts)  # [T]
+    usable = (total >= m)[samples.task]  # [D]
     seen = np.zeros(len(counts))
     seen[usable] = pass_at_k(total[samples.task[usable]], counts[usable], m)
-    return np.where(enough, np.bincount(samples.task, weights=seen, minlength=tasks), np.nan)
+    return np.where(total >= m, sum_by_task(samples, seen), np.nan)
 
 
 def diversity(study: StudyResults, part: None, bootstrap: Bootstrap) -> Answer:
     """In the data of each round, counted and rarefied; on the banks rarefied, over tasks that all solve.
 
-    Returns:
-        facts: how many tasks each number rests on.
+    The facts are how many tasks each number rests on.
     """
-    m, level = study.analysis.diversity_samples, study.analysis.level
-    rows: list[Entry] = []
-    solved: dict[str, dict[str, int]] = {}
-    for name in dict.fromkeys(stage.name for stage in study.stages if stage.pool is not None):
-        pools = [stage.pool for stage in study.stages if stage.name == name and stage.pool is not None]
+    m, rows = study.analysis.diversity_samples, []
+    pools: dict[str, list[SampleSet]] = {}
+    for stage in study.stages:
+        if stage.pool is not None:
+            pools.setdefault(stage.name, []).append(stage.pool)
+    solved = {}
+    for name, own in pools.items():
         counts = {
-            COUNTED: [distinct_programs(pool) for pool in pools],
-            RAREFIED: [rarefied_programs(pool, m) for pool in pools],
+            COUNTED: [distinct_programs(pool) for pool in own],
+            RAREFIED: [rarefied_programs(pool, m) for pool in own],
         }
-        rows += [
-            Entry(quantity, DATA, (name,), None, *pooled_mean(own, level), unit="programs")
-            for quantity, own in counts.items()
-        ]
-        solved[name] = {quantity: np.isfinite(own).sum() for quantity, own in counts.items()}
+        for quantity, by_trajectory in counts.items():
+            mean = pooled_mean(by_trajectory, study.analysis.level)
+            rows.append(Entry(quantity, DATA, (name,), None, *mean, unit="programs"))
+        solved[name] = {quantity: np.isfinite(one).sum() for quantity, one in counts.items()}
     common = {}
     for bank in study.tasks:
         found = {
@@ -99,10 +95,8 @@ def diversity(study: StudyResults, part: None, bootstrap: Bootstrap) -> Answer:
 def pooled_mean(values: list[Array], level: float) -> tuple[float | None, tuple[float, float] | None]:
     """Mean over the solved tasks of a round with Student's t interval.
 
-    Args:
-        values: of each trajectory, [T] with NaN where not defined. Its tasks are its own, so nothing is
-            crossed: with several trajectories their means are the units, with one its tasks.
-        level: coverage.
+    `values` are those of each trajectory, [T] with NaN where not defined. Its tasks are its own, so nothing
+    is crossed: with several trajectories their means are the units, with one its tasks.
     """
     known = [one[~np.isnan(one)] for one in values]
     units = known[0] if len(known) == 1 else np.array([one.mean() for one in known if len(one)])
@@ -114,25 +108,25 @@ def pooled_mean(values: list[Array], level: float) -> tuple[float | None, tuple[
 
 def diversity_figure(results: Results) -> Figure | None:
     """Distinct correct programs a solved task: counted and rarefied, in the data and on the banks."""
-    study, facts, m = results.study, results.facts[QUESTION.name], results.study.analysis.diversity_samples
-    groups = []
-    for title, quantity in ((f"{DATA}, counted", COUNTED), (f"{DATA}, {m} samples", RAREFIED)):
-        groups.append((title, results.entries.where(quantity=quantity, bank=DATA), "solved tasks"))
-    for bank, tasks in facts["bank_tasks"].items():
-        rows = results.entries.where(quantity=RAREFIED, bank=bank if tasks else None)
-        groups.append((f"{bank}, {m} samples", rows, f"{tasks} tasks"))
-    groups = [(title, rows, over) for title, rows, over in groups if rows]
+    study, m = results.study, results.study.analysis.diversity_samples
+    rows, tasks = results.entries, results.facts[QUESTION.name]["bank_tasks"]
+    groups = {
+        (f"{DATA}, counted", "solved tasks"): rows.where(quantity=COUNTED, bank=DATA),
+        (f"{DATA}, {m} samples", "solved tasks"): rows.where(quantity=RAREFIED, bank=DATA),
+    }
+    for bank, count in tasks.items():
+        if count:
+            groups[f"{bank}, {m} samples", f"{count} tasks"] = rows.where(quantity=RAREFIED, bank=bank)
+    groups = {name: own for name, own in groups.items() if own}
     if not groups:
         return None
-    figure, axes = panels(len(groups), height=2.5, sharey=False)
-    for ax, (title, rows, over) in zip(axes, groups, strict=True):
-        for position, row in enumerate(rows):
-            paint = colour(study, row.models[0]) if row.models[0] in study.models else INK
-            if row.interval is not None and None not in row.interval:
-                ax.plot([position, position], row.interval, color=paint, linewidth=2, alpha=0.55)
-            if row.estimate is not None:
-                ax.plot(position, row.estimate, "o", color=paint, markersize=6)
-        names_axis(ax, [row.models[0] for row in rows])
+    figure, axes = drawing.panels(len(groups), height=2.5, sharey=False)
+    for ax, ((title, over), own) in zip(axes, groups.items(), strict=True):
+        for position, row in enumerate(own):
+            (model,) = row.models
+            paint = drawing.colour(study, model) if model in study.models else drawing.INK
+            drawing.interval_mark(ax, position, row, paint, scale=1)
+        drawing.names_axis(ax, [row.models[0] for row in own])
         ax.set_ylim(1, max(1.1, ax.get_ylim()[1]))  # a solved task has one program at least
         ax.set_title(title, fontsize=9)
         ax.set_xlabel(over)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from constellation.evaluation.entries import Entries, Entry
+from constellation.evaluation.entries import Entries
 from constellation.evaluation.study import StudyResults
 
 Results = dict[str, Any]  # of `analysis.analyse`
@@ -148,7 +148,7 @@ def zero_line(ax: Axes) -> None:
 def interval_mark(
     ax: Axes,
     at: float,
-    entry: Entry | dict[str, Any],
+    entry: Any,
     paint: str,
     *,
     marker: str = "o",
@@ -158,11 +158,11 @@ def interval_mark(
     scale: float = 100,
     level: bool = False,
 ) -> None:
-    """An estimate on its interval, as far as they are defined: upright at x = `at` or, `level`, at y = `at`.
+    """An entry's estimate on its interval, if defined: upright at x = `at` or, `level`, lying at y = `at`.
 
     `face` fills the mark, by default its own colour.
     """
-    found = entry._asdict() if isinstance(entry, Entry) else entry
+    found = entry if isinstance(entry, dict) else entry._asdict()
     if found["interval"] is not None and None not in found["interval"]:
         ends, place = [scale * end for end in found["interval"]], [at, at]
         ax.plot(*((ends, place) if level else (place, ends)), color=paint, linewidth=2, alpha=0.55)

@@ -17,41 +17,25 @@ DIGITS = 6  # of every float in findings.json
 
 
 class Entry(NamedTuple):
-    """One number.
+    """One number; None in the place of what is not defined or does not apply."""
 
-    Attributes:
-        quantity: what it is, in the words of the report's tables.
-        bank: whose tasks it is a mean over.
-        models: those it speaks of; of a difference the later one last.
-        k: of pass@k or of a selection, or the sample budget B of reach; None where there is none.
-        estimate, interval: None where they are not defined.
-        p: of the estimate being 0, two-sided, or of a claim; None where nothing was tested.
-        tested: belongs to the exploratory family, whose false discoveries are controlled together.
-        of: what else tells it apart: a selector, a class of programs, a part of the bank, a temperature.
-        by_trajectory: the estimate in each of K trajectories.
-        minimum_detectable_effect: as `statistics.minimum_detectable_effect`.
-        unit: of the estimate; a "share", of tasks as a rule, is shown in percent or points.
-        q: p, adjusted over the exploratory family.
-        question: the `Question` that it answers; `analyse` fills it in.
-    """
-
-    quantity: str
-    bank: str
-    models: tuple[str, ...]
-    k: int | None
+    quantity: str  # what it is, in the words of the report's tables
+    bank: str  # whose tasks it is a mean over
+    models: tuple[str, ...]  # those it speaks of; of a difference the later one last
+    k: int | None  # of pass@k or of a selection, or the sample budget B of reach
     estimate: Any = None
     interval: Any = None
-    p: Any = None
-    tested: bool = False
-    of: str = ""
-    by_trajectory: Any = None
+    p: Any = None  # of the estimate being 0, two-sided, or of a claim
+    tested: bool = False  # in the exploratory family, whose false discoveries are controlled together
+    of: str = ""  # what else tells it apart: a selector, a class of programs, a temperature
+    by_trajectory: Any = None  # [K]
     minimum_detectable_effect: Any = None
-    unit: str = "share"
-    q: float | None = None
-    question: str = ""
+    unit: str = "share"  # of the estimate; a share, of tasks as a rule, is shown in percent or points
+    q: float | None = None  # p, adjusted over the exploratory family
+    question: str = ""  # that it answers; `analyse` fills it in
 
     def as_json(self) -> dict[str, Any]:
-        """The row of findings.json: the fields that apply."""
+        """The row of findings.json, without fields that do not apply."""
         optional = {"of", "p", "tested", "by_trajectory", "minimum_detectable_effect", "unit", "q"}
         return {
             name: value
@@ -90,15 +74,11 @@ class Entries(Sequence[Entry]):
         return Entries(row for row in rows if all(getattr(row, name) == value for name, value in wanted))
 
     def first(self, **fields: Any) -> Entry | None:
-        """The first of those, None where there is none."""
+        """The first of those, if there is one."""
         return next(iter(self.where(**fields)), None)
 
     def one(self, **fields: Any) -> Entry:
-        """The only one of those.
-
-        Raises:
-            LookupError: there is none, or more than one.
-        """
+        """The only one of those; LookupError where there is none, or more than one."""
         (found, *more) = self.where(**fields) or [None]
         if found is None or more:
             raise LookupError(f"{'no row' if found is None else 'more than one row'} has {fields}")
@@ -141,12 +121,7 @@ def entries(
     by_trajectory: Array | None = None,
     **more: Any,
 ) -> list[Entry]:
-    """The rows of estimates [M] over M values of k.
-
-    Args:
-        tested: the k at which it is tested.
-        by_trajectory: [K, M].
-    """
+    """The rows of estimates [M] over M values of k, tested at some of them; `by_trajectory` is [K, M]."""
     own = [None] * len(ks) if by_trajectory is None else by_trajectory.T
     return [
         entry(quantity, bank, models, k, estimates.at(i), tested=k in tested, by_trajectory=own[i], **more)

@@ -1,10 +1,10 @@
 """Intervals, p-values and detectable effects for means over trajectories crossed with tasks.
 
-Every trajectory meets the same tasks, so a statistic is a table [K, T] of trajectories by tasks. Samples and
-split seeds are averaged within a cell first; then trajectories and tasks are resampled independently of each
-other (Owen 2007, The pigeonhole bootstrap, arXiv 0712.1111). A few trajectories make the bootstrap too
-narrow, by (K - 1) / K in the variance, so a Student t interval over the trajectories' own means stands beside
-it, and *the wider decides*; of the p-values the larger. With one trajectory tasks alone are resampled.
+Every trajectory meets the same tasks, so a statistic is a table [K, T]. Samples and split seeds are averaged
+within a cell; then trajectories and tasks are resampled independently of each other (Owen 2007, The
+pigeonhole bootstrap, arXiv 0712.1111). Few trajectories make the bootstrap too narrow, by (K - 1) / K in the
+variance, so a Student t interval over the trajectories' own means stands beside it, and *the wider decides*;
+of the p-values the larger. With one trajectory tasks alone are resampled.
 
 The resamples are drawn once and used for every statistic, which pairs all comparisons between models.
 """
@@ -26,13 +26,10 @@ COLUMNS = 64  # statistics resampled at a time: memory of 8 R K COLUMNS bytes, 4
 
 
 class Estimate(NamedTuple):
-    """A value with its uncertainty; each a float64 array of one shape (or a scalar).
+    """A value with its uncertainty; each a float64 array of one shape.
 
-    Attributes:
-        value: over all trajectories and tasks.
-        low, high: ends of the two-sided interval.
-        lower, upper: one-sided bounds, each of the same level as the interval.
-        p_above, p_below: one-sided p-values of the claims value > 0 and value < 0.
+    `low` and `high` are the ends of the two-sided interval, `lower` and `upper` one-sided bounds of the same
+    level, `p_above` and `p_below` one-sided p-values of the claims value > 0 and value < 0.
     """
 
     value: Array
@@ -44,25 +41,14 @@ class Estimate(NamedTuple):
     p_below: Array
 
     def at(self, *index: int) -> Estimate:
-        """The estimate of one entry of the arrays."""
         return Estimate(*(np.asarray(part)[index] for part in self))
 
     def p_two_sided(self) -> Array:
-        """p of value != 0: twice the smaller of the one-sided ones."""
         return np.minimum(1, 2 * np.minimum(self.p_above, self.p_below))
 
 
 def resample(units: int, resamples: int, rng: np.random.Generator) -> Array:
-    """Bootstrap weights: how often each resample drew each trajectory, or task, as a share.
-
-    Args:
-        units: U, the number of trajectories or tasks.
-        resamples: R.
-        rng: the generator, from `keys.host_rng`.
-
-    Returns:
-        [R, U] float64, rows sum to 1.
-    """
+    """[R, U] bootstrap weights: the share of each resample's draws that fell on each unit; rows sum to 1."""
     draws = rng.integers(units, size=(resamples, units)) + units * np.arange(resamples)[:, None]
     counts = np.bincount(draws.ravel(), minlength=resamples * units)
     return counts.reshape(resamples, units) / units
@@ -70,36 +56,24 @@ def resample(units: int, resamples: int, rng: np.random.Generator) -> Array:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """The resamples of the trajectories and of every bank's tasks, and the level of what is made of them.
+    """The resamples of the trajectories and of every bank's tasks, and the level of what is made of them."""
 
-    Attributes:
-        trajectories: [R, K] from `resample`.
-        tasks: bank -> [R, T] from `resample`.
-        level: coverage of the two-sided intervals, and of the one-sided bounds.
-    """
-
-    trajectories: Array
-    tasks: Mapping[str, Array]
-    level: float
+    trajectories: Array  # [R, K]
+    tasks: Mapping[str, Array]  # bank -> [R, T]
+    level: float  # coverage of the two-sided intervals, and of the one-sided bounds
 
     def first_trajectories(self, trajectories: int, rng: np.random.Generator) -> Bootstrap:
-        """That of the first trajectories alone: they are drawn anew, the tasks as they are."""
+        """The first trajectories alone: they are drawn anew, the tasks stay as they are."""
         if trajectories == self.trajectories.shape[1]:
             return self
         return replace(self, trajectories=resample(trajectories, len(self.trajectories), rng))
 
     def __call__(self, bank: str, values: Array, within: ArrayLike | None = None) -> Estimate:
-        """The mean over trajectories and tasks.
+        """The mean over trajectories and tasks of values [K, T, ...], as arrays [...].
 
-        Args:
-            bank: whose tasks they are.
-            values: [K, T, ...] one statistic a trajectory and task, or several. Differences of models go in
-                as differences.
-            within: [T] or [K, T] the share of each task that `values` was summed over, for a mean over a part
-                of the tasks (sum of values / sum of shares, the ratio estimator); None for a plain mean.
-
-        Returns:
-            arrays [...]; NaN where no task has a share.
+        Differences of models go in as differences. `within`, [T] or [K, T], is the share of each task that
+        `values` was summed over, for a mean over a part of the tasks (the ratio estimator: sum of values /
+        sum of shares); NaN where no task has a share.
         """
         values = np.asarray(values, np.float64)
         if within is None:
@@ -112,16 +86,10 @@ class Bootstrap:
         return Estimate(*(part.reshape(values.shape[2:]) for part in ratio))
 
     def of_means(self, bank: str, values: Array, function: Callable[[Array], Array]) -> Estimate:
-        """A smooth function of means, such as a ratio of two or the logit of one.
+        """A smooth function, such as a ratio or a logit, of the means of values [K, T, ...].
 
-        Args:
-            bank: whose tasks they are.
-            values: [K, T, ...] what is averaged.
-            function: of means [R, ...], for each of the R its own; it may not mix them.
-
-        Returns:
-            arrays of the function's shape without R, all NaN where the estimate itself is not finite.
-            Resamples in which the function is not finite are left out.
+        It maps means [R, ...] to one result for each of the R, without mixing them. Resamples in which it is
+        not finite are left out; where the estimate itself is not finite, everything is NaN.
         """
         return wider(*self.both(bank, values, function))
 
@@ -130,7 +98,7 @@ class Bootstrap:
     ) -> tuple[Estimate, Estimate | None]:
         """The two of which `of_means` gives the wider: the bootstrap's, and Student's over trajectories.
 
-        The second is None of one trajectory, and where the estimate is not finite.
+        The second is None with one trajectory, and where the estimate is not finite.
         """
         with np.errstate(invalid="ignore", divide="ignore"):
             value = function(values.mean((0, 1))[None])[0]
@@ -162,34 +130,18 @@ class Bootstrap:
 
 
 def student_t(value: Array, each: Array, level: float) -> Estimate:
-    """Student's t over the trajectories' own values, K >= 2.
-
-    Args:
-        value: [...] the estimate over all of them.
-        each: [K, ...] the estimate of each trajectory.
-        level: coverage.
-    """
+    """Student's t of an estimate, [...], over those of each of K >= 2 trajectories, [K, ...]."""
     freedom = len(each) - 1
     with np.errstate(invalid="ignore", divide="ignore"):
         error = each.std(axis=0, ddof=1) / np.sqrt(len(each))  # NaN where a trajectory has no finite value
         ratio = value / error  # NaN where all trajectories are at 0: the bootstrap decides
     reach, bound = (student.ppf(q, freedom) * error for q in ((1 + level) / 2, level))
-    return Estimate(
-        value,
-        value - reach,
-        value + reach,
-        value - bound,
-        value + bound,
-        student.sf(ratio, freedom),
-        student.cdf(ratio, freedom),
-    )
+    ends = value - reach, value + reach, value - bound, value + bound
+    return Estimate(value, *ends, student.sf(ratio, freedom), student.cdf(ratio, freedom))
 
 
 def wider(one: Estimate, other: Estimate | None) -> Estimate:
-    """The wider of two intervals with its bounds, and the larger of the p-values, entry by entry.
-
-    Where `other` is None or NaN, `one` decides.
-    """
+    """The wider interval with its bounds and the larger p-values, entry by entry; `one` if `other` is NaN."""
     if other is None:
         return one
     second = other.high - other.low > one.high - one.low
@@ -209,11 +161,8 @@ class Components(NamedTuple):
 def variance_components(values: Array) -> Components:
     """The method of moments of a two-way layout without replication (Searle, Casella & McCulloch 1992, 4.4).
 
-    Args:
-        values: [K, T, ...]; T >= 2. With K = 1 only the tasks' variance is defined, and holds the residual.
-
-    Returns:
-        the components, none below 0; NaN where not defined.
+    Of values [K, T, ...] with T >= 2; none is below 0. With K = 1 the tasks' variance holds the residual, and
+    the others are NaN.
     """
     trajectories, tasks = values.shape[:2]
     if trajectories == 1:
@@ -249,13 +198,7 @@ def minimum_detectable_effect(values: Array, alpha: float, power: float = 0.8) -
 
     The larger of two, because both tests have to reject: z_{1 - alpha} bootstrap standard errors plus z_power
     standard errors from the variance components; and t_{1 - alpha} + t_power standard errors of the
-    trajectories' means, with K - 1 degrees of freedom.
-
-    Args:
-        values: [K, T, ...] differences, T >= 2.
-
-    Returns:
-        [...] float64, in the units of `values`.
+    trajectories' means, with K - 1 degrees of freedom. For differences [K, T, ...], T >= 2; in their units.
     """
     values = np.asarray(values, np.float64)
     trajectories, tasks = values.shape[:2]
@@ -276,16 +219,8 @@ def holm(p_values: Sequence[float] | Array) -> Array:
     """Adjusted p-values of Holm's step-down test (1979), which controls the family-wise error.
 
     The i-th smallest of m becomes max over j <= i of (m - j + 1) p_(j), at most 1.
-
-    Args:
-        p_values: [m].
-
-    Returns:
-        [m] float64; a claim is rejected at alpha iff its adjusted p is at most alpha.
     """
     p = np.asarray(p_values, np.float64)
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(np.arange(len(p), 0, -1) * p[order])
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(stepped, 1)
-    return adjusted
+    return np.minimum(stepped, 1)[np.argsort(order)]

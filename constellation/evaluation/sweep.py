@@ -15,55 +15,37 @@ from typing import Any, NamedTuple
 import matplotlib
 from matplotlib.figure import Figure
 
+from constellation.evaluation import drawing
 from constellation.evaluation.claims import SUPPORTED
 from constellation.evaluation.crossover import NULL_CHANGE
-from constellation.evaluation.drawing import INK, START, STYLE, interval_mark, null_span, panels
-from constellation.evaluation.entries import points
+from constellation.evaluation.entries import points, rows_of
 from constellation.evaluation.null import HALVINGS, PAIRS, PICKED, SECOND
 from constellation.evaluation.page import environment
 from constellation.runtime.files import write_atomically
 
 FINDINGS = {"critic_gain": "critic gain", "crossover": "crossover", "deceleration": "deceleration"}
 NULLS = {"critic_gain": PICKED, "crossover": NULL_CHANGE, "deceleration": SECOND}  # finding -> quantity
-READ = frozenset(
-    {"findings", "overall", "entries", "methods"}
-)  # the parts of findings.json that are read here
+READ = frozenset({"findings", "overall", "entries", "methods"})  # of findings.json
 
 
 class Cell(NamedTuple):
-    """One study of the grid.
+    """One study of the grid."""
 
-    Attributes:
-        name: of its workdir.
-        fields: dotted field -> the value it has here.
-        results: what the study's findings.json holds; None if it failed.
-        provenance: what its report states of what made it; empty if it failed.
-        failure: why it failed, else None.
-    """
-
-    name: str
-    fields: dict[str, Any]
-    results: dict[str, Any] | None
-    provenance: Mapping[str, str]
-    failure: str | None
+    name: str  # of its workdir
+    fields: dict[str, Any]  # dotted field -> the value it has here
+    results: dict[str, Any] | None  # what its findings.json holds; None if it failed
+    provenance: Mapping[str, str]  # what its report states of what made it; empty if it failed
+    failure: str | None  # why it failed
 
 
 class Measure(NamedTuple):
-    """One number that a finding claims something of.
+    """One number that a finding claims something of."""
 
-    Attributes:
-        panel: the finding and, of several numbers, which one: "crossover pass@8".
-        estimate, interval: the number, a share of tasks.
-        supported: whether the finding is.
-        null: {"kind": "halvings" or "pairs", "interval"}: the central interval of the same number where
-            nothing was learned, as `null`; None where the study has no null of it.
-    """
-
-    panel: str
-    estimate: float
+    panel: str  # the finding and, of several numbers, which one: "crossover pass@8"
+    estimate: float  # a share of tasks
     interval: list[float]
-    supported: bool
-    null: dict[str, Any] | None
+    supported: bool  # the finding is
+    null: dict[str, Any] | None  # `null_of` it
 
 
 def write_sweep(cells: Sequence[Cell], directory: Path) -> dict[str, Any]:
@@ -84,7 +66,7 @@ def write_sweep(cells: Sequence[Cell], directory: Path) -> dict[str, Any]:
     )
     text = json.dumps(summary, indent=1, allow_nan=False) + "\n"
     write_atomically(directory / "sweep.json", lambda file: file.write(text.encode()))
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(drawing.STYLE):
         forest(cells).savefig(directory / "sweep.png", dpi=180, metadata={"Software": None})
     (directory / "sweep.html").write_text(page, encoding="utf-8")
     return summary
@@ -136,22 +118,20 @@ def stated(cells: Sequence[Cell]) -> dict[str, str]:
     return {key: ", ".join(values[key]) for key in sorted(values)}
 
 
-def parts(finding: dict[str, Any]) -> Iterator[tuple[str, float, list[float]]]:
-    """(what, estimate, interval) of each number a finding claims something of; none if not measured."""
+def parts(finding: dict[str, Any]) -> Iterator[tuple[str, int, float, list[float]]]:
+    """(what, k, estimate, interval) of each number a finding claims something of; none if not measured."""
     if finding["estimate"] is None:
         return
-    if isinstance(finding["estimate"], list):
-        for k, estimate, interval in zip(
-            finding["ks"], finding["estimate"], finding["interval"], strict=True
-        ):
-            yield f"pass@{k}", estimate, interval
+    if "ks" in finding:
+        several = zip(finding["ks"], finding["estimate"], finding["interval"], strict=True)
+        yield from ((f"pass@{k}", k, estimate, interval) for k, estimate, interval in several)
     else:
-        yield "", finding["estimate"], finding["interval"]
+        yield "", finding["k"], finding["estimate"], finding["interval"]
 
 
 def numbers(finding: dict[str, Any]) -> list[str]:
     """A finding's numbers in points with their intervals: "pass@8 +3.1 [+0.8, +5.5]"."""
-    return [f"{what} {points(estimate, *interval)}".strip() for what, estimate, interval in parts(finding)]
+    return [f"{what} {points(estimate, *interval)}".strip() for what, _, estimate, interval in parts(finding)]
 
 
 def measures(cell: Cell) -> Iterator[Measure]:
@@ -159,25 +139,22 @@ def measures(cell: Cell) -> Iterator[Measure]:
     if cell.results is None:
         return
     for name, finding in cell.results["findings"].items():
-        for what, estimate, interval in parts(finding):
-            k = int(what.removeprefix("pass@")) if what else finding["k"]
-            null = null_of(cell.results["entries"], NULLS[name], finding["bank"], k)
-            panel = f"{FINDINGS[name]} {what}".strip()
-            yield Measure(panel, estimate, interval, finding["verdict"] == SUPPORTED, null)
+        for what, k, estimate, interval in parts(finding):
+            panel, supported = f"{FINDINGS[name]} {what}".strip(), finding["verdict"] == SUPPORTED
+            null = null_of(cell.results, NULLS[name], finding["bank"], k)
+            yield Measure(panel, estimate, interval, supported, null)
 
 
-def null_of(rows: Sequence[Mapping[str, Any]], quantity: str, bank: str, k: int) -> dict[str, Any] | None:
-    """A statistic's central interval in the null, as in `Measure`.
+def null_of(results: Mapping[str, Any], quantity: str, bank: str, k: int) -> dict[str, Any] | None:
+    """{"kind": "halvings" or "pairs", "interval"}: a number's central interval where nothing was learned.
 
-    Of the halvings first: they average over trajectories as the study does, and a pair is one against one.
+    None where the study has no null of it. Of the halvings first: they average over trajectories as the study
+    does, and a pair is one against one.
     """
-    found = {
-        row["of"]: row["interval"]
-        for row in rows
-        if (row["quantity"], row["bank"], row["k"], len(row["models"])) == (quantity, bank, k, 1)
-    }
-    kinds = [kind for kind in (HALVINGS, PAIRS) if kind in found]
-    return {"kind": kinds[0], "interval": found[kinds[0]]} if kinds else None
+    rows = rows_of(results).where(quantity=quantity, bank=bank, k=k)
+    intervals = {row.of: row.interval for row in rows if len(row.models) == 1}
+    kinds = [kind for kind in (HALVINGS, PAIRS) if kind in intervals]
+    return {"kind": kinds[0], "interval": intervals[kinds[0]]} if kinds else None
 
 
 def without_null(cells: Sequence[Cell]) -> dict[str, str]:
@@ -204,19 +181,19 @@ def forest(cells: Sequence[Cell]) -> Figure:
     for row, cell in enumerate(cells):
         for measure in measures(cell):
             measured.setdefault(measure.panel, {})[row] = measure
-    figure, axes = panels(max(1, len(measured)), height=0.9 + 0.22 * len(cells), sharey=True)
+    height = 0.9 + 0.22 * len(cells)
+    figure, axes = drawing.panels(max(1, len(measured)), height, sharey=True)
     for ax, (panel, by_row) in zip(axes, measured.items(), strict=False):
-        ax.axvline(0, color=INK, linewidth=1)
+        ax.axvline(0, color=drawing.INK, linewidth=1)
         for row in range(len(cells)):
             if row not in by_row:
-                ax.plot(0, row, "x", color=INK)
+                ax.plot(0, row, "x", color=drawing.INK)
                 continue
             measure = by_row[row]
             if measure.null is not None:
-                null_span(ax, row, measure.null["interval"], level=True)
-            entry = {"estimate": measure.estimate, "interval": measure.interval}
+                drawing.null_span(ax, row, measure.null["interval"], level=True)
             face = None if measure.supported else "white"
-            interval_mark(ax, row, entry, START, face=face, size=5, level=True)
+            drawing.interval_mark(ax, row, measure, drawing.START, face=face, size=5, level=True)
         ax.set(title=panel, xlabel="points", ylim=(len(cells) - 0.5, -0.5))
     axes[0].set_yticks(range(len(cells)), [label(cell) for cell in cells])
     return figure

@@ -24,9 +24,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from constellation.evaluation import drawing
 from constellation.evaluation.crossover import crossing_claim
 from constellation.evaluation.curves import change, pooled_curves
-from constellation.evaluation.drawing import INK, RULE, START, band, k_axis, panels
 from constellation.evaluation.entries import Entry, entries, entry, points
 from constellation.evaluation.null import NullPools, divide, doubled
 from constellation.evaluation.pass_at_k import pass_at_k
@@ -52,37 +52,22 @@ REST = "change of pass@k beyond that to the matched temperature"
 
 
 class Match(NamedTuple):
-    """The temperature at which the start solves as much with one sample as the last round does.
-
-    Attributes:
-        temperature: that temperature.
-        clipped: no temperature that was tried was enough: this one came nearest.
-    """
+    """The temperature at which the start solves as much with one sample as the last round does."""
 
     temperature: float
-    clipped: bool
+    clipped: bool  # none that was tried was enough, and this one came nearest
 
 
 @dataclass(frozen=True)
 class Temperatures(Part):
-    """The start and the last round at several temperatures, in the first R trajectories.
+    """The start and the last round at several temperatures, in the first R trajectories."""
 
-    Attributes:
-        values: the temperatures of the comparison, increasing.
-        own: that of all other samples, one of them; sets at it are the study's own.
-        samples: n, samples a task of the primary bank; the study's own sets may have more.
-        evaluated: of the primary bank under the primary split, both models at every other value, and the
-            start at the matched temperature.
-        tuning: of tuning tasks, both models at every value, and the start at further temperatures.
-        match: found on the tuning tasks.
-    """
-
-    values: tuple[float, ...]
-    own: float
-    samples: int
-    evaluated: Sets
-    tuning: Sets
-    match: Match
+    values: tuple[float, ...]  # the temperatures of the comparison, increasing
+    own: float  # that of all other samples, one of `values`; sets at it are the study's own
+    samples: int  # n, samples a task of the primary bank; the study's own sets may have more
+    evaluated: Sets  # of the primary bank under its split: both at every other value, the start at the match
+    tuning: Sets  # of tuning tasks: both models at every value, and the start at further temperatures
+    match: Match  # found on the tuning tasks
 
     @property
     def trajectories(self) -> int:
@@ -104,22 +89,18 @@ class Temperatures(Part):
 
 def solved_by_one(tuning: Sets, model: str) -> dict[float, float]:
     """Temperature -> a model's pass@1, mean over trajectories and tuning tasks, temperatures increasing."""
-    found = {temperature: sets for (name, temperature), sets in tuning.items() if name == model}
     return {
-        temperature: float(np.mean([own.per_sample(own.right).mean() for own in found[temperature]]))
-        for temperature in sorted(found)
+        temperature: float(np.mean([own.per_sample(own.right).mean() for own in tuning[name, temperature]]))
+        for name, temperature in sorted(tuning)
+        if name == model
     }
 
 
 def match(passed: Mapping[float, float], target: float) -> Match:
-    """Where a curve over temperatures takes a value, read off straight lines between its points.
+    """Where pass@1 over increasing temperatures takes a value, read off straight lines between its points.
 
     Of several such places the highest, which changes the model least; if there is none, the point that comes
     nearest to the value.
-
-    Args:
-        passed: temperature -> pass@1, temperatures increasing.
-        target: the value.
     """
     temperatures, above = list(passed), np.array(list(passed.values())) - target
     for i in reversed(range(len(above))):
@@ -132,53 +113,47 @@ def match(passed: Mapping[float, float], target: float) -> Match:
 
 
 def temperature(study: StudyResults, part: Temperatures, bootstrap: Bootstrap) -> Answer:
-    """All four readings.
-
-    Raises:
-        UserError: large_k is beyond half the samples a task.
-    """
-    choice, own = study.analysis, part.own
+    """All four readings. A large_k beyond half the samples a task is refused."""
+    choice, own, deciding = study.analysis, part.own, study.deciding_ks
     ks = range(1, part.samples // 2 + 1)
     if choice.large_k not in ks:
         raise UserError(
             f"a verdict on pass@{choice.large_k} needs at least {2 * choice.large_k} samples a task, there "
             f"are {part.samples} at each temperature: raise temperatures.samples or lower large_k"
         )
-    bank, models, tested = choice.primary_bank, study.first_and_last, (1, choice.small_k, choice.large_k)
+    bank, models = choice.primary_bank, study.first_and_last
     start, last = models
     rng = host_rng(choice.seed, "bootstrap", "temperature trajectories")
     drawn = bootstrap.first_trajectories(part.trajectories, rng)
+    passed = {  # [R, T, len(ks)] each
+        (model, value): curves(study, part, model, value, ks) for model in models for value in part.values
+    }
+    # at the study's own temperature a change is a finding, or tested as such
+    tested = {value: () if value == own else (1, *deciding) for value in part.values}
     rows: list[Entry] = []
 
     verdicts = {}
     for value in part.values:
-        name, deciding = f"{value:g}", [choice.small_k, choice.large_k]
-        values = [curves(study, part, model, value, ks) for model in models]
-        changed = values[1] - values[0]  # [R, T, len(ks)]
+        name, changed = f"{value:g}", passed[last, value] - passed[start, value]
         at_both = changed[..., [ks.index(k) for k in deciding]]
         claim = crossing_claim(drawn, bank, models, deciding, at_both, f" at temperature {name}")
         verdicts[name] = claim.judged(choice, study.scope)
         rows.append(claim.entry(CROSSOVER, bank, models, None, name))
-        tests = () if value == own else tested  # at the study's own it is a finding, or tested as such
-        rows += entries(CHANGE, bank, models, ks, drawn(bank, changed), tested=tests, of=name)
+        rows += entries(CHANGE, bank, models, ks, drawn(bank, changed), tested=tested[value], of=name)
 
     chosen = best_temperatures(study, part)
     for k, at in chosen.items():
-        pair = np.concatenate([curves(study, part, model, at[model], [k]) for model in models], axis=-1)
-        of_each = drawn(bank, pair)
-        rows += [entry(AT_BEST, bank, (model,), k, of_each.at(i)) for i, model in enumerate(models)]
-        difference = drawn(bank, pair[..., 1] - pair[..., 0])
+        pair = np.stack([passed[model, at[model]][..., ks.index(k)] for model in models], axis=-1)
+        estimate, difference = drawn(bank, pair), drawn(bank, pair[..., 1] - pair[..., 0])
+        rows += [entry(AT_BEST, bank, (model,), k, estimate.at(i)) for i, model in enumerate(models)]
         rows.append(entry(CHANGE_AT_BEST, bank, models, k, difference, tested=True))
 
-    reference = curves(study, part, start, own, ks)
+    reference = passed[start, own]
     raised = {own: bootstrap(bank, change(study, bank, last, ks))} | {
-        value: drawn(bank, curves(study, part, last, value, ks) - reference)
-        for value in part.values
-        if value > own
+        value: drawn(bank, passed[last, value] - reference) for value in part.values if value > own
     }
     for value, estimate in raised.items():
-        tests = () if value == own else tested
-        rows += entries(RAISED, bank, models, ks, estimate, tested=tests, of=f"{value:g}")
+        rows += entries(RAISED, bank, models, ks, estimate, tested=tested[value], of=f"{value:g}")
     large = {value: estimate.at(ks.index(choice.large_k)) for value, estimate in raised.items()}
     measured = ", ".join(
         f"{points(*estimate[:3])} points at temperature {value:g}" for value, estimate in large.items()
@@ -186,31 +161,29 @@ def temperature(study: StudyResults, part: Temperatures, bootstrap: Bootstrap) -
 
     matched = curves(study, part, start, part.match.temperature, ks)
     rows += entries(MATCHED, bank, (start, start), ks, drawn(bank, matched - reference))
-    rest = curves(study, part, last, own, ks) - matched
-    rows += entries(REST, bank, models, ks, drawn(bank, rest), tested=tested)
+    rest = drawn(bank, passed[last, own] - matched)
+    rows += entries(REST, bank, models, ks, rest, tested=(1, *deciding))
     rows += [
         Entry(TUNED, "tuning", (model,), 1, share, of=f"{value:g}")
         for model in models
         for value, share in solved_by_one(part.tuning, model).items()
     ]
-    return Answer(
-        rows,
-        {
-            "own": f"{own:g}",
-            "trajectories": part.trajectories,
-            "samples": part.samples,
-            "tuning_tasks": len(part.tuning[start, own][0].task_ids),
-            "crossover": verdicts,
-            "best": chosen,
-            "sharpening": {
-                "verdict": reading(large.pop(own), list(large.values()), choice),
-                "sentence": f"pass@{choice.large_k} of {last} minus that of {start} at temperature {own:g}: "
-                f"{measured}.",
-                "null": null_readings(study, part, bootstrap),
-            },
-            "matched": part.match._asdict(),
+    facts = {
+        "own": f"{own:g}",
+        "trajectories": part.trajectories,
+        "samples": part.samples,
+        "tuning_tasks": len(part.tuning[start, own][0].task_ids),
+        "crossover": verdicts,
+        "best": chosen,
+        "sharpening": {
+            "verdict": reading(large.pop(own), list(large.values()), choice),
+            "sentence": f"pass@{choice.large_k} of {last} minus that of {start} at temperature {own:g}: "
+            f"{measured}.",
+            "null": null_readings(study, part, bootstrap),
         },
-    )
+        "matched": part.match._asdict(),
+    }
+    return Answer(rows, facts)
 
 
 def curves(study: StudyResults, part: Temperatures, model: str, value: float, ks: Sequence[int]) -> Array:
@@ -218,44 +191,36 @@ def curves(study: StudyResults, part: Temperatures, model: str, value: float, ks
     if value == part.own:
         key = SetKey(study.analysis.primary_bank, model, study.primary_split)
         sets = [study.samples[key._replace(trajectory=r)] for r in range(part.trajectories)]
-    else:
-        sets = list(part.evaluated[model, value])
-    return pooled_curves(sets, ks)
+        return pooled_curves(sets, ks)
+    return pooled_curves(part.evaluated[model, value], ks)
 
 
 def best_temperatures(study: StudyResults, part: Temperatures) -> dict[int, dict[str, float]]:
     """k -> model -> the value at which k samples solve most tuning tasks; k = 1, 2, 4, ...
 
-    As far as there are so many samples of a tuning task, and twice as many of one of the bank.
-
-    To choose needs an unbiased estimate alone; what is then compared has other tasks, and twice k samples.
+    As far as there are so many samples of a tuning task, and twice as many of one of the bank: to choose
+    needs an unbiased estimate alone; what is then compared has other tasks, and twice k samples.
     """
     n = min(own.n for sets in part.tuning.values() for own in sets)
     ks = [2**i for i in range(min(n, part.samples // 2).bit_length())]
-    solved = {
-        model: [pooled_curves(part.tuning[model, value], ks).mean((0, 1)) for value in part.values]
-        for model in study.first_and_last
-    }
-    return {
-        k: {model: part.values[int(np.argmax([curve[i] for curve in own]))] for model, own in solved.items()}
-        for i, k in enumerate(ks)
-    }
+    best = {}
+    for model in study.first_and_last:
+        solved = [pooled_curves(part.tuning[model, value], ks).mean((0, 1)) for value in part.values]
+        best[model] = np.argmax(solved, axis=0)  # [len(ks)]
+    return {k: {model: part.values[at[i]] for model, at in best.items()} for i, k in enumerate(ks)}
 
 
 def null_readings(study: StudyResults, part: Temperatures, bootstrap: Bootstrap) -> dict[str, Any]:
     """How often each reading is given of a start that stands for its own round, with nothing learned.
 
     At the study's temperature two random halves of its doubled pool stand for start and round (see `null`),
-    at the higher ones its samples there for the round's; in the trajectories that have both.
-
-    Returns:
-        {"trajectories", "rates": {reading: share}}; empty without a doubled pool.
+    at the higher ones its samples there for the round's; in the trajectories that have both. Empty without a
+    doubled pool.
     """
-    choice, start = study.analysis, study.start
-    bank, k = choice.primary_bank, choice.large_k
-    fresh = study.parts.get("null")
+    choice, fresh = study.analysis, study.parts.get("null")
     if not isinstance(fresh, NullPools):
         return {}
+    bank, k = choice.primary_bank, choice.large_k
     count = min(part.trajectories, first(key for key in fresh.pools if key.bank == bank))
     correct, total, n = doubled(study, fresh, bank, count)
     rng = host_rng(choice.seed, "null", bank, "temperature")
@@ -265,7 +230,7 @@ def null_readings(study: StudyResults, part: Temperatures, bootstrap: Bootstrap)
     drawn = bootstrap.first_trajectories(count, rng)
     own = drawn(bank, after - before)
     higher = [
-        drawn(bank, curves(study, part, start, value, [k])[:count] - before)
+        drawn(bank, curves(study, part, study.start, value, [k])[:count] - before)
         for value in part.values
         if value > part.own
     ]
@@ -279,16 +244,13 @@ def null_readings(study: StudyResults, part: Temperatures, bootstrap: Bootstrap)
 def reading(own: Estimate, higher: Sequence[Estimate], choice: AnalysisConfig) -> str:
     """What became of the start's pass@large_k in the last round.
 
+    From the last round's minus the start's: `own`, both at the study's temperature, where all trajectories
+    and split seeds tell; and `higher`, the last round at each higher temperature.
+
     The round is *below* the start where the one-sided p of a difference below 0 is at most 1 - level, and *no
     lower* where the estimate is at least 0 or its one-sided lower bound above -margin. In this order:
     "sharpened" if it is below at the study's temperature and no lower at a higher one; "lost" if it is below
     at all of them; "kept" if it is no lower at the study's temperature; else "unclear".
-
-    Args:
-        own: the last round's pass@large_k minus the start's, both at the study's temperature, where all
-            trajectories and split seeds tell.
-        higher: the last round at each higher temperature minus the start at the study's.
-        choice: for level and margin.
     """
 
     def below(estimate: Estimate) -> bool:
@@ -308,22 +270,21 @@ def temperature_curves(results: Results) -> Figure | None:
     """Both models at one temperature or at their best ones; and against the start at the study's."""
     rows, facts = results.entries, results.facts[QUESTION.name]
     start, last = results.study.first_and_last
-    figure, axes = panels(2, height=3.6, sharey=True)
-    for value, paint in zip(facts["crossover"], ("#3f7fce", INK, "#cf4a35"), strict=True):
-        band(axes[0], rows.where(quantity=CHANGE, of=value), paint, f"both at {value}")
-    band(axes[0], rows.where(quantity=CHANGE_AT_BEST), "#3a9a7c", "each at its best", "o")
+    figure, (together, against) = drawing.panels(2, height=3.6, sharey=True)
+    for value, paint in zip(facts["crossover"], ("#3f7fce", drawing.INK, "#cf4a35"), strict=True):
+        drawing.band(together, rows.where(quantity=CHANGE, of=value), paint, f"both at {value}")
+    drawing.band(together, rows.where(quantity=CHANGE_AT_BEST), "#3a9a7c", "each at its best", "o")
     raised, paints = rows.where(quantity=RAISED), iter(("#cf4a35", "#e39a2d"))
     for value in raised.values("of"):
-        paint = INK if value == facts["own"] else next(paints)
-        band(axes[1], raised.where(of=value), paint, f"{last} at {value}")
-    matched = facts["matched"]["temperature"]
-    band(axes[1], rows.where(quantity=MATCHED), START, f"{start} at {matched:.2f}")
-    axes[0].set_title(f"{last} minus {start}")
-    axes[1].set_title(f"minus {start} at {facts['own']}")
-    axes[0].set_ylabel("difference of pass@k, points")
-    for ax in axes:
-        ax.axhline(0, color=RULE, linewidth=1.2, zorder=0)
-        k_axis(ax, rows.where(quantity=REST).values("k"))
+        paint = drawing.INK if value == facts["own"] else next(paints)
+        drawing.band(against, raised.where(of=value), paint, f"{last} at {value}")
+    matched = f"{start} at {facts['matched']['temperature']:.2f}"
+    drawing.band(against, rows.where(quantity=MATCHED), drawing.START, matched)
+    together.set(title=f"{last} minus {start}", ylabel="difference of pass@k, points")
+    against.set_title(f"minus {start} at {facts['own']}")
+    for ax in (together, against):
+        ax.axhline(0, color=drawing.RULE, linewidth=1.2, zorder=0)
+        drawing.k_axis(ax, rows.where(quantity=REST).values("k"))
         ax.legend(loc="best")
     return figure
 

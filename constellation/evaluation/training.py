@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -16,14 +15,11 @@ COUNTS = ("tasks", "samples", "kept_tasks", "kept", "updates", "answer_tokens")
 
 
 def training(study: StudyResults, part: None, bootstrap: Bootstrap) -> Answer:
-    """The training stages without their samples, in order; each the mean over its trajectories.
-
-    `losses` holds a list for each trajectory.
-    """
+    """The training stages in order, each the mean over its trajectories with a list of losses of each."""
     by_name: dict[str, list[StageSummary]] = {}
     for stage in study.stages:
         by_name.setdefault(stage.name, []).append(stage)
-    stages: list[dict[str, Any]] = [
+    stages = [
         {"name": name, "role": group[0].role, "losses": [list(stage.losses) for stage in group]}
         | {count: mean_count([getattr(stage, count) for stage in group]) for count in COUNTS}
         for name, group in by_name.items()

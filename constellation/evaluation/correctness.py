@@ -59,9 +59,5 @@ def visible_fit(results: Results) -> Figure | None:
 
 
 QUESTION = Question(
-    name="correctness",
-    title="What counts as right",
-    answer=correctness,
-    figures={"visible_fit": visible_fit},
-    always=True,
+    "correctness", "What counts as right", correctness, {"visible_fit": visible_fit}, always=True
 )

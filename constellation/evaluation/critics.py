@@ -65,52 +65,39 @@ class Critics(Part):
             study.check_trajectories(scores, name, first(scores))
 
     def drawn(self) -> Iterator[tuple[str, str, int]]:
-        """(purpose, model, samples), for the methods."""
         for sets in self.visible.values():
             yield "variants", self.model, sum(samples.program.size for samples, _ in sets)
 
 
 def critics(study: StudyResults, part: Critics, bootstrap: Bootstrap) -> Answer:
     """Both comparisons."""
+    bank, count = study.analysis.primary_bank, part.trajectories
     rng = host_rng(study.analysis.seed, "bootstrap", "variant trajectories")
-    drawn = bootstrap.first_trajectories(part.trajectories, rng)
-    shown = len(study.tasks[study.analysis.primary_bank][0].visible)
-    sets = visible_sets(study, part, shown)
+    drawn = bootstrap.first_trajectories(count, rng)
+    own_visible, sets = len(study.tasks[bank][0].visible), dict(part.visible)
+    if sets:
+        shown = len(next(iter(sets.values())))
+        keys = [SetKey(bank, part.model, study.primary_split, r) for r in range(shown)]
+        sets[own_visible] = scored(study, keys)
+    visible = {number: f"{part.model}, {number} visible" for number in sorted(sets)}
+    by_name = {name: sets[number] for number, name in visible.items()}
     facts = {
-        "trajectories": part.trajectories,
-        "own_visible": shown,
-        "visible": {number: prompted(part.model, number) for number in sets},
+        "trajectories": count,
+        "own_visible": own_visible,
+        "visible": visible,
         "critics": {name: next(iter(scores)).model for name, scores in part.scores.items()},
     }
-    return Answer([*visible_rows(study, part, drawn, sets), *critic_rows(study, part, drawn)], facts)
+    return Answer([*visible_rows(study, drawn, by_name), *critic_rows(study, part, drawn)], facts)
 
 
-def prompted(model: str, number: int) -> str:
-    """The name in rows of a model that is shown so many examples."""
-    return f"{model}, {number} visible"
-
-
-def visible_sets(study: StudyResults, part: Critics, shown: int) -> dict[int, Sets]:
-    """Visible examples -> samples and scores; among them the number that the study shows of every task."""
-    if not part.visible:
-        return {}
-    bank, count = study.analysis.primary_bank, len(next(iter(part.visible.values())))
-    own = scored(study, [SetKey(bank, part.model, study.primary_split, r) for r in range(count)])
-    return dict(sorted({**part.visible, shown: own}.items()))
-
-
-def visible_rows(
-    study: StudyResults, part: Critics, bootstrap: Bootstrap, sets: Mapping[int, Sets]
-) -> list[Entry]:
+def visible_rows(study: StudyResults, bootstrap: Bootstrap, sets: Mapping[str, Sets]) -> list[Entry]:
     """At every number of visible examples and k that all pools can fill; and the changes at small_k.
 
     These are from each number to the next, and from the first to the last.
     """
     bank, small, rows = study.analysis.primary_bank, study.analysis.small_k, []
     ks = group_sizes(study, (samples.n for pools in sets.values() for samples, _ in pools)) if sets else []
-    found = {
-        prompted(part.model, number): {k: select_each(own, k) for k in ks} for number, own in sets.items()
-    }
+    found = {name: {k: select_each(own, k) for k in ks} for name, own in sets.items()}
     for name, by_k in found.items():
         for k, one in by_k.items():
             rows.append(entry(ACCURACY, bank, (name,), k, bootstrap(bank, one.accuracy["naive"]), of="naive"))

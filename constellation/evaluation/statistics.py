@@ -77,12 +77,11 @@ class Bootstrap:
         """
         values = np.asarray(values, np.float64)
         if within is None:
-            return self.of_means(bank, values, lambda means: means)
+            return wider(*self.both(bank, values))
         flat = values.reshape(*values.shape[:2], -1)
         share = np.broadcast_to(np.asarray(within, np.float64), values.shape[:2])[..., None]
-        ratio = self.of_means(
-            bank, np.concatenate([flat, share], axis=2), lambda means: means[..., :-1] / means[..., -1:]
-        )
+        summed = np.concatenate([flat, share], axis=2)
+        ratio = self.of_means(bank, summed, lambda means: means[..., :-1] / means[..., -1:])
         return Estimate(*(part.reshape(values.shape[2:]) for part in ratio))
 
     def of_means(self, bank: str, values: Array, function: Callable[[Array], Array]) -> Estimate:

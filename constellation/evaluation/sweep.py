@@ -51,18 +51,15 @@ class Measure(NamedTuple):
 def write_sweep(cells: Sequence[Cell], directory: Path) -> dict[str, Any]:
     """Writes sweep.json, sweep.png and sweep.html; returns what sweep.json holds."""
     summary = summarise(cells)
-    page = (
-        environment()
-        .get_template("sweep.html.j2")
-        .render(
-            **summary,
-            fields=list(cells[0].fields),
-            names=FINDINGS,
-            numbers=numbers,
-            provenance=stated(cells),
-            kinds={own.null["kind"] for cell in cells for own in measures(cell) if own.null},
-            without_null=without_null(cells),
-        )
+    template = environment().get_template("sweep.html.j2")
+    page = template.render(
+        **summary,
+        fields=list(cells[0].fields),
+        names=FINDINGS,
+        numbers=numbers,
+        provenance=stated(cells),
+        kinds={own.null["kind"] for cell in cells for own in measures(cell) if own.null},
+        without_null=without_null(cells),
     )
     text = json.dumps(summary, indent=1, allow_nan=False) + "\n"
     write_atomically(directory / "sweep.json", lambda file: file.write(text.encode()))
@@ -83,18 +80,16 @@ def summarise(cells: Sequence[Cell]) -> dict[str, Any]:
         "verdicts": verdicts | {"overall": overall},
         "finished": len(finished),
         "failed": len(cells) - len(finished),
-        "cells": [
-            {"name": cell.name, "fields": cell.fields, "failure": cell.failure} | found(cell)
-            for cell in cells
-        ],
+        "cells": [described(cell) for cell in cells],
     }
 
 
-def found(cell: Cell) -> dict[str, Any]:
-    """What a finished cell found, beside its nulls, and from what: its stored stages and what made them."""
+def described(cell: Cell) -> dict[str, Any]:
+    """A cell; if finished, with what it found, its nulls, its stored stages and what made them."""
+    told = {"name": cell.name, "fields": cell.fields, "failure": cell.failure}
     if cell.results is None:
-        return {}
-    return {
+        return told
+    return told | {
         "findings": cell.results["findings"],
         "overall": cell.results["overall"],
         "null": {measure.panel: measure.null for measure in measures(cell)},
@@ -111,11 +106,9 @@ def directory_of(name: str) -> str:
 
 def stated(cells: Sequence[Cell]) -> dict[str, str]:
     """What made the cells: each entry of their provenance, with every value that occurs."""
-    values: dict[str, dict[str, None]] = {}
-    for cell in cells:
-        for key, value in cell.provenance.items():
-            values.setdefault(key, {})[value] = None
-    return {key: ", ".join(values[key]) for key in sorted(values)}
+    keys = sorted({key for cell in cells for key in cell.provenance})
+    values = {key: [cell.provenance[key] for cell in cells if key in cell.provenance] for key in keys}
+    return {key: ", ".join(dict.fromkeys(several)) for key, several in values.items()}
 
 
 def parts(finding: dict[str, Any]) -> Iterator[tuple[str, int, float, list[float]]]:

@@ -81,7 +81,6 @@ class Temperatures(Part):
                 study.check_tasks(study.analysis.primary_bank, model, study.primary_split, samples)
 
     def drawn(self) -> Iterator[tuple[str, str, int]]:
-        """(purpose, model, samples), for the methods."""
         for purpose, tried in (("temperature", self.evaluated), ("tuning", self.tuning)):
             for (model, _), sets in tried.items():
                 yield purpose, model, sum(samples.program.size for samples in sets)

@@ -54,9 +54,5 @@ def learning_curves(results: Results) -> Figure | None:
 
 
 QUESTION = Question(
-    name="training",
-    title="Tasks and training",
-    answer=training,
-    figures={"learning_curves": learning_curves},
-    always=True,
+    "training", "Tasks and training", training, {"learning_curves": learning_curves}, always=True
 )

@@ -26,7 +26,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from constellation.model.decoder import KV
-from constellation.model.decoding import CHUNK, Fixed, begin, empty, extend, fix, is_merged, place
+from constellation.model.decoding import CHUNK, ENGINE, Engine, Fixed, empty, fix, place
 from constellation.model.mesh import DATA, MODEL, local_slices, on_slice, replicate
 from constellation.model.model import Generator
 from constellation.model.padding import multiple, power_of_two
@@ -67,6 +67,7 @@ def sample(
     first_sample: int = 0,
     rows: int = ROWS,
     progress: Progress | None = None,
+    engine: Engine = ENGINE,
 ) -> list[list[list[Sample]]]:
     """n samples, from `first_sample` on, of each task of each of R trajectories, in the tasks' order.
 
@@ -75,7 +76,7 @@ def sample(
     """
     model, trajectories = generator.model, generator.trajectories
     whole = [prompt for group in prompts for prompt in group]
-    shared = shared_length(whole)
+    shared = shared_length(whole, engine.shared_tokens)
     job = _Job(
         config=sampling,
         trajectories=trajectories,
@@ -87,18 +88,19 @@ def sample(
         stop_ids=np.array(model.stop_ids),
         tokens=np.zeros((len(whole), sampling.n, 1 + _capacity(sampling)), np.int32),
         progress=progress,
+        engine=engine,
     )
     buckets: dict[int, list[int]] = {}
     for task, prompt in enumerate(job.prompts):
         buckets.setdefault(padded_prompt(len(prompt)), []).append(task)
-    streams = STREAMS if is_merged(model) else 1  # a large model's time goes into reading its weights
+    streams = STREAMS if engine.merges(model) else 1  # a large model's time goes into reading its weights
     adapters, keys = replicate(generator.adapters, model.mesh), address.keys(trajectories)
     parts: dict[int, list[_Batch]] = {}
     with contextlib.ExitStack() as stack:
         for index, devices in local_slices(model.mesh):
             params, own = on_slice((model.params, adapters), model.mesh, devices)
             beginning = whole[0][:shared] if shared else ()
-            fixed = fix(model, sampling, devices, params, own, beginning, keys)
+            fixed = fix(model, sampling, devices, params, own, beginning, keys, engine)
             # Computations that one thread starts run one after the other on a CPU, so every stream has its
             # own; but those of several devices that communicate have to start in one order.
             threads = ThreadPoolExecutor(1 if devices.shape[MODEL] > 1 else streams)
@@ -151,6 +153,7 @@ class _Job(NamedTuple):
     stop_ids: np.ndarray
     tokens: np.ndarray  # [T, n, 1 + capacity] int32, filled with what is drawn
     progress: Progress | None
+    engine: Engine
 
 
 class _Prompt(NamedTuple):
@@ -211,7 +214,7 @@ class _Batch:
         # Copies: a slice's second device may still read these when the first has returned its tokens.
         slots = lengths, words, samples, self.count.copy(), self.last.copy()
         lengths, *others = (x.reshape(job.trajectories, self.share, *x.shape[1:]) for x in slots)
-        drawn, suffix = extend(*self.fixed, self.prompt, lengths, suffix, *others)
+        drawn, suffix = job.engine.extend(*self.fixed, self.prompt, lengths, suffix, *others)
         return np.asarray(drawn).reshape(*self.sample.shape, CHUNK), suffix
 
     def _prefill(self, trajectory: int) -> Iterator[_Prompt]:
@@ -225,7 +228,7 @@ class _Batch:
             lengths[: len(group)], words[: len(group)] = job.lengths[group], job.words[group]
             for row, task in enumerate(group.tolist()):
                 prompts[row, : lengths[row]] = job.prompts[task]
-            kv, first = begin(*self.fixed, trajectory, prompts, lengths, words, job.samples)
+            kv, first = job.engine.begin(*self.fixed, trajectory, prompts, lengths, words, job.samples)
             job.tokens[group, :, 0] = first[: len(group)]
             yield from (_Prompt(task, kv, row) for row, task in enumerate(group.tolist()))
 

@@ -15,7 +15,11 @@ from typing import TYPE_CHECKING
 from launch import common
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ml_collections import ConfigDict
+
+    from constellation.evaluation.sweep import Cell
 
 
 def main(config: ConfigDict, workdir: str) -> None:
@@ -23,7 +27,11 @@ def main(config: ConfigDict, workdir: str) -> None:
     common.hold_gpu_memory(config.study.memory.budget_gib)
     from constellation.experiments import sweep
 
-    cells = sweep.run(config, workdir)
+    finish(sweep.run(config, workdir), workdir)
+
+
+def finish(cells: Sequence[Cell], workdir: str) -> None:
+    """Says where the table is and which cells failed; exits with 1 if any did."""
     print(f"sweep: {workdir}/sweep.html")
     failed = [cell.name for cell in cells if cell.failure is not None]
     if failed:

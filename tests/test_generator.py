@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,9 +18,10 @@ from transformers import GenerationConfig
 
 from constellation import generator
 from constellation.generator import Sample, SamplingConfig, sample
-from constellation.model import decoding, prefix
+from constellation.model import decoding
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import forward, init_params, logits
+from constellation.model.decoding import ENGINE, Engine
 from constellation.model.lora import Adapter, init_adapter, stack
 from constellation.model.model import Generator, Model, load_model
 from constellation.model.quantize import quantize
@@ -155,32 +155,23 @@ def test_tokens_do_not_depend_on_the_other_tasks_of_a_batch():
 Recorded = dict[tuple[int, int, int], np.ndarray]  # (task word, sample, position) -> logits
 
 
-@pytest.fixture
-def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., tuple[list[list[Sample]], Recorded]]]:
-    """`sample` that also returns the logits of every draw."""
+def recorded(*args: Any, **kwargs: Any) -> tuple[list[list[Sample]], Recorded]:
+    """`sample_one` that also returns the logits of every draw."""
     seen: Recorded = {}
-    draw = decoding.draw
 
     def record(logits: Any, word: Any, sample: Any, position: Any) -> None:
         seen[int(word), int(sample), int(position)] = np.array(logits)
 
     def recording_draw(logits: Any, key: Any, word: Any, sample: Any, position: Any, config: Any) -> Any:
         jax.debug.callback(record, logits, word, sample, position)
-        return draw(logits, key, word, sample, position, config)
+        return decoding.draw(logits, key, word, sample, position, config)
 
-    def run(*args: Any, **kwargs: Any) -> tuple[list[list[Sample]], Recorded]:
-        seen.clear()
-        result = sample_one(*args, **kwargs)
-        jax.effects_barrier()
-        return result, dict(seen)
-
-    monkeypatch.setattr(decoding, "draw", recording_draw)
-    jax.clear_caches()  # what was traced with the other `draw`
-    yield run
-    jax.clear_caches()
+    result = sample_one(*args, **kwargs, engine=ENGINE._replace(draw=recording_draw))
+    jax.effects_barrier()
+    return result, seen
 
 
-def test_between_shapes_tokens_differ_only_within_the_logit_error(recorded: Callable):
+def test_between_shapes_tokens_differ_only_within_the_logit_error():
     """Other shapes, and bfloat16, so that rounding changes tokens often enough for this to mean something."""
     prompts, task_ids = make_tasks(4)
     result, of = recorded(MODEL, None, prompts, task_ids, ADDRESS, BASE, rows=32)
@@ -202,47 +193,55 @@ def test_between_shapes_tokens_differ_only_within_the_logit_error(recorded: Call
     assert differences > 0
 
 
-@pytest.mark.parametrize("dense_limit", [decoding.DENSE_LIMIT, 0])
-def test_trajectories_together_draw_what_each_draws_alone(
-    monkeypatch: pytest.MonkeyPatch, dense_limit: int
-) -> None:
-    monkeypatch.setattr(decoding, "DENSE_LIMIT", dense_limit)
+NOT_MERGED = ENGINE._replace(merged_bytes=0)
+
+
+@pytest.mark.parametrize("engine", [ENGINE, NOT_MERGED], ids=["merged", "not merged"])
+def test_trajectories_together_draw_what_each_draws_alone(engine: Engine) -> None:
     model = make_model(quantization="int4:16")
     adapters = [make_adapter(seed) for seed in (3, 4, 5)]
     addresses = [dataclasses.replace(ADDRESS, replicate=replicate) for replicate in range(3)]
     groups = [make_tasks(count, seed=count) for count in (5, 1, 3)]  # of unequal numbers and lengths
     groups = [([BEGINNING + prompt for prompt in prompts], ids) for prompts, ids in groups]
     all_prompts, all_ids = zip(*groups, strict=True)
-    together = sample(Generator(model, stack(adapters)), all_prompts, all_ids, ADDRESS, BASE)
-    for (prompts, ids), adapter, address, drawn in zip(groups, adapters, addresses, together, strict=True):
-        assert tokens(sample_one(model, adapter, prompts, ids, address, BASE)) == tokens(drawn)
-    assert tokens(sample_one(model, adapters[0], *groups[0], addresses[1], BASE)) != tokens(together[0])
-    assert tokens(sample_one(model, adapters[1], *groups[0], addresses[0], BASE)) != tokens(together[0])
+    together = sample(Generator(model, stack(adapters)), all_prompts, all_ids, ADDRESS, BASE, engine=engine)
+
+    def alone(
+        adapter: Adapter, prompts: list[list[int]], ids: list[str], address: keys.Address
+    ) -> list[list[tuple[list[int], bool]]]:
+        return tokens(sample_one(model, adapter, prompts, ids, address, BASE, engine=engine))
+
+    for group, adapter, address, drawn in zip(groups, adapters, addresses, together, strict=True):
+        assert alone(adapter, *group, address) == tokens(drawn)
+    assert alone(adapters[0], *groups[0], addresses[1]) != tokens(together[0])
+    assert alone(adapters[1], *groups[0], addresses[0]) != tokens(together[0])
 
 
 BEGINNING = np.random.default_rng(7).integers(0, SIZE, 90).tolist()
 
 
-def test_what_all_prompts_begin_with_is_prefilled_once(monkeypatch: pytest.MonkeyPatch):
+def test_what_all_prompts_begin_with_is_prefilled_once():
     prompts, task_ids = make_tasks(4)
     described = [BEGINNING + prompt for prompt in prompts]
     widths: list[int] = []
-    begin = generator.begin
 
     def keeping(*args: Any) -> Any:
         widths.append(args[4].shape[1])
-        return begin(*args)
+        return ENGINE.begin(*args)
 
-    monkeypatch.setattr(generator, "begin", keeping)
-    shared = tokens(sample_one(MODEL, make_adapter(), described, task_ids, ADDRESS, BASE))
+    def drawn(prompts: list[list[int]], engine: Engine) -> list[list[tuple[list[int], bool]]]:
+        return tokens(sample_one(MODEL, make_adapter(), prompts, task_ids, ADDRESS, BASE, engine=engine))
+
+    engine = ENGINE._replace(begin=keeping)
+    shared = drawn(described, engine)
     assert set(widths) == {64}
-    monkeypatch.setattr(prefix, "WORTHWHILE", 1000)
-    assert tokens(sample_one(MODEL, make_adapter(), described, task_ids, ADDRESS, BASE)) == shared
+    whole = engine._replace(shared_tokens=1000)
+    assert drawn(described, whole) == shared
     assert 128 in widths
-    assert tokens(sample_one(MODEL, make_adapter(), prompts, task_ids, ADDRESS, BASE)) != shared
+    assert drawn(prompts, whole) != shared
 
 
-def test_int8_kv_draws_what_its_small_error_leaves(recorded: Callable):
+def test_int8_kv_draws_what_its_small_error_leaves():
     prompts, task_ids = make_tasks(4)
     exact, of = recorded(MODEL, None, prompts, task_ids, ADDRESS, BASE)
     rounded, other_of = recorded(
@@ -359,38 +358,35 @@ def test_greedy_is_transformers_generate(tmp_path: Path):
             assert one.finished == (ids[-1] in model.stop_ids)
 
 
-def test_a_model_too_large_to_merge_samples_the_same(monkeypatch: pytest.MonkeyPatch):
+def test_a_model_too_large_to_merge_samples_the_same():
     model, adapter = make_model(quantization="int4:16"), make_adapter()
     prompts, task_ids = make_tasks(2)
     merged = tokens(sample_one(model, adapter, prompts, task_ids, ADDRESS, BASE))
     assert merged != tokens(sample_one(model, None, prompts, task_ids, ADDRESS, BASE))
-    monkeypatch.setattr(decoding, "DENSE_LIMIT", 0)
-    assert tokens(sample_one(model, adapter, prompts, task_ids, ADDRESS, BASE)) == merged
+    assert tokens(sample_one(model, adapter, prompts, task_ids, ADDRESS, BASE, engine=NOT_MERGED)) == merged
 
 
-def test_prompts_are_prefilled_once_and_never_copied_per_sample(monkeypatch: pytest.MonkeyPatch):
-    begin, extend = generator.begin, generator.extend
+def test_prompts_are_prefilled_once_and_never_copied_per_sample():
     prefilled: list[int] = []
     arguments: list[Any] = []
 
     def counting(*args: Any) -> Any:
         prefilled.extend(np.asarray(args[6])[np.asarray(args[5]) > 1].tolist())
-        return begin(*args)
+        return ENGINE.begin(*args)
 
     def keeping(*args: Any) -> Any:
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), x.dtype), args[1:])
         arguments.append((args[0], *shapes))
-        return extend(*args)
+        return ENGINE.extend(*args)
 
-    monkeypatch.setattr(generator, "begin", counting)
-    monkeypatch.setattr(generator, "extend", keeping)
     prompts, task_ids = make_tasks(5, longest=1000)
-    sample_one(MODEL, None, prompts, task_ids, ADDRESS, SamplingConfig(n=64, max_new_tokens=5), rows=64)
+    sampling, engine = SamplingConfig(n=64, max_new_tokens=5), Engine(counting, keeping)
+    sample_one(MODEL, None, prompts, task_ids, ADDRESS, sampling, rows=64, engine=engine)
     assert sorted(prefilled) == sorted(int(keys.word(task_id)) for task_id in task_ids)
     longest = max(arguments, key=lambda args: args[3].k.size)
     prompt_bytes = 2 * longest[3].k.size * 4
     width = longest[5].k.shape[3]
     assert width == generator.WIDTH
-    memory = extend.lower(*longest).compile().memory_analysis()
+    memory = decoding.extend.lower(*longest).compile().memory_analysis()
     assert memory is not None
     assert memory.temp_size_in_bytes < prompt_bytes * width / 4

@@ -26,7 +26,7 @@ from constellation.model.lora import layer_weights
 from constellation.model.model import Model
 from constellation.model.prefix import shared_length
 from constellation.model.sampling import SamplingConfig
-from constellation.model.score import TEXT_TOKENS_A_ROW, rows_a_batch
+from constellation.model.score import BATCHING, rows_a_batch
 from constellation.selftraining.batches import TrainingExample, pack
 from constellation.selftraining.star import generator_example
 
@@ -154,7 +154,7 @@ def check_fits(config: ConfigDict, platform: str) -> tuple[Memory, Workload, int
     longest = pack([max(load.pool, key=lambda example: example.length)])
     width, targets = longest.tokens.shape[1], longest.target.shape[1]
     prompt = padded_prompt(max(map(len, load.prompts)) - load.prefix)
-    scored = prompt + TEXT_TOKENS_A_ROW
+    scored = prompt + BATCHING.text_tokens
     memory.check_scoring(load.prefix, scored)
     footprints = {
         f"sampling, {rows} at a time": memory.sampling(rows, load.prefix, prompt, sampling),

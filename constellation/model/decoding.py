@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,11 +17,10 @@ from constellation.model.linear import dense
 from constellation.model.lora import Adapter, layer_weights, projection_shapes
 from constellation.model.mesh import MODEL, dividing
 from constellation.model.model import Model
-from constellation.model.prefix import prefix_kv, prefix_length
+from constellation.model.prefix import WORTHWHILE, prefix_kv, prefix_length
 from constellation.model.sampling import SamplingConfig, scores
 
 CHUNK = 4  # a sample idles (CHUNK - 1) / 2 steps after its end; shorter chunks copy and dispatch more often
-DENSE_LIMIT = 2**30  # bytes of float32 weights up to which int4 and LoRA are merged into plain ones to decode
 
 
 class Static(NamedTuple):
@@ -31,6 +30,7 @@ class Static(NamedTuple):
     sampling: SamplingConfig  # without sizes
     vocabulary: int  # ids that the tokenizer knows
     devices: Mesh  # 1 x model
+    draw: Callable[..., jax.Array]  # as `draw` below
 
 
 class Own(NamedTuple):
@@ -61,6 +61,7 @@ def fix(
     adapters: Adapter | None,
     shared: Sequence[int],
     keys: jax.Array,
+    engine: Engine,
 ) -> Fixed:
     """What a slice computes with; the KV of the ids that all prompts share is computed here.
 
@@ -70,9 +71,9 @@ def fix(
         shared: those ids, perhaps none.
         keys: [R].
     """
-    static = Static(model.config, sampling.without_sizes(), model.tokenizer.size, devices)
+    static = Static(model.config, sampling.without_sizes(), model.tokenizer.size, devices, engine.draw)
     own = Own(jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), adapters), {}, None, keys)
-    if is_merged(model):
+    if engine.merges(model):
         own = own._replace(adapter=None, layers=_merged(model.config, params, own))
     if shared:
         own = own._replace(prefix=_prefixes(static, params, own, np.array(shared, np.int32)))
@@ -102,7 +103,7 @@ def begin(
         hidden, kv = prefill(static.config, params, own.adapter, prompts, positions, mask, own.prefix)
     last = jnp.take_along_axis(hidden, lengths[:, None, None] - 1, axis=1)[:, 0]  # [P, D]
     after = logits(static.config, params, last)[:, : static.vocabulary]
-    over_samples = jax.vmap(draw, (None, None, None, 0, None, None))
+    over_samples = jax.vmap(static.draw, (None, None, None, 0, None, None))
     # A prompt at a time: the noise of all, [P, n, V], can be larger than the model.
     first = jax.lax.map(
         lambda of: over_samples(of[0], own.key, of[1], samples, jnp.int32(0), static.sampling), (after, words)
@@ -156,7 +157,7 @@ def extend(
     over_rows = jax.vmap(step, (None, 0, None, 1, None, None, 0, 1), (0, 1))
     over_slots = jax.vmap(over_rows, (None, 0, None, 1, 1, 0, 0, 1), (0, 1))
     over_trajectories = jax.vmap(over_slots, (AXES, 0, None, 1, 1, 0, 0, 1), (0, 1))
-    draw_rows = jax.vmap(draw, (0, None, None, 0, 0, None))
+    draw_rows = jax.vmap(static.draw, (0, None, None, 0, 0, None))
     draw_slots = jax.vmap(draw_rows, (0, None, 0, 0, 0, None))
     draw_each = jax.vmap(draw_slots, (0, 0, 0, 0, 0, None))
 
@@ -243,12 +244,6 @@ def _by_head(static: Static, leaf: jax.Array | jax.ShapeDtypeStruct) -> NamedSha
     return NamedSharding(static.devices, PartitionSpec(*[None] * (leaf.ndim - 3), MODEL))
 
 
-def is_merged(model: Model) -> bool:
-    """Whether the model is small and float32: bfloat16 would round an adapter's updates away."""
-    size = 4 * model.config.num_hidden_layers * layer_weights(model.config)
-    return model.params["norm"].dtype == jnp.float32 and size <= DENSE_LIMIT
-
-
 def _with(params: Params, own: Own) -> Params:
     """The base's parameters with a trajectory's own projections."""
     return params | {"layers": params["layers"] | own.layers}
@@ -276,3 +271,21 @@ def _merged(config: ModelConfig, params: Params, own: Own) -> dict[str, jax.Arra
         for name, lora in own.adapter.weights.items():
             merged[name] += own.adapter.scale * jnp.einsum("lrok,lrki->lroi", lora["b"], lora["a"])
     return merged
+
+
+class Engine(NamedTuple):
+    """The functions that run on the device, and up to which sizes a shorter way leads to the same answers."""
+
+    begin: Callable[..., tuple[KV, jax.Array]] = begin
+    extend: Callable[..., tuple[jax.Array, KV]] = extend
+    draw: Callable[..., jax.Array] = draw
+    merged_bytes: int = 2**30  # of float32 weights, up to which int4 and LoRA are merged into plain ones
+    shared_tokens: int = WORTHWHILE  # at the beginning of all prompts, from which on it is prefilled once
+
+    def merges(self, model: Model) -> bool:
+        """Whether the model is small and float32: bfloat16 would round an adapter's updates away."""
+        size = 4 * model.config.num_hidden_layers * layer_weights(model.config)
+        return model.params["norm"].dtype == jnp.float32 and size <= self.merged_bytes
+
+
+ENGINE = Engine()

@@ -25,12 +25,12 @@ def common_prefix(rows: Sequence[Sequence[int] | np.ndarray]) -> int:
     return int(differ[0]) if differ.size else length
 
 
-def shared_length(prompts: Sequence[Sequence[int] | np.ndarray]) -> int:
-    """How many ids all prompts begin with, leaving each one of its own; 0 where it is not worthwhile."""
+def shared_length(prompts: Sequence[Sequence[int] | np.ndarray], worthwhile: int = WORTHWHILE) -> int:
+    """How many ids all prompts begin with, leaving each one of its own; 0 where they are too few."""
     if len(prompts) < 2:
         return 0
     length = min(common_prefix(prompts), min(map(len, prompts)) - 1)
-    return length if length >= WORTHWHILE else 0
+    return length if length >= worthwhile else 0
 
 
 def prefix_length(prefix: KV | None) -> int:

@@ -22,19 +22,31 @@ from constellation.model.lora import Adapter
 from constellation.model.mesh import DATA, REPLICATED, over_rows, replicate
 from constellation.model.model import Generator
 from constellation.model.padding import multiple, power_of_two
-from constellation.model.prefix import prefix_kv, prefix_length, shared_length
+from constellation.model.prefix import WORTHWHILE, prefix_kv, prefix_length, shared_length
 from constellation.runtime.errors import UserError
 
-TOKENS_A_BATCH = 8192
-PAIRS_A_BATCH = 2**23  # of a query and a key, whose scores every head of a layer holds at once
 LENGTH_STEP = 32  # row lengths are padded to multiples, so that few shapes are compiled
-TEXT_TOKENS_A_ROW = 512  # behind one prompt; more go to a further row, as attention is quadratic
 
 Ids = Sequence[int] | np.ndarray
 
 
+class Batching(NamedTuple):
+    """How texts are laid out in rows and batches; scores do not depend on it but for rounding."""
+
+    tokens: int = 8192  # of a batch
+    pairs: int = 2**23  # of a query and a key in a batch, whose scores every head of a layer holds at once
+    text_tokens: int = 512  # behind one prompt; more go to a further row, as attention is quadratic
+    shared_tokens: int = WORTHWHILE  # at the beginning of all prompts, from which on it is computed once
+
+
+BATCHING = Batching()
+
+
 def log_prob(
-    generator: Generator, prompts: Sequence[Sequence[Ids]], texts: Sequence[Sequence[Sequence[Ids]]]
+    generator: Generator,
+    prompts: Sequence[Sequence[Ids]],
+    texts: Sequence[Sequence[Sequence[Ids]]],
+    batching: Batching = BATCHING,
 ) -> list[list[np.ndarray]]:
     """log p(text | prompt) in nats, for several texts after each prompt, which is computed once for all.
 
@@ -49,8 +61,8 @@ def log_prob(
         UserError: an empty prompt.
     """
     totals = [[np.zeros(len(group)) for group in own] for own in texts]
-    fixed, prompts = _fixed(generator, prompts)
-    for batch, padded in _batches(fixed, prompts, texts):
+    fixed, prompts = _fixed(generator, prompts, batching)
+    for batch, padded in _batches(fixed, prompts, texts, batching):
         source = _pad(batch, padded, lambda row: [at for ends in row.predicts for at in ends[:-1]])
         target = _pad(
             batch, padded, lambda row: [id for text in row.texts for id in texts[row.owner][row.prompt][text]]
@@ -68,6 +80,7 @@ def next_token_logits(
     prompts: Sequence[Sequence[Ids]],
     texts: Sequence[Sequence[Sequence[Ids]]],
     ids: Sequence[int],
+    batching: Batching = BATCHING,
 ) -> list[list[np.ndarray]]:
     """The logits of `ids` as the token that follows prompt + text, for several texts after each prompt.
 
@@ -81,8 +94,8 @@ def next_token_logits(
         UserError: an empty prompt.
     """
     result = [[np.zeros((len(group), len(ids)), np.float32) for group in own] for own in texts]
-    fixed, prompts = _fixed(generator, prompts)
-    for batch, padded in _batches(fixed, prompts, texts):
+    fixed, prompts = _fixed(generator, prompts, batching)
+    for batch, padded in _batches(fixed, prompts, texts, batching):
         source = _pad(batch, padded, lambda row: [ends[-1] for ends in row.predicts])
         chosen = np.asarray(_chosen_logits(*fixed, np.array(ids), (padded, source)))
         for (at, owner), row in batch.items():
@@ -102,10 +115,12 @@ Own = tuple[Adapter | None, decoder.KV | None]
 Fixed = tuple[_Static, decoder.Params, Own]
 
 
-def _fixed(generator: Generator, prompts: Sequence[Sequence[Ids]]) -> tuple[Fixed, list[list[Ids]]]:
+def _fixed(
+    generator: Generator, prompts: Sequence[Sequence[Ids]], batching: Batching
+) -> tuple[Fixed, list[list[Ids]]]:
     """The first arguments of the compiled functions, and the prompts behind what they share."""
     model, whole = generator.model, [prompt for own in prompts for prompt in own]
-    shared = shared_length(whole)
+    shared = shared_length(whole, batching.shared_tokens)
     adapters, prefix = replicate(generator.adapters, model.mesh), None
     if shared:
         beginning = np.array(whole[0][:shared], np.int32)
@@ -141,7 +156,8 @@ class _Padded(NamedTuple):
     branch: Any
 
 
-def _rows(owner: int, index: int, prompt: Ids, texts: Sequence[Ids]) -> Iterator[_Row]:
+def _rows(owner: int, index: int, prompt: Ids, texts: Sequence[Ids], most: int) -> Iterator[_Row]:
+    """Rows of one prompt, with up to `most` tokens of texts each, or one text."""
     length = len(prompt)
     if length == 0:
         raise UserError("a prompt is empty: scoring needs at least one token to condition on")
@@ -152,7 +168,7 @@ def _rows(owner: int, index: int, prompt: Ids, texts: Sequence[Ids]) -> Iterator
     row = start()
     for number, text in enumerate(texts):
         begin = len(row.tokens)
-        if begin > length and begin - length + len(text) > TEXT_TOKENS_A_ROW:
+        if begin > length and begin - length + len(text) > most:
             yield row
             row, begin = start(), length
         row.tokens.extend(text)
@@ -164,16 +180,19 @@ def _rows(owner: int, index: int, prompt: Ids, texts: Sequence[Ids]) -> Iterator
         yield row
 
 
-def rows_a_batch(length: int, prefix: int) -> int:
+def rows_a_batch(length: int, prefix: int, batching: Batching = BATCHING) -> int:
     """How many rows of `length` tokens, behind so many shared ones, are scored at a time."""
-    return max(1, min(TOKENS_A_BATCH // length, PAIRS_A_BATCH // (length * (prefix + length))))
+    return max(1, min(batching.tokens // length, batching.pairs // (length * (prefix + length))))
 
 
 _Rows = dict[tuple[int, int], _Row]  # by their place (b, r) in a batch
 
 
 def _batches(
-    fixed: Fixed, prompts: Sequence[Sequence[Ids]], texts: Sequence[Sequence[Sequence[Ids]]]
+    fixed: Fixed,
+    prompts: Sequence[Sequence[Ids]],
+    texts: Sequence[Sequence[Sequence[Ids]]],
+    batching: Batching,
 ) -> Iterator[tuple[_Rows, _Padded]]:
     """Rows of like length together, padded to one of few shapes, the rows to a multiple of the slices."""
     static, _, (_, prefix) = fixed
@@ -181,12 +200,12 @@ def _batches(
     by_length: dict[int, list[list[_Row]]] = {}
     for owner, own in enumerate(prompts):
         for index, prompt in enumerate(own):
-            for row in _rows(owner, index, prompt, texts[owner][index]):
+            for row in _rows(owner, index, prompt, texts[owner][index], batching.text_tokens):
                 length = multiple(len(row.tokens), LENGTH_STEP)
                 by_length.setdefault(length, [[] for _ in prompts])[owner].append(row)
     for length, groups in sorted(by_length.items()):
         most = max(map(len, groups))
-        fitting = max(rows_a_batch(length, prefix_length(prefix)) // trajectories, 1)
+        fitting = max(rows_a_batch(length, prefix_length(prefix), batching) // trajectories, 1)
         size = min(fitting, power_of_two(most))
         for begin in range(0, most, size):
             batch = {

@@ -90,10 +90,16 @@ def test_any_leading_axes(way: Way, lead: tuple[int, ...]) -> None:
     check_product(way(x, qvalue, scale), x, exact_weight(qvalue, scale))
 
 
+@pytest.fixture
+def choose_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Way]], None]:
+    """choose_by(function): `int4_product` takes the way that the function names."""
+    return lambda function: monkeypatch.setattr(module, "choose", function)
+
+
 @pytest.fixture(params=WAYS)
-def chosen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Way:
+def chosen(request: pytest.FixtureRequest, choose_by: Callable) -> Way:
     """A way that `int4_product` takes for every shape."""
-    monkeypatch.setattr(module, "choose", lambda *_: request.param)
+    choose_by(lambda *_: request.param)
     return request.param
 
 
@@ -120,18 +126,18 @@ def equations(jaxpr: Jaxpr) -> Iterator[str]:
                 yield from equations(inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner)
 
 
-def test_samples_under_vmap_are_the_rows_of_one_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+def test_samples_under_vmap_are_the_rows_of_one_kernel(choose_by: Callable) -> None:
+    rows_of_calls = []
 
-    def ask(rows: int, *_: object) -> Way:
-        asked.append(rows)
+    def interpreted_always(rows: int, *_: object) -> Way:
+        rows_of_calls.append(rows)
         return interpreted
 
-    monkeypatch.setattr(module, "choose", ask)
+    choose_by(interpreted_always)
     x, qvalue, scale = operands((3, 5), 20, 2, 16)
     over_samples = jax.vmap(jax.vmap(lambda x: jax.checkpoint(int4_product)(x, qvalue, scale)))
     jaxpr = jax.make_jaxpr(over_samples)(x)
-    assert asked[-1] == 15
+    assert rows_of_calls[-1] == 15
     assert [*equations(jaxpr.jaxpr)].count("pallas_call") == 1
     assert all(aval.shape == (3, 5, 20) for aval in jaxpr.out_avals)
     check_product(jax.jit(over_samples)(x), x, exact_weight(qvalue, scale))
@@ -203,9 +209,9 @@ def test_the_kernel_lowers_to_triton(rows: int, dtype: jax.typing.DTypeLike) -> 
     assert lowered.count("__gpu$xla.gpu.triton") == 1
 
 
-def test_a_decoding_step_is_a_kernel_a_projection(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decoding_step_is_a_kernel_a_projection(choose_by: Callable) -> None:
     """For all samples of all tasks, once in the body of the scan over layers."""
-    monkeypatch.setattr(module, "choose", lambda *_: pallas)
+    choose_by(lambda *_: pallas)
     params = jax.eval_shape(lambda: quantize(params_and_adapter()[0], "int4:16"))
 
     def step(params: Params, token: jax.Array) -> jax.Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from constellation.model import prefix, score
+from constellation.model import score
 from constellation.model.lora import Adapter, stack
 from constellation.model.model import Generator, Model, load_model
+from constellation.model.score import Batching
 from constellation.runtime.errors import UserError
 from tests.model.tiny import params_and_adapter
 
@@ -36,24 +38,23 @@ def one(model: Model, adapter: Adapter | None) -> Generator:
     return Generator(model, None if adapter is None else stack([adapter]))
 
 
-def log_prob(model: Model, adapter: Adapter | None, prompts: list, texts: list) -> list[np.ndarray]:
+def log_prob(
+    model: Model, adapter: Adapter | None, prompts: list, texts: list, **batching: Any
+) -> list[np.ndarray]:
     """`score.log_prob` of one trajectory."""
-    return score.log_prob(one(model, adapter), [prompts], [texts])[0]
+    return score.log_prob(one(model, adapter), [prompts], [texts], Batching(**batching))[0]
 
 
 def next_token_logits(
-    model: Model, adapter: Adapter | None, prompts: list, texts: list, ids: list[int]
+    model: Model, adapter: Adapter | None, prompts: list, texts: list, ids: list[int], **batching: Any
 ) -> list[np.ndarray]:
     """`score.next_token_logits` of one trajectory."""
-    return score.next_token_logits(one(model, adapter), [prompts], [texts], ids)[0]
+    return score.next_token_logits(one(model, adapter), [prompts], [texts], ids, Batching(**batching))[0]
 
 
-@pytest.mark.parametrize("limit", [512, 4])
-def test_log_prob(
-    limit: int, model: Model, reference: AutoModelForCausalLM, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(score, "TEXT_TOKENS_A_ROW", limit)  # 4 spreads the first prompt over several rows
-    ours = log_prob(model, None, PROMPTS, TEXTS)
+@pytest.mark.parametrize("text_tokens", [512, 4])  # 4 spreads the first prompt over several rows
+def test_log_prob(text_tokens: int, model: Model, reference: AutoModelForCausalLM) -> None:
+    ours = log_prob(model, None, PROMPTS, TEXTS, text_tokens=text_tokens)
     for prompt, texts, got in zip(PROMPTS, TEXTS, ours, strict=True):
         assert got.shape == (len(texts),)
         for text, value in zip(texts, got, strict=True):
@@ -77,45 +78,41 @@ def test_next_token_logits(model: Model, reference: AutoModelForCausalLM) -> Non
             np.testing.assert_allclose(values, want[ids], rtol=0, atol=1e-5 * want.abs().max())
 
 
-def test_what_all_prompts_begin_with_is_computed_once(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_all_prompts_begin_with_is_computed_once(model: Model) -> None:
     _, adapter = params_and_adapter()
     beginning = RNG.integers(0, 262, 80).tolist()
     prompts = [beginning + prompt for prompt in PROMPTS]
 
-    def scores() -> list[np.ndarray]:
-        answers = next_token_logits(model, adapter, prompts, TEXTS, [7, 9])
-        return [*log_prob(model, adapter, prompts, TEXTS), *answers]
+    def scores(**batching: Any) -> list[np.ndarray]:
+        answers = next_token_logits(model, adapter, prompts, TEXTS, [7, 9], **batching)
+        return [*log_prob(model, adapter, prompts, TEXTS, **batching), *answers]
 
-    shared = scores()
-    monkeypatch.setattr(prefix, "WORTHWHILE", 1000)
-    for one, other in zip(shared, scores(), strict=True):
+    for one, other in zip(scores(), scores(shared_tokens=1000), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-4)
 
 
-def test_the_adapter_counts_and_batching_does_not(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_adapter_counts_and_batching_does_not(model: Model) -> None:
     _, adapter = params_and_adapter()
     together, bare = (log_prob(model, either, PROMPTS, TEXTS) for either in (adapter, None))
     assert np.abs(together[0] - bare[0]).max() > 0.1
-    monkeypatch.setattr(score, "TOKENS_A_BATCH", 1)  # a row at a time
-    for one, other in zip(together, log_prob(model, adapter, PROMPTS, TEXTS), strict=True):
+    a_row_at_a_time = log_prob(model, adapter, PROMPTS, TEXTS, tokens=1)
+    for one, other in zip(together, a_row_at_a_time, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("worthwhile", [1, 1000])
-def test_trajectories_together_score_what_each_scores_alone(
-    model: Model, monkeypatch: pytest.MonkeyPatch, worthwhile: int
-) -> None:
-    monkeypatch.setattr(prefix, "WORTHWHILE", worthwhile)
+@pytest.mark.parametrize("shared_tokens", [1, 1000])
+def test_trajectories_together_score_what_each_scores_alone(model: Model, shared_tokens: int) -> None:
     _, adapter = params_and_adapter()
     adapters = [adapter, jax.tree.map(lambda x: 0.5 * x, adapter)]
     beginning = RNG.integers(0, 262, 20).tolist()
     prompts = [[beginning + prompt for prompt in PROMPTS], [beginning + PROMPTS[-1]]]
     texts = [TEXTS, [TEXTS[-1]]]
-    scores = score.log_prob(Generator(model, stack(adapters)), prompts, texts)
-    answers = score.next_token_logits(Generator(model, stack(adapters)), prompts, texts, [7, 9])
+    together, shared = Generator(model, stack(adapters)), {"shared_tokens": shared_tokens}
+    scores = score.log_prob(together, prompts, texts, Batching(**shared))
+    answers = score.next_token_logits(together, prompts, texts, [7, 9], Batching(**shared))
     for index, adapter in enumerate(adapters):
-        alone = log_prob(model, adapter, prompts[index], texts[index])
-        alone += next_token_logits(model, adapter, prompts[index], texts[index], [7, 9])
+        alone = log_prob(model, adapter, prompts[index], texts[index], **shared)
+        alone += next_token_logits(model, adapter, prompts[index], texts[index], [7, 9], **shared)
         for one, other in zip(alone, [*scores[index], *answers[index]], strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-4)
 

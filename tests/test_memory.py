@@ -56,7 +56,8 @@ def measured(compiled: Any) -> float:
 
 def compile_sampling(dtype: str, rows: int, prefix: int, prompt: int, sampling: SamplingConfig) -> Any:
     params, adapter = abstract(dtype)
-    static = decoding.Static(CONFIG, sampling.without_sizes(), CONFIG.vocab_size, make_mesh())
+    vocabulary, devices = CONFIG.vocab_size, make_mesh()
+    static = decoding.Static(CONFIG, sampling.without_sizes(), vocabulary, devices, decoding.draw)
     key: Any = of((1,), jax.random.key(0).dtype)
     adapters = jax.tree.map(lambda x: of((len(x), 1, *x.shape[1:]), x.dtype), adapter)
     fixed = decoding.Fixed(static, params, decoding.Own(adapters, {}, None, key))

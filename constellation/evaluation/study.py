@@ -94,7 +94,7 @@ class AnalysisConfig:
     Attributes:
         seed: of the bootstrap and of the null's halvings.
         primary_bank: the bank the findings are read on; the others are exploratory.
-        small_k, large_k: the two k of the crossover; small_k serves the other findings too.
+        small_k, large_k: the two k of the crossover, increasing; small_k serves the other findings too.
         max_k: pass@k curves run over k = 1..max_k.
         selection_ks: group sizes of the selectors.
         diversity_samples: m of the rarefied count of distinct programs.

@@ -223,7 +223,9 @@ def study(
             "sampling": {"n": n},
         },
         provenance={"base model": "3f1c9a", "jax": "0.10.2"},
-        analysis=AnalysisConfig(resamples=resamples, large_k=min(64, n // 2), halvings=40),
+        analysis=AnalysisConfig(
+            small_k=min(8, n // 4), large_k=min(64, n // 2), resamples=resamples, halvings=40
+        ),
     )
 
 

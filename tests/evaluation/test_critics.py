@@ -25,7 +25,7 @@ TRAJECTORIES = 2
 
 @pytest.fixture(scope="module")
 def results() -> StudyResults:
-    return with_variants(study(tasks=30, n=16, trajectories=3), TRAJECTORIES, n=8)
+    return with_variants(study(tasks=30, trajectories=3), TRAJECTORIES, n=8)
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +94,8 @@ def test_a_critic_and_the_fixed_one_on_the_same_candidates(results: StudyResults
         scores = part_of(results).scores[name].values()
         variant = [(own, other) for (own, _), other in zip(fixed, scores, strict=True)]
         leads = rows.where(quantity=LEAD, models=(model,), of=f"{name} minus critic")
-        assert leads.values("k") == [2, 4, 8, 16]
-        for k in (2, 4, 8, 16):
+        assert leads.values("k") == [2, 4, 8, 16, 32]
+        for k in (2, 4, 8, 16, 32):
             lead, at = leads.one(k=k), rows.where(models=(model,), k=k)
             gains = [hits(pools, k, "critic") - hits(pools, k, "naive") for pools in (fixed, variant)]
             assert at.one(quantity=GAIN, of="critic").estimate == pytest.approx(gains[0], abs=1e-6)
@@ -120,7 +120,7 @@ def test_two_critics_of_one_model_share_what_the_fixed_one_does(results: StudyRe
 
 def test_with_everything_visible_there_is_no_room() -> None:
     """All survivors are right: every gain is 0, and the share of nothing is not defined."""
-    base = study(tasks=2, n=16)
+    base = study(tasks=2)
     rows = [["right a", "bad", "right bb", "bad"] * 4, ["bad"] * 16]
     pool = replace(sample_set(rows), task_ids=np.array(["hard0", "hard1"], np.object_))
     part = Critics({11: [(pool, {"critic": np.where(pool.fits, 0.5, np.nan)})]}, "gen_v0", {})
@@ -147,7 +147,7 @@ def test_either_comparison_alone_and_neither(results: StudyResults) -> None:
 
 
 def test_no_more_is_read_than_the_first_trajectories(rows: Entries) -> None:
-    few = answered(with_variants(study(tasks=30, n=16, trajectories=2), TRAJECTORIES, n=8))
+    few = answered(with_variants(study(tasks=30, trajectories=2), TRAJECTORIES, n=8))
     for one, other in zip(rows, few, strict=True):
         assert one.estimate == pytest.approx(other.estimate, abs=1e-6)
 

@@ -23,7 +23,8 @@ from tests.evaluation.synthetic import study
 
 @pytest.fixture(scope="module")
 def results() -> StudyResults:
-    return study(tasks=40, n=16, trajectories=2, selectors=True, resamples=100)
+    drawn = study(tasks=40, n=16, trajectories=2, selectors=True, resamples=100)
+    return replace(drawn, analysis=replace(drawn.analysis, small_k=8))
 
 
 @pytest.fixture(scope="module")

@@ -20,22 +20,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from constellation.evaluation import drawing, reach
 from constellation.evaluation.critic_gain import GAIN, LEAD
 from constellation.evaluation.curves import curve_ks, task_curves, verdict_ks
-from constellation.evaluation.drawing import INK, RULE, band, k_axis, legend_above, panels
 from constellation.evaluation.entries import Entry, entries, entry
 from constellation.evaluation.question import Answer, Question, Results
-from constellation.evaluation.reach import (
-    CHANGE,
-    DRAWN,
-    EXPANSION,
-    KnownPrograms,
-    budgets_axis,
-    expansion,
-    known_of,
-    mass_ledger,
-    reach_change,
-)
 from constellation.evaluation.selectors import select_each
 from constellation.evaluation.statistics import Bootstrap
 from constellation.evaluation.study import Part, SetKey, StudyResults, first
@@ -62,7 +51,7 @@ class Controls(Part):
 
     samples: Mapping[SetKey, SampleSet]
     scores: Mapping[SetKey, Array]
-    known: Mapping[str, KnownPrograms]
+    known: Mapping[str, reach.KnownPrograms]
 
     @property
     def trajectories(self) -> int:
@@ -70,13 +59,11 @@ class Controls(Part):
         return first([*self.samples, *self.scores])
 
     def check(self, study: StudyResults) -> None:
-        """Refuses samples of other tasks than their bank's, and controls of different trajectories."""
         for key, samples in self.samples.items():
             study.check_tasks(key.bank, key.model, key.split_seed, samples)
         study.check_trajectories([*self.samples, *self.scores], "controls", self.trajectories)
 
     def drawn(self) -> Iterator[tuple[str, str, int]]:
-        """(purpose, model, samples), for the methods."""
         for key, samples in self.samples.items():
             yield "controls", key.model, samples.program.size
 
@@ -133,9 +120,8 @@ def curve_rows(study: StudyResults, bootstrap: Bootstrap, bank: str, part: Contr
     from_start = [(study.start, model) for model in (*one, *study.arms)]
     between = [(control, *one) for control in study.arms if one] + same_tasks(study)
     for pair in [*from_start, *between]:
-        known = curve_ks(study, bank, *pair)
         wanted = {1, *study.deciding_ks} & set(verdict_ks(study, bank, *pair))
-        ks = known if pair in from_start else sorted(wanted)
+        ks = curve_ks(study, bank, *pair) if pair in from_start else sorted(wanted)
         before, after = (task_curves(study, bank, model, ks) for model in pair)
         tested = wanted if pair in between or pair[1] in again else ()
         rows += entries(DIFFERENCE, bank, pair, ks, bootstrap(bank, after - before), tested=tested)
@@ -143,25 +129,23 @@ def curve_rows(study: StudyResults, bootstrap: Bootstrap, bank: str, part: Contr
 
 
 def reach_rows(
-    study: StudyResults, bootstrap: Bootstrap, programs: KnownPrograms
+    study: StudyResults, bootstrap: Bootstrap, programs: reach.KnownPrograms
 ) -> tuple[list[Entry], dict[str, Any]]:
     """Changes of reach, whether each expands it, and the mass ledger, of what the controls know as well.
 
     Returns:
         the rows, and first round or control -> its claim of expansion as judged.
     """
-    known, bank, choice = known_of(study, programs), programs.bank, study.analysis
-    rows, judged = mass_ledger(study, bootstrap, known), {}
+    known, bank, budgets = reach.known_of(study, programs), programs.bank, study.analysis.reach_budgets
+    rows, judged = reach.mass_ledger(study, bootstrap, known), {}
     for model in (*study.rounds[:1], *study.arms):
-        change = bootstrap(bank, reach_change(known, study.start, model, DRAWN))
-        rows += entries(CHANGE, bank, (study.start, model), DRAWN, change)
-        claim = expansion(study, bootstrap, known, model)
-        rows.append(claim.entry(EXPANSION, bank, (study.base, study.start, model), choice.reach_at))
-        judged[model] = claim.judged(choice, study.scope)
+        change = bootstrap(bank, reach.reach_change(known, study.start, model, reach.DRAWN))
+        rows += entries(reach.CHANGE, bank, (study.start, model), reach.DRAWN, change)
+        row, judged[model] = reach.expanded(study, bootstrap, known, model)
+        rows.append(row)
     for pair in same_tasks(study):
-        budgets = choice.reach_budgets
-        change = bootstrap(bank, reach_change(known, *pair, budgets))
-        rows += entries(CHANGE, bank, pair, budgets, change, tested=budgets)
+        change = bootstrap(bank, reach.reach_change(known, *pair, budgets))
+        rows += entries(reach.CHANGE, bank, pair, budgets, change, tested=budgets)
     return rows, judged
 
 
@@ -187,9 +171,9 @@ def control_changes(results: Results) -> Figure | None:
 
 def control_reach(results: Results) -> Figure | None:
     """The same of reach over B, of the programs that the controls know, too."""
-    figure = from_start(results, CHANGE, "reach")
+    figure = from_start(results, reach.CHANGE, "reach")
     for ax in figure.axes if figure else ():
-        budgets_axis(ax, results.study.analysis.reach_at)
+        reach.budgets_axis(ax, results.study.analysis.reach_at)
     return figure
 
 
@@ -200,20 +184,13 @@ def from_start(results: Results, quantity: str, what: str) -> Figure | None:
     if not pairs:
         return None
     paint = dict(zip((pair for pair in pairs if pair[1] not in study.models), COLOURS, strict=False))
-    banks = rows.values("bank")
-    figure, axes = panels(len(banks), height=3.4, sharey=True)
-    for pair in pairs:  # one legend for all panels
-        axes[0].plot([], [], color=paint.get(pair, INK), label=pair[1])
-    for ax, bank in zip(axes, banks, strict=True):
-        ax.axhline(0, color=RULE, linewidth=1.2)
-        curves = {pair: rows.where(bank=bank, models=pair) for pair in pairs}
-        for pair, curve in curves.items():
-            if curve:
-                band(ax, curve, paint.get(pair, INK), "")
-        k_axis(ax, [k for curve in curves.values() for k in curve.values("k")])
-        ax.set_title(bank)
-    axes[0].set_ylabel(f"change of {what} from {study.start}, points")
-    legend_above(figure, axes[0])
+    figure, axes = drawing.curves_by_bank(
+        [drawing.Curve(rows.where(models=pair), paint.get(pair, drawing.INK), pair[1]) for pair in pairs],
+        f"change of {what} from {study.start}, points",
+        height=3.4,
+    )
+    for ax in axes.values():
+        ax.axhline(0, color=drawing.RULE, linewidth=1.2, zorder=1.9)  # ink is the first round's
     return figure
 
 

@@ -18,7 +18,7 @@ from scipy.special import logit
 from constellation.evaluation import drawing
 from constellation.evaluation.claims import Claim, NotMeasured
 from constellation.evaluation.curves import check_verdict, second_difference, task_curves, verdict_ks
-from constellation.evaluation.entries import Entry, entries, entry, points, signed
+from constellation.evaluation.entries import Entry, entry, points, signed
 from constellation.evaluation.question import Answer, Question, Results
 from constellation.evaluation.statistics import Bootstrap, minimum_detectable_effect, wider
 from constellation.evaluation.study import StudyResults
@@ -82,15 +82,13 @@ def round_gain(study: StudyResults, bootstrap: Bootstrap, bank: str, models: Seq
     The first round's gain is its change from the start, which is tested as such.
     """
     choice = study.analysis
-    ks = [k for k in study.deciding_ks if k <= study.pool_size(bank, *models)]
-    before, after = (task_curves(study, bank, model, ks) for model in models)
-    gain = after - before
-    detectable = minimum_detectable_effect(gain, (1 - choice.level) / 2, choice.power)
-    tested = ks if models[0] != study.start else ()
-    rows = entries(GAIN, bank, models, ks, bootstrap(bank, gain), tested=tested, by_trajectory=gain.mean(1))
-    rows = [
-        row._replace(minimum_detectable_effect=least) for row, least in zip(rows, detectable, strict=True)
-    ]
+    rows = []
+    for k in (k for k in study.deciding_ks if k <= study.pool_size(bank, *models)):
+        before, after = (task_curves(study, bank, model, [k])[..., 0] for model in models)  # [K, T]
+        gain, tested = after - before, models[0] != study.start
+        detectable = minimum_detectable_effect(gain, (1 - choice.level) / 2, choice.power)
+        row = entry(GAIN, bank, models, k, bootstrap(bank, gain), tested=tested, by_trajectory=gain.mean(1))
+        rows.append(row._replace(minimum_detectable_effect=detectable))
     return rows + on_other_scales(study, bootstrap, bank, models, GAIN)
 
 
@@ -174,11 +172,9 @@ def headroom(results: Results) -> Figure | None:
     for ax, (scale, (unit, factor)) in zip(axes, units.items(), strict=True):
         round_axis(ax, results, study.analysis.primary_bank, scale, factor)
         for row in results.entries.where(quantity=GAIN, k=study.analysis.small_k, of=scale):
-            if row.estimate is not None:
-                offset = 0.16 * (banks.index(row.bank) - (len(banks) - 1) / 2)
-                x, paint = study.rounds.index(row.models[1]) + offset, drawing.colour(study, row.models[1])
-                marker = markers[row.bank]
-                drawing.interval_mark(ax, x, row, paint, marker=marker, size=5, scale=factor)
+            offset = 0.16 * (banks.index(row.bank) - (len(banks) - 1) / 2)
+            x, paint = study.rounds.index(row.models[1]) + offset, drawing.colour(study, row.models[1])
+            drawing.interval_mark(ax, x, row, paint, marker=markers[row.bank], size=5, scale=factor)
         ax.set_title(scale or "gain")
         ax.set_ylabel(unit)
     for bank, marker in markers.items():

@@ -2,20 +2,19 @@
 
 Pseudo-studies that learned nothing, of three kinds:
 
-- *halvings*: the start's own samples and as many fresh ones are one doubled pool, which is halved at random;
-  one half stands for the start and the other for the last round. For a round's gain, and for the second
-  difference, each model gets a part of as many samples as the study has of it (all the same where the pool
-  does not suffice). What remains is the noise of sampling, under the primary split. Given c correct ones of N
-  samples, those of a random part are hypergeometric, so that no sample need be looked at again. The critic's
-  part is played by its own scores, permuted among a task's surviving samples.
+- *halvings*: the start's own samples and as many fresh ones are one doubled pool, halved at random; one half
+  stands for the start and the other for the last round. For a round's gain and the second difference each
+  model gets a part of as many samples as the study has of it (all the same where the pool does not suffice).
+  What remains is the noise of sampling, under the primary split. Given c correct ones of N samples, those of
+  a random part are hypergeometric, so that no sample need be looked at again. The critic's part is played by
+  its own scores, permuted among a task's surviving samples.
 - *pairs*: the start of one trajectory stands for the round of another, three of them for start, first and
-  last round. To the noise of sampling this adds that of another warm start, which an analysis of a single
-  trajectory, over tasks alone, knows nothing of; it is this analysis that is put to the test.
-- *pairs* and *triples* of several trajectories: the study's trajectories are divided at random, so that none
-  plays two parts, and a verdict over several is put to the test as the study reaches it. There are few
-  trajectories to divide, so pseudo-studies overlap, and a rate is rough. Of reach, both models of a pair are
-  asked for the programs that either's trajectory knows, so that neither has a share in the choice that the
-  other lacks.
+  last round. This adds the noise of another warm start, which an analysis of a single trajectory, over tasks
+  alone, knows nothing of; it is this analysis that is put to the test.
+- *pairs* and *triples* of several trajectories: these are divided at random, so that none plays two parts,
+  and a verdict over several is put to the test as the study reaches it. With few trajectories pseudo-studies
+  overlap, and a rate is rough. Of reach, both models of a pair are asked for the programs that either's
+  trajectory knows, so that neither has a share in the choice that the other lacks.
 
 Each gives the distribution of its statistics without any learning, as a mean and central interval, and the
 share of pseudo-studies that reach each verdict: its false-positive rate, at alpha and after Holm's correction
@@ -32,15 +31,15 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
+from constellation.evaluation import findings, reach
+from constellation.evaluation.claims import FAMILY, INCONCLUSIVE
 from constellation.evaluation.crossover import NULL_CHANGE
 from constellation.evaluation.curves import curve_ks, task_curves
 from constellation.evaluation.entries import Entry
-from constellation.evaluation.findings import AMPLIFICATION, COMPOUNDING, INCONCLUSIVE, NO_GAIN, conclude
 from constellation.evaluation.gains import NULL_GAIN, SCALES
 from constellation.evaluation.ledger import changed, sign_test
 from constellation.evaluation.pass_at_k import pass_at_k
 from constellation.evaluation.question import Answer, Question
-from constellation.evaluation.reach import DRAWN, Known, KnownPrograms, classes, known_of, log_sum, solved_in
 from constellation.evaluation.selectors import cut, pick
 from constellation.evaluation.statistics import Bootstrap, Estimate, holm
 from constellation.evaluation.study import Part, SetKey, StudyResults, first
@@ -58,7 +57,6 @@ SECOND = "null of the gain minus the gain before"
 PICKED = "null of the critic's gain"
 TASKS_GAINED, TASKS_LOST = "null of the tasks gained", "null of the tasks lost"
 TASKS_CHANGED = "null of the tasks significantly changed"
-REACH, MASS = "null of the change of reach", "null of the change of the known programs' probability"
 CLASS_REACH = "null of the change of reach by a class of programs"
 
 
@@ -74,7 +72,6 @@ class NullPools(Part):
     pools: Mapping[SetKey, SampleSet]
 
     def check(self, study: StudyResults) -> None:
-        """Refuses samples of other tasks, trajectories, models or splits."""
         for key, samples in self.pools.items():
             study.check_tasks(key.bank, key.model, key.split_seed, samples)
         study.check_trajectories(self.pools, "null pools", first(self.pools))
@@ -86,21 +83,14 @@ class NullPools(Part):
                 )
 
     def drawn(self) -> Iterator[tuple[str, str, int]]:
-        """(purpose, model, samples), for the methods."""
         for key, samples in self.pools.items():
             yield "null", key.model, samples.program.size
-
-
-def rate(verdict: str) -> str:
-    """The quantity of the share of pseudo-studies that reach a verdict."""
-    return f"null rate of {verdict}"
 
 
 def null(study: StudyResults, part: NullPools | None, bootstrap: Bootstrap) -> Answer:
     """Halvings of banks with a doubled pool; the others of the primary bank, with the trajectories it takes.
 
-    Raises:
-        UserError: a half of a pool is too small for large_k.
+    A pool whose half is too small for large_k is refused.
     """
     rows: list[Entry] = []
     samples = {}
@@ -146,34 +136,31 @@ def halvings(
 
     second = None
     if len(study.rounds) > 1:
-        before_it, between, behind = levels(study.sequence[1:4])
-        second = bootstrap(bank, behind - 2 * between + before_it)
+        start, middle, last = levels(study.sequence[1:4])
+        second = bootstrap(bank, last - 2 * middle + start)
     picked = permuted_gains(study, bootstrap, bank)
     rows = verdicts(study, bank, HALVINGS, bootstrap(bank, change), second, picked)
     for models in zip(study.sequence[1:], study.rounds, strict=False):
         means = levels(models).mean((1, 2)).T  # [S, 2]
-        for scale, function in SCALES.items():
-            gained = function(means)[:, None]
-            rows += spread(study, NULL_GAIN, bank, [choice.small_k], gained, scale, models)
+        for name, scale in SCALES.items():
+            rows += spread(study, NULL_GAIN, bank, [choice.small_k], scale(means)[:, None], name, models)
         sizes = n, study.pool_size(bank, models[1])
         ks = range(1, min(choice.max_k, *sizes) + 1)
         parts = divide(correct, total, sizes, choice.halvings, rng)
         curves = curve_changes(parts[0], parts[1], sizes, ks)
         rows += spread(study, NULL_CHANGE, bank, ks, curves, HALVINGS, (study.start, models[1]))
-    gained = ((after > 0) & (before == 0)).sum(-1)  # [S, K]
-    lost = ((before > 0) & (after == 0)).sum(-1)
+    gained, lost = (((b > 0) & (a == 0)).sum(-1) for a, b in ((before, after), (after, before)))  # [S, K]
     significant = (changed(before, after, n) <= 1 - choice.level).sum(-1)
     for quantity, counts in ((TASKS_GAINED, gained), (TASKS_LOST, lost), (TASKS_CHANGED, significant)):
         rows += spread(study, quantity, bank, [None], counts.reshape(-1, 1), HALVINGS)
     told = (sign_test(gained, lost) <= 1 - choice.level).mean()
-    return n, [*rows, Entry(rate("the sign test"), bank, (study.start,), None, told, of=HALVINGS)]
+    return n, rows + rates(study, bank, HALVINGS, {"the sign test": told})
 
 
 def doubled(study: StudyResults, part: NullPools, bank: str, trajectories: int) -> tuple[Counts, int, int]:
-    """The start's own samples and the fresh ones as one pool, of the first trajectories.
+    """[K, T] correct ones of the start's own samples and the fresh ones, their number a task, and the own's.
 
-    Returns:
-        [K, T] correct ones, the samples a task in the pool, and those of them that are the study's own.
+    Of the first trajectories.
     """
     keys = [SetKey(bank, study.start, study.primary_split, k) for k in range(trajectories)]
     pools = [[study.samples[key], part.pools[key]] for key in keys]
@@ -182,15 +169,10 @@ def doubled(study: StudyResults, part: NullPools, bank: str, trajectories: int) 
 
 
 def divide(correct: Counts, total: int, sizes: Sequence[int], times: int, rng: np.random.Generator) -> Counts:
-    """Draws parts of pools at random and without replacement, repeatedly.
+    """[parts, S, K, T] correct ones in parts of pools that are drawn at random, S = `times` times.
 
-    Args:
-        correct: [K, T] correct ones of each pool's `total` samples.
-        sizes: samples in each part; what is left over is in none.
-        times: S.
-
-    Returns:
-        [parts, S, K, T] correct ones in each part.
+    Without replacement, from pools of `total` samples each with `correct` [K, T] of them right; what the
+    `sizes` leave over is in no part.
     """
     left = np.broadcast_to(correct, (times, *correct.shape))
     result = []
@@ -238,45 +220,21 @@ def curve_changes(before: Counts, after: Counts, sizes: tuple[int, int], ks: ran
 
 
 def pairs(study: StudyResults, bootstrap: Bootstrap) -> list[Entry]:
-    """The null of independently warm-started starts, each pseudo-study one trajectory; K >= 2."""
-    bank = study.analysis.primary_bank
-    curve = task_curves(study, bank, study.start, study.deciding_ks)  # [K, T, 2]
+    """Verdicts of studies of one trajectory each, in every order of two trajectories, or three of more."""
     alone = Bootstrap(np.ones((len(bootstrap.trajectories), 1)), bootstrap.tasks, bootstrap.level)
-    second = None
-    if study.trajectories == 2:
-        change = np.stack([curve[1] - curve[0], curve[0] - curve[1]], axis=1)[None]  # [1, T, 2, 2]
-    else:
-        starts, firsts, lasts = np.array(list(permutations(range(study.trajectories), 3))).T
-        change = np.moveaxis(curve[lasts] - curve[starts], 0, 1)[None]  # [1, T, S, 2]
-        if len(study.rounds) != 1:
-            level = curve[..., 0]
-            levels = level[lasts] - 2 * level[firsts] + level[starts]  # [S, T]
-            second = alone(bank, levels.T[None])
-    return verdicts(study, bank, PAIRS, alone(bank, change), second)
+    orders = list(permutations(range(study.trajectories), min(study.trajectories, 3)))
+    return pseudo_studies(study, alone, PAIRS, np.array(orders)[..., None], two_rounds=len(study.rounds) != 1)
 
 
 def several(study: StudyResults, bootstrap: Bootstrap) -> list[Entry]:
-    """How often each verdict is reached over several trajectories.
-
-    Pairs of start and last round; and, for the second difference, triples of start, first and last round. At
-    least two trajectories of each.
-    """
-    choice, bank = study.analysis, study.analysis.primary_bank
-    curve = task_curves(study, bank, study.start, study.deciding_ks)  # [K, T, 2]
+    """Verdicts over two or more trajectories a part, with and without a first round."""
     rows: list[Entry] = []
     for parts, name in ((2, "pairs"), (3, "triples")):
         size = study.trajectories // parts
-        if size < 2 or len(study.rounds) < parts - 1:
-            continue
-        # each of [S, size, T, 2]
-        start, *between, last = np.moveaxis(curve[divisions(study, parts)], 1, 0)
-        drawn = bootstrap.first_trajectories(size, host_rng(choice.seed, "bootstrap", "null", name))
-        change = drawn(bank, (last - start).transpose(1, 2, 0, 3))
-        second = None
-        if between:
-            levels = (last - 2 * between[0] + start)[..., 0]  # [S, size, T]
-            second = drawn(bank, levels.transpose(1, 2, 0))
-        rows += verdicts(study, bank, f"{name}, {size} trajectories", change, second)
+        if size >= 2 and len(study.rounds) >= parts - 1:
+            rng = host_rng(study.analysis.seed, "bootstrap", "null", name)
+            drawn = bootstrap.first_trajectories(size, rng)
+            rows += pseudo_studies(study, drawn, f"{name}, {size} trajectories", divisions(study, parts))
     return rows
 
 
@@ -288,6 +246,23 @@ def divisions(study: StudyResults, parts: int) -> Trajectories:
     return order[:, : parts * size].reshape(-1, parts, size)
 
 
+def pseudo_studies(
+    study: StudyResults, bootstrap: Bootstrap, kind: str, parts: Trajectories, two_rounds: bool = True
+) -> list[Entry]:
+    """Verdicts of S studies whose parts are played by starts of these trajectories, [S, parts, size].
+
+    Two parts are start and last round; of three the first round stands between them, and there is a second
+    difference if the study has `two_rounds`.
+    """
+    bank = study.analysis.primary_bank
+    curve = task_curves(study, bank, study.start, study.deciding_ks)[parts]  # [S, parts, size, T, 2]
+    start, *between, last = np.moveaxis(curve, (1, 0), (0, 3))  # [size, T, S, 2] each
+    second = None
+    if between and two_rounds:
+        second = bootstrap(bank, (last - 2 * between[0] + start)[..., 0])
+    return verdicts(study, bank, kind, bootstrap(bank, last - start), second)
+
+
 def verdicts(
     study: StudyResults,
     bank: str,
@@ -296,42 +271,45 @@ def verdicts(
     second: Estimate | None,
     picked: Estimate | None = None,
 ) -> list[Entry]:
-    """How the pseudo-studies' statistics are distributed, and how often each verdict is reached.
+    """How the statistics of S pseudo-studies are distributed, and how often each verdict is reached.
 
-    Args:
-        kind: of null.
-        change: D at small_k and large_k, [S, 2].
-        second: the second difference, [S]; None where there are too few trajectories or rounds.
-        picked: the critic's gain, [S]; None where nothing was picked.
+    `change` is D at small_k and large_k, [S, 2]; the `second` difference, [S], is None where there are too
+    few trajectories or rounds, the critic's gain, [S], where nothing was `picked`.
     """
-    choice = study.analysis
-    alpha, count = 1 - choice.level, len(change.value)
+    choice, count = study.analysis, len(change.value)
+    p_values = {"crossover": np.maximum(change.p_above[:, 0], change.p_below[:, 1])}
+    rows = spread(study, NULL_CHANGE, bank, study.deciding_ks, change.value, kind)
+    if second is not None:
+        p_values["deceleration"] = second.p_below
+        rows += spread(study, SECOND, bank, [choice.small_k], second.value[:, None], kind)
+    if picked is not None:
+        p_values["critic gain"] = picked.p_above
+        rows += spread(study, PICKED, bank, [choice.small_k], picked.value[:, None], kind)
+    family = np.ones((count, FAMILY))  # what was not measured counts with p = 1
+    family[:, : len(p_values)] = np.transpose(list(p_values.values()))
+    adjusted = np.array([holm(row) for row in family]).T
+    shares: dict[str, float] = {}
+    for (name, p), corrected in zip(p_values.items(), adjusted, strict=False):
+        shares[name] = (p <= 1 - choice.level).mean()
+        shares[f"{name}, corrected"] = (corrected <= 1 - choice.level).mean()
     outcomes = Counter(
-        conclude(change.at(s, 0), change.at(s, 1), second.at(s) if second is not None else None, choice)
+        findings.conclude(change.at(s, 0), change.at(s, 1), second.at(s) if second else None, choice)
         for s in range(count)
     )
-    p_values = {
-        "crossover": np.maximum(change.p_above[:, 0], change.p_below[:, 1]),
-        "deceleration": second.p_below if second is not None else None,
-        "critic gain": picked.p_above if picked is not None else None,
-    }
-    family = np.transpose([np.ones(count) if p is None else p for p in p_values.values()])
-    adjusted = np.array([holm(row) for row in family]).T
-    rates: dict[str, float] = {}
-    for (name, p), corrected in zip(p_values.items(), adjusted, strict=True):
-        if p is not None:
-            rates[name] = (p <= alpha).mean()
-            rates[f"{name}, corrected"] = (corrected <= alpha).mean()
-    rates |= {name: outcomes[name] / count for name in (COMPOUNDING, AMPLIFICATION, NO_GAIN, INCONCLUSIVE)}
-    rows = spread(study, NULL_CHANGE, bank, study.deciding_ks, change.value, kind)
-    for quantity, estimate in ((SECOND, second), (PICKED, picked)):
-        if estimate is not None:
-            rows += spread(study, quantity, bank, [choice.small_k], estimate.value[:, None], kind)
-    return [
-        Entry(STUDIES, bank, (study.start,), None, count, of=kind),
-        *rows,
-        *(Entry(rate(name), bank, (study.start,), None, share, of=kind) for name, share in rates.items()),
-    ]
+    names = findings.COMPOUNDING, findings.AMPLIFICATION, findings.NO_GAIN, INCONCLUSIVE
+    shares |= {name: outcomes[name] / count for name in names}
+    studies = Entry(STUDIES, bank, (study.start,), None, count, of=kind)
+    return [studies, *rows, *rates(study, bank, kind, shares)]
+
+
+def rate(verdict: str) -> str:
+    """The quantity of the share of pseudo-studies that reach a verdict."""
+    return f"null rate of {verdict}"
+
+
+def rates(study: StudyResults, bank: str, kind: str, shares: Mapping[str, float]) -> list[Entry]:
+    """The share of a kind's pseudo-studies that reach each verdict."""
+    return [Entry(rate(name), bank, (study.start,), None, share, of=kind) for name, share in shares.items()]
 
 
 def spread(
@@ -345,16 +323,12 @@ def spread(
 ) -> list[Entry]:
     """Mean and central interval of a statistic over the pseudo-studies, [S, len(ks)], in its own unit.
 
-    Args:
-        models: those that it has as many samples as; the start alone by default.
+    `models` are those that it has as many samples as; the start alone by default.
     """
     level = study.analysis.level
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    means = values.mean(0)
-    return [
-        Entry(quantity, bank, models or (study.start,), k, means[i], (low[i], high[i]), of=of)
-        for i, k in enumerate(ks)
-    ]
+    ends = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    found = zip(ks, values.mean(0), zip(*ends, strict=True), strict=True)
+    return [Entry(quantity, bank, models or (study.start,), k, mean, pair, of=of) for k, mean, pair in found]
 
 
 def another_warm_start(study: StudyResults, bootstrap: Bootstrap) -> list[Entry]:
@@ -371,68 +345,59 @@ def another_warm_start(study: StudyResults, bootstrap: Bootstrap) -> list[Entry]
         means = task_curves(study, bank, study.start, ks).mean(1)  # [K, len(ks)]
         rows += spread(study, NULL_CHANGE, bank, ks, (means[lasts] - means[starts]).mean(1), RESTARTED)
     programs = study.parts.get("reach")
-    if isinstance(programs, KnownPrograms):
-        known = known_of(study, programs)
-        rows += of_reach(study, bootstrap, known, starts, lasts)
-        rows += of_mass(study, known, starts, lasts)
+    if isinstance(programs, reach.KnownPrograms):
+        known = reach.known_of(study, programs)
+        rows += restarted_reach(study, bootstrap, known, starts, lasts)
+        rows += restarted_mass(study, known, starts, lasts)
     return rows
 
 
-def pairs_of(study: StudyResults) -> list[tuple[int, int]]:
-    """Every ordered pair of trajectories."""
-    return list(permutations(range(study.trajectories), 2))
-
-
-def of_pairs(table: Mapping[tuple[int, int], Array], starts: Trajectories, lasts: Trajectories) -> Array:
+def paired(table: Mapping[tuple[int, int], Array], starts: Trajectories, lasts: Trajectories) -> Array:
     """[S, K // 2, ...] what a table says of each pair of a start and a last round."""
     return np.array(
         [[table[pair] for pair in zip(*halves, strict=True)] for halves in zip(starts, lasts, strict=True)]
     )
 
 
-def of_reach(
-    study: StudyResults, bootstrap: Bootstrap, known: Known, starts: Trajectories, lasts: Trajectories
+def restarted_reach(
+    study: StudyResults, bootstrap: Bootstrap, known: reach.Known, starts: Trajectories, lasts: Trajectories
 ) -> list[Entry]:
     """How far reach changes, how often it is said to expand, and how often to rise over the start alone."""
     programs, choice, bank = known.programs, study.analysis, known.programs.bank
-    budgets, tasks = sorted({*DRAWN, choice.reach_at}), len(study.tasks[bank])
+    budgets = sorted({*reach.DRAWN, choice.reach_at})
     table = {}
-    for one, other in pairs_of(study):
+    for one, other in permutations(range(study.trajectories), 2):
         asked = known.own[one] | known.own[other]
         base, start, last = (
-            solved_in(log_sum(programs, asked, programs.of(model, k), tasks), budgets)  # [T, N]
+            reach.solved_in(programs.log_mass(asked, model, k), budgets)  # [T, N]
             for model, k in ((study.base, 0), (study.start, one), (study.start, other))
         )
         table[one, other] = np.stack([last - base, last - start], axis=-1)
-    gains = of_pairs(table, starts, lasts)  # [S, K // 2, T, N, 2]
+    gains = paired(table, starts, lasts)  # [S, K // 2, T, N, 2]
     drawn = bootstrap.first_trajectories(starts.shape[1], host_rng(choice.seed, "bootstrap", "null", "reach"))
     decided = gains[..., budgets.index(choice.reach_at), :].transpose(1, 2, 0, 3)
     told = drawn(bank, decided).p_above <= 1 - choice.level  # [S, 2]
-    rates = {"expansion of reach": told.all(1).mean(), "reach above the start": told[:, 1].mean()}
-    return [
-        *spread(study, REACH, bank, budgets, gains[..., 1].mean((1, 2)), RESTARTED),
-        *(
-            Entry(rate(name), bank, (study.start,), None, share, of=RESTARTED)
-            for name, share in rates.items()
-        ),
-    ]
+    shares = {"expansion of reach": told.all(1).mean(), "reach above the start": told[:, 1].mean()}
+    changes = spread(study, reach.NULL_REACH, bank, budgets, gains[..., 1].mean((1, 2)), RESTARTED)
+    return changes + rates(study, bank, RESTARTED, shares)
 
 
-def of_mass(study: StudyResults, known: Known, starts: Trajectories, lasts: Trajectories) -> list[Entry]:
+def restarted_mass(
+    study: StudyResults, known: reach.Known, starts: Trajectories, lasts: Trajectories
+) -> list[Entry]:
     """How far the mass ledger changes, class by class; the samples that one class goes by are the start's."""
-    programs, at, tasks = known.programs, study.analysis.reach_at, len(study.tasks[known.programs.bank])
-    pairs = pairs_of(study)
+    programs, at = known.programs, study.analysis.reach_at
+    pairs = list(permutations(range(study.trajectories), 2))
     asked = np.array([known.own[one] | known.own[other] for one, other in pairs])  # [P, D]
     rows: list[Entry] = []
-    for name, own in classes(study, programs, asked, [one for one, _ in pairs]).items():
+    for name, own in reach.classes(study, programs, asked, [one for one, _ in pairs]).items():
         table = {}
         for pair, subset in zip(pairs, own, strict=True):
-            log_mass = [log_sum(programs, subset, programs.of(study.start, k), tasks) for k in pair]
-            mass = [np.exp(one).mean() for one in log_mass]
-            reached = [solved_in(one, [at]).mean() for one in log_mass]
-            table[pair] = np.array([mass[1] - mass[0], reached[1] - reached[0]])
-        values = of_pairs(table, starts, lasts).mean(1)  # [S, 2]
-        rows += spread(study, MASS, programs.bank, [None], values[:, :1], name)
+            masses = [programs.log_mass(subset, study.start, k) for k in pair]
+            before, after = (reach.solved_in(mass, [1, at]).mean(0) for mass in masses)  # m is reach(1)
+            table[pair] = after - before
+        values = paired(table, starts, lasts).mean(1)  # [S, 2]
+        rows += spread(study, reach.NULL_MASS, programs.bank, [None], values[:, :1], name)
         rows += spread(study, CLASS_REACH, programs.bank, [at], values[:, 1:], name)
     return rows
 

@@ -1,31 +1,28 @@
 """Reach: what a model could write in B samples, for B far beyond the samples that were drawn.
 
 pass@k from n samples ends at k = n, and beyond a model can hold programs that no pool shows. But how
-probable a program is *given to it* a model says exactly. Let m be the probability, at temperature 1 and
-untruncated, that an answer is one of the task's *known* generalising programs. Then
+probable a program is *given to it* a model says exactly. With m the probability, at temperature 1 and
+untruncated, that an answer is one of the task's *known* generalising programs,
 
     reach(B) = mean over tasks of 1 - (1 - m)^B
 
-is what B samples solve by known programs. The known programs of a trajectory are the secret one and those
-among the first samples of the base and of each of the trajectory's models, as many of each. So every model is
-asked for the same programs, differences are paired, no model contributes more, and trajectories remain
-replicates of each other.
+is what B samples solve by known programs. A trajectory knows the secret program and those among the first
+samples of the base and of each of its models, as many of each. So every model is asked for the same programs,
+differences are paired, and trajectories remain replicates of each other.
 
 m is a lower bound of the chance P to be right. What it misses, three ways:
 
-- c / n - m: of all n samples that were drawn c are right, and E[c / n] = P, so this is the *missing mass*,
-  unbiased but noisy;
-- N1 / n', with N1 the right programs that the n' of a model's samples that were looked at show once (Good
-  1953, Good & Turing): in expectation above the mass of all that they never show, of which the other models'
-  samples know some more;
+- c / n - m, of all n samples that were drawn c being right: as E[c / n] = P, this *missing mass* is unbiased,
+  but noisy;
+- N1 / n', with N1 the right programs that the n' samples that were looked at show once: in expectation above
+  the mass of all that they never show (Good 1953), of which the other models' samples know some more;
 - the spellings of a program that no model used: the likeliest, by the tokenizer itself, is always counted.
 
 *Expansion* claims that the last round's reach at one B, fixed in the config, lies above both the base's and
 the start's (intersection-union: the larger of two one-sided p-values).
 
 The *mass ledger* says where training moves probability: of each class of the known programs, m and the reach
-of that m alone. Sampling plays no part: the same programs, exact probabilities. What a class gains from one
-model to the next, another or the wrong answers have lost.
+of that m alone, without sampling. What a class gains, another or the wrong answers have lost.
 """
 
 from __future__ import annotations
@@ -33,7 +30,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import fill
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -41,21 +38,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from numpy.typing import ArrayLike, NDArray
 
+from constellation.evaluation import drawing
 from constellation.evaluation.claims import Claim
 from constellation.evaluation.curves import pooled_curves
-from constellation.evaluation.drawing import (
-    INK,
-    band,
-    colour,
-    interval_mark,
-    legend_above,
-    mark,
-    names_axis,
-    null_curve,
-    null_span,
-    panels,
-    percent,
-)
 from constellation.evaluation.entries import Entry, entries, entry, points
 from constellation.evaluation.question import Answer, Question, Results
 from constellation.evaluation.statistics import Bootstrap, wider
@@ -77,6 +62,8 @@ GOOD_TURING = "Good-Turing bound of the unknown programs' probability"
 PROGRAMS = "known programs a task"
 MASS, MASS_CHANGE = "probability of the known programs", "change of the known programs' probability"
 CLASS_REACH, CLASS_REACH_CHANGE = "reach by a class of programs", "change of reach by a class of programs"
+NULL_REACH = "null of the change of reach"  # this and the next: rows of `null`
+NULL_MASS = "null of the change of the known programs' probability"
 
 
 @dataclass(frozen=True)
@@ -113,13 +100,20 @@ class KnownPrograms(Part):
         """[D] a model's `log_prob` in a trajectory; the base's is the same in all."""
         return self.log_prob.get((model, trajectory), self.log_prob[model, 0])
 
+    def log_mass(self, subset: Mask, model: str, trajectory: int) -> Array:
+        """[T] ln of the probability that a model answers with a task's programs of this subset [D]."""
+        result = np.full(self.task[-1] + 1, -np.inf)  # every task has a program, its secret one
+        np.logaddexp.at(result, self.task[subset], self.of(model, trajectory)[subset])
+        return np.minimum(result, 0)  # rounding may lift a sum that is all but certain
+
 
 class Known(NamedTuple):
     """The known programs as each trajectory knows them.
 
-    programs: of all trajectories.
-    own: [K, D] bool, those in a trajectory's known set.
-    log_mass: model -> [K, T] float64, ln m; -inf for a probability of 0.
+    Attributes:
+        programs: of all trajectories.
+        own: [K, D] bool, those in a trajectory's known set.
+        log_mass: model -> [K, T] float64, ln m of its own programs.
     """
 
     programs: KnownPrograms
@@ -130,14 +124,22 @@ class Known(NamedTuple):
 def known_of(study: StudyResults, programs: KnownPrograms) -> Known:
     """What each of the study's trajectories knows of these programs."""
     tasks = study.tasks[programs.bank]
-    keys = [(int(t), str(text)) for t, text in zip(programs.task, programs.text, strict=True)]
-    own = np.tile([tasks[t].program == text for t, text in keys], (study.trajectories, 1))
-    for model in study.models:
-        for trajectory in range(study.trajectories):
-            seen = generalising(pool(study, programs, model, trajectory), programs.samples)
-            own[trajectory] |= [key in seen for key in keys]
-    masses = {model: log_mass(programs, own, model, len(tasks)) for model in programs.models}
-    return Known(programs, own, masses)
+    secret = [tasks[t].program == text for t, text in zip(programs.task, programs.text, strict=True)]
+    own = np.logical_or.reduce([written(study, programs, model) for model in study.models]) | secret
+    return Known(programs, own, {model: log_mass(programs, own, model) for model in programs.models})
+
+
+def log_mass(programs: KnownPrograms, own: Mask, model: str) -> Array:
+    """[K, T] ln of the probability that a model answers with those of a trajectory's programs, [K, D]."""
+    return np.array([programs.log_mass(subset, model, k) for k, subset in enumerate(own)])
+
+
+def written(study: StudyResults, programs: KnownPrograms, model: str) -> Mask:
+    """[K, D] which programs are among the samples of a model that were looked at, in each trajectory."""
+    keys = list(zip(programs.task.tolist(), programs.text.tolist(), strict=True))
+    pools = [pool(study, programs, model, k) for k in range(study.trajectories)]
+    found = [generalising(samples, programs.samples) for samples in pools]
+    return np.array([[key in own for key in keys] for own in found])
 
 
 def pool(study: StudyResults, programs: KnownPrograms, model: str, trajectory: int) -> SampleSet:
@@ -149,8 +151,7 @@ def pool(study: StudyResults, programs: KnownPrograms, model: str, trajectory: i
 def generalising(samples: SampleSet, first: int) -> dict[tuple[int, str], int]:
     """How often each generalising program, by (task, text), is among each task's first samples.
 
-    Raises:
-        UserError: there are fewer samples a task.
+    Fewer samples a task are refused.
     """
     if first > samples.n:
         raise UserError(
@@ -161,28 +162,8 @@ def generalising(samples: SampleSet, first: int) -> dict[tuple[int, str], int]:
     return {(int(samples.task[row]), str(samples.text[row])): int(counts[row]) for row in rows}
 
 
-def log_mass(programs: KnownPrograms, own: Mask, model: str, tasks: int) -> Array:
-    """[K, T] ln of the probability of a task's programs together, for the subsets `own` [K, D]."""
-    return np.array([log_sum(programs, subset, programs.of(model, k), tasks) for k, subset in enumerate(own)])
-
-
-def log_sum(programs: KnownPrograms, subset: Mask, log_prob: Array, tasks: int) -> Array:
-    """[T] ln of the probability of a task's programs together, of a subset [D] that has `log_prob` [D]."""
-    result = np.full(tasks, -np.inf)
-    np.logaddexp.at(result, programs.task[subset], log_prob[subset])
-    return np.minimum(result, 0)  # rounding may lift a sum that is all but certain
-
-
 def solved_in(log_mass: ArrayLike, budgets: Sequence[int]) -> Array:
-    """1 - (1 - m)^B, exact to rounding however small m or large B.
-
-    Args:
-        log_mass: [...] ln m, at most 0.
-        budgets: the N values of B.
-
-    Returns:
-        [..., N] float64.
-    """
+    """[..., N] 1 - (1 - m)^B of N budgets, exact to rounding however small m, [...], or large B."""
     log_mass = np.asarray(log_mass, np.float64)
     with np.errstate(divide="ignore"):  # ln(1 - m), each way where it is the exact one (Maechler 2012)
         small, large = np.log1p(-np.exp(log_mass)), np.log(-np.expm1(log_mass))
@@ -204,12 +185,10 @@ def reach(study: StudyResults, programs: KnownPrograms, bootstrap: Bootstrap) ->
             changed = bootstrap(bank, reach_change(known, before, model, budgets))
             rows += entries(CHANGE, bank, (before, model), budgets, changed, tested=tested)
     rows += mass_ledger(study, bootstrap, known)
-    judged = None
+    judged: dict[str, Any] | None = None
     if study.rounds:
-        claim = expansion(study, bootstrap, known, study.rounds[-1])
-        models = (study.base, study.start, study.rounds[-1])
-        rows.append(claim.entry(EXPANSION, bank, models, study.analysis.reach_at))
-        judged = claim.judged(study.analysis, study.scope)
+        row, judged = expanded(study, bootstrap, known, study.rounds[-1])
+        rows.append(row)
     return Answer(rows, {"bank": bank, "samples": programs.samples, "expansion": judged})
 
 
@@ -241,8 +220,7 @@ def expansion(study: StudyResults, bootstrap: Bootstrap, known: Known, model: st
     at, bank, before = study.analysis.reach_at, known.programs.bank, (study.base, study.start)
     values = np.concatenate([reach_change(known, name, model, [at]) for name in before], axis=2)  # [K, T, 2]
     both = bootstrap.both(bank, values)
-    estimate = wider(*both)
-    over = [f"{points(*estimate.at(i)[:3])} points from {name}" for i, name in enumerate(before)]
+    over = [f"{points(*wider(*both).at(i)[:3])} points from {name}" for i, name in enumerate(before)]
     return Claim(
         text=f"Training raises reach in {at} samples above that of {' and of '.join(before)}.",
         directions=(+1, +1),
@@ -254,18 +232,25 @@ def expansion(study: StudyResults, bootstrap: Bootstrap, known: Known, model: st
     )
 
 
+def expanded(
+    study: StudyResults, bootstrap: Bootstrap, known: Known, model: str
+) -> tuple[Entry, dict[str, Any]]:
+    """The row of a model's claim of expansion, and the claim as judged."""
+    claim, models = expansion(study, bootstrap, known, model), (study.base, study.start, model)
+    row = claim.entry(EXPANSION, known.programs.bank, models, study.analysis.reach_at)
+    return row, claim.judged(study.analysis, study.scope)
+
+
 def mass_ledger(study: StudyResults, bootstrap: Bootstrap, known: Known) -> list[Entry]:
     """Of each class its mass under every model, and what that mass would solve in reach_at samples."""
     programs, bank, at = known.programs, known.programs.bank, study.analysis.reach_at
-    tasks = len(study.tasks[bank])
     rows = []
     for name, own in classes(study, programs, known.own, range(study.trajectories)).items():
-        rows.append(Entry(PROGRAMS, bank, (), None, own.sum(1).mean() / tasks, of=name))
-        log_masses = {model: log_mass(programs, own, model, tasks) for model in programs.models}  # [K, T]
+        rows.append(Entry(PROGRAMS, bank, (), None, own.sum(1).mean() / len(study.tasks[bank]), of=name))
+        masses = {model: log_mass(programs, own, model) for model in programs.models}
         values = {
-            model: np.stack([np.exp(m), solved_in(m, [at])[..., 0]], axis=-1)
-            for model, m in log_masses.items()
-        }  # [K, T, 2]
+            model: solved_in(mass, [1, at]) for model, mass in masses.items()
+        }  # [K, T, 2]: m is reach(1)
         for model, value in values.items():
             found = bootstrap(bank, value)
             rows.append(entry(MASS, bank, (model,), None, found.at(0), of=name))
@@ -280,15 +265,12 @@ def mass_ledger(study: StudyResults, bootstrap: Bootstrap, known: Known) -> list
 def classes(
     study: StudyResults, programs: KnownPrograms, own: Mask, starts: Sequence[int]
 ) -> dict[str, Mask]:
-    """All of the known programs and their named parts, [N, D] bool each, without empty parts.
+    """All of the N sets of known programs, `own` [N, D], and their named parts, without those that are empty.
 
     By the parts a program concatenates, by withheld class, the secret program against others, and by whether
-    the start's samples show it. Of the last two kinds, "not in the samples" are by selection programs that
-    the start finds improbable: that a round finds them likelier is no surprise, that the *mass* does tells.
-
-    Args:
-        own: [N, D] those that are asked for.
-        starts: [N] the trajectory of which each has the start's samples.
+    the start's samples show it, each set by those of its trajectory in `starts` [N]. Of the last two kinds,
+    "not in the samples" are by selection programs that the start finds improbable: that a round finds them
+    likelier is no surprise, that the *mass* does tells.
     """
     masks = {ALL: np.ones_like(programs.secret)}
     for atoms in np.unique(programs.atoms):
@@ -298,24 +280,10 @@ def classes(
     masks["no withheld class"] = np.array([not names for names in programs.structures])
     masks["secret program"] = programs.secret
     masks["other programs"] = ~programs.secret
+    masks[f"in {study.start}'s samples"] = written(study, programs, study.start)[list(starts)]
+    masks[f"not in {study.start}'s samples"] = ~masks[f"in {study.start}'s samples"]
     parts = {name: own & mask for name, mask in masks.items()}
-    keys = list(zip(programs.task.tolist(), programs.text.tolist(), strict=True))
-    seen = [
-        generalising(pool(study, programs, study.start, k), programs.samples)
-        for k in range(study.trajectories)
-    ]
-    inside = np.array([[key in own_samples for key in keys] for own_samples in seen])[list(starts)]
-    parts[f"in {study.start}'s samples"] = own & inside
-    parts[f"not in {study.start}'s samples"] = own & ~inside
     return {name: part for name, part in parts.items() if name == ALL or part.any()}
-
-
-def budgets_axis(ax: Axes, at: int) -> None:
-    """A logarithmic axis of sample budgets B, the one of the verdict marked."""
-    mark(ax, at)
-    ax.set_xscale("log")
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xlabel("samples B")
 
 
 def reach_curves(results: Results) -> Figure | None:
@@ -324,26 +292,32 @@ def reach_curves(results: Results) -> Figure | None:
     Dotted, by how much another warm start alone changes it.
     """
     rows, study = results.entries.where(question=QUESTION.name), results.study
-    figure, axes = panels(3, height=3.2, sharey=False)
-    for model in study.models:
-        paint, passed = colour(results, model), rows.where(quantity=PASSED, models=(model,))
-        band(axes[0], rows.where(quantity=REACH, models=(model,)), paint, model)
-        dots = percent(row.estimate for row in passed)
+    paints = {model: drawing.colour(study, model) for model in study.models}
+    figure, axes = drawing.panels(3, height=3.2, sharey=False)
+    for model, paint in paints.items():
+        drawing.band(axes[0], rows.where(quantity=REACH, models=(model,)), paint, model)
+        passed = rows.where(quantity=PASSED, models=(model,))
+        dots = drawing.percent(row.estimate for row in passed)
         axes[0].plot(passed.values("k"), dots, "o", color=paint, markersize=3)
-    axes[0].set_title("reach, and pass@k as dots")
-    axes[0].set_ylabel("% of tasks")
-    axes[0].set_ylim(0, 100)
+    axes[0].set(title="reach, and pass@k as dots", ylabel="% of tasks", ylim=(0, 100))
     for ax, other in zip(axes[1:], (study.base, study.start), strict=True):
-        ax.axhline(0, color=INK, linewidth=0.9)
+        drawing.zero_line(ax)
         for model in (*study.rounds, *study.arms):
-            band(ax, rows.where(quantity=CHANGE, models=(other, model)), colour(results, model), model)
-        ax.set_title(f"a round's reach minus {other}'s")
-        ax.set_ylabel("points")
-    null_curve(axes[2], results.entries.where(quantity="null of the change of reach"))
+            drawing.band(ax, rows.where(quantity=CHANGE, models=(other, model)), paints[model], model)
+        ax.set(title=f"a round's reach minus {other}'s", ylabel="points")
+    drawing.null_curve(axes[2], results.entries.where(quantity=NULL_REACH))
     for ax in axes:
         budgets_axis(ax, study.analysis.reach_at)
-    legend_above(figure, axes[0])
+    drawing.legend_above(figure, axes[0])
     return figure
+
+
+def budgets_axis(ax: Axes, at: int) -> None:
+    """A logarithmic axis of sample budgets B, the one of the verdict marked."""
+    drawing.mark(ax, at)
+    ax.set_xscale("log")
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel("samples B")
 
 
 def ledger_figure(results: Results) -> Figure | None:
@@ -351,30 +325,28 @@ def ledger_figure(results: Results) -> Figure | None:
 
     The spans behind are what another warm start alone changes.
     """
-    rows, models = results.entries.where(question=QUESTION.name), results.study.models
+    study, rows = results.study, results.entries.where(question=QUESTION.name)
     names = [name for name in rows.where(quantity=MASS).values("of") if name != ALL]
     figure = Figure(figsize=(10.4, 6))
     ax, changed = figure.subplots(2, 1)
-    for i, model in enumerate(models):
-        paint, offset = colour(results, model), 0.6 * ((i + 0.5) / len(models) - 0.5)
-        for axes, quantity, pair in (
-            (ax, MASS, (model,)),
-            (changed, MASS_CHANGE, (results.study.start, model)),
-        ):
-            for row in rows.where(quantity=quantity, models=pair):
-                if row.of != ALL:
-                    interval_mark(axes, names.index(row.of) + offset, row._asdict(), paint, size=4)
+    for i, model in enumerate(study.models):
+        paint, offset = drawing.colour(study, model), 0.6 * ((i + 0.5) / len(study.models) - 0.5)
+        masses = rows.where(quantity=MASS, models=(model,))
+        changes = rows.where(quantity=MASS_CHANGE, models=(study.start, model))
+        for axes, row in [*((ax, row) for row in masses), *((changed, row) for row in changes)]:
+            if row.of != ALL:
+                drawing.interval_mark(axes, names.index(row.of) + offset, row, paint, size=4)
         ax.plot([], [], "o", color=paint, markersize=4, label=model)
-    for row in results.entries.where(quantity="null of the change of the known programs' probability"):
+    for row in results.entries.where(quantity=NULL_MASS):
         if row.of in names:
-            null_span(changed, names.index(row.of), row.interval)
+            drawing.null_span(changed, names.index(row.of), row.interval)
     for axes in (ax, changed):
-        names_axis(axes, [fill(name.replace("withheld: ", ""), 10, break_long_words=False) for name in names])
-    ax.set_ylim(bottom=0)
-    ax.set_ylabel("probability of an answer, %")
-    changed.axhline(0, color=INK, linewidth=0.9)
-    changed.set_ylabel(f"change from {results.study.start}, points")
-    legend_above(figure, ax)
+        labels = [fill(name.replace("withheld: ", ""), 10, break_long_words=False) for name in names]
+        drawing.names_axis(axes, labels)
+    ax.set(ylim=(0, None), ylabel="probability of an answer, %")
+    drawing.zero_line(changed)
+    changed.set_ylabel(f"change from {study.start}, points")
+    drawing.legend_above(figure, ax)
     return figure
 
 

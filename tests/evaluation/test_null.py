@@ -21,10 +21,8 @@ from constellation.evaluation.methods import methods
 from constellation.evaluation.null import (
     CLASS_REACH,
     HALVINGS,
-    MASS,
     PAIRS,
     PICKED,
-    REACH,
     RESTARTED,
     SECOND,
     STUDIES,
@@ -41,7 +39,7 @@ from constellation.evaluation.null import (
     spread,
     verdicts,
 )
-from constellation.evaluation.reach import known_of
+from constellation.evaluation.reach import NULL_MASS, NULL_REACH, known_of
 from constellation.evaluation.statistics import Bootstrap, resample
 from constellation.evaluation.study import AnalysisConfig, StudyResults
 from constellation.runtime.errors import UserError
@@ -278,9 +276,7 @@ def test_verdicts_are_those_of_studies_of_so_many_trajectories(shifted: StudyRes
     bootstrap = resamples(shifted)
     rows = Entries(several(shifted, bootstrap))
     assert rows.values("of") == ["pairs, 3 trajectories", "triples, 2 trajectories"]
-    counts = [
-        shifted.per_task("hard", "gen_v0", lambda s: s.per_sample(s.right).sum(1))[k] for k in range(6)
-    ]
+    counts = [shifted.per_task("hard", "gen_v0", lambda s: s.per_sample(s.right).sum(1))[k] for k in range(6)]
     small, large = (np.array([[chance(int(c), k) for c in row] for row in counts]) for k in (8, 16))  # [K, T]
     two = bootstrap.first_trajectories(2, host_rng(choice.seed, "bootstrap", "null", "triples"))
     outcomes: Counter[str] = Counter()
@@ -335,7 +331,7 @@ def test_reach_of_the_programs_of_either_trajectory(drawn: StudyResults) -> None
         rates.append(two("hard", np.array(by_pair)).p_above <= 0.05)
     assert rows.one(quantity=rate("expansion of reach")).estimate == np.mean(np.all(rates, axis=1))
     assert rows.one(quantity=rate("reach above the start")).estimate == np.mean(np.array(rates)[:, 1])
-    reached = rows.one(quantity=REACH, k=1024)
+    reached = rows.one(quantity=NULL_REACH, k=1024)
     np.testing.assert_allclose(reached.interval, np.quantile(changes, [0.025, 0.975]), atol=1e-9)
     np.testing.assert_allclose(reached.estimate, np.mean(changes), atol=1e-9)
 
@@ -346,7 +342,7 @@ def test_mass_by_class_and_curves_by_bank(drawn: StudyResults) -> None:
     masses = np.array([np.exp(programs.of("gen_v0", k))[programs.secret] for k in range(4)])
     halves = divisions(drawn, 2)
     moved = [(masses[last].sum(1) - masses[start].sum(1)).mean() / 12 for start, last in halves]
-    ledger = rows.where(quantity=MASS)
+    ledger = rows.where(quantity=NULL_MASS)
     assert ledger.values("of") == rows.where(quantity=CLASS_REACH).values("of")
     secret = ledger.one(of="secret program")
     assert secret.estimate == pytest.approx(np.mean(moved))
@@ -359,3 +355,9 @@ def test_mass_by_class_and_curves_by_bank(drawn: StudyResults) -> None:
         moved = [(curve[last] - curve[start]).mean() for start, last in halves]
         interval = rows.one(quantity=NULL_CHANGE, bank=bank, k=1).interval
         np.testing.assert_allclose(interval, np.quantile(moved, [0.025, 0.975]), atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [16, 32])
+def test_each_row_is_of_something_else(n: int) -> None:
+    rows = answered(study(tasks=8, n=n, trajectories=6, doubled=True, resamples=20))
+    assert len({(row.quantity, row.bank, row.models, row.k, row.of) for row in rows}) == len(rows) > 0

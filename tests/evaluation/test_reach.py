@@ -59,7 +59,7 @@ def right_programs(tasks: list[int], log_prob: list[float]) -> KnownPrograms:
 def test_a_categorical_model_by_enumeration() -> None:
     chances = [0.05, 0.2, 0.35, 0.4]  # the first two programs are known to be right
     known = right_programs([0, 0], [math.log(0.05), math.log(0.2)])
-    mass = log_mass(known, np.ones((1, 2), bool), "model", 1)
+    mass = log_mass(known, np.ones((1, 2), bool), "model")
     for budget in (1, 2, 5):
         solved = sum(
             math.prod(chances[i] for i in draws)
@@ -85,7 +85,7 @@ def test_ends() -> None:
 
 def test_masses_of_unlikely_programs_add_up_without_underflow() -> None:
     known = right_programs([0, 0, 2], [-800.0, -800.0, 1e-7])
-    mass = log_mass(known, np.ones((1, 3), bool), "model", 3)
+    mass = log_mass(known, np.ones((1, 3), bool), "model")
     np.testing.assert_allclose(mass, [[-800 + math.log(2), -np.inf, 0]], rtol=1e-12)  # never above 1
 
 
@@ -150,7 +150,7 @@ def test_right_samples_and_good_turing_tell_what_m_misses(drawn: StudyResults, r
     known = known_of(drawn, programs)
     everything = np.ones_like(known.own)
     for model in drawn.models:
-        chance = np.exp(log_mass(programs, everything, model, tasks))  # [K, T]
+        chance = np.exp(log_mass(programs, everything, model))  # [K, T]
         mass = np.exp(known.log_mass[model])
         assert (mass <= chance + 1e-12).all() and (mass < chance).any()
         right, missing, good_turing = (

@@ -128,6 +128,15 @@ class SampleSet:
         """Samples a task."""
         return self.program.shape[1]
 
+    @property
+    def counts(self) -> np.ndarray:
+        """How many samples wrote each distinct program, [D]."""
+        return np.bincount(self.program.ravel(), minlength=len(self.task))
+
+    def sum_by_task(self, values: np.ndarray) -> np.ndarray:
+        """The sum over each task's distinct programs of values [D]: [T] float64."""
+        return np.bincount(self.task, values, len(self.task_ids)).astype(np.float64)
+
     def per_sample(self, column: np.ndarray) -> np.ndarray:
         """A table column [D], or one made from them, laid out by sample: [T, n]."""
         return column[self.program]

@@ -120,6 +120,14 @@ def test_programs_are_distinct_and_judged_once():
         assert samples.length[rows].tolist() == [len(answers[t][i]) for i in first]
 
 
+def test_sums_over_a_tasks_programs_are_those_over_its_samples():
+    samples = make()
+    assert samples.counts.sum() == samples.program.size
+    right = samples.sum_by_task(samples.counts * samples.right)
+    assert right.dtype == np.float64
+    np.testing.assert_array_equal(right, samples.per_sample(samples.right).sum(1))
+
+
 def test_round_trip_and_same_bytes(tmp_path):
     samples = make()
     samples.save(tmp_path / "a" / "samples.npz")

@@ -77,7 +77,7 @@ def tally(samples: SampleSet, scores: NDArray[Any], bins: int = 10) -> Tally:
         UserError: a program that fits has no score, or the scores are of another sample set.
     """
     check_column(samples, "critic", scores)
-    drawn = np.bincount(samples.program.ravel(), minlength=len(samples.task))[samples.fits]
+    drawn = samples.counts[samples.fits]
     probability, right = expit(scores[samples.fits]), samples.right[samples.fits]
     task, tasks = samples.task[samples.fits], len(samples.task_ids)
     cell = task * bins + np.minimum((probability * bins).astype(np.int64), bins - 1)

@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from constellation.evaluation.curves import PASS, model_curves
-from constellation.evaluation.diversity import correct_counts, sum_by_task
 from constellation.evaluation.drawing import Curve, colour, curves_by_bank
 from constellation.evaluation.entries import Entry, entry
 from constellation.evaluation.question import Answer, Question, Results
@@ -29,9 +28,9 @@ def correctness(study: StudyResults, part: None, bootstrap: Bootstrap) -> Answer
 
     def probed(samples: SampleSet) -> NDArray[np.float64]:
         """[T, 2] correct samples of each task that were probed, and those of them that err on some probe."""
-        counts = np.where(samples.probe_correct >= 0, correct_counts(samples), 0)
+        counts = samples.counts * samples.right * (samples.probe_correct >= 0)
         erring = counts * (samples.probe_correct < study.probes)
-        return np.stack([sum_by_task(samples, column) for column in (counts, erring)], axis=1)
+        return np.stack([samples.sum_by_task(column) for column in (counts, erring)], axis=1)
 
     rows: list[Entry] = []
     for bank in study.tasks:

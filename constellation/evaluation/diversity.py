@@ -28,20 +28,9 @@ COUNTED = "distinct correct programs of a solved task"
 RAREFIED = "distinct correct programs at a fixed number of correct samples"
 
 
-def correct_counts(samples: SampleSet) -> NDArray[np.int64]:
-    """[D] how many samples wrote each distinct program, 0 for a program that is not correct."""
-    counts = np.bincount(samples.program.ravel(), minlength=len(samples.text))
-    return np.where(samples.right, counts, 0)
-
-
-def sum_by_task(samples: SampleSet, values: NDArray[np.generic]) -> Array:
-    """[T] the sum over each task's distinct programs of values [D]."""
-    return np.bincount(samples.task, values, len(samples.task_ids)).astype(np.float64)
-
-
 def distinct_programs(samples: SampleSet) -> Array:
     """[T] distinct correct programs of each task (what the paper counts), NaN where the task is unsolved."""
-    found = sum_by_task(samples, correct_counts(samples) > 0)
+    found = samples.sum_by_task(samples.right & (samples.counts > 0))
     return np.where(found > 0, found, np.nan)
 
 
@@ -50,12 +39,12 @@ def rarefied_programs(samples: SampleSet, m: int) -> Array:
 
     sum over programs i of 1 - C(c - c_i, m) / C(c, m), where c_i of the task's c correct samples wrote i.
     """
-    counts = correct_counts(samples)  # [D]
-    total = sum_by_task(samples, counts)  # [T]
+    counts = samples.counts * samples.right  # [D]
+    total = samples.sum_by_task(counts)  # [T]
     usable = (total >= m)[samples.task]  # [D]
     seen = np.zeros(len(counts))
     seen[usable] = pass_at_k(total[samples.task[usable]], counts[usable], m)
-    return np.where(total >= m, sum_by_task(samples, seen), np.nan)
+    return np.where(total >= m, samples.sum_by_task(seen), np.nan)
 
 
 def diversity(study: StudyResults, part: None, bootstrap: Bootstrap) -> Answer:

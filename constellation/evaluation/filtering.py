@@ -126,8 +126,8 @@ def forecast_curves(
     Raises:
         UserError: when a k exceeds n.
     """
-    counts = np.bincount(samples.program.ravel(), minlength=len(samples.text))  # [D]
-    correct = np.bincount(samples.task, counts * samples.right, len(samples.task_ids))  # [T]
+    counts = samples.counts  # [D]
+    correct = samples.sum_by_task(counts * samples.right)  # [T]
     chance = np.zeros((rounds + 1, len(correct)))  # [R, T] of a correct answer
     for t in range(len(correct)):
         rows = samples.programs_of(t)

@@ -12,14 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from constellation.evaluation.critic_gain import divergences, picks, selection
 from constellation.evaluation.entries import plain
-from constellation.evaluation.exploratory import adjust, exploratory
-from constellation.evaluation.findings import findings, overall, primary_claims
+from constellation.evaluation.findings import adjust, findings, overall, primary_claims
 from constellation.evaluation.methods import methods
 from constellation.evaluation.question import Question, Results
 from constellation.evaluation.questions import QUESTIONS
-from constellation.evaluation.selector_gains import selector_gains
 from constellation.evaluation.statistics import Bootstrap, resample
 from constellation.evaluation.study import StudyResults
 from constellation.runtime.keys import host_rng
@@ -31,15 +28,10 @@ def analyse(study: StudyResults, questions: Sequence[Question] = QUESTIONS) -> R
     """All results, with rounded floats, string keys and None for what is not defined."""
     choice = study.analysis
     bootstrap = resamples(study)
-    picked = picks(study)
-    claims = primary_claims(study, bootstrap, picked)
+    claims = primary_claims(study, bootstrap)
     results: dict[str, Any] = {
         "findings": findings(study, claims),
         "overall": overall(study, claims),
-        "exploratory": exploratory(study, bootstrap, picked),
-        "selection": selection(bootstrap, picked),
-        "selectors": selector_gains(study, bootstrap, picked),
-        "divergence": divergences(study, bootstrap),
         "methods": methods(study),
         "splits": {bank: study.splits(bank) for bank in study.tasks},
         "samples_per_task": {
@@ -53,11 +45,12 @@ def analyse(study: StudyResults, questions: Sequence[Question] = QUESTIONS) -> R
     }
     rows, facts = [], {}
     for question in questions:
-        if question.always or question.name in study.parts:
-            answer = question.answer(study, study.parts.get(question.name), bootstrap)
+        part = question.part_of(study)
+        if question.always or part:
+            answer = question.answer(study, part, bootstrap)
             rows += [row._replace(question=question.name) for row in answer.entries]
             facts[question.name] = plain(answer.facts)
-    entries, results["discoveries"] = adjust(results, rows, choice.level)
+    entries, results["discoveries"] = adjust(rows, choice.level)
     return Results(study, entries, facts, plain(results))
 
 

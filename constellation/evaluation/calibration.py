@@ -13,13 +13,31 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from constellation.evaluation.drawing import INK, colour, interval_mark, panels
+from constellation.evaluation.entries import Entry, entry
+from constellation.evaluation.question import Answer, Question, Results
+from constellation.evaluation.selection import Selectors
 from constellation.evaluation.selectors import check_column
+from constellation.evaluation.statistics import Bootstrap
+from constellation.evaluation.study import SetKey, StudyResults
 from constellation.samples import SampleSet
 
 Array = NDArray[np.float64]
+BINS = 10  # of the reliability diagram
+FIGURES = {  # quantity -> field of `Calibration`
+    "Brier score": "brier",
+    "reliability": "reliability",
+    "resolution": "resolution",
+    "uncertainty": "uncertainty",
+    "Brier score within bins": "within_bin",
+    "calibration error": "expected_calibration_error",
+    "prevalence": "prevalence",
+}
+SHARE, FORECAST, OBSERVED = "samples in a bin", "what the critic says in a bin", "what is so in a bin"
 
 
 class Tally(NamedTuple):
@@ -123,3 +141,76 @@ def calibration(sums: Tally) -> Calibration:
         expected_calibration_error=(share * np.abs(forecast - rate)).sum(-1),
         prevalence=prevalence,
     )
+
+
+def calibrations(study: StudyResults, part: Selectors, bootstrap: Bootstrap) -> Answer:
+    """Of every model on every bank that the critic scored; bins without samples are left out."""
+
+    def figures(means: Array) -> Array:
+        found = calibration(unpacked(means))
+        return np.stack([getattr(found, name) for name in FIGURES.values()], axis=-1)
+
+    rows: list[Entry] = []
+    for bank, model in sorted({key[:2] for key in part.columns}):
+        sums = tallies(study, part, bank, model)  # [K, T, 3 B + 1]
+        estimate, where = bootstrap.of_means(bank, sums, figures), (bank, (model,), None)
+        rows += [entry(name, *where, estimate.at(i), unit="score") for i, name in enumerate(FIGURES)]
+        drawn, forecast, observed, _ = unpacked(sums)
+        total, expected = drawn.mean((0, 1)), forecast.mean((0, 1))
+        for b in np.flatnonzero(total):
+            rate = bootstrap(bank, observed[..., b], within=drawn[..., b])
+            rows.append(Entry(SHARE, *where, total[b] / total.sum(), of=f"{b}"))
+            rows.append(Entry(FORECAST, *where, expected[b] / total[b], of=f"{b}"))
+            rows.append(entry(OBSERVED, *where, rate, of=f"{b}"))
+    return Answer(rows, {})
+
+
+def tallies(study: StudyResults, part: Selectors, bank: str, model: str) -> Array:
+    """[K, T, 3 B + 1] the parts of `Tally` side by side, a sample, averaged over split seeds.
+
+    A sample: a split seed with more of them has no more weight.
+    """
+    rows = []
+    for r in study.trajectories_of(model):
+        keys = [SetKey(bank, model, seed, r) for seed in part.splits(study, bank, model)]
+        each = []
+        for samples, columns in part.of_critic(study, keys):
+            *binned, squared_error = tally(samples, columns["critic"], BINS)
+            each.append(np.concatenate([*binned, squared_error[:, None]], axis=1) / samples.n)
+        rows.append(np.mean(each, axis=0))
+    return np.broadcast_to(rows, (study.trajectories, *rows[0].shape))
+
+
+def unpacked(sums: Array) -> Tally:
+    """The parts of `tallies`."""
+    drawn, forecast, observed = np.split(sums[..., :-1], 3, axis=-1)
+    return Tally(drawn, forecast, observed, sums[..., -1])
+
+
+def reliability(results: Results) -> Figure | None:
+    """How often what the critic says is so; a panel a model on the primary bank."""
+    rows = results.entries.where(question=QUESTION.name, bank=results.study.analysis.primary_bank)
+    if not rows:
+        return None
+    models = rows.values("models")
+    figure, axes = panels(len(models), height=3.1, sharey=True)
+    for ax, (model,) in zip(axes, models, strict=True):
+        ax.plot([0, 100], [0, 100], color=INK, linewidth=0.9)
+        own, paint = rows.where(models=(model,)), colour(results.study, model)
+        for observed in own.where(quantity=OBSERVED):
+            share, forecast = (100 * own.one(quantity=q, of=observed.of).estimate for q in (SHARE, FORECAST))
+            ax.bar(forecast, share, width=4, color=paint, alpha=0.18)
+            interval_mark(ax, forecast, observed, paint, size=5)
+        ax.set(title=f"candidates of {model}", xlabel="the critic says, %", xlim=(0, 100), ylim=(0, 100))
+    axes[0].set_ylabel("generalises, %")
+    return figure
+
+
+QUESTION = Question(
+    name="calibration",
+    part="selection",
+    title="Is the critic calibrated?",
+    answer=calibrations,
+    figures={"reliability": reliability},
+    missing="no critic scored the study's candidates",
+)

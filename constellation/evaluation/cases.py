@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from constellation.evaluation.selection import selectors_of
 from constellation.evaluation.selectors import Groups, critic, cut, naive
 from constellation.evaluation.study import SetKey, StudyResults, TaskInfo
 from constellation.samples import SampleSet
@@ -47,11 +48,11 @@ class Case:
 
 def cases(study: StudyResults) -> list[Case]:
     """The first task of the primary bank that shows each situation among trajectory 0's first k samples."""
-    choice = study.analysis
-    key = SetKey(choice.primary_bank, study.selection_model, study.primary_split)
+    choice, part = study.analysis, selectors_of(study)
+    key = SetKey(choice.primary_bank, part.model, study.primary_split)
     if key not in study.samples:
         return []
-    samples, scores = study.samples[key], study.critic_scores.get(key)
+    samples, scores = study.samples[key], part.columns.get(key, {}).get("critic")
     groups = cut(samples, choice.small_k, scores)
     divergent, survivors = groups.divergent()[:, 0], groups.survives[:, 0].any(-1)
     first, chosen, some = naive(groups)[:, 0] > 0, critic(groups)[:, 0] > 0, groups.correct[:, 0].any(-1)

@@ -21,10 +21,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from constellation.evaluation import drawing, reach
-from constellation.evaluation.critic_gain import GAIN, LEAD
 from constellation.evaluation.curves import curve_ks, task_curves, verdict_ks
 from constellation.evaluation.entries import Entry, entries, entry
 from constellation.evaluation.question import Answer, Question, Results
+from constellation.evaluation.selection import GAIN, LEAD, selectors_of
 from constellation.evaluation.selectors import select_each
 from constellation.evaluation.statistics import Bootstrap
 from constellation.evaluation.study import Part, SetKey, StudyResults, first
@@ -102,7 +102,6 @@ def with_controls(study: StudyResults, part: Controls, bank: str) -> StudyResult
         tasks={bank: study.tasks[bank]},
         arms=tuple(dict.fromkeys(key.model for key in own if key.model not in study.rounds)),
         samples=kept | own,
-        critic_scores={},
     )
 
 
@@ -153,10 +152,9 @@ def critic_rows(study: StudyResults, part: Controls, bootstrap: Bootstrap) -> li
     """Critic minus first survivor at small_k: of permuted labels, and of true ones minus that."""
     k, keys = study.analysis.small_k, sorted(part.scores)
     bank, model = keys[0][:2]
-    null, true = (
-        select_each([(study.samples[key], {"critic": scores[key]}) for key in keys], k).gain()
-        for scores in (part.scores, study.critic_scores)
-    )
+    permuted = [(study.samples[key], {"critic": part.scores[key]}) for key in keys]
+    own = selectors_of(study).of_critic(study, keys)
+    null, true = (select_each(sets, k).gain() for sets in (permuted, own))
     gain, lead = bootstrap(bank, null), bootstrap(bank, true - null)
     return [
         entry(GAIN, bank, (model,), k, gain, tested=True, of=PERMUTED),

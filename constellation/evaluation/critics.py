@@ -14,7 +14,7 @@ All of it is exploratory, under the primary split, and of the first trajectories
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,16 +23,23 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from constellation.evaluation import drawing
-from constellation.evaluation.critic_gain import ACCURACY, DIVERGENT, GAIN, LEAD, ROOM, group_sizes
 from constellation.evaluation.entries import Entries, Entry, entry
 from constellation.evaluation.question import Answer, Question, Results
-from constellation.evaluation.selectors import Columns, Selection, select_each
+from constellation.evaluation.selection import (
+    ACCURACY,
+    DIVERGENT,
+    GAIN,
+    LEAD,
+    ROOM,
+    Sets,
+    group_sizes,
+    selectors_of,
+)
+from constellation.evaluation.selectors import Selection, select_each
 from constellation.evaluation.statistics import Bootstrap
 from constellation.evaluation.study import Part, SetKey, StudyResults, first
 from constellation.runtime.keys import host_rng
-from constellation.samples import SampleSet
 
-Sets = Sequence[tuple[SampleSet, Columns]]  # of each trajectory, with a critic's scores
 GAINS = ("critic", "majority", "oracle")
 GAIN_CHANGE = "change of the gain over the first survivor"
 
@@ -78,7 +85,7 @@ def critics(study: StudyResults, part: Critics, bootstrap: Bootstrap) -> Answer:
     if sets:
         shown = len(next(iter(sets.values())))
         keys = [SetKey(bank, part.model, study.primary_split, r) for r in range(shown)]
-        sets[own_visible] = scored(study, keys)
+        sets[own_visible] = selectors_of(study).of_critic(study, keys)
     visible = {number: f"{part.model}, {number} visible" for number in sorted(sets)}
     by_name = {name: sets[number] for number, name in visible.items()}
     facts = {
@@ -120,7 +127,7 @@ def critic_rows(study: StudyResults, part: Critics, bootstrap: Bootstrap) -> lis
     rows: list[Entry] = []
     for name, scores in part.scores.items():
         bank, model = next(iter(scores))[:2]
-        own = scored(study, sorted(scores))
+        own = selectors_of(study).of_critic(study, sorted(scores))
         other = [(study.samples[key], {"critic": scores[key]}) for key in sorted(scores)]
         seen = any(row.models == (model,) for row in rows)  # by another critic, with the same fixed one
         for k in group_sizes(study, (samples.n for samples, _ in own)):
@@ -131,11 +138,6 @@ def critic_rows(study: StudyResults, part: Critics, bootstrap: Bootstrap) -> lis
             lead, tested = bootstrap(bank, variant.gain() - fixed.gain()), k == study.analysis.small_k
             rows.append(entry(LEAD, bank, (model,), k, lead, tested=tested, of=f"{name} minus critic"))
     return rows
-
-
-def scored(study: StudyResults, keys: Iterable[SetKey]) -> Sets:
-    """Sets of the study with the scores of its own critic."""
-    return [(study.samples[key], {"critic": study.critic_scores[key]}) for key in keys]
 
 
 def gains(

@@ -1,7 +1,7 @@
 """The three primary findings and the verdict over them: the exact rules.
 
 They are read on the primary bank, the last round and the k fixed beforehand; everything else a study holds is
-*exploratory* (`exploratory`). alpha = 1 - level, 5 %; intervals and p-values are those of `statistics`.
+*exploratory*. alpha = 1 - level, 5 %; intervals and p-values are those of `statistics`.
 
 **A finding** claims that one number lies above, or below, 0; the crossover claims it of two. Its p-value is
 one-sided, of two numbers the larger (intersection-union: one-sided 95 % bounds give D(8) > 0 and D(64) < 0),
@@ -24,6 +24,10 @@ the second round's gain in pass@small_k minus the first's. In this order:
 
 A verdict speaks of its `scope`: of one trajectory where the study has one, else of trajectories that start
 from the same base.
+
+**Everything else that is tested**, on other banks, rounds, arms, temperatures, selectors and k, was not
+singled out beforehand. Its p-values are adjusted as one family by Benjamini & Hochberg (1995), so that of the
+numbers called discoveries at q <= 0.05 at most 5 % are expected to be false; intervals are not adjusted.
 """
 
 from __future__ import annotations
@@ -31,11 +35,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from scipy.stats import false_discovery_control
+
 from constellation.evaluation.claims import FAMILY, INCONCLUSIVE, Claim, NotMeasured
-from constellation.evaluation.critic_gain import Picks, critic_gain
 from constellation.evaluation.crossover import crossover
-from constellation.evaluation.entries import points, signed
+from constellation.evaluation.entries import Entries, Entry, points, signed
 from constellation.evaluation.gains import deceleration
+from constellation.evaluation.selection import critic_gain
 from constellation.evaluation.statistics import Bootstrap, Estimate, holm
 from constellation.evaluation.study import AnalysisConfig, StudyResults
 
@@ -43,19 +50,14 @@ COMPOUNDING, AMPLIFICATION, NO_GAIN = "compounding", "amplification", "no gain"
 Claims = Mapping[str, Claim | NotMeasured]
 
 
-def primary_claims(study: StudyResults, bootstrap: Bootstrap, picks: Picks) -> Claims:
+def primary_claims(study: StudyResults, bootstrap: Bootstrap) -> Claims:
     """The three claims, measured.
-
-    Args:
-        study: the study.
-        bootstrap: of its trajectories and tasks.
-        picks: of `critic_gain.picks`.
 
     Raises:
         UserError: a verdict would read a k beyond half the samples a task.
     """
     return {
-        "critic_gain": critic_gain(study, bootstrap, picks),
+        "critic_gain": critic_gain(study, bootstrap),
         "crossover": crossover(study, bootstrap),
         "deceleration": deceleration(study, bootstrap),
     }
@@ -125,3 +127,16 @@ def conclude(small: Estimate, large: Estimate, second: Estimate | None, choice: 
     if steady and small.p_above <= alpha and large.p_below <= alpha:
         return AMPLIFICATION
     return NO_GAIN if small.high <= choice.margin else INCONCLUSIVE
+
+
+def adjust(rows: list[Entry], level: float) -> tuple[Entries, dict[str, int]]:
+    """Gives every row that was tested its q; where its p is not defined there is nothing to adjust.
+
+    Returns:
+        the rows; and how many numbers were "tested", how many of them are "discoveries".
+    """
+    family = [i for i, row in enumerate(rows) if row.tested and np.isfinite(row.p)]
+    adjusted = false_discovery_control([rows[i].p for i in family], method="bh") if family else []
+    q = dict(zip(family, adjusted, strict=True))
+    counts = {"tested": len(q), "discoveries": sum(value <= 1 - level for value in q.values())}
+    return Entries(row._replace(q=q.get(i)).rounded() for i, row in enumerate(rows)), counts

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import filter as matching
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -32,8 +31,6 @@ def methods(study: StudyResults) -> dict[str, Any]:
     drawn: dict[str, Counter[str]] = {purpose: Counter() for purpose in purposes}
     for stage in study.stages:
         drawn["training"][stage.name] += stage.samples or 0
-    for tuned, _ in study.tuning:
-        drawn["tuning"][study.start] += tuned.program.size
     evaluated = {"evaluation": study.samples}
     for purpose, sets in evaluated.items():
         for key, samples in sets.items():
@@ -45,45 +42,12 @@ def methods(study: StudyResults) -> dict[str, Any]:
     return {"sources": stages_read(study), "samples": counts}
 
 
-def figure_sources(study: StudyResults, figure: str) -> dict[str, str]:
-    """Of the stages read, those that a figure shows: name -> hash of its content."""
-    patterns, sources = figure_stages(study)[figure], stages_read(study)
-    found = {name for pattern in patterns for name in matching(sources, pattern)}
-    return {name: content for name, content in sources.items() if name in found}
-
-
 def stages_read(study: StudyResults) -> dict[str, str]:
     """Every stored stage that was read -> the hash of its content."""
     return {name: content for stages in study.sources.values() for name, content in stages.items()}
 
 
-def figure_stages(study: StudyResults) -> dict[str, list[str]]:
-    """Figure -> patterns of the names that the stages it shows have."""
-    bank, split = study.analysis.primary_bank, study.primary_split
-
-    def judged(models: Iterable[str], kinds: Iterable[str]) -> list[str]:
-        sets = {key[1:3] for key in study.critic_scores if key.bank == bank and key.model in models}
-        return [f"{kind}_{model}_{bank}_{seed}" for kind in kinds for model, seed in sorted(sets)]
-
-    seeds = {of: study.splits(of) for of in study.tasks}
-    curves = [f"samples_{m}_{of}_{seed}" for of in study.tasks for seed in seeds[of] for m in study.models]
-    columns = ("samples", "scores", "prior_scores", "columns")
-    return {
-        "selectors": [
-            *judged({study.selection_model}, columns),
-            f"posterior_*_atoms_{study.selection_model}_{bank}_*",
-            *([f"scores_permuted_critic_{bank}_{split}"] if "controls" in study.parts else []),
-        ],
-        "rivals": [
-            *judged(study.models, columns),
-            *(f"{kind}_{study.selection_model}_tuning_*" for kind in columns),
-        ],
-        "reliability": judged(study.models, ("samples", "scores")),
-        "divergence": curves,
-    }
-
-
-OPTIONAL = ("arm", *OF_STAGES)  # the sections that are read where the question is asked
+OPTIONAL = {"arm", *OF_STAGES} - {"selection"}  # the sections that are read where the question is asked
 
 
 def section(field: str) -> str:

@@ -40,6 +40,7 @@ from constellation.evaluation.gains import NULL_GAIN, SCALES
 from constellation.evaluation.ledger import changed, sign_test
 from constellation.evaluation.pass_at_k import pass_at_k
 from constellation.evaluation.question import Answer, Question
+from constellation.evaluation.selection import Selectors, selectors_of
 from constellation.evaluation.selectors import cut, pick
 from constellation.evaluation.statistics import Bootstrap, Estimate, holm
 from constellation.evaluation.study import Part, SetKey, StudyResults, first
@@ -99,7 +100,7 @@ def null(study: StudyResults, part: NullPools | None, bootstrap: Bootstrap) -> A
         rng = host_rng(study.analysis.seed, "bootstrap", "null trajectories")
         drawn = bootstrap.first_trajectories(pooled.trajectories, rng)
         for bank in sorted({key.bank for key in part.pools}):
-            samples[bank], found = halvings(pooled, part, drawn, bank)
+            samples[bank], found = halvings(pooled, part, drawn, bank, selectors_of(study))
             rows += found
     if study.trajectories > 1:
         rows += pairs(study, bootstrap)
@@ -110,7 +111,7 @@ def null(study: StudyResults, part: NullPools | None, bootstrap: Bootstrap) -> A
 
 
 def halvings(
-    study: StudyResults, part: NullPools, bootstrap: Bootstrap, bank: str
+    study: StudyResults, part: NullPools, bootstrap: Bootstrap, bank: str, scored: Selectors
 ) -> tuple[int, list[Entry]]:
     """The samples a task of a half on one bank, and the null of random halvings."""
     choice = study.analysis
@@ -138,7 +139,7 @@ def halvings(
     if len(study.rounds) > 1:
         start, middle, last = levels(study.sequence[1:4])
         second = bootstrap(bank, last - 2 * middle + start)
-    picked = permuted_gains(study, bootstrap, bank)
+    picked = permuted_gains(study, bootstrap, bank, scored)
     rows = verdicts(study, bank, HALVINGS, bootstrap(bank, change), second, picked)
     for models in zip(study.sequence[1:], study.rounds, strict=False):
         means = levels(models).mean((1, 2)).T  # [S, 2]
@@ -183,7 +184,9 @@ def divide(correct: Counts, total: int, sizes: Sequence[int], times: int, rng: n
     return np.array(result)
 
 
-def permuted_gains(study: StudyResults, bootstrap: Bootstrap, bank: str) -> Estimate | None:
+def permuted_gains(
+    study: StudyResults, bootstrap: Bootstrap, bank: str, scored: Selectors
+) -> Estimate | None:
     """[S] the critic's gain over the first survivor at small_k, its scores permuted; None without scores.
 
     Among a task's surviving samples; and these stand in a random order, so that the first survivor is another
@@ -192,12 +195,12 @@ def permuted_gains(study: StudyResults, bootstrap: Bootstrap, bank: str) -> Esti
     """
     choice = study.analysis
     keys = [SetKey(bank, study.start, study.primary_split, k) for k in range(study.trajectories)]
-    if not study.critic_scores.keys() >= set(keys):
+    if not scored.columns.keys() >= set(keys):
         return None
     rng = host_rng(choice.seed, "null", bank, "critic")
     gains = []
-    for key in keys:
-        groups = cut(study.samples[key], choice.small_k, study.critic_scores[key])
+    for samples, columns in scored.of_critic(study, keys):
+        groups = cut(samples, choice.small_k, columns)
         shape, size = groups.survives.shape, groups.survives[0].size
         survivors = np.flatnonzero(groups.survives)
         for _ in range(choice.halvings):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from constellation.evaluation.correctness import FIT
 from constellation.evaluation.curves import PASS
+from constellation.evaluation.divergence import DIVERGENCE
 from constellation.evaluation.diversity import COUNTED
 from constellation.evaluation.entries import Entry, points, signed
 from constellation.evaluation.gains import GAIN
@@ -89,7 +90,7 @@ def sample_rows(results: Results) -> list[Row]:
     )
     counted = results.entries.where(quantity=COUNTED)
     divergence = [
-        results["divergence"][bank][model].get(str(small), {}).get("estimate")
+        results.entries.first(quantity=DIVERGENCE, bank=bank, models=(model,), k=small)
         for model in study.first_and_last
     ]
     return [
@@ -119,8 +120,8 @@ def percentage(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
-def path(values: Sequence[Entry | float | None], write: Callable[[float], str]) -> str:
+def path(values: Sequence[Entry | None], write: Callable[[float], str]) -> str:
     """Values from first to last, or a dash where any is missing."""
-    estimates = [value.estimate if isinstance(value, Entry) else value for value in values]
+    estimates = [value and value.estimate for value in values]
     known = [value for value in estimates if value is not None]
     return " → ".join(map(write, known)) if values and len(known) == len(values) else DASH

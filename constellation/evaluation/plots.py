@@ -13,92 +13,8 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from constellation.evaluation import selector_plots
-from constellation.evaluation.critic_gain import GAIN
-from constellation.evaluation.drawing import (
-    INK,
-    SELECTORS,
-    START,
-    STYLE,
-    band,
-    colour,
-    interval_mark,
-    k_axis,
-    legend_above,
-    panels,
-    svg,
-)
+from constellation.evaluation.drawing import START, STYLE, panels, svg
 from constellation.evaluation.question import Question, Results
-
-OVER_K = ("critic", "majority", "likeliest", "ideal_critic")  # selectors that are drawn over k
-
-
-def selectors(results: Results) -> Figure | None:
-    """Selectors at small_k, overall and on divergent tasks, and some over k against the first survivor.
-
-    The oracle is the ceiling; the diamond is a critic that learned permuted labels.
-    """
-    bank, model = results["analysis"]["primary_bank"], results["findings"]["critic_gain"].get("model")
-    by_k = results["selection"].get(bank, {}).get(model, {})
-    small = str(results["analysis"]["small_k"])
-    if small not in by_k:
-        return None
-    names = list(by_k[small]["selectors"])
-    figure, axes = panels(3, height=3.1, sharey=False)
-    for ax, part, title in (
-        (axes[0], "overall", "all tasks"),
-        (axes[1], "on_divergent", "divergent tasks"),
-    ):
-        for position, name in enumerate(reversed(names)):
-            entry, paint = by_k[small]["selectors"][name][part], SELECTORS.get(name, INK)
-            if entry["estimate"] is None:
-                continue
-            interval_mark(ax, position, entry, paint, level=True)
-        ax.set_yticks(range(len(names)), list(reversed(names)))
-        ax.set_ylim(-0.6, len(names) - 0.4)
-        ax.grid(axis="y", visible=False)
-        ax.set_title(f"k = {small}, {title}")
-        ax.set_xlabel("pick generalises, %")
-    axes[2].axhline(0, color=INK, linewidth=0.9)
-    for name in filter(names.__contains__, OVER_K):
-        gains = {k: entry["selectors"][name]["gain"] for k, entry in by_k.items()}
-        style = (0, (4, 2)) if name == "ideal_critic" else "-"
-        band(axes[2], gains, SELECTORS[name], name, style=style)
-    for row in results.entries.where(question="controls", quantity=GAIN, bank=bank):  # of permuted labels
-        interval_mark(axes[2], int(small), row, INK, marker="D", size=5)
-    axes[2].set_title("by k, same colours")
-    axes[2].set_ylabel("minus first survivor, points")
-    k_axis(axes[2], by_k)
-    return figure
-
-
-def divergence(results: Results) -> Figure | None:
-    """Share of groups of k whose survivors disagree: where, and only where, a selector matters."""
-    banks = [bank for bank, models in results["divergence"].items() if any(models.values())]
-    if not banks:
-        return None
-    figure, axes = panels(len(banks), height=2.8, sharey=True)
-    for ax, bank in zip(axes, banks, strict=True):
-        longest: dict[str, Any] = {}
-        for model, by_k in results["divergence"][bank].items():
-            if not by_k:
-                continue
-            band(ax, by_k, colour(results, model), model, marker="o")
-            longest |= by_k
-        ax.set_title(bank)
-        ax.set_ylim(bottom=0)
-        k_axis(ax, longest)
-    axes[0].set_ylabel("divergent tasks, %")
-    legend_above(figure, axes[0])
-    return figure
-
-
-FIGURES: dict[str, Callable[[Results], Figure | None]] = {
-    "selectors": selectors,
-    "rivals": selector_plots.rivals,
-    "reliability": selector_plots.reliability,
-    "divergence": divergence,
-}
 
 
 def figures_of(questions: Sequence[Question]) -> dict[str, Callable[[Any], Figure | None]]:
@@ -130,7 +46,7 @@ def draw(results: Results, directory: Path, questions: Sequence[Question]) -> di
     """
     drawn = {}
     answered = [one for one in questions if one.name in results.facts]
-    for name, make in (FIGURES | figures_of(answered)).items():
+    for name, make in figures_of(answered).items():
         with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
             figure = make(results)
             if figure is None:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from constellation.evaluation.entries import Entries, Entry, plain
 from constellation.evaluation.statistics import Bootstrap
-from constellation.evaluation.study import StudyResults
+from constellation.evaluation.study import Part, StudyResults
 
 
 class Answer(NamedTuple):
@@ -52,12 +52,13 @@ class Question(NamedTuple):
     """One question.
 
     Attributes:
-        name: of its part of the study, of its template and of its section's anchor.
+        name: of its template and of its section's anchor.
         title: of its section.
         answer: (study, its part, bootstrap) -> the answer; the part is of the question's own dataclass.
         figures: name -> how it is drawn; None where there is nothing to draw.
         missing: why a study without its part has no answer, as the report ends "Not measured: ...".
         always: it reads nothing but the study's samples, and is answered of every study.
+        part: name of its part of the study, its own by default.
     """
 
     name: str
@@ -66,3 +67,8 @@ class Question(NamedTuple):
     figures: Mapping[str, Callable[[Results], Figure | None]]
     missing: str = ""
     always: bool = False
+    part: str = ""
+
+    def part_of(self, study: StudyResults) -> Part | None:
+        """What it reads beside the study's samples."""
+        return study.parts.get(self.part or self.name)

@@ -19,8 +19,10 @@ OF_SAMPLES = (  # read nothing but the samples of the study's own models
     "correctness",
     "diversity",
     "training",
+    "divergence",
 )
 OF_STAGES = (  # read what the module of their name in `experiments` adds to the study
+    "selection",
     "reach",
     "controls",
     "null",
@@ -28,6 +30,7 @@ OF_STAGES = (  # read what the module of their name in `experiments` adds to the
     "critics",
     "filtering",
 )
+OF_ANOTHER = ("calibration",)  # read the part of another question
 
 
 def _question(name: str) -> Question:
@@ -37,4 +40,4 @@ def _question(name: str) -> Question:
     return found
 
 
-QUESTIONS: tuple[Question, ...] = tuple(map(_question, (*OF_SAMPLES, *OF_STAGES)))
+QUESTIONS: tuple[Question, ...] = tuple(map(_question, (*OF_SAMPLES, *OF_STAGES, *OF_ANOTHER)))

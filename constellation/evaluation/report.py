@@ -13,7 +13,7 @@ from typing import Any
 from constellation.evaluation.analysis import analyse
 from constellation.evaluation.cases import cases
 from constellation.evaluation.entries import Entry, points, signed, written_p
-from constellation.evaluation.methods import Choices, figure_sources
+from constellation.evaluation.methods import Choices
 from constellation.evaluation.page import environment
 from constellation.evaluation.paper import comparison
 from constellation.evaluation.plots import draw
@@ -31,7 +31,6 @@ SECTIONS = {  # anchor -> its name in the page's navigation
     "findings": "Findings",
     "paper": "Compared with the paper",
     "exploratory": "Everything that was tested",
-    "selection": "Which survivor to hand in",
     "tasks": "A few tasks",
     "limits": "Limits",
     "methods": "Methods",
@@ -124,14 +123,12 @@ def traces(
     study: StudyResults, figures: Mapping[str, str], questions: Sequence[Question]
 ) -> dict[str, Mapping[str, str]]:
     """Figure -> the stored stages that it was computed from, with their digests."""
-    of_questions = {
-        name: study.sources.get("study" if question.always else question.name, {})
-        for question in questions
-        for name in question.figures
-    }
-    return {
-        name: of_questions[name] if name in of_questions else figure_sources(study, name) for name in figures
-    }
+    of_questions = {}
+    for question in questions:
+        own = study.sources.get(question.part or question.name, {})
+        shared = study.sources.get("study", {}) if question.always else {}
+        of_questions |= {name: {**shared, **own} for name in question.figures}
+    return {name: of_questions[name] for name in figures}
 
 
 def mapping(entry: Entry | Mapping[str, Any] | None) -> Mapping[str, Any] | None:

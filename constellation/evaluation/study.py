@@ -1,4 +1,4 @@
-"""What an experiment hands to the evaluation: sample sets, critic scores and the facts around them.
+"""What an experiment hands to the evaluation: sample sets, the questions' parts and the facts around them.
 
 An experiment fills one `StudyResults` from its stored stages; everything below it (`analysis`, `findings`,
 `report`) is a pure function of that value.
@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from constellation.evaluation.selectors import Columns
 from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
 
@@ -151,14 +150,6 @@ class StudyResults:
         samples: the sample sets, of every trajectory for each (bank, model, split seed) that occurs, of the
             base under trajectory 0 alone. pass@k of a bank averages, within each task, over the split seeds
             for which *every* model of `models` has sets, so models are always compared on the same splits.
-        critic_scores: for some of those sets, [D] float, logit(yes) - logit(no) of each distinct program; NaN
-            where a program does not fit. Selectors are reported for exactly these (bank, model) pairs,
-            averaged over their split seeds.
-        selector_columns: for sets with critic scores, the further columns that selectors read, [D] each by
-            their names in `selection.COLUMNS`; of one model on one bank the same ones in all its sets.
-        tuning: the selection model's samples of *tuning* tasks, a set a trajectory, with the columns that the
-            unlearned selectors read: on them the critic's rival is chosen. Empty where none were drawn.
-        selection_model: the model whose candidates the critic_gain finding is read on, as a rule `start`.
         primary_split: the split seed of the tasks shown in the report.
         stages: training stages in order.
         roles: role -> tasks of that role drawn for the study, disjoint by construction.
@@ -177,14 +168,10 @@ class StudyResults:
     rounds: tuple[str, ...]
     tasks: Mapping[str, Sequence[TaskInfo]]
     samples: Mapping[SetKey, SampleSet]
-    critic_scores: Mapping[SetKey, Array]
-    selection_model: str
     primary_split: int
     trajectories: int = 1
     arms: tuple[str, ...] = ()
     parts: Mapping[str, Part] = field(default_factory=dict)
-    selector_columns: Mapping[SetKey, Columns] = field(default_factory=dict)
-    tuning: Sequence[tuple[SampleSet, Columns]] = ()
     stages: Sequence[StageSummary] = ()
     roles: Mapping[str, int] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -198,8 +185,6 @@ class StudyResults:
         for key, samples in self.samples.items():
             self.check_tasks(key.bank, key.model, key.split_seed, samples)
         self.check_trajectories(self.samples, "samples")
-        self.check_trajectories(self.critic_scores, "critic scores")
-        self._check_columns()
         for bank in self.tasks:
             self.splits(bank)
         for part in self.parts.values():
@@ -239,18 +224,6 @@ class StudyResults:
                     f"{sorted(numbers)}, not of {list(wanted)}: every trajectory needs them"
                 )
 
-    def _check_columns(self) -> None:
-        """Refuses columns without critic scores, and sets of one model on one bank with unlike columns."""
-        for key in self.selector_columns.keys() - self.critic_scores.keys():
-            raise UserError(f"{key} has selector columns and no critic scores: score it, or leave both out")
-        kinds: dict[tuple[str, str], set[str]] = {}
-        for key in self.critic_scores:
-            names = set(self.columns(key))
-            if kinds.setdefault(key[:2], names) != names:
-                raise UserError(
-                    f"sets of {key.model} on {key.bank} differ in their selector columns: each needs all"
-                )
-
     def first_trajectories(self, trajectories: int) -> StudyResults:
         """The study of the first trajectories alone; training stages and controls are left out."""
 
@@ -261,16 +234,9 @@ class StudyResults:
             self,
             trajectories=trajectories,
             samples=kept(self.samples),
-            critic_scores=kept(self.critic_scores),
             parts={},
-            selector_columns={},
-            tuning=(),
             stages=(),
         )
-
-    def columns(self, key: SetKey) -> dict[str, NDArray[Any]]:
-        """Everything that selectors read of a set with critic scores."""
-        return {"critic": self.critic_scores[key], **self.selector_columns.get(key, {})}
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -310,11 +276,6 @@ class StudyResults:
         if not shared:
             raise UserError(f"no split seed of bank {bank} was sampled by every model: use one for all")
         return shared
-
-    def scored_splits(self, bank: str, model: str, k: int = 1) -> list[int]:
-        """The split seeds of the sets of k samples or more that carry critic scores, possibly none."""
-        scored = {key for key in self.critic_scores if key[:2] == (bank, model) and self.samples[key].n >= k}
-        return sorted({key.split_seed for key in scored})
 
     def per_task(self, bank: str, model: str, statistic: Callable[[SampleSet], Array]) -> Array:
         """A statistic of each task in each trajectory, averaged over the bank's split seeds.

@@ -16,9 +16,7 @@ from constellation.experiments.study import Study
 
 SKELETONS = "training_skeletons.txt"
 
-QUESTIONS: dict[str, Question] = {
-    name: import_module(f"{__package__}.{name}").QUESTION for name in ("selection", *OF_STAGES)
-}
+QUESTIONS: dict[str, Question] = {name: import_module(f"{__package__}.{name}").QUESTION for name in OF_STAGES}
 
 
 class Graph(NamedTuple):

@@ -116,15 +116,7 @@ def results(study: Study, found: Graph, made_by: Mapping[str, str]) -> StudyResu
     config, evaluation = study.config, study.config.evaluation
     arms = tuple(arm(study))
     samples = found.samples | found.questions["selection"].samples
-    parts: dict[str, Any] = {}
-    fields: dict[str, Any] = {}
-    for name, stages in found.questions.items():
-        if stages:
-            part = QUESTIONS[name].part(study, stages)
-            if isinstance(part, dict):
-                fields |= part
-            else:
-                parts[name] = part
+    parts = {name: QUESTIONS[name].part(study, stages) for name, stages in found.questions.items() if stages}
     other = study.critic_base.hash if study.critic_base else ""
     return StudyResults(
         base=BASE,
@@ -136,12 +128,10 @@ def results(study: Study, found: Graph, made_by: Mapping[str, str]) -> StudyResu
             for (bank, name, seed), stage in samples.items()
             for r, drawn in enumerate(samples_of(stage))
         },
-        selection_model=START,
         trajectories=study.trajectories,
         primary_split=config.tasks.split_seed,
         arms=arms,
         parts=parts,
-        **fields,
         stages=_summaries(study, found),
         roles=_role_counts(study, found),
         config=json.loads(canonical_json(config)),

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from constellation.conductor import Stage
 from constellation.domains.domain import Domain
 from constellation.domains.task import Split, Task, read_tasks
+from constellation.evaluation.selection import Selectors
 from constellation.evaluation.study import SetKey
 from constellation.experiments import filtering
 from constellation.experiments.config import BASE, START, Rule, asks, programs_rule
@@ -88,19 +89,21 @@ def stages(study: Study) -> Stages:
     return Stages(scored, further, tuning(study) if asks(study.config, "selectors") else None)
 
 
-def part(study: Study, found: Stages) -> dict[str, Any]:
-    """The selection's fields of a `StudyResults`."""
-    scores: dict[SetKey, np.ndarray] = {}
-    others: dict[SetKey, Columns] = {}
-    for key, stage in found.scored.items():
-        for trajectory, own in enumerate(columns_of_all(stage)):
-            scores[SetKey(*key, trajectory)] = own.pop("critic")
-            others[SetKey(*key, trajectory)] = own
+def part(study: Study, found: Stages) -> Selectors:
+    """What the evaluation reads."""
     tuned: list[tuple[SampleSet, Columns]] = []
     if found.tuning:
         samples, unlearned = found.tuning
         tuned = list(zip(samples_of(samples), columns_of(unlearned), strict=True))
-    return {"critic_scores": scores, "selector_columns": others, "tuning": tuned}
+    return Selectors(
+        START,
+        {
+            SetKey(*key, trajectory): own
+            for key, scored in found.scored.items()
+            for trajectory, own in enumerate(columns_of_all(scored))
+        },
+        tuned,
+    )
 
 
 def columns(study: Study, bank: str, name: str, split_seed: int, samples: Stage, generator: Stage) -> Scored:
@@ -118,7 +121,7 @@ def columns(study: Study, bank: str, name: str, split_seed: int, samples: Stage,
 
 
 def columns_of_all(scored: Scored) -> list[Columns]:
-    """Of each trajectory, its columns by their names in `evaluation.selection.COLUMNS`."""
+    """Of each trajectory, its columns by their names in `evaluation.selectors.COLUMNS`."""
     found: list[Columns] = [{"critic": own} for own in scores_of(scored.critic)]
     if scored.posterior:
         for columns, own in zip(found, filtering.posteriors_of(scored.posterior), strict=True):

@@ -44,8 +44,6 @@ def counted_study(
             for model, rows in counts.items()
             for k, row in enumerate(rows)
         },
-        critic_scores={},
-        selection_model="gen_v0",
         primary_split=1,
         trajectories=trajectories,
         parts={"null": NullPools(pools)} if fresh else {},

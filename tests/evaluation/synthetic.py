@@ -13,6 +13,7 @@ from constellation.evaluation.critics import Critics
 from constellation.evaluation.filtering import ExactPosterior
 from constellation.evaluation.null import NullPools
 from constellation.evaluation.reach import KnownPrograms
+from constellation.evaluation.selection import Selectors, selectors_of
 from constellation.evaluation.study import (
     AnalysisConfig,
     Part,
@@ -124,8 +125,8 @@ def study(
     """
     models = ("theta0", "gen_v0", *[f"v{i + 1}" for i in range(rounds)])
     banks = {"easy": 2.6, "hard": 3.6, "withheld": 4.4}
-    infos, samples, scores, doubles, controls, permuted, log_probs = {}, {}, {}, {}, {}, {}, {}
-    columns, filters, asked, heated = {}, {}, {}, None
+    infos, samples, columns, doubles, controls, permuted, log_probs = {}, {}, {}, {}, {}, {}, {}
+    filters, asked, heated = {}, {}, None
     for bank, depth in banks.items():
         rng = host_rng(seed, "study", bank)
         infos[bank] = [task_info(bank, t, rng) for t in range(tasks)]
@@ -159,11 +160,11 @@ def study(
                 if model in ("gen_v0", models[-1]) and bank != "withheld":
                     noise = draw.normal(0, 1.6, len(samples[key].text))
                     score = 2.0 * samples[key].right - 1.0 + noise
-                    scores[key] = np.where(samples[key].fits, score, np.nan)
+                    columns[key] = {"critic": np.where(samples[key].fits, score, np.nan)}
                     if k < controlled and (bank, model, split_seed) == ("hard", "gen_v0", 1234):
                         permuted[key] = np.where(samples[key].fits, noise, np.nan)
                     if selectors:
-                        columns[key] = selector_columns(samples[key], host_rng(seed, "columns", *key))
+                        columns[key] |= selector_columns(samples[key], host_rng(seed, "columns", *key))
                 if exact and (model, split_seed) == ("gen_v0", 1234):
                     filters[key] = cluster_posterior(samples[key])
     pools = {f"v{i + 1}": next(iter(samples.values())) for i in range(rounds)}
@@ -190,7 +191,8 @@ def study(
         ],
         StageSummary("critic", "critic", 1_500, 24_000, 1_010, 9_400, 200, 9_400, losses),
     ]
-    parts: dict[str, Part] = {"reach": known}
+    tuning = tuning_sets(seed, n, trajectories) if selectors else ()
+    parts: dict[str, Part] = {"reach": known, "selection": Selectors("gen_v0", columns, tuning)}
     if controlled:
         parts["controls"] = Controls(controls, permuted, {"hard": replace(known, log_prob=log_probs | asked)})
     if heated:
@@ -203,12 +205,8 @@ def study(
         rounds=models[2:],
         tasks=infos,
         samples=samples,
-        critic_scores=scores,
-        selection_model="gen_v0",
         primary_split=1234,
         trajectories=trajectories,
-        selector_columns=columns,
-        tuning=tuning_sets(seed, n, trajectories) if selectors else (),
         parts=parts | ({"null": NullPools(doubles)} if doubled else {}),
         stages=stages,
         roles={
@@ -356,6 +354,6 @@ def variants(results: StudyResults, trajectories: int, n: int, seed: int = 0) ->
         [SetKey("hard", model, 1234, k) for k in range(trajectories)] for model in ("v2", "gen_v0")
     )
     sharp = {key: results.samples[key].right.astype(np.float64) for key in last}
-    same = {key: results.critic_scores[key] for key in start}
+    same = {key: selectors_of(results).columns[key]["critic"] for key in start}
     part = Critics(visible, "gen_v0", {"sharp": sharp, "same": same})
     return replace(results, parts={**results.parts, "critics": part})

@@ -11,6 +11,8 @@ from constellation.evaluation.curves import PART, PASS, subset_masks
 from constellation.evaluation.entries import plain
 from constellation.evaluation.gains import GAIN, SECOND_DIFFERENCE
 from constellation.evaluation.question import Results
+from constellation.evaluation.selection import ACCURACY
+from constellation.evaluation.selection import GAIN as GAIN_OF_PICK
 from constellation.evaluation.study import SetKey, StudyResults, TaskInfo
 from tests.evaluation.synthetic import KINDS, study
 
@@ -97,13 +99,15 @@ def test_erring_on_a_probe_counts_samples(results: StudyResults, analysed: Resul
 
 
 def test_selection_is_reported_where_scores_exist(analysed: Results) -> None:
-    assert {bank: list(models) for bank, models in analysed["selection"].items()} == {
-        "easy": ["gen_v0", "v2"],
-        "hard": ["gen_v0", "v2"],
-    }
-    entry = analysed["selection"]["hard"]["gen_v0"]["8"]["selectors"]
-    assert entry["critic"]["gain"]["estimate"] == analysed["findings"]["critic_gain"]["estimate"]
-    assert entry["oracle"]["overall"]["estimate"] >= entry["critic"]["overall"]["estimate"]
+    rows = analysed.entries.where(question="selection")
+    for bank in ("easy", "hard"):
+        assert rows.where(bank=bank).values("models") == [("gen_v0",), ("v2",)]
+    assert rows.values("bank") == ["easy", "hard"]
+    at = rows.where(bank="hard", models=("gen_v0",), k=8)
+    gain = at.one(quantity=GAIN_OF_PICK, of="critic")
+    assert gain.estimate == analysed["findings"]["critic_gain"]["estimate"]
+    oracle, critic = (at.one(quantity=ACCURACY, of=name).estimate for name in ("oracle", "critic"))
+    assert oracle >= critic
 
 
 def test_rounds_extend_without_touching_what_was_there() -> None:

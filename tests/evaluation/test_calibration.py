@@ -1,13 +1,29 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 
-from constellation.evaluation.calibration import Calibration, Tally, calibration, tally
+from constellation.evaluation.analysis import resamples
+from constellation.evaluation.calibration import (
+    FORECAST,
+    OBSERVED,
+    SHARE,
+    Calibration,
+    Tally,
+    calibration,
+    calibrations,
+    tallies,
+    tally,
+)
+from constellation.evaluation.entries import Entries
+from constellation.evaluation.selection import selectors_of
+from constellation.evaluation.study import SetKey, StudyResults
 from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
-from tests.evaluation.synthetic import random_set, sample_set
+from tests.evaluation.synthetic import random_set, sample_set, study
 
 
 def total(samples: SampleSet, scores: np.ndarray, bins: int = 10) -> Calibration:
@@ -87,3 +103,47 @@ def test_resamples_of_tasks_are_weighted_sums() -> None:
 def test_refuses_survivors_without_a_score() -> None:
     with pytest.raises(UserError, match="no critic score"):
         tally(sample_set([["right a", "bad"]]), np.array([np.nan, 0.0]))
+
+
+@pytest.fixture(scope="module")
+def results() -> StudyResults:
+    return study(tasks=40, n=16, trajectories=2, resamples=100)
+
+
+def test_every_surviving_sample_of_a_study_counts(results: StudyResults) -> None:
+    part = selectors_of(results)
+    probabilities, right = [], []
+    for key, columns in part.columns.items():
+        if key[:2] == ("easy", "gen_v0"):  # one split seed: its trajectories' samples are added up
+            samples = results.samples[key]
+            survives = samples.per_sample(samples.fits)
+            probabilities.append(samples.per_sample(expit(columns["critic"]))[survives])
+            right.append(samples.per_sample(samples.right)[survives])
+    p, y = np.concatenate(probabilities), np.concatenate(right)
+    rows = Entries(calibrations(results, part, resamples(results)).entries)
+    rows = rows.where(bank="easy", models=("gen_v0",))
+    assert rows.one(quantity="Brier score").estimate == pytest.approx(np.mean((p - y) ** 2))
+    assert rows.one(quantity="prevalence").estimate == pytest.approx(y.mean())
+    assert sum(row.estimate for row in rows.where(quantity=SHARE)) == pytest.approx(1)
+    cells = np.minimum((p * 10).astype(int), 9)
+    assert rows.where(quantity=OBSERVED).values("of") == [str(b) for b in np.unique(cells)]
+    for b in np.unique(cells):
+        own = rows.where(of=str(b))
+        assert own.one(quantity=FORECAST).estimate == pytest.approx(p[cells == b].mean())
+        assert own.one(quantity=OBSERVED).estimate == pytest.approx(y[cells == b].mean())
+
+
+def test_a_split_seed_with_more_samples_has_no_more_weight(results: StudyResults) -> None:
+    """One whose samples all stand there four times says the same."""
+    key, part = SetKey("hard", "gen_v0", 1235, 1), selectors_of(results)
+    own = results.samples[key]
+    longer = replace(
+        own,
+        program=np.tile(own.program, 4),
+        finished=np.tile(own.finished, 4),
+        tokens=np.zeros(0, np.int32),
+        token_offsets=np.zeros(4 * own.program.size + 1, np.int64),
+    )
+    repeated = replace(results, samples={**results.samples, key: longer})
+    expected = tallies(results, part, "hard", "gen_v0")
+    np.testing.assert_allclose(tallies(repeated, part, "hard", "gen_v0"), expected, atol=1e-12)

@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 
 from constellation.evaluation.cases import cases
+from constellation.evaluation.selection import Selectors
 from constellation.evaluation.study import AnalysisConfig, SetKey, TaskInfo
 from tests.evaluation.synthetic import sample_set, study
 
@@ -26,7 +27,7 @@ def test_shows_the_first_task_of_each_situation() -> None:
         base,
         tasks={"hard": [TaskInfo(f"task{t}", 3, (), True, "x", (), ()) for t in range(4)]},
         samples=models,
-        critic_scores={key: scores},
+        parts={"selection": Selectors("gen_v0", {key: {"critic": scores}})},
         analysis=AnalysisConfig(small_k=4, large_k=6),
     )
     shown = cases(results)

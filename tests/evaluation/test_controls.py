@@ -11,10 +11,10 @@ import pytest
 from constellation.evaluation.analysis import analyse, resamples
 from constellation.evaluation.claims import Claim
 from constellation.evaluation.controls import DIFFERENCE, Controls, controls
-from constellation.evaluation.critic_gain import GAIN, LEAD, critic_gain, picks
 from constellation.evaluation.entries import Entries
 from constellation.evaluation.reach import CHANGE
 from constellation.evaluation.report import render
+from constellation.evaluation.selection import GAIN, LEAD, critic_gain, selectors_of
 from constellation.evaluation.study import SetKey, StudyResults
 from constellation.runtime.errors import UserError
 from tests.evaluation.counted import chance, counted, counted_study
@@ -123,13 +123,13 @@ def test_a_critic_of_permuted_labels_against_the_true_one() -> None:
     lead = rows.one(quantity=LEAD, of="critic minus permuted_critic", k=8)
     assert lead.estimate > 0  # the true one is of right programs, the other noise
 
-    part = part_of(results)
-    true = replace(part, scores={key: results.critic_scores[key] for key in part.scores})
+    part, columns = part_of(results), selectors_of(results).columns
+    true = replace(part, scores={key: columns[key]["critic"] for key in part.scores})
     rows = answered(with_part(results, true))
     of_true, nothing = rows.one(quantity=GAIN), rows.one(quantity=LEAD)
     assert nothing.estimate == 0 and nothing.p == 1
     np.testing.assert_allclose(of_true.estimate, null.estimate + lead.estimate, atol=2e-6)
-    claim = critic_gain(results, resamples(results), picks(results))
+    claim = critic_gain(results, resamples(results))
     assert isinstance(claim, Claim)
     np.testing.assert_allclose(of_true.estimate, claim.details["per_split"][1234], atol=1e-6)
 

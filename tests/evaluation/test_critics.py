@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from constellation.evaluation.analysis import analyse, resamples
-from constellation.evaluation.critic_gain import ACCURACY, DIVERGENT, GAIN, LEAD, ROOM
 from constellation.evaluation.critics import GAIN_CHANGE, QUESTION, Critics, critic_variants, critics
 from constellation.evaluation.entries import Entries
 from constellation.evaluation.methods import methods
 from constellation.evaluation.report import render
+from constellation.evaluation.selection import ACCURACY, DIVERGENT, GAIN, LEAD, ROOM, selectors_of
 from constellation.evaluation.selectors import SELECTORS, cut
 from constellation.evaluation.study import SetKey, StudyResults
 from constellation.runtime.errors import UserError
@@ -50,7 +50,7 @@ def hits(pools: list[tuple[SampleSet, np.ndarray]], k: int, selector: str) -> fl
 
 def own_pools(results: StudyResults, model: str) -> list[tuple[SampleSet, np.ndarray]]:
     keys = [SetKey("hard", model, 1234, k) for k in range(TRAJECTORIES)]
-    return [(results.samples[key], results.critic_scores[key]) for key in keys]
+    return [(own, columns["critic"]) for own, columns in selectors_of(results).of_critic(results, keys)]
 
 
 def test_every_number_of_visible_examples_with_the_studys_own_among_them(
@@ -112,7 +112,7 @@ def test_a_critic_and_the_fixed_one_on_the_same_candidates(results: StudyResults
 def test_two_critics_of_one_model_share_what_the_fixed_one_does(results: StudyResults) -> None:
     part = part_of(results)
     twice = replace(part, scores={**part.scores, "again": part.scores["same"]})
-    rows = answered(replace(results, parts={"critics": twice}))
+    rows = answered(replace(results, parts={**results.parts, "critics": twice}))
     for name in ("same", "again"):
         assert rows.one(quantity=LEAD, of=f"{name} minus critic", k=8).estimate == 0
     assert rows.one(quantity=GAIN, models=("gen_v0",), of="critic", k=8).p is None
@@ -124,7 +124,8 @@ def test_with_everything_visible_there_is_no_room() -> None:
     rows = [["right a", "bad", "right bb", "bad"] * 4, ["bad"] * 16]
     pool = replace(sample_set(rows), task_ids=np.array(["hard0", "hard1"], np.object_))
     part = Critics({11: [(pool, {"critic": np.where(pool.fits, 0.5, np.nan)})]}, "gen_v0", {})
-    at = answered(replace(base, parts={"critics": part})).where(models=("gen_v0, 11 visible",), k=8)
+    shown = replace(base, parts={**base.parts, "critics": part})
+    at = answered(shown).where(models=("gen_v0, 11 visible",), k=8)
     assert at.one(quantity=ACCURACY).estimate == 0.5 and at.one(quantity=DIVERGENT).estimate == 0
     for name in ("critic", "majority", "oracle"):
         row = at.one(quantity=GAIN, of=name)
@@ -136,7 +137,7 @@ def test_with_everything_visible_there_is_no_room() -> None:
 def test_either_comparison_alone_and_neither(results: StudyResults) -> None:
     part, panels = part_of(results), []
     for own in (replace(part, visible={}), replace(part, scores={}), part):
-        found = analyse(replace(results, parts={"critics": own}), [QUESTION])
+        found = analyse(replace(results, parts={**results.parts, "critics": own}), [QUESTION])
         figure = critic_variants(found)
         assert figure is not None
         panels.append(len(figure.axes))

@@ -12,10 +12,10 @@ import pytest
 
 from constellation.conductor import canonical_json
 from constellation.evaluation.analysis import analyse
-from constellation.evaluation.methods import Choices, figure_sources, figure_stages, methods
-from constellation.evaluation.plots import FIGURES
+from constellation.evaluation.methods import Choices, methods
 from constellation.evaluation.question import Results
-from constellation.evaluation.report import render
+from constellation.evaluation.questions import QUESTIONS
+from constellation.evaluation.report import render, traces
 from constellation.evaluation.study import StudyResults
 from constellation.runtime.nested import dotted
 from launch.common import load_config
@@ -24,20 +24,6 @@ from tests.tiny_study import NANO
 
 ALL = "arm,selectors,controls,null,reach,temperature,critics,other_base"
 CONFIG: dict[str, Any] = json.loads(canonical_json(load_config(NANO, [f"--config.questions={ALL}"])))
-SOURCES = {
-    name: f"digest of {name}"
-    for name in (
-        "samples_theta0_hard_1234", "samples_gen_v0_hard_1234", "samples_gen_v0_hard_1235",
-        "samples_v1_easy_1234",
-        "scores_gen_v0_hard_1235", "gen_v0", "v1", "v1_4_atoms", "v1_samples", "critic", "critic_samples",
-        "tasks_v1", "bank_hard", "scores_v2_hard_1234", "columns_gen_v0_hard_1234",
-        "samples_v2_4_atoms_hard_1234",
-        "samples_gen_v0_tuning_hard_1234", "columns_gen_v0_tuning_hard_1234",
-        "scores_permuted_critic_hard_1234", "scores_refreshed_v2_hard_1234", "ceiling_hard",
-        "posterior_3_atoms_gen_v0_hard_1234", "posterior_4_atoms_gen_v0_hard_1234", "controls_v1_hard",
-        "known_programs_hard", "controls_known_programs_hard", "log_probs_v1_hard", "null_pool_hard",
-    )
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -96,17 +82,14 @@ def test_samples_are_counted_from_the_sets() -> None:
     assert counts["training"] == {"v1": 64_000, "v2": 64_000, "critic": 24_000}
 
 
-def test_a_figure_names_what_it_shows_and_no_more() -> None:
-    found = replace(study(tasks=2, resamples=10, controlled=1, exact=True), sources={"study": SOURCES})
-    assert set(figure_stages(found)) == set(FIGURES)
-    stages = {name: list(figure_sources(found, name)) for name in FIGURES}
-    start = "samples_gen_v0_hard_1234"
-    curves = ["samples_theta0_hard_1234", start, "samples_v1_easy_1234"]
-    assert stages["divergence"] == curves
-    selected = ["samples_gen_v0_hard_1235", "scores_gen_v0_hard_1235", "columns_gen_v0_hard_1234"]
-    ideal = ["posterior_3_atoms_gen_v0_hard_1234", "posterior_4_atoms_gen_v0_hard_1234"]
-    assert stages["selectors"] == [start, *selected, "scores_permuted_critic_hard_1234", *ideal]
-    tuned = ["samples_gen_v0_tuning_hard_1234", "columns_gen_v0_tuning_hard_1234"]
-    assert stages["rivals"] == [start, *selected[:2], "scores_v2_hard_1234", selected[2], *tuned]
-    assert stages["reliability"] == [start, *selected[:2], "scores_v2_hard_1234"]
-    assert figure_sources(found, "divergence")[start] == f"digest of {start}"
+def test_a_question_that_reads_a_part_names_its_stages_with_it() -> None:
+    read = {"study": {"samples_v1": "a"}, "selection": {"scores_v1": "b"}, "reach": {"log_probs": "c"}}
+    figures = ("pass_at_k", "divergent_groups", "selectors", "reliability", "reach_curves")
+    found = traces(replace(study(tasks=2, resamples=10), sources=read), dict.fromkeys(figures, ""), QUESTIONS)
+    assert found == {
+        "pass_at_k": {"samples_v1": "a"},
+        "divergent_groups": {"samples_v1": "a"},
+        "selectors": {"scores_v1": "b"},
+        "reliability": {"scores_v1": "b"},
+        "reach_curves": {"log_probs": "c"},
+    }

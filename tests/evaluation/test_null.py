@@ -12,7 +12,6 @@ import scipy.stats
 
 from constellation.evaluation.analysis import resamples
 from constellation.evaluation.claims import Claim
-from constellation.evaluation.critic_gain import critic_gain, picks
 from constellation.evaluation.crossover import NULL_CHANGE
 from constellation.evaluation.entries import Entries
 from constellation.evaluation.findings import conclude
@@ -40,6 +39,7 @@ from constellation.evaluation.null import (
     verdicts,
 )
 from constellation.evaluation.reach import NULL_MASS, NULL_REACH, known_of
+from constellation.evaluation.selection import critic_gain
 from constellation.evaluation.statistics import Bootstrap, resample
 from constellation.evaluation.study import AnalysisConfig, StudyResults
 from constellation.runtime.errors import UserError
@@ -224,7 +224,7 @@ def test_a_critic_of_permuted_scores_gains_nothing_on_average() -> None:
     for name in ("crossover", "deceleration", "critic gain"):
         plain, corrected = (rows.one(quantity=rate(name + end)).estimate for end in ("", ", corrected"))
         assert corrected <= plain
-    claim = critic_gain(drawn, resamples(drawn), picks(drawn))
+    claim = critic_gain(drawn, resamples(drawn))
     # the true one is of right programs
     assert isinstance(claim, Claim) and float(claim.estimate.value[0]) > high
 

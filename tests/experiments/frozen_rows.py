@@ -476,6 +476,88 @@ def filtering(account: Account) -> None:
     account.empty(part, "beyond_filtering")
 
 
+def divergence(account: Account) -> None:
+    for bank, models in (found := account.frozen.pop("divergence")).items():
+        for model, by_k in models.items():
+            for k, entry in by_k.items():
+                where = {"quantity": "share of groups that diverge", "bank": bank, "models": (model,)}
+                account.row(entry, k=int(k), **where)
+    account.empty(found, "divergence")
+
+
+def selection(account: Account) -> None:
+    part, facts = account.frozen.pop("selectors"), account.facts["selection"]
+    accuracy, gain = "accuracy of the pick", "gain over the first survivor"
+    room, question = "share of the room", {"question": "selection"}
+    quantities = {"overall": accuracy, "gain": gain, "on_divergent": f"{accuracy} on divergent tasks"}
+
+    def places(of_banks: dict) -> Iterator[tuple[Any, dict]]:
+        for bank, models in of_banks.items():
+            for model, by_k in models.items():
+                for k, node in by_k.items():
+                    yield node, {"bank": bank, "models": (model,), "k": int(k)} | question
+
+    for node, where in places(found := account.frozen.pop("selection")):
+        account.value(node.pop("divergent_share"), quantity="divergent tasks", **where)
+        for name, entries in node["selectors"].items():
+            for column, entry in entries.items():
+                account.row(entry, quantity=quantities[column], of=name, **where)
+    account.empty(found, "selection")
+    for node, where in places(part["rivals"]):
+        for name, entry in node.items():
+            account.same(entry.pop("rival"), facts["rivals"][str(where["k"])][name], f"rival of {name}")
+            account.row(entry, quantity="difference from the unlearned rival", of=name, **where)
+    for node, where in places(part["room"]):
+        account.row(node["all"], quantity=room, of="critic", **where)
+        if node["fixed"] is None:
+            node.pop("fixed")
+        else:
+            account.row(node["fixed"], quantity=room, of="critic, fixed tasks", **where)
+    claim = part["extension"]
+    account.same(claim["model"], facts["model"], "model of the extension")
+    models = {"models": (claim["model"],), "k": claim["k"]}
+    for name, share in claim.pop("tuning_accuracy").items():
+        account.value(share, quantity=accuracy, bank="tuning", of=name, **models)
+    rate = claim.pop("false_positive_rate")
+    account.value(rate, quantity="null rate of a lead over the rival", bank=claim["bank"], **models)
+    opening, sentence = facts["extension"].pop("sentence").split(": ")
+    account.same(claim.pop("sentence"), sentence[0].upper() + sentence[1:], f"sentence after {opening}")
+    for name in list(claim):
+        account.same(claim.pop(name), facts["extension"][name], f"extension, {name}")
+    for name in ("tuning_tasks", "information", "learned"):
+        account.same(part.pop(name), facts[name], name)
+    calibration(account, part.pop("calibration"))
+    account.empty(part, "selectors")
+    names = [name for name in facts["information"] if name not in ("naive", "oracle")]
+    for name in names:
+        account.repeated(f"{name} minus first survivor", gain, of=name, **question)
+    account.repeated("", "difference between two selectors", **question)
+    account.empty(account.frozen.pop("exploratory"), "exploratory")
+
+
+def calibration(account: Account, part: dict[str, Any]) -> None:
+    figures = {
+        "brier": "Brier score",
+        "within_bin": "Brier score within bins",
+        "expected_calibration_error": "calibration error",
+    }
+    for bank, models in part.items():
+        for model, node in models.items():
+            where = {"question": "calibration", "bank": bank, "models": (model,)}
+            rows = account.entries.where(quantity="what is so in a bin", **where)
+            cells = node.pop("bins")
+            account.same(len(cells), len(rows), f"bins of {model}")
+            for cell, row in zip(cells, rows, strict=False):
+                account.value(cell.pop("share"), quantity="samples in a bin", of=row.of, **where)
+                said = "what the critic says in a bin"
+                account.value(cell.pop("forecast"), quantity=said, of=row.of, **where)
+                account.row(cell["observed"], quantity=row.quantity, of=row.of, **where)
+            account.empty(cells, "bins")
+            for name, entry in node.items():
+                account.row(entry, quantity=figures.get(name, name), **where)
+    account.empty(part, "calibration")
+
+
 QUESTIONS = (
     temperature,
     curves,
@@ -490,4 +572,6 @@ QUESTIONS = (
     null,
     critics,
     filtering,
+    divergence,
+    selection,  # at the end, as it takes what is left of the exploratory entries
 )

@@ -250,10 +250,10 @@ def test_selectors_extend_a_workdir(model_dir, workdir):
     findings = run_study(model_dir, workdir, questions="selectors")
     after = untouched(workdir)
     assert before == {name: after[name] for name in before}
-    scored = findings["selection"]["hard"]["gen_v0"]["2"]["selectors"]
-    assert {"likeliest", "probe_majority", "prior_critic", "ideal_critic"} <= set(scored)
-    assert findings["selectors"]["tuning_tasks"] == 4
-    assert findings["selectors"]["extension"]["estimate"] is not None
+    scored = rows_of(findings).where(question="selection", bank="hard", models=("gen_v0",), k=2)
+    assert {"likeliest", "probe_majority", "prior_critic", "ideal_critic"} <= set(scored.values("of"))
+    assert findings["facts"]["selection"]["tuning_tasks"] == 4
+    assert findings["facts"]["selection"]["extension"]["estimate"] is not None
     drew = {stage["name"]: stage["samples"] for stage in findings["facts"]["training"]["stages"]}
     assert drew["critic"] and drew["prior_critic"] is None  # of the same candidates
     stages = workdir / "stages"

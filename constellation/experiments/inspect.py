@@ -1,20 +1,23 @@
-"""One task of a finished study, from its stored stages."""
+"""One task of a study, from its stored stages; which they are, their records say."""
 
 from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from constellation.conductor import finished_stage, read_record
 from constellation.domains.task import Task, examples_text, read_tasks, split
-from constellation.experiments.config import BASE, START
-from constellation.experiments.files import SCORES, TASKS, numbered, samples_of
+from constellation.experiments.config import BASE, CRITIC, START
+from constellation.experiments.files import TASKS, samples_of, scores_of
 from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
 
 SHOWN = 8  # candidates a model
+
+Recipes = dict[str, dict[str, Any]]  # stage -> what its digest is of: fields, inputs and version
 
 
 def inspect_task(workdir: str, wanted: str, trajectory: int = 0) -> None:
@@ -23,35 +26,42 @@ def inspect_task(workdir: str, wanted: str, trajectory: int = 0) -> None:
     Raises:
         UserError: no such study, task or trajectory.
     """
-    bank, index, task = _find(workdir, wanted)
-    sampled = {
-        seed: {
-            model: samples_of(finished_stage(workdir, f"samples_{model}_{bank}_{seed}")) for model in models
-        }
-        for seed, models in _sampled(workdir, bank).items()
-    }
-    most = max((len(each) for models in sampled.values() for each in models.values()), default=1)
+    recipes = _recipes(workdir)
+    bank, index, task = _find(workdir, recipes, wanted)
+    stages = _sampled(recipes, bank)
+    names = {name for models in stages.values() for name in models.values()}
+    sets = {name: samples_of(finished_stage(workdir, name)) for name in names}
+    most = max(map(len, sets.values()), default=1)
     if trajectory >= most:
         raise UserError(f"{workdir} holds trajectories 0 to {most - 1}, and not {trajectory}")
     print(f"task {task.id} ({bank}:{index}), {task.atoms} atoms, inputs: {task.family}")
     print(f"secret program  {task.program}\n")
-    for seed, models in sampled.items():
-        # Controls have fewer trajectories than rounds; the base has one.
+    for seed, models in stages.items():
+        # controls have fewer trajectories than rounds; the base has one
         own = {
-            model: each[0 if model == BASE else trajectory]
-            for model, each in models.items()
-            if model == BASE or trajectory < len(each)
+            model: (name, 0 if model == BASE else trajectory)
+            for model, name in models.items()
+            if model == BASE or trajectory < len(sets[name])
         }
-        for number, (model, samples) in enumerate(own.items()):
+        for number, (model, (name, r)) in enumerate(own.items()):
+            samples = sets[name][r]
             if number == 0:
                 _print_examples(task, seed, samples.meta["tasks"]["visible"])
-            _print_candidates(model, samples, index, _scores(workdir, f"{model}_{bank}_{seed}", trajectory))
+            scored = _scored(recipes, bank, name)
+            scores = scores_of(finished_stage(workdir, scored))[r] if scored else None
+            _print_candidates(model, samples, index, scores)
 
 
-def _find(workdir: str, wanted: str) -> tuple[str, int, Task]:
+def _recipes(workdir: str) -> Recipes:
+    """Those of the finished stages; the directory of one that is running has a dot in its name."""
+    found = sorted(file.parent for file in Path(workdir, "stages").glob("*/stage.json"))
+    return {path.name: read_record(path)["recipe"] for path in found if "." not in path.name}
+
+
+def _find(workdir: str, recipes: Recipes, wanted: str) -> tuple[str, int, Task]:
     name, _, number = wanted.partition(":")
-    stages = sorted(path.parent.name for path in Path(workdir, "stages").glob("bank_*/stage.json"))
-    drawn = [name.removeprefix("bank_") for name in stages if not name.startswith("bank_tuning_")] or ["easy"]
+    stages = [stage for stage in recipes if stage.startswith("bank_") and "_tuning_" not in stage]
+    drawn = [stage.removeprefix("bank_") for stage in stages] or ["easy"]
     banks = {bank: read_tasks(finished_stage(workdir, f"bank_{bank}").path / TASKS) for bank in drawn}
     if name in banks and number.isdecimal() and int(number) < len(banks[name]):
         return name, int(number), banks[name][int(number)]
@@ -65,19 +75,46 @@ def _find(workdir: str, wanted: str) -> tuple[str, int, Task]:
     )
 
 
-def _sampled(workdir: str, bank: str) -> dict[int, list[str]]:
-    """Split seed -> the models sampled under it, in order of training; the seed of most models first."""
-    models: dict[int, list[str]] = {}
-    for record in Path(workdir, "stages").glob(f"samples_*_{bank}_*/stage.json"):
-        model, seed = record.parent.name.removeprefix("samples_").rsplit(f"_{bank}_", 1)
-        # Not the directory of a stage that is still running, nor samples of another bank with such an end.
-        if seed.isdecimal() and f"bank_{bank}" in read_record(record.parent)["recipe"]["inputs"]:
-            models.setdefault(int(seed), []).append(model)
-    order = sorted(models, key=lambda seed: (-len(models[seed]), seed))
+def _sampled(recipes: Recipes, bank: str) -> dict[int, dict[str, str]]:
+    """Split seed -> model -> its judged samples; the seed of most models first, models in order of training.
+
+    Where two stages hold the same draws, for a control continues some, it is the stage of more trajectories,
+    or of fewer samples.
+    """
+    found: dict[int, dict[str, str]] = {}
+    for stage, drawn in sorted(_judged(recipes, bank).items(), key=lambda pair: _extent(pair[1]["fields"])):
+        fields, model = drawn["fields"], drawn["fields"]["arm"]
+        own = model == BASE or model in drawn["inputs"]  # and not prompted in another way
+        if own and fields["purpose"] == "evaluation":
+            found.setdefault(fields["tasks"]["split_seed"], {}).setdefault(model, stage)
     return {
-        seed: sorted(models[seed], key=lambda model: (model != BASE, model != START, len(model), model))
-        for seed in order
+        seed: {
+            model: found[seed][model]
+            for model in sorted(found[seed], key=lambda name: (name != BASE, name != START, len(name), name))
+        }
+        for seed in sorted(found, key=lambda seed: (-len(found[seed]), seed))
     }
+
+
+def _judged(recipes: Recipes, bank: str) -> Recipes:
+    """Stages of a bank's judged samples -> the recipes of their draws."""
+    return {
+        stage: recipes[made]
+        for stage, recipe in recipes.items()
+        for made in recipe["inputs"]
+        if set(recipe["inputs"]) == {f"bank_{bank}", made} and "purpose" in recipes[made]["fields"]
+    }
+
+
+def _extent(fields: dict[str, Any]) -> tuple[int, int]:
+    (samples,) = (value for field, value in fields.items() if field.endswith(".samples"))
+    return -fields["trajectories"], samples
+
+
+def _scored(recipes: Recipes, bank: str, samples: str) -> str | None:
+    """The stage of the critic's scores of these samples."""
+    read = {CRITIC, f"bank_{bank}", samples}
+    return next((stage for stage, recipe in recipes.items() if set(recipe["inputs"]) == read), None)
 
 
 def _print_examples(task: Task, seed: int, visible: int) -> None:
@@ -87,13 +124,6 @@ def _print_examples(task: Task, seed: int, visible: int) -> None:
         for example in examples:
             print(f"  {label:<9} {examples_text([example])}")
     print()
-
-
-def _scores(workdir: str, name: str, trajectory: int) -> np.ndarray | None:
-    try:
-        return np.load(finished_stage(workdir, f"scores_{name}").path / numbered(SCORES, trajectory))
-    except UserError:
-        return None
 
 
 def _print_candidates(model: str, samples: SampleSet, index: int, scores: np.ndarray | None) -> None:

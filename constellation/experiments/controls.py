@@ -35,9 +35,9 @@ from constellation.evaluation.controls import Controls
 from constellation.evaluation.study import SetKey, StageSummary
 from constellation.experiments import config as configs
 from constellation.experiments import reach
-from constellation.experiments.config import BASE, CRITIC, START, asks, sample_count, value_of
+from constellation.experiments.config import BASE, CRITIC, START
 from constellation.experiments.critic import critic_of, critic_samples, scores
-from constellation.experiments.files import samples_of, scores_of, summaries_of
+from constellation.experiments.files import Fresh, samples_of, scores_of, summaries_of
 from constellation.experiments.question import Question
 from constellation.experiments.star import bank_samples, rounds, warm_start
 from constellation.experiments.study import Draw, Pools, Recipe, Study
@@ -60,73 +60,52 @@ Choice = Callable[[int, SampleSet], dict[str, Any]]  # (trajectory, samples) to 
 
 
 class Stages(NamedTuple):
-    """Every control with its samples; the first round's, continued; what reach and the critic read.
+    """What the evaluation reads.
 
     Attributes:
-        generators: control to its adapters.
         samples: control to its samples of its bank; the first round to as many, where it has fewer itself.
-        first_round: the first round's name.
         reach: bank to the programs that its controls know as well, with every model's probabilities.
-        critic, scores: of the permuted critic, on gen_v0's samples of the hard bank.
-        own_tasks: those of tasks that were drawn for controls alone.
-        own_samples: gen_v0's samples of tasks of the withheld classes.
+        scores: of the permuted critic, on gen_v0's samples of the hard bank.
     """
 
-    generators: dict[str, Stage]
     samples: dict[str, Stage]
-    first_round: str
     reach: dict[str, reach.Stages]
-    critic: Stage
     scores: Stage
-    own_tasks: list[Stage]
-    own_samples: Stage
-
-    def all(self) -> list[Stage]:
-        """What a report of them reads."""
-        known = [stage for found in self.reach.values() for stage in found.all()]
-        return [*self.samples.values(), *known, self.scores]
 
 
 def rules(config: ConfigDict, domain: Domain) -> list[configs.Rule]:
     """What holds of `config.controls`."""
+    twice = 2 * config.evaluation.large_k
     return [
         configs.banks_rule(config, domain, "hard", "withheld"),
         configs.trajectories_rule(config, "controls"),
         ("star.rounds", config.star.rounds >= 1, "at least 1 for controls"),
-        configs.at_least(
-            config, "controls.samples", 2 * config.evaluation.large_k, "twice evaluation.large_k"
-        ),
+        configs.at_least(config, "controls.samples", twice, "twice evaluation.large_k"),
     ]
 
 
 def stages(study: Study) -> Stages:
-    """Every stage."""
-    config, seed = study.config, study.config.tasks.split_seed
-    generators = controls(study)
+    """Every control is trained and sampled, then what reach and the critic read."""
+    config, seed, few = study.config, study.config.tasks.split_seed, study.config.controls.trajectories
     samples: dict[str, Stage] = {}
     answerers: dict[str, dict[str, reach.Answerer]] = {bank: {} for bank in BANKS.values()}
-    for name, generator in generators.items():
-        samples[name] = control_samples(study, name, generator)
-        answerers[BANKS[name]][name] = reach.Answerer(generator, samples[name])
+    for name, generator in controls(study).items():
+        bank = BANKS[name]
+        count = "controls.samples" if bank == "hard" else "evaluation.other_samples"  # as many as of gen_v0
+        samples[name] = bank_samples(study, bank, name, generator, seed, count, few)
+        answerers[bank][name] = reach.Answerer(generator, samples[name])
     first = rounds(study)[0]
-    if value_of(config, sample_count(config, "hard", first.name)) < config.controls.samples:
-        samples[first.name] = first_round_samples(study, first.name, first.adapters)
+    own_count = configs.sample_count(config, "hard", first.name)
+    if configs.value_of(config, own_count) < config.controls.samples:  # its draws are continued
+        draw = Draw("controls.samples", "evaluation", first.name, trajectories=few)
+        stage = f"controls_{first.name}_hard"
+        samples[first.name] = study.samples(stage, study.bank("hard"), first.adapters, draw)
     known = {}
-    if asks(config, "reach"):
-        few = config.controls.trajectories
+    if configs.asks(config, "reach"):
         known = {bank: reach.controlled(study, bank, own, few) for bank, own in answerers.items()}
     judged = bank_samples(study, "hard", START, warm_start(study), seed)
-    critic = permuted_critic(study)
-    return Stages(
-        generators,
-        samples,
-        first.name,
-        known,
-        critic,
-        scores(study, f"scores_{PERMUTED_CRITIC}_hard_{seed}", critic, "hard", seed, judged),
-        [continued_tasks(study), withheld_tasks(study)],
-        own_samples(study),
-    )
+    critic, stage = permuted_critic(study), f"scores_{PERMUTED_CRITIC}_hard_{seed}"
+    return Stages(samples, known, scores(study, stage, critic, "hard", seed, judged))
 
 
 def part(study: Study, found: Stages) -> Controls:
@@ -144,54 +123,61 @@ def part(study: Study, found: Stages) -> Controls:
 
 
 def controls(study: Study) -> dict[str, Stage]:
-    """Every control that is sampled."""
+    """Every control that is sampled, trained."""
+    star, first, start = study.config.star, rounds(study)[0], warm_start(study)
+    round_start = None if star.restart == BASE else start
+    of_round, of_withheld = [first.tasks, first.samples], [withheld_tasks(study), own_samples(study)]
+    more = continued_tasks(study)
+
+    def of_the_round(name: str, choice: Choice) -> Stage:
+        """The first round on its own tasks and samples, of which it keeps other programs."""
+
+        def examples() -> Pools:
+            kept = _kept(study, first.samples, lambda r, own: {"keep": star.keep} | choice(r, own))
+            return _own_programs(study, first.tasks, kept)
+
+        return _trained(study, name, of_round, {"keep": star.keep}, examples, round_start)
+
+    def secret(name: str, tasks: Callable[[], list[list[Task]]]) -> Stage:
+        """Supervised on withheld tasks' secret programs, for as many answer tokens as own ones have."""
+        fields = {"tokens_of": OWN_WITHHELD}
+
+        def examples() -> Pools:
+            return _secret_programs(study, tasks())
+
+        return _trained(study, name, of_withheld, fields, examples, start, lambda p: _visits_of(study, p))
+
     return {
-        PERMUTED: round_as(study, PERMUTED, lambda r, samples: _permuted(study, r, samples)),
-        FITS_ONLY: round_as(study, FITS_ONLY, lambda _, samples: {"right": samples.fits}),
-        CONTINUED: continued(study),
-        OWN_WITHHELD: own_withheld(study),
-        SECRET_SOLVED: secret(study, SECRET_SOLVED, lambda: _solved_withheld(study)),
-        SECRET: secret(study, SECRET, lambda: _withheld(study)),
+        PERMUTED: of_the_round(PERMUTED, lambda r, own: {"right": _permuted(study, r, own)}),
+        FITS_ONLY: of_the_round(FITS_ONLY, lambda _, own: {"right": own.fits}),
+        CONTINUED: _trained(
+            study, CONTINUED, [more], {}, lambda: _secret_programs(study, _tasks_of(study, more)), start
+        ),
+        OWN_WITHHELD: _trained(
+            study, OWN_WITHHELD, of_withheld, {"keep": 1}, lambda: _own_withheld(study), start
+        ),
+        SECRET_SOLVED: secret(SECRET_SOLVED, lambda: _solved_withheld(study)),
+        SECRET: secret(SECRET, lambda: _tasks_of(study, withheld_tasks(study))),
     }
 
 
-def round_as(study: Study, name: str, choice: Choice) -> Stage:
-    """The first round on its own tasks and samples, of which it keeps other programs."""
-    star, first = study.config.star, rounds(study)[0]
-    start = None if star.restart == BASE else warm_start(study)
-
-    def examples() -> Pools:
-        return _star_pools(study, first.tasks, first.samples, lambda r, s: {"keep": star.keep} | choice(r, s))
-
-    return _trained(study, name, [first.tasks, first.samples], {"keep": star.keep}, examples, start)
-
-
-def continued(study: Study) -> Stage:
-    """gen_v0, supervised for as many updates more on fresh tasks of the warm start."""
-    tasks = continued_tasks(study)
-
-    def examples() -> Pools:
-        return _supervised(study, study.tasks_of(tasks, study.config.controls.trajectories))
-
-    return _trained(study, CONTINUED, [tasks], {}, examples, warm_start(study))
-
-
 def continued_tasks(study: Study) -> Stage:
-    """Tasks like the warm start's."""
-    return _tasks(study, CONTINUED, "warm_start", study.config.warm_start.max_atoms, batch=1)
+    """As many fresh tasks like the warm start's as a round has."""
+    return _fresh_tasks(study, CONTINUED, "warm_start", study.config.warm_start.max_atoms, batch=1)
 
 
 def withheld_tasks(study: Study) -> Stage:
-    """Tasks of the withheld classes, with as many atoms as those of the withheld bank."""
+    """As many of the withheld classes, with at most as many atoms as those of the withheld bank."""
     assert study.domain.exact is not None
     most, _ = study.domain.exact.bank_law("withheld")
-    return _tasks(study, "withheld", "star", most, batch=0, withheld=True)
+    return _fresh_tasks(study, "withheld", "star", most, withheld=True)
 
 
-def own_withheld(study: Study) -> Stage:
-    """Self-trained on tasks of the withheld classes, whose programs are kept for once."""
-    inputs = [withheld_tasks(study), own_samples(study)]
-    return _trained(study, OWN_WITHHELD, inputs, {"keep": 1}, lambda: _own_pools(study), warm_start(study))
+def own_tasks(study: Study) -> list[list[Task]]:
+    """The tasks that are drawn for the controls alone."""
+    return [
+        own for stage in (continued_tasks(study), withheld_tasks(study)) for own in _tasks_of(study, stage)
+    ]
 
 
 def own_samples(study: Study) -> Stage:
@@ -199,27 +185,6 @@ def own_samples(study: Study) -> Stage:
     few = study.config.controls.trajectories
     draw = Draw("star.samples", "star round", OWN_WITHHELD, trajectories=few)
     return study.samples(f"{OWN_WITHHELD}_samples", withheld_tasks(study), warm_start(study), draw)
-
-
-def secret(study: Study, name: str, tasks: Callable[[], list[list[Task]]]) -> Stage:
-    """Supervised on these withheld tasks' secret programs, for as many answer tokens as own ones have."""
-
-    def visits(pools: Pools) -> int:
-        own, secret = (
-            float(np.mean([example.targets for pool in each for example in pool] or [0]))
-            for each in (_own_pools(study), pools)
-        )
-        return round(_visits(study) * own / secret) if secret else 0
-
-    return _trained(
-        study,
-        name,
-        [withheld_tasks(study), own_samples(study)],
-        {"tokens_of": OWN_WITHHELD},
-        lambda: _supervised(study, tasks()),
-        warm_start(study),
-        visits,
-    )
 
 
 def permuted_critic(study: Study) -> Stage:
@@ -235,103 +200,100 @@ def permuted_critic(study: Study) -> Stage:
     )
 
 
-def control_samples(study: Study, name: str, generator: Stage) -> Stage:
-    """A control's samples of its bank under the primary split; on withheld tasks as many as of gen_v0."""
-    count = "controls.samples" if BANKS[name] == "hard" else "evaluation.other_samples"
-    seed, few = study.config.tasks.split_seed, study.config.controls.trajectories
-    return bank_samples(study, BANKS[name], name, generator, seed, count, few)
-
-
-def first_round_samples(study: Study, name: str, adapters: Stage) -> Stage:
-    """The first round's samples of the hard bank, its draws continued to as many as a control's."""
-    draw = Draw("controls.samples", "evaluation", name, trajectories=study.config.controls.trajectories)
-    return study.samples(f"controls_{name}_hard", study.bank("hard"), adapters, draw)
-
-
 def summaries(study: Study, found: Stages) -> list[StageSummary]:
     """Their training in figures."""
-    roles = {CONTINUED: "warm_start", PERMUTED_CRITIC: CRITIC}
-    tasks = {PERMUTED_CRITIC: study.config.critic.tasks}
-    drawn = {OWN_WITHHELD: samples_of(found.own_samples)}  # the others learn from what the study sampled
+    roles, tasks = {CONTINUED: "warm_start", PERMUTED_CRITIC: CRITIC}, study.config.star.tasks
+    counts = {PERMUTED_CRITIC: study.config.critic.tasks}
+    drawn = {OWN_WITHHELD: samples_of(own_samples(study))}  # the others learn from what the study sampled
     return [
         summary
-        for name, stage in {**found.generators, PERMUTED_CRITIC: found.critic}.items()
+        for name, stage in {**controls(study), PERMUTED_CRITIC: permuted_critic(study)}.items()
         for summary in summaries_of(
-            stage,
-            name,
-            roles.get(name, "star"),
-            tasks.get(name, study.config.star.tasks),
-            drawn.get(name, ()),
+            stage, name, roles.get(name, "star"), counts.get(name, tasks), drawn.get(name, ())
         )
     ]
 
 
-# Parts of the stages
+# What a control is trained on
 
 
-def _visits(study: Study) -> int:
-    """Those of a round."""
-    return study.config.star.passes * study.config.star.tasks
-
-
-def _tasks(study: Study, name: str, role: str, max_atoms: int, batch: int, withheld: bool = False) -> Stage:
-    """As many fresh tasks as a round has."""
+def _fresh_tasks(
+    study: Study, name: str, role: str, max_atoms: int, batch: int = 0, withheld: bool = False
+) -> Stage:
     count, few = study.config.star.tasks, study.config.controls.trajectories
     fields = {"star.tasks": count, "max_atoms": max_atoms}
-    return study.fresh_tasks(name, role, fields, count, max_atoms, batch, few, withheld)
+    return study.fresh_tasks(name, Fresh(role, count, max_atoms, batch, withheld), fields, few)
 
 
-def _star_pools(study: Study, tasks: Stage, samples: Stage, choice: Choice) -> Pools:
-    from constellation.selftraining.star import kept_programs, star_examples
+def _tasks_of(study: Study, stage: Stage) -> list[list[Task]]:
+    return study.tasks_of(stage, study.config.controls.trajectories)
+
+
+def _kept(study: Study, samples: Stage, choice: Choice) -> list[list[list[str]]]:
+    """What is kept of each trajectory's own programs, for each task."""
+    from constellation.selftraining.star import kept_programs
 
     drawn = samples_of(samples)[: study.config.controls.trajectories]
-    kept = [kept_programs(study.domain, own, **choice(r, own)) for r, own in enumerate(drawn)]
+    return [kept_programs(study.domain, own, **choice(r, own)) for r, own in enumerate(drawn)]
+
+
+def _kept_withheld(study: Study) -> list[list[list[str]]]:
+    """Of withheld tasks one program, whose class, else reserved, is wanted here."""
+    choice = {"keep": 1, "reserved": study.domain.like_evaluation}
+    return _kept(study, own_samples(study), lambda *_: choice)
+
+
+def _own_programs(study: Study, tasks: Stage, kept: list[list[list[str]]]) -> Pools:
+    from constellation.selftraining.star import star_examples
+
     return [
         star_examples(study.base.model, study.domain, own, study.split, programs)
-        for own, programs in zip(study.tasks_of(tasks, len(kept)), kept, strict=True)
+        for own, programs in zip(_tasks_of(study, tasks), kept, strict=True)
     ]
 
 
-def _own_kept(study: Study) -> dict[str, Any]:
-    """What is kept of own programs for withheld tasks; their classes, else reserved, are wanted here."""
-    return {"keep": 1, "reserved": study.domain.like_evaluation}
-
-
-def _own_pools(study: Study) -> Pools:
-    """Own right programs for the tasks of the withheld classes."""
-    return _star_pools(study, withheld_tasks(study), own_samples(study), lambda *_: _own_kept(study))
-
-
-def _withheld(study: Study) -> list[list[Task]]:
-    """The tasks of the withheld classes, of each trajectory."""
-    return study.tasks_of(withheld_tasks(study), study.config.controls.trajectories)
+def _own_withheld(study: Study) -> Pools:
+    return _own_programs(study, withheld_tasks(study), _kept_withheld(study))
 
 
 def _solved_withheld(study: Study) -> list[list[Task]]:
-    """Those for which there are own right programs."""
-    from constellation.selftraining.star import kept_programs
-
+    """The withheld tasks for which there are own right programs."""
     return [
         [task for task, programs in zip(own, kept, strict=True) if programs]
-        for own, drawn in zip(_withheld(study), samples_of(own_samples(study)), strict=True)
-        for kept in [kept_programs(study.domain, drawn, **_own_kept(study))]
+        for own, kept in zip(_tasks_of(study, withheld_tasks(study)), _kept_withheld(study), strict=True)
     ]
 
 
-def _supervised(study: Study, tasks: list[list[Task]]) -> Pools:
+def _secret_programs(study: Study, tasks: list[list[Task]]) -> Pools:
     from constellation.selftraining.star import warm_start_examples
 
     return [warm_start_examples(study.base.model, study.domain, own, study.split) for own in tasks]
 
 
-def _permuted(study: Study, trajectory: int, samples: SampleSet) -> dict[str, Any]:
+def _permuted(study: Study, trajectory: int, samples: SampleSet) -> Any:
     from constellation.selftraining.star import permuted_star_verdicts
 
-    return {"right": permuted_star_verdicts(study.domain, samples, _rng(study, PERMUTED, trajectory))}
+    return permuted_star_verdicts(study.domain, samples, _rng(study, PERMUTED, trajectory))
 
 
 def _rng(study: Study, arm: str, trajectory: int) -> np.random.Generator:
     return host_rng(study.config.seed, "permuted verdicts", arm, trajectory)
+
+
+# How long it is trained
+
+
+def _round_visits(study: Study) -> int:
+    return study.config.star.passes * study.config.star.tasks
+
+
+def _visits_of(study: Study, secret: Pools) -> int:
+    """So many visits that secret programs have as many answer tokens as a round's visits of own ones."""
+    own, longer = (
+        float(np.mean([example.targets for pool in pools for example in pool] or [0]))
+        for pools in (_own_withheld(study), secret)
+    )
+    return round(_round_visits(study) * own / longer) if longer else 0
 
 
 def _trained(
@@ -344,20 +306,16 @@ def _trained(
     fewer: Callable[[Pools], int] | None = None,
 ) -> Stage:
     """As many updates as a round has, or as `fewer` says of the pools."""
-    section = study.config.star
-    fields = fields | {
-        "passes": section.passes,
-        "tasks": section.tasks,
-        "learning_rate": section.learning_rate,
-    }
+    star = study.config.star
+    fields = fields | {name: star[name] for name in ("passes", "tasks", "learning_rate")}
     recipe = Recipe(
         name,
         {"star": fields},
         examples,
-        _visits(study),
+        _round_visits(study),
         fewer,
         start,
-        section.learning_rate,
+        star.learning_rate,
         trajectories=study.config.controls.trajectories,
         version=2,
     )

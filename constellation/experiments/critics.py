@@ -54,21 +54,12 @@ class Variant(NamedTuple):
     model: str
     scores: Stage
 
-    def all(self) -> list[Stage]:
-        """What a report of it reads."""
-        return [self.critic, self.scores, *([self.pool] if self.pool else [])]
-
 
 class Stages(NamedTuple):
     """Critics trained otherwise by name; and by numbers of visible examples, samples and their scores."""
 
     variants: dict[str, Variant]
     visible: dict[int, tuple[Stage, Stage]]
-
-    def all(self) -> list[Stage]:
-        """What a report of them reads."""
-        variants = [stage for variant in self.variants.values() for stage in variant.all()]
-        return [*(stage for pair in self.visible.values() for stage in pair), *variants]
 
 
 def rules(config: ConfigDict, domain: Domain) -> list[Rule]:

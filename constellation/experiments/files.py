@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,16 @@ if TYPE_CHECKING:
 
 TASKS, SAMPLES, VERDICTS = "tasks.jsonl", "samples.npz", "verdicts.npz"
 SCORES, SUMMARY = "scores.npy", "summary.json"
+
+
+class Fresh(NamedTuple):
+    """Fresh tasks of a role, as `Domain.training_tasks` draws them."""
+
+    role: str
+    count: int
+    max_atoms: int
+    batch: int = 0
+    withheld: bool = False
 
 
 def numbered(file: str, trajectory: int) -> str:
@@ -86,29 +96,25 @@ def summaries_of(
 def write_training_tasks(
     path: Path,
     domain: Domain,
-    address: tuple[str, int, int, int, int],
+    fresh: Fresh,
+    seed: int,
     trajectories: int,
-    withheld: bool,
     processes: Callable[[], Executor],
 ) -> None:
-    """The tasks of each trajectory, as JSON lines.
-
-    Args:
-        address: role, count, max_atoms, seed and batch of `Domain.training_tasks`.
-    """
+    """The tasks of each trajectory, as JSON lines."""
     label = path.name.removesuffix(".partial")
     if trajectories == 1:
-        role, count, max_atoms, seed, batch = address
-        stream = domain.training(role, max_atoms, seed, batch, 0, withheld)
-        return write_tasks(path / numbered(TASKS, 0), stream, count, label)
-    jobs = [(domain.name, *address, trajectory, withheld) for trajectory in range(trajectories)]
+        stream = domain.training(fresh.role, fresh.max_atoms, seed, fresh.batch, 0, fresh.withheld)
+        return write_tasks(path / numbered(TASKS, 0), stream, fresh.count, label)
+    jobs = [(domain.name, fresh, seed, trajectory) for trajectory in range(trajectories)]
     progress = Progress(label, trajectories, "trajectories")
     for trajectory, drawn in enumerate(in_processes(_training_tasks, jobs, progress, processes)):
         task.write_tasks(path / numbered(TASKS, trajectory), drawn)
 
 
-def _training_tasks(domain: str, *address: Any) -> list[Task]:
-    return load_domain(domain).training_tasks(*address)
+def _training_tasks(domain: str, fresh: Fresh, seed: int, trajectory: int) -> list[Task]:
+    role, count, max_atoms, batch, withheld = fresh
+    return load_domain(domain).training_tasks(role, count, max_atoms, seed, batch, trajectory, withheld)
 
 
 def write_tasks(file: Path, stream: Iterator[Task], count: int, label: str) -> None:

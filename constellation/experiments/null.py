@@ -24,10 +24,6 @@ class Stages(NamedTuple):
 
     pool: Stage
 
-    def all(self) -> list[Stage]:
-        """What a report of them reads."""
-        return [self.pool]
-
 
 def rules(config: ConfigDict, domain: Domain) -> list[Rule]:
     """What holds of `config.null`."""

@@ -17,6 +17,7 @@ from constellation.domains.domain import Domain, load_domain
 from constellation.domains.task import split
 from constellation.experiments.check import check
 from constellation.experiments.config import load_base, memory_of
+from constellation.experiments.question import stages_in
 from constellation.experiments.questions import Graph, graph
 from constellation.experiments.study import Study
 from constellation.experiments.work import Sampling, Scoring, Training, Work
@@ -168,8 +169,8 @@ def planned_stages(config: ConfigDict, domain: Domain) -> dict[str, list[Stage]]
     """Part of the study -> the stages that it adds to those before it, in the order in which they run."""
     conductor = PlannedStages()
     found = graph(Study(config, conductor, domain, ["", ""]))
-    questions = {name: part.all() for name, part in found.questions.items() if part}
-    parts = {STUDY: own_stages(found), **questions}
+    questions = {name: stages_in(part) for name, part in found.questions.items() if part}
+    parts = {STUDY: own_stages(found)} | questions
     taken: set[str] = set()
     stages: dict[str, list[Stage]] = {}
     for name, part in parts.items():

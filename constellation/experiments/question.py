@@ -10,18 +10,30 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from constellation.conductor import Stage
 from constellation.domains.domain import Domain
 from constellation.evaluation.study import StageSummary
 from constellation.experiments.config import Rule, asks
 from constellation.experiments.study import Study
 
 
+def stages_in(found: Any) -> list[Stage]:
+    """Every stage in a nest of tuples, lists and dictionaries, in order."""
+    if isinstance(found, Stage):
+        return [found]
+    if isinstance(found, Mapping):
+        found = found.values()
+    elif not isinstance(found, (tuple, list)):
+        return []
+    return [stage for each in found for stage in stages_in(each)]
+
+
 class Question(NamedTuple):
     """One question, in the module of its name.
 
     Attributes:
-        stages: study -> its stages, with a method `all` that lists what a report of them reads; None where
-            there are none.
+        stages: study -> those that its report reads, in any nest of tuples and dictionaries; None where there
+            are none.
         part: (study, its stages) -> what the evaluation reads.
         options: what `config.questions` may name for it -> the option that must be named, too, or None.
         rules: (config, domain) -> what holds of its section of the config.

@@ -11,7 +11,7 @@ from constellation.evaluation.questions import OF_STAGES
 from constellation.experiments import star
 from constellation.experiments.config import CRITIC, PRIOR_CRITIC, asks
 from constellation.experiments.critic import critic, critic_samples, critic_tasks
-from constellation.experiments.question import Question
+from constellation.experiments.question import Question, stages_in
 from constellation.experiments.study import Study
 
 SKELETONS = "training_skeletons.txt"
@@ -56,12 +56,11 @@ def graph(study: Study) -> Graph:
 
 def sources(study: Study, found: Graph) -> list[Stage]:
     """Every stage that a report reads."""
-    asked = [stage for part in found.questions.values() if part for stage in part.all()]
     pools = [stage for each in found.rounds for stage in (each.adapters, each.samples)]
     banks = [study.bank(bank) for bank in study.config.tasks.banks]
     return [
         *found.samples.values(),
-        *asked,
+        *stages_in(found.questions),
         *pools,
         found.skeletons,
         star.warm_start(study),

@@ -51,10 +51,6 @@ class Stages(NamedTuple):
     known: Stage
     log_probs: dict[str, Stage]
 
-    def all(self) -> list[Stage]:
-        """What a report of them reads."""
-        return [self.known, *self.log_probs.values()]
-
 
 def rules(config: ConfigDict, domain: Domain) -> list[Rule]:
     """What holds of `config.reach`."""

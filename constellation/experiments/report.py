@@ -24,7 +24,7 @@ from constellation.domains.domain import load_domain
 from constellation.domains.task import read_tasks
 from constellation.evaluation.report import write_report
 from constellation.evaluation.study import AnalysisConfig, SetKey, StageSummary, StudyResults, TaskInfo
-from constellation.experiments import selection
+from constellation.experiments import controls, selection
 from constellation.experiments.config import (
     BASE,
     CRITIC,
@@ -33,6 +33,7 @@ from constellation.experiments.config import (
 )
 from constellation.experiments.critic import critic_samples
 from constellation.experiments.files import TASKS, samples_of, summaries_of
+from constellation.experiments.question import stages_in
 from constellation.experiments.questions import QUESTIONS, SKELETONS, Graph, graph, sources
 from constellation.experiments.star import (
     arm,
@@ -152,7 +153,7 @@ def results(study: Study, found: Graph, made_by: Mapping[str, str]) -> StudyResu
 
 def _sources(study: Study, found: Graph, parts: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Question -> the stages that it reads, name to content; "study" is all that no question adds."""
-    asked = {name: found.questions[name].all() for name in parts}
+    asked = {name: stages_in(found.questions[name]) for name in parts}
     own = [stage for stage in sources(study, found) if not any(stage in stages for stages in asked.values())]
     return {
         name: {stage.name: stage.content for stage in stages}
@@ -232,10 +233,8 @@ def _task_infos(study: Study, found: Graph) -> dict[str, list[TaskInfo]]:
 
 def _role_counts(study: Study, found: Graph) -> dict[str, int]:
     """Role -> tasks drawn, counted from the tasks themselves."""
-    few = study.config.controls.trajectories
-    asked = found.questions["controls"]
     drawn = [own for stage in found.tasks for own in study.tasks_of(stage)]
-    drawn += [own for stage in (asked.own_tasks if asked else ()) for own in study.tasks_of(stage, few)]
+    drawn += controls.own_tasks(study) if asks(study.config, "controls") else []
     tuned = asks(study.config, "selectors") or asks(study.config, "temperature")
     tuning = [selection.TUNING] if tuned else []
     drawn += [read_tasks(study.bank(bank).path / TASKS) for bank in (*study.config.tasks.banks, *tuning)]

@@ -21,19 +21,10 @@ from ml_collections import ConfigDict
 from constellation.conductor import Conductor, Stage
 from constellation.domains.domain import Domain
 from constellation.domains.task import Split, Task, read_tasks, split
+from constellation.experiments import files
 from constellation.experiments.compute import Compute
 from constellation.experiments.config import base_directories, load_base, memory_of
-from constellation.experiments.files import (
-    SAMPLES,
-    SUMMARY,
-    TASKS,
-    VERDICTS,
-    first_adapters,
-    numbered,
-    samples_of,
-    write_tasks,
-    write_training_tasks,
-)
+from constellation.experiments.files import SAMPLES, TASKS, VERDICTS, Fresh, numbered
 from constellation.experiments.work import Judging, Sampling, Synthesis, Training
 from constellation.runtime.files import link
 from constellation.runtime.keys import Address
@@ -164,47 +155,35 @@ class Study:
 
     def bank(self, name: str) -> Stage:
         """The tasks of an evaluation or tuning bank."""
-        tasks = self.config.tasks
+        tasks, stage = self.config.tasks, f"bank_{name}"
+        stream = self.domain.bank(name, tasks.seed)
         return self.conductor.stage(
-            f"bank_{name}",
+            stage,
             fields={"tasks": {"seed": tasks.seed, "bank_size": tasks.bank_size}, "law": self.domain.law},
             version=2,
-            run=lambda path: write_tasks(
-                path / TASKS, self.domain.bank(name, tasks.seed), tasks.bank_size, f"bank_{name}"
-            ),
+            run=lambda path: files.write_tasks(path / TASKS, stream, tasks.bank_size, stage),
             work=Synthesis(tasks.bank_size),
         )
 
     def training_tasks(self, name: str, role: str, max_atoms: int, batch: int = 0) -> Stage:
         """Fresh tasks for the training stage `name`; `batch` numbers the rounds, which draw from one role."""
-        section = self.config[role]
-        fields = {f"{role}.tasks": section.tasks, f"{role}.max_atoms": max_atoms}
-        return self.fresh_tasks(name, role, fields, section.tasks, max_atoms, batch, self.trajectories)
+        count = self.config[role].tasks
+        fields = {f"{role}.tasks": count, f"{role}.max_atoms": max_atoms}
+        return self.fresh_tasks(name, Fresh(role, count, max_atoms, batch), fields, self.trajectories)
 
-    def fresh_tasks(
-        self,
-        name: str,
-        role: str,
-        fields: dict[str, Any],
-        count: int,
-        max_atoms: int,
-        batch: int,
-        trajectories: int,
-        withheld: bool = False,
-    ) -> Stage:
+    def fresh_tasks(self, name: str, fresh: Fresh, fields: dict[str, Any], trajectories: int) -> Stage:
         """Tasks of a role for each of the first trajectories; `fields` names what says how many and which."""
         seed = self.config.tasks.seed
-        address = role, count, max_atoms, seed, batch
 
         def write(path: Path) -> None:
-            write_training_tasks(path, self.domain, address, trajectories, withheld, self.compute.processes)
+            files.write_training_tasks(path, self.domain, fresh, seed, trajectories, self.compute.processes)
 
         return self.conductor.stage(
             f"tasks_{name}",
             fields={"tasks.seed": seed, **fields, "trajectories": trajectories, "law": self.domain.law},
             version=2,
             run=write,
-            work=Synthesis(count, trajectories),
+            work=Synthesis(fresh.count, trajectories),
         )
 
     def tasks_of(self, stage: Stage, trajectories: int | None = None) -> list[list[Task]]:
@@ -236,11 +215,7 @@ class Study:
         split_seed = config.tasks.split_seed if draw.split_seed is None else draw.split_seed
         visible = draw.visible or config.tasks.visible
         trajectories = (draw.trajectories or self.trajectories) if generator else 1
-        fields = {
-            "seed": config.seed,
-            "model": self.base.fields(),
-            "domain": self.domain.version,
-            "prompt": config.prompt.to_dict(),
+        fields = self._model_fields(self.base) | {
             "tasks": {"visible": visible, "split_seed": split_seed},
             f"{section}.samples": n,
             "sampling": sampling,
@@ -254,7 +229,7 @@ class Study:
             from constellation.model.sampling import SamplingConfig
             from constellation.solve import draw_samples
 
-            adapters = first_adapters(generator, trajectories) if generator else None
+            adapters = files.first_adapters(generator, trajectories) if generator else None
             digests = {"tasks_digest": tasks.digest, "adapter": generator.digest if generator else None}
             found = {"temperature": draw.matched[1](draw.matched[0])} if draw.matched else {}
             drawn = draw_samples(
@@ -290,7 +265,7 @@ class Study:
             from constellation.verifier import judge_samples
 
             split = self.splitting(split_seed, visible)
-            drawn = samples_of(draws)
+            drawn = files.samples_of(draws)
             each = zip(self.tasks_of(tasks, len(drawn)), drawn, strict=True)
             for trajectory, (own, samples) in enumerate(each):
                 judge_samples(self.domain, own, split, samples, name).judged().save(
@@ -311,6 +286,15 @@ class Study:
             work=Judging(draws.work.tasks, draws.work.n),
         )
 
+    def _model_fields(self, base: Base) -> dict[str, Any]:
+        """What every draw and every training of a model depends on."""
+        return {
+            "seed": self.config.seed,
+            "model": base.fields(),
+            "domain": self.domain.version,
+            "prompt": self.config.prompt.to_dict(),
+        }
+
     # Adapters
 
     def train(self, recipe: Recipe, inputs: Sequence[Stage], base: Base | None = None) -> Stage:
@@ -323,11 +307,7 @@ class Study:
         base, config = base or self.base, self.config
         trajectories = recipe.trajectories or self.trajectories
         start = [recipe.start] if recipe.start else []
-        fields = {
-            "seed": config.seed,
-            "model": base.fields(),
-            "domain": self.domain.version,
-            "prompt": config.prompt.to_dict(),
+        fields = self._model_fields(base) | {
             "tasks": {"visible": config.tasks.visible, "split_seed": config.tasks.split_seed},
             "trajectories": trajectories,
             "lora": config.lora,
@@ -358,7 +338,7 @@ class Study:
         pools = recipe.examples()
         visits = recipe.fewer(pools) if recipe.fewer else recipe.visits
         if recipe.start:
-            initial = first_adapters(recipe.start, len(pools))
+            initial = files.first_adapters(recipe.start, len(pools))
         else:
             fresh = Address(config.seed, "adapter", recipe.name)
             shape = config.lora.rank, config.lora.alpha
@@ -385,4 +365,4 @@ class Study:
                 "config": config.to_dict(),
             },
         )
-        (path / SUMMARY).write_text(json.dumps(trained) + "\n")
+        (path / files.SUMMARY).write_text(json.dumps(trained) + "\n")

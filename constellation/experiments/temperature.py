@@ -41,10 +41,6 @@ class Stages(NamedTuple):
     match: Stage
     matched: Stage
 
-    def all(self) -> list[Stage]:
-        """What a report of them reads."""
-        return [*self.tuning.values(), *self.evaluated.values(), self.match, self.matched]
-
 
 def rules(config: ConfigDict, domain: Domain) -> list[Rule]:
     """What holds of `config.temperature`."""

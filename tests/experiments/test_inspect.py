@@ -110,6 +110,7 @@ def test_a_control_has_fewer_trajectories_and_the_tuning_bank_other_tasks(tmp_pa
 
 
 def test_models_in_order_of_training_and_the_common_split_first(tmp_path):
+    stage(tmp_path, "bank_hard")
     for model in ("v2", "v10", "theta0", "gen_v0", "v1_4_atoms"):
         judged(tmp_path, f"samples_{model}_hard_7", model, "hard")
     judged(tmp_path, "samples_gen_v0_hard_1", "gen_v0", "hard", seed=1)

@@ -103,7 +103,7 @@ def stages(study: Study) -> Stages:
     known = {}
     if configs.asks(config, "reach"):
         known = {bank: reach.controlled(study, bank, own, few) for bank, own in answerers.items()}
-    judged = bank_samples(study, "hard", START, warm_start(study), seed)
+    judged = bank_samples(study, "hard", START, warm_start(study))
     critic, stage = permuted_critic(study), f"scores_{PERMUTED_CRITIC}_hard_{seed}"
     return Stages(samples, known, scores(study, stage, critic, "hard", seed, judged))
 
@@ -322,4 +322,4 @@ def _trained(
     return study.train(recipe, inputs)
 
 
-QUESTION = Question(stages, part, options={"controls": None}, rules=rules, summaries=summaries)
+QUESTION = Question(stages, part, {"controls": None}, rules, summaries)

@@ -151,8 +151,7 @@ def scored(
     study: Study, name: str, trained: Stage, model: str, generator: Stage, base: Base | None = None
 ) -> Stage:
     """A critic's scores of a generator's samples of the hard bank under the primary split."""
-    seed = study.config.tasks.split_seed
-    samples = bank_samples(study, BANK, model, generator, seed)
+    seed, samples = study.config.tasks.split_seed, bank_samples(study, BANK, model, generator)
     return scores(study, f"scores_{name}_{model}_{BANK}_{seed}", trained, BANK, seed, samples, base=base)
 
 
@@ -166,10 +165,5 @@ def summaries(study: Study, found: Stages) -> list[StageSummary]:
     ]
 
 
-QUESTION = Question(
-    stages,
-    part,
-    options={"critics": None, "other_base": "critics"},
-    rules=rules,
-    summaries=summaries,
-)
+OPTIONS = {"critics": None, "other_base": "critics"}
+QUESTION = Question(stages, part, OPTIONS, rules, summaries)

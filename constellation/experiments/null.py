@@ -43,4 +43,4 @@ def part(study: Study, found: Stages) -> NullPools:
     return NullPools({SetKey(BANK, START, seed, r): own for r, own in enumerate(samples_of(found.pool))})
 
 
-QUESTION = Question(stages, part, options={"null": "controls"}, rules=rules)
+QUESTION = Question(stages, part, {"null": "controls"}, rules)

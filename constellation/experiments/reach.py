@@ -21,11 +21,10 @@ from constellation.conductor import Stage
 from constellation.domains.domain import Domain
 from constellation.domains.task import Split, Task, read_tasks
 from constellation.evaluation.reach import KnownPrograms, generalising
-from constellation.experiments.config import Rule, asks, at_least, programs_rule, sample_count
+from constellation.experiments import star
+from constellation.experiments.config import Rule, asks, at_least, programs_rule
 from constellation.experiments.files import TASKS, first_adapters, numbered, numbered_files, samples_of
 from constellation.experiments.question import Question
-from constellation.experiments.star import arm, bank_samples
-from constellation.experiments.star import models as study_models
 from constellation.experiments.study import Study
 from constellation.experiments.work import Scoring
 from constellation.samples import SampleSet
@@ -38,7 +37,7 @@ PROGRAMS_A_TASK = 4.0  # are known: what a plan counts with
 
 
 class Answerer(NamedTuple):
-    """A model that is asked: the stage of its adapters, None for the base, and that of its samples."""
+    """A model by the stage of its adapters, None for the base, and that of its samples."""
 
     generator: Stage | None
     samples: Stage
@@ -72,42 +71,41 @@ def rules(config: ConfigDict, domain: Domain) -> list[Rule]:
     ]
 
 
-def models(study: Study, bank: str) -> dict[str, Answerer]:
-    """Every model of the study, with its samples under the primary split."""
-    found = {}
-    for name, generator in study_models(study).items():
-        count = sample_count(study.config, bank, name)
-        samples = bank_samples(study, bank, name, generator, study.config.tasks.split_seed, count)
-        found[name] = Answerer(generator, samples)
-    return found
-
-
 def stages(study: Study) -> Stages:
     """The hard bank's."""
-    return known_programs(study, "hard", models(study, "hard"), study.trajectories)
+    return known_programs(study, "hard", _models(study, "hard"), study.trajectories)
+
+
+def controlled(study: Study, bank: str, controls: Mapping[str, Answerer], trajectories: int) -> Stages:
+    """The same with controls in the place of the study's other arm."""
+    own = {name: model for name, model in _models(study, bank).items() if name not in star.arm(study)}
+    return known_programs(study, bank, own | dict(controls), trajectories, "controls_")
+
+
+def _models(study: Study, bank: str) -> dict[str, Answerer]:
+    """Every model of the study, with its samples under the primary split."""
+    return {
+        name: Answerer(generator, star.bank_samples(study, bank, name, generator))
+        for name, generator in star.models(study).items()
+    }
 
 
 def known_programs(
     study: Study, bank: str, answerers: Mapping[str, Answerer], trajectories: int, prefix: str = ""
 ) -> Stages:
-    """The known programs with these models' probabilities.
+    """The known programs with these models' probabilities, in the first trajectories.
 
     Args:
-        trajectories: the first so many.
         prefix: of the stages' names, where they are not the only ones of the bank.
     """
-    known = known_stage(study, bank, answerers, trajectories, prefix)
+    known = _known(study, bank, answerers, trajectories, prefix)
     log_probs = {
-        name: log_prob_stage(study, bank, known, name, model.generator, trajectories, prefix)
+        name: _log_probs(
+            study, bank, known, f"{prefix}log_probs_{name}_{bank}", model.generator, trajectories
+        )
         for name, model in answerers.items()
     }
     return Stages(bank, known, log_probs)
-
-
-def controlled(study: Study, bank: str, controls: Mapping[str, Answerer], trajectories: int) -> Stages:
-    """The same with controls in the place of the study's other arm."""
-    own = {name: model for name, model in models(study, bank).items() if name not in arm(study)}
-    return known_programs(study, bank, own | dict(controls), trajectories, "controls_")
 
 
 def part(study: Study, found: Stages) -> KnownPrograms:
@@ -129,7 +127,7 @@ def part(study: Study, found: Stages) -> KnownPrograms:
     )
 
 
-def known_stage(
+def _known(
     study: Study, bank: str, answerers: Mapping[str, Answerer], trajectories: int, prefix: str
 ) -> Stage:
     """The known programs of a bank and their spellings."""
@@ -142,11 +140,7 @@ def known_stage(
 
     return study.conductor.stage(
         f"{prefix}known_programs_{bank}",
-        fields={
-            "model": study.base.fields(),
-            "reach.samples": first,
-            "trajectories": trajectories,
-        },
+        fields={"model": study.base.fields(), "reach.samples": first, "trajectories": trajectories},
         inputs=[tasks, *(model.samples for model in answerers.values())],
         version=1,
         run=write,
@@ -154,21 +148,10 @@ def known_stage(
     )
 
 
-def log_prob_stage(
-    study: Study,
-    bank: str,
-    known: Stage,
-    name: str,
-    generator: Stage | None,
-    trajectories: int,
-    prefix: str,
+def _log_probs(
+    study: Study, bank: str, known: Stage, stage: str, generator: Stage | None, trajectories: int
 ) -> Stage:
-    """A model's ln p of every known program, in each of its trajectories.
-
-    Args:
-        known: of `known_stage`.
-        generator: the stage that holds its adapters; None for the base.
-    """
+    """A model's ln p of every known program, in each of its trajectories."""
     tasks, own = study.bank(bank), trajectories if generator else 1
 
     def score(path: Path) -> None:
@@ -176,14 +159,14 @@ def log_prob_stage(
 
         table = json.loads((known.path / KNOWN).read_text(encoding="utf-8"))
         splits = [study.split(task) for task in read_tasks(tasks.path / TASKS)]
-        asked = Generator(study.base.model, first_adapters(generator, own) if generator else None)
-        found = log_probs(asked, study.domain, splits, table, study.compute.log_prob)
+        model = Generator(study.base.model, first_adapters(generator, own) if generator else None)
+        found = log_probs(model, study.domain, splits, table, study.compute.log_prob)
         for trajectory, values in enumerate(found):
             np.save(path / numbered(LOG_PROBS, trajectory), values)
 
     config = study.config
     return study.conductor.stage(
-        f"{prefix}log_probs_{name}_{bank}",
+        stage,
         fields={
             "model": study.base.fields(),
             "domain": study.domain.version,
@@ -268,4 +251,4 @@ def log_probs(
     return result
 
 
-QUESTION = Question(stages, part, options={"reach": None}, rules=rules)
+QUESTION = Question(stages, part, {"reach": None}, rules)

@@ -212,4 +212,4 @@ def log_likelihoods(
     return result
 
 
-QUESTION = Question(stages, part, options={"selectors": None}, rules=rules)
+QUESTION = Question(stages, part, {"selectors": None}, rules)

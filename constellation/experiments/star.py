@@ -129,13 +129,15 @@ def bank_samples(
     bank: str,
     name: str,
     generator: Stage | None,
-    split_seed: int,
-    count: str = "evaluation.samples",
+    split_seed: int | None = None,
+    count: str | None = None,
     trajectories: int | None = None,
 ) -> Stage:
-    """A model's samples of a bank under a split seed."""
-    draw = Draw(count, "evaluation", name, split_seed, trajectories=trajectories)
-    return study.samples(f"samples_{name}_{bank}_{split_seed}", study.bank(bank), generator, draw)
+    """A model's samples of a bank; by default under the primary split, as many as `sample_count` says."""
+    seed = study.config.tasks.split_seed if split_seed is None else split_seed
+    count = count or sample_count(study.config, bank, name)
+    draw = Draw(count, "evaluation", name, seed, trajectories=trajectories)
+    return study.samples(f"samples_{name}_{bank}_{seed}", study.bank(bank), generator, draw)
 
 
 def evaluated(study: Study) -> Iterator[tuple[str, str, int, Stage]]:
@@ -145,8 +147,7 @@ def evaluated(study: Study) -> Iterator[tuple[str, str, int, Stage]]:
         for bank in config.tasks.banks:
             seeds = config.evaluation.split_seeds if bank == "hard" else (config.tasks.split_seed,)
             for seed in seeds:
-                count = sample_count(config, bank, name)
-                yield bank, name, seed, bank_samples(study, bank, name, generator, seed, count)
+                yield bank, name, seed, bank_samples(study, bank, name, generator, seed)
 
 
 def rules(config: ConfigDict, domain: Domain) -> list[Rule]:

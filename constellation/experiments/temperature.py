@@ -171,4 +171,4 @@ def _loaded(stages: SampleStages) -> dict[tuple[str, float], list[SampleSet]]:
     return {key: samples_of(stage) for key, stage in stages.items()}
 
 
-QUESTION = Question(stages, part, options={"temperature": None}, rules=rules)
+QUESTION = Question(stages, part, {"temperature": None}, rules)

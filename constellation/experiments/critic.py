@@ -28,7 +28,7 @@ def no_examples(task: Task) -> Split:
 
 
 def critic_tasks(study: Study) -> Stage:
-    """Fresh tasks of the critic's role, no round's."""
+    """Fresh tasks of the critic's role."""
     return study.training_tasks("critic", "critic", study.config.critic.max_atoms)
 
 

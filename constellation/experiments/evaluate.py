@@ -38,19 +38,14 @@ def evaluate_checkpoint(
     trajectory: int = 0,
     domain: Domain | None = None,
 ) -> SampleSet:
-    """Prints pass@k and visible-fit@k of a generator, with the standard error over tasks.
+    """Prints pass@k and visible-fit@k of a generator, with standard errors over tasks; returns its samples.
 
     Args:
         config: of an experiment; a checkpoint's own replaces it, but for where the base model lies.
         checkpoint: an adapter's Orbax directory, one in peft's format, or "none" for the base of `config`.
-        bank: name of the bank.
         k: whole numbers, as text.
         n: samples a task.
-        trajectory: of an experiment's checkpoint.
         domain: instead of the config's.
-
-    Returns:
-        the samples.
 
     Raises:
         UserError: no such checkpoint, trajectory, base model or bank, a k that is no whole number in 1..n.
@@ -88,13 +83,16 @@ def evaluate_checkpoint(
     print(f"{name} on {bank}: {len(tasks)} tasks, {n} samples a task, split seed {config.tasks.split_seed}")
     print(f"{'k':>5} {'pass@k':>16} {'visible-fit@k':>16}")
     for value in ks:
-        cells = []
-        for column in (samples.right, samples.fits):
-            per_task = pass_at_k(n, samples.per_sample(column).sum(axis=1), value)
-            error = np.std(per_task, ddof=1) / np.sqrt(len(per_task)) if len(per_task) > 1 else 0.0
-            cells.append(f"{100 * np.mean(per_task):8.1f} +- {100 * error:3.1f}")
-        print(f"{value:>5} {cells[0]:>16} {cells[1]:>16}")
+        solved, fitted = (_share(samples, column, value) for column in (samples.right, samples.fits))
+        print(f"{value:>5} {solved:>16} {fitted:>16}")
     return samples
+
+
+def _share(samples: SampleSet, column: np.ndarray, k: int) -> str:
+    """The share of tasks of which one of k samples has the column, with its standard error, in %."""
+    per_task = pass_at_k(samples.n, samples.per_sample(column).sum(axis=1), k)
+    error = np.std(per_task, ddof=1) / np.sqrt(len(per_task)) if len(per_task) > 1 else 0.0
+    return f"{100 * np.mean(per_task):8.1f} +- {100 * error:3.1f}"
 
 
 def own_config(metadata: dict[str, Any], given: ConfigDict) -> ConfigDict:

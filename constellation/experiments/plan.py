@@ -18,7 +18,7 @@ from constellation.domains.task import split
 from constellation.experiments.check import check
 from constellation.experiments.config import load_base, memory_of
 from constellation.experiments.question import stages_in
-from constellation.experiments.questions import Graph, graph
+from constellation.experiments.questions import graph
 from constellation.experiments.study import Study
 from constellation.experiments.work import Sampling, Scoring, Training, Work
 from constellation.generator import padded_prompt
@@ -77,18 +77,32 @@ class Plan(NamedTuple):
 
     def seconds(self, work: Work | None, config: ConfigDict, speed: Speed) -> float:
         """Of a stage, from bytes and operations; what runs on the host comes on top."""
-        memory, load, slices = self.memory, self.workload, config.mesh.data
+        load, slices = self.workload, config.mesh.data
         if isinstance(work, Sampling):
-            int8_kv = config.sampling.int8_kv
-            return sampling_seconds(memory, load, work.tasks, work.n, self.rows, speed, int8_kv) / slices
+            return self._sampling_seconds(work, speed, config.sampling.int8_kv) / slices
         if isinstance(work, Training):
             answers = work.candidates * (load.answer + QUESTION) if work.candidates else load.answer
             tokens = work.visits * (load.prefix + load.prompt + answers)
-            return (3 if config.training.remat else 2) * operations(memory, tokens) / speed.matmul / slices
+            return (3 if config.training.remat else 2) * self._operations(tokens) / speed.matmul / slices
         if isinstance(work, Scoring):
             tokens = work.tasks * (load.prompt + work.candidates * (load.answer + QUESTION))
-            return operations(memory, tokens) / speed.matmul / slices
+            return self._operations(tokens) / speed.matmul / slices
         return 0.0
+
+    def _sampling_seconds(self, work: Sampling, speed: Speed, int8_kv: bool) -> float:
+        """Prefill bound by operations; every step bound by reading weights, prompts' KV and answers' KV."""
+        memory, load = self.memory, self.workload
+        steps = work.tasks * work.n * load.answer / self.rows
+        kv = memory.kv_token(int8_kv) * self.rows * (load.answer / 2 + load.prompt / min(work.n, 8))
+        kv += memory.kv_token(False) * load.prefix
+        weights = memory.sampling(1, 0, 1, SamplingConfig(n=1)).weights * memory.devices
+        decode = steps * (weights + kv) / (speed.bandwidth * memory.devices)
+        return decode + self._operations(work.tasks * load.prompt) / speed.matmul
+
+    def _operations(self, tokens: float) -> float:
+        """Of one forward pass through the projections, two for each weight and token, on one device."""
+        shape = self.memory.config
+        return 2 * shape.num_hidden_layers * layer_weights(shape) * tokens / self.memory.devices
 
     def schedule(self, config: ConfigDict, platform: str) -> dict[str, float]:
         """Stage -> seconds on a typical device, to say how far a running study is."""
@@ -169,24 +183,18 @@ def planned_stages(config: ConfigDict, domain: Domain) -> dict[str, list[Stage]]
     """Part of the study -> the stages that it adds to those before it, in the order in which they run."""
     conductor = PlannedStages()
     found = graph(Study(config, conductor, domain, ["", ""]))
-    questions = {name: stages_in(part) for name, part in found.questions.items() if part}
-    parts = {STUDY: own_stages(found)} | questions
+    own = stages_in([found.samples, found.rounds, found.critics, found.tasks, found.skeletons])
+    parts = {STUDY: own} | {name: stages_in(part) for name, part in found.questions.items() if part}
     taken: set[str] = set()
     stages: dict[str, list[Stage]] = {}
     for name, part in parts.items():
-        needed = behind(conductor, part) - taken
+        needed = _behind(conductor, part) - taken
         stages[name] = [stage for stage in conductor.stages.values() if stage.name in needed]
         taken |= needed
     return stages
 
 
-def own_stages(found: Graph) -> list[Stage]:
-    """What a study has whatever is asked of it."""
-    trained = [stage for each in found.rounds for stage in (each.samples, each.adapters)]
-    return [*found.samples.values(), *trained, *found.critics.values(), *found.tasks, found.skeletons]
-
-
-def behind(conductor: PlannedStages, stages: Iterable[Stage]) -> set[str]:
+def _behind(conductor: PlannedStages, stages: Iterable[Stage]) -> set[str]:
     """The names of these stages and of all that they read, directly or not."""
     found: set[str] = set()
     waiting = [stage.name for stage in stages]
@@ -205,29 +213,7 @@ def workload(model: Model, domain: Domain, config: ConfigDict) -> Workload:
     prompts = [model.chat(domain.messages(shown)) for shown in splits]
     examples = zip(tasks, splits, strict=True)
     pool = [generator_example(model, domain, shown, [task.program]) for task, shown in examples]
-    prefix = shared_length(prompts)
+    prefix, targets = shared_length(prompts), [example.targets for example in pool]
     return Workload(
-        prompts,
-        pool,
-        prefix,
-        float(np.mean([len(ids) for ids in prompts])) - prefix,
-        float(np.mean([example.targets for example in pool])),
+        prompts, pool, prefix, float(np.mean([*map(len, prompts)])) - prefix, float(np.mean(targets))
     )
-
-
-def sampling_seconds(
-    memory: Memory, work: Workload, tasks: int, n: int, rows: int, speed: Speed, int8_kv: bool
-) -> float:
-    """Prefill bound by operations; every step bound by reading weights, prompts' KV and answers' KV."""
-    steps = tasks * n * work.answer / rows
-    kv = memory.kv_token(int8_kv) * rows * (work.answer / 2 + work.prompt / min(n, 8))
-    kv += memory.kv_token(False) * work.prefix
-    weights = memory.sampling(1, 0, 1, SamplingConfig(n=1)).weights * memory.devices
-    decode = steps * (weights + kv) / (speed.bandwidth * memory.devices)
-    return decode + operations(memory, tasks * work.prompt) / speed.matmul
-
-
-def operations(memory: Memory, tokens: float) -> float:
-    """Of one forward pass through the projections, two for each weight and token, on one device."""
-    weights = memory.config.num_hidden_layers * layer_weights(memory.config)
-    return 2 * weights * tokens / memory.devices

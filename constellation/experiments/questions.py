@@ -56,19 +56,10 @@ def graph(study: Study) -> Graph:
 
 def sources(study: Study, found: Graph) -> list[Stage]:
     """Every stage that a report reads."""
-    pools = [stage for each in found.rounds for stage in (each.adapters, each.samples)]
+    pools = [(each.adapters, each.samples) for each in found.rounds]
+    trained = [*pools, found.skeletons, star.warm_start(study), found.critics, critic_samples(study)]
     banks = [study.bank(bank) for bank in study.config.tasks.banks]
-    return [
-        *found.samples.values(),
-        *stages_in(found.questions),
-        *pools,
-        found.skeletons,
-        star.warm_start(study),
-        *found.critics.values(),
-        critic_samples(study),
-        *banks,
-        *found.tasks,
-    ]
+    return stages_in([found.samples, found.questions, trained, banks, found.tasks])
 
 
 def pretraining_skeletons(study: Study) -> Stage:

@@ -30,8 +30,6 @@ def run(
     """Runs, or continues, the whole study; returns the path of the report.
 
     Args:
-        config: of the study.
-        workdir: of the study.
         siblings: as for `Conductor`.
         compute: what stages compute with.
 

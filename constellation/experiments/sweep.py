@@ -36,11 +36,7 @@ def run(config: ConfigDict, workdir: str, run_study: RunStudy | None = None) -> 
 
     Args:
         config: `study`, a study's config, and `grid`: some of its fields, each with a tuple of values.
-        workdir: of the sweep.
         run_study: instead of `experiments.run.run`.
-
-    Returns:
-        the cells, in the grid's order.
 
     Raises:
         UserError: a grid or study that is not allowed (found before the workdir is touched), or a workdir of
@@ -51,16 +47,13 @@ def run(config: ConfigDict, workdir: str, run_study: RunStudy | None = None) -> 
     for study in studies.values():
         check(study)
 
-    def write_down(path: Path) -> None:
-        (path / GRID).write_text(json.dumps(grid, indent=1) + "\n")
-
     directories = {name: Path(workdir) / directory_of(name) for name in grid}
     with Conductor(workdir) as conductor:
         stage = conductor.stage(
             STAGE,
             fields={"grid": config.grid, "study": _what_counts(config.study)},
             version=1,
-            run=write_down,
+            run=lambda path: (path / GRID).write_text(json.dumps(grid, indent=1) + "\n"),
         )
         written = _written_down(stage)  # as `redraw` will read them
         done = {name for name, directory in directories.items() if (directory / "findings.json").exists()}
@@ -94,9 +87,6 @@ def redraw(workdir: str) -> list[Cell]:
     """Writes sweep.html, sweep.json and sweep.png anew from every cell's findings.json.
 
     A cell without one stands there as failed, for the reason that sweep.json gives, if any.
-
-    Returns:
-        the cells, in the grid's order.
 
     Raises:
         UserError: the workdir holds no sweep, a damaged one, or findings of another version.

@@ -39,7 +39,7 @@ from constellation.experiments.config import BASE, CRITIC, START
 from constellation.experiments.critic import critic_of, critic_samples, scores
 from constellation.experiments.files import Fresh, samples_of, scores_of, summaries_of
 from constellation.experiments.question import Question
-from constellation.experiments.star import bank_samples, rounds, warm_start
+from constellation.experiments.star import Sampled, bank_samples, rounds, warm_start
 from constellation.experiments.study import Draw, Pools, Recipe, Study
 from constellation.runtime.keys import host_rng
 from constellation.samples import SampleSet
@@ -88,12 +88,12 @@ def stages(study: Study) -> Stages:
     """Every control is trained and sampled, then what reach and the critic read."""
     config, seed, few = study.config, study.config.tasks.split_seed, study.config.controls.trajectories
     samples: dict[str, Stage] = {}
-    answerers: dict[str, dict[str, reach.Answerer]] = {bank: {} for bank in BANKS.values()}
+    answerers: dict[str, dict[str, Sampled]] = {bank: {} for bank in BANKS.values()}
     for name, generator in controls(study).items():
         bank = BANKS[name]
         count = "controls.samples" if bank == "hard" else "evaluation.other_samples"  # as many as of gen_v0
-        samples[name] = bank_samples(study, bank, name, generator, seed, count, few)
-        answerers[bank][name] = reach.Answerer(generator, samples[name])
+        sampled = bank_samples(study, bank, name, generator, seed, count, few)
+        samples[name], answerers[bank][name] = sampled.samples, sampled
     first = rounds(study)[0]
     own_count = configs.sample_count(config, "hard", first.name)
     if configs.value_of(config, own_count) < config.controls.samples:  # its draws are continued
@@ -105,7 +105,7 @@ def stages(study: Study) -> Stages:
         known = {bank: reach.controlled(study, bank, own, few) for bank, own in answerers.items()}
     judged = bank_samples(study, "hard", START, warm_start(study))
     critic, stage = permuted_critic(study), f"scores_{PERMUTED_CRITIC}_hard_{seed}"
-    return Stages(samples, known, scores(study, stage, critic, "hard", seed, judged))
+    return Stages(samples, known, scores(study, stage, critic, judged))
 
 
 def part(study: Study, found: Stages) -> Controls:

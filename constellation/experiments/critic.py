@@ -12,7 +12,7 @@ from constellation.conductor import Stage
 from constellation.domains.task import Split, Task, read_tasks
 from constellation.experiments.config import CRITIC, PRIOR_CRITIC, START
 from constellation.experiments.files import SCORES, TASKS, numbered, samples_of
-from constellation.experiments.star import warm_start
+from constellation.experiments.star import Sampled, warm_start
 from constellation.experiments.study import Base, Draw, Pools, Recipe, Study
 from constellation.experiments.work import Judging, Scoring
 from constellation.samples import SampleSet
@@ -98,9 +98,7 @@ def scores(
     study: Study,
     name: str,
     critic: Stage,
-    bank: str,
-    split_seed: int,
-    samples: Stage,
+    sampled: Sampled,
     blind: bool = False,
     visible: int | None = None,
     base: Base | None = None,
@@ -111,7 +109,7 @@ def scores(
         visible: examples that samples and critic are shown, instead of the config's.
         base: whose adapter the critic is; the generator's by default.
     """
-    tasks, base = study.bank(bank), base or study.base
+    tasks, base = study.bank(sampled.bank), base or study.base
 
     def score(path: Path) -> None:
         from constellation.model.lora import first
@@ -119,13 +117,13 @@ def scores(
         from constellation.selftraining.finetune import load_adapters
 
         critics, metadata = load_adapters(critic.path)
-        drawn = samples_of(samples)[: len(metadata["addresses"])]
+        drawn = samples_of(sampled.samples)[: len(metadata["addresses"])]
         found = study.compute.critic_scores(
             Generator(base.model, first(critics, len(drawn))),
             study.domain,
             read_tasks(tasks.path / TASKS),
             drawn,
-            no_examples if blind else study.splitting(split_seed, visible),
+            no_examples if blind else study.splitting(sampled.split_seed, visible),
         )
         for trajectory, own in enumerate(found):
             np.save(path / numbered(SCORES, trajectory), own)
@@ -133,10 +131,10 @@ def scores(
     return study.conductor.stage(
         name,
         fields={"model": base.fields()},
-        inputs=[critic, tasks, samples],
+        inputs=[critic, tasks, sampled.samples],
         version=1,
         run=score,
-        work=scoring_of(samples),
+        work=scoring_of(sampled.samples),
     )
 
 
@@ -146,9 +144,7 @@ def scoring_of(samples: Stage) -> Scoring:
     return Scoring(samples.work.tasks, SURVIVORS * samples.work.n)
 
 
-def critic_scores(
-    study: Study, bank: str, name: str, split_seed: int, samples: Stage, blind: bool = False
-) -> Stage:
+def critic_scores(study: Study, sampled: Sampled, blind: bool = False) -> Stage:
     """The study's critic's scores of a model's samples; `blind` as for `critic`."""
-    stage = f"{'prior_' if blind else ''}scores_{name}_{bank}_{split_seed}"
-    return scores(study, stage, critic(study, blind), bank, split_seed, samples, blind)
+    name = f"{'prior_' if blind else ''}scores_{sampled.label}"
+    return scores(study, name, critic(study, blind), sampled, blind)

@@ -32,7 +32,7 @@ from constellation.experiments.config import CRITIC, START, Rule, asks, at_least
 from constellation.experiments.critic import critic, critic_of, critic_samples, critic_tasks, scores
 from constellation.experiments.files import samples_of, scores_of, summaries_of
 from constellation.experiments.question import Question
-from constellation.experiments.star import bank_samples, last_round, warm_start
+from constellation.experiments.star import Sampled, bank_samples, last_round, warm_start
 from constellation.experiments.study import Base, Draw, Study
 
 BANK = "hard"
@@ -123,8 +123,9 @@ def prompted_with(study: Study, shown: int) -> tuple[Stage, Stage]:
         warm_start(study),
         Draw("critics.samples", "evaluation", f"{START}, {shown} visible", visible=shown, trajectories=few),
     )
-    name = f"visible_{shown}_scores_{START}_{BANK}_{seed}"
-    return samples, scores(study, name, critic(study), BANK, seed, samples, visible=shown)
+    sampled = Sampled(BANK, START, seed, samples, warm_start(study))
+    name = f"visible_{shown}_scores_{sampled.label}"
+    return samples, scores(study, name, critic(study), sampled, visible=shown)
 
 
 def refreshed(study: Study) -> dict[str, Variant]:
@@ -151,8 +152,8 @@ def scored(
     study: Study, name: str, trained: Stage, model: str, generator: Stage, base: Base | None = None
 ) -> Stage:
     """A critic's scores of a generator's samples of the hard bank under the primary split."""
-    seed, samples = study.config.tasks.split_seed, bank_samples(study, BANK, model, generator)
-    return scores(study, f"scores_{name}_{model}_{BANK}_{seed}", trained, BANK, seed, samples, base=base)
+    sampled = bank_samples(study, BANK, model, generator)
+    return scores(study, f"scores_{name}_{sampled.label}", trained, sampled, base=base)
 
 
 def summaries(study: Study, found: Stages) -> list[StageSummary]:

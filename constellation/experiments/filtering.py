@@ -17,10 +17,10 @@ from constellation.domains.domain import load_domain
 from constellation.domains.task import Split, Task, read_tasks
 from constellation.evaluation.filtering import ExactPosterior
 from constellation.evaluation.study import SetKey
-from constellation.experiments.config import START, sample_count
+from constellation.experiments.config import START
 from constellation.experiments.files import TASKS, numbered, numbered_files, samples_of
 from constellation.experiments.question import Question
-from constellation.experiments.star import bank_samples, warm_start
+from constellation.experiments.star import Sampled, bank_samples, warm_start
 from constellation.experiments.study import Study
 from constellation.experiments.work import Judging
 from constellation.runtime.processes import in_processes
@@ -48,10 +48,6 @@ class Stages(NamedTuple):
     ceilings: dict[str, Stage]
     filters: dict[str, Stage]
 
-    def all(self) -> list[Stage]:
-        """What a report of them reads."""
-        return [*self.ceilings.values(), *self.filters.values()]
-
 
 def bank_law(study: Study, bank: str) -> Law:
     """The law of a bank's tasks."""
@@ -68,13 +64,11 @@ def stages(study: Study) -> Stages | None:
     """Every stage; None where the domain's law is not tractable."""
     if study.domain.exact is None:
         return None
-    primary, banks = study.config.tasks.split_seed, study.config.tasks.banks
     filters = {}
-    for bank in banks:
-        count = sample_count(study.config, bank, START)
-        samples = bank_samples(study, bank, START, warm_start(study), primary, count)
-        filters[bank] = candidate_posteriors(study, bank, START, primary, samples, star_law(study))
-    return Stages({bank: ceiling(study, bank) for bank in banks}, filters)
+    for bank in study.config.tasks.banks:
+        sampled = bank_samples(study, bank, START, warm_start(study))
+        filters[bank] = candidate_posteriors(study, sampled, star_law(study))
+    return Stages({bank: ceiling(study, bank) for bank in filters}, filters)
 
 
 def part(study: Study, found: Stages) -> ExactPosterior:
@@ -117,24 +111,23 @@ def ceiling(study: Study, bank: str) -> Stage:
     )
 
 
-def candidate_posteriors(
-    study: Study, bank: str, name: str, split_seed: int, samples: Stage, law: Law
-) -> Stage:
+def candidate_posteriors(study: Study, sampled: Sampled, law: Law) -> Stage:
     """The exact probability that a surviving candidate generalises, of every one of a sample set."""
-    tasks, visible = study.bank(bank), study.config.tasks.visible
-    stage_name = f"posterior_{law.name}_{name}_{bank}_{split_seed}"
+    tasks, visible = study.bank(sampled.bank), study.config.tasks.visible
+    samples, split_seed = sampled.samples, sampled.split_seed
+    stage = f"posterior_{law.name}_{sampled.label}"
 
     def compute(path: Path) -> None:
         own, divided = read_tasks(tasks.path / TASKS), study.splitting(split_seed, visible)
         jobs = [(study.domain.name, own, divided, drawn, *law) for drawn in samples_of(samples)]
-        progress = Progress(stage_name, len(jobs), "trajectories")
+        progress = Progress(stage, len(jobs), "trajectories")
         found = in_processes(_posterior, jobs, progress, study.compute.processes)
         for trajectory, posterior in enumerate(found):
             np.save(path / numbered(POSTERIOR, trajectory), posterior)
 
     assert isinstance(samples.work, Judging)
     return study.conductor.stage(
-        stage_name,
+        stage,
         fields={"tasks": {"visible": visible, "split_seed": split_seed}, "law": law._asdict()},
         inputs=[tasks, samples],
         version=1,

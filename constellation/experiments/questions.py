@@ -41,7 +41,7 @@ class Graph(NamedTuple):
 
 def graph(study: Study) -> Graph:
     """Asks the conductor for every stage of the study, in the order in which they run."""
-    samples = {(bank, name, seed): stage for bank, name, seed, stage in star.evaluated(study)}
+    samples = {each.key: each.samples for each in star.evaluated(study)}
     trained = [*star.rounds(study), *star.arm_rounds(study)]
     questions = {
         name: question.stages(study) if question.is_on(name, study.config) else None

@@ -36,13 +36,6 @@ KNOWN, LOG_PROBS = "known.json", "log_probs.npy"
 PROGRAMS_A_TASK = 4.0  # are known: what a plan counts with
 
 
-class Answerer(NamedTuple):
-    """A model by the stage of its adapters, None for the base, and that of its samples."""
-
-    generator: Stage | None
-    samples: Stage
-
-
 class Stages(NamedTuple):
     """The known programs of a bank, and every model's probabilities of them, in the first trajectories."""
 
@@ -76,22 +69,22 @@ def stages(study: Study) -> Stages:
     return known_programs(study, "hard", _models(study, "hard"), study.trajectories)
 
 
-def controlled(study: Study, bank: str, controls: Mapping[str, Answerer], trajectories: int) -> Stages:
+def controlled(study: Study, bank: str, controls: Mapping[str, star.Sampled], trajectories: int) -> Stages:
     """The same with controls in the place of the study's other arm."""
     own = {name: model for name, model in _models(study, bank).items() if name not in star.arm(study)}
     return known_programs(study, bank, own | dict(controls), trajectories, "controls_")
 
 
-def _models(study: Study, bank: str) -> dict[str, Answerer]:
+def _models(study: Study, bank: str) -> dict[str, star.Sampled]:
     """Every model of the study, with its samples under the primary split."""
     return {
-        name: Answerer(generator, star.bank_samples(study, bank, name, generator))
+        name: star.bank_samples(study, bank, name, generator)
         for name, generator in star.models(study).items()
     }
 
 
 def known_programs(
-    study: Study, bank: str, answerers: Mapping[str, Answerer], trajectories: int, prefix: str = ""
+    study: Study, bank: str, answerers: Mapping[str, star.Sampled], trajectories: int, prefix: str = ""
 ) -> Stages:
     """The known programs with these models' probabilities, in the first trajectories.
 
@@ -128,7 +121,7 @@ def part(study: Study, found: Stages) -> KnownPrograms:
 
 
 def _known(
-    study: Study, bank: str, answerers: Mapping[str, Answerer], trajectories: int, prefix: str
+    study: Study, bank: str, answerers: Mapping[str, star.Sampled], trajectories: int, prefix: str
 ) -> Stage:
     """The known programs of a bank and their spellings."""
     tasks, first = study.bank(bank), study.config.reach.samples

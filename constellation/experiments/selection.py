@@ -19,7 +19,7 @@ from constellation.experiments.config import BASE, START, Rule, asks, programs_r
 from constellation.experiments.critic import critic_scores, scoring_of
 from constellation.experiments.files import TASKS, numbered, numbered_files, samples_of, scores_of
 from constellation.experiments.question import Question
-from constellation.experiments.star import arm, bank_samples, evaluated, models, warm_start
+from constellation.experiments.star import Sampled, arm, bank_samples, evaluated, warm_start
 from constellation.experiments.study import Study
 from constellation.samples import SampleSet
 
@@ -40,10 +40,6 @@ class Scored(NamedTuple):
     blind: Stage | None
     unlearned: Stage | None
 
-    def all(self) -> list[Stage]:
-        """Those that there are."""
-        return [stage for stage in self if stage]
-
 
 class Stages(NamedTuple):
     """What the selectors read.
@@ -58,11 +54,6 @@ class Stages(NamedTuple):
     samples: dict[tuple[str, str, int], Stage]
     tuning: tuple[Stage, Stage] | None
 
-    def all(self) -> list[Stage]:
-        """What a report of them reads."""
-        scored = [stage for found in self.scored.values() for stage in found.all()]
-        return [*scored, *self.samples.values(), *(self.tuning or ())]
-
 
 def rules(config: ConfigDict, domain: Domain) -> list[Rule]:
     """What holds where selectors beside the critic are asked for."""
@@ -71,22 +62,22 @@ def rules(config: ConfigDict, domain: Domain) -> list[Rule]:
 
 def stages(study: Study) -> Stages:
     """The scores of every round's and gen_v0's samples; under the other split seeds of gen_v0's alone."""
-    config, primary = study.config, study.config.tasks.split_seed
-    generators, scored = models(study), {}
-    for bank, name, seed, samples in evaluated(study):
-        wanted = bank != "withheld" and name not in (BASE, *arm(study))
-        if seed != primary:  # there the selectors are compared on gen_v0's candidates alone
-            wanted = name == START and seed in config.selection.split_seeds
-        generator = generators[name]
-        if wanted and generator is not None:
-            scored[bank, name, seed] = columns(study, bank, name, seed, samples, generator)
+    config, scored = study.config, {}
+    for sampled in evaluated(study):
+        wanted = sampled.bank != "withheld" and sampled.model not in (BASE, *arm(study))
+        if (
+            sampled.split_seed != config.tasks.split_seed
+        ):  # there the selectors are compared on gen_v0's alone
+            wanted = sampled.model == START and sampled.split_seed in config.selection.split_seeds
+        if wanted:
+            scored[sampled.key] = columns(study, sampled)
     further = {}
     for seed in config.selection.split_seeds:
         if seed not in config.evaluation.split_seeds:
-            key, count = ("hard", START, seed), "selection.samples"
-            further[key] = bank_samples(study, "hard", START, warm_start(study), seed, count)
-            scored[key] = columns(study, *key, further[key], warm_start(study))
-    return Stages(scored, further, tuning(study) if asks(study.config, "selectors") else None)
+            sampled = bank_samples(study, "hard", START, warm_start(study), seed, "selection.samples")
+            further[sampled.key] = sampled.samples
+            scored[sampled.key] = columns(study, sampled)
+    return Stages(scored, further, tuning(study) if asks(config, "selectors") else None)
 
 
 def part(study: Study, found: Stages) -> Selectors:
@@ -106,18 +97,15 @@ def part(study: Study, found: Stages) -> Selectors:
     )
 
 
-def columns(study: Study, bank: str, name: str, split_seed: int, samples: Stage, generator: Stage) -> Scored:
+def columns(study: Study, sampled: Sampled) -> Scored:
     """The critic's scores; of gen_v0 the exact posterior; if the config asks for them, all other columns."""
-    critic = critic_scores(study, bank, name, split_seed, samples)
-    exact = None
-    if name == START and study.domain.exact:
-        law = filtering.bank_law(study, bank)
-        exact = filtering.candidate_posteriors(study, bank, name, split_seed, samples, law)
+    critic, exact = critic_scores(study, sampled), None
+    if sampled.model == START and study.domain.exact:
+        law = filtering.bank_law(study, sampled.bank)
+        exact = filtering.candidate_posteriors(study, sampled, law)
     if not asks(study.config, "selectors"):
         return Scored(critic, exact, None, None)
-    blind = critic_scores(study, bank, name, split_seed, samples, blind=True)
-    unlearned = unlearned_columns(study, bank, name, split_seed, samples, generator)
-    return Scored(critic, exact, blind, unlearned)
+    return Scored(critic, exact, critic_scores(study, sampled, blind=True), unlearned_columns(study, sampled))
 
 
 def columns_of_all(scored: Scored) -> list[Columns]:
@@ -135,16 +123,16 @@ def columns_of_all(scored: Scored) -> list[Columns]:
 
 def tuning(study: Study) -> tuple[Stage, Stage]:
     """gen_v0's samples of tuning tasks, and what the unlearned selectors read of them."""
-    generator, seed = warm_start(study), study.config.tasks.split_seed
-    samples = bank_samples(study, TUNING, START, generator, seed, "selection.tuning_samples")
-    return samples, unlearned_columns(study, TUNING, START, seed, samples, generator)
+    count = "selection.tuning_samples"
+    sampled = bank_samples(study, TUNING, START, warm_start(study), count=count)
+    return sampled.samples, unlearned_columns(study, sampled)
 
 
-def unlearned_columns(
-    study: Study, bank: str, name: str, split_seed: int, samples: Stage, generator: Stage
-) -> Stage:
+def unlearned_columns(study: Study, sampled: Sampled) -> Stage:
     """Likelihood under its own generator, and behaviour on generated probes, of every surviving program."""
-    tasks, visible = study.bank(bank), study.config.tasks.visible
+    tasks, visible = study.bank(sampled.bank), study.config.tasks.visible
+    samples, generator, split_seed = sampled.samples, sampled.generator, sampled.split_seed
+    assert generator is not None
 
     def compute(path: Path) -> None:
         from constellation.model.model import Generator
@@ -160,7 +148,7 @@ def unlearned_columns(
             np.savez(path / numbered(COLUMNS, trajectory), log_likelihood=likelihood, probe_cluster=clusters)
 
     return study.conductor.stage(
-        f"columns_{name}_{bank}_{split_seed}",
+        f"columns_{sampled.label}",
         fields={"model": study.base.fields(), "tasks": {"visible": visible, "split_seed": split_seed}},
         inputs=[tasks, generator, samples],
         version=1,

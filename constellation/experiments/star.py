@@ -30,6 +30,26 @@ class Round(NamedTuple):
     adapters: Stage
 
 
+class Sampled(NamedTuple):
+    """A model's samples of a bank under a split seed; `generator` has its adapters, None for the base."""
+
+    bank: str
+    model: str
+    split_seed: int
+    samples: Stage
+    generator: Stage | None
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """As a `SetKey` without its trajectory."""
+        return self.bank, self.model, self.split_seed
+
+    @property
+    def label(self) -> str:
+        """For names of stages."""
+        return f"{self.model}_{self.bank}_{self.split_seed}"
+
+
 def warm_start_tasks(study: Study) -> Stage:
     """Tasks whose secret programs the warm start learns."""
     return study.training_tasks(START, "warm_start", study.config.warm_start.max_atoms)
@@ -132,22 +152,23 @@ def bank_samples(
     split_seed: int | None = None,
     count: str | None = None,
     trajectories: int | None = None,
-) -> Stage:
+) -> Sampled:
     """A model's samples of a bank; by default under the primary split, as many as `sample_count` says."""
     seed = study.config.tasks.split_seed if split_seed is None else split_seed
     count = count or sample_count(study.config, bank, name)
     draw = Draw(count, "evaluation", name, seed, trajectories=trajectories)
-    return study.samples(f"samples_{name}_{bank}_{seed}", study.bank(bank), generator, draw)
+    stage = study.samples(f"samples_{name}_{bank}_{seed}", study.bank(bank), generator, draw)
+    return Sampled(bank, name, seed, stage, generator)
 
 
-def evaluated(study: Study) -> Iterator[tuple[str, str, int, Stage]]:
-    """(bank, model, split seed, samples) of every model on every bank."""
+def evaluated(study: Study) -> Iterator[Sampled]:
+    """Every model's samples of every bank."""
     config = study.config
     for name, generator in models(study).items():
         for bank in config.tasks.banks:
             seeds = config.evaluation.split_seeds if bank == "hard" else (config.tasks.split_seed,)
             for seed in seeds:
-                yield bank, name, seed, bank_samples(study, bank, name, generator, seed)
+                yield bank_samples(study, bank, name, generator, seed)
 
 
 def rules(config: ConfigDict, domain: Domain) -> list[Rule]:

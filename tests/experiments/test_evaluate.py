@@ -49,7 +49,7 @@ def stored(tmp_path_factory):
     with Conductor(tmp_path_factory.mktemp("study")) as conductor:
         study = Study(config, conductor, LENIENT, [model_hash])
         for name, stage in models(study).items():
-            drawn = bank_samples(study, "hard", name, stage, config.tasks.split_seed)
+            drawn = bank_samples(study, "hard", name, stage).samples
             found[name] = stage, samples_of(drawn)[0]
     return config, found
 

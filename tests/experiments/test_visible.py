@@ -16,6 +16,7 @@ from constellation.evaluation.selectors import Columns
 from constellation.experiments.check import check
 from constellation.experiments.critics import Stages, part, prompted_with
 from constellation.experiments.files import TASKS, samples_of
+from constellation.experiments.question import stages_in
 from constellation.experiments.star import bank_samples, warm_start
 from constellation.experiments.study import Study
 from constellation.model.model import Model, check_model, load_model
@@ -61,8 +62,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
         found = Stages({}, {number: prompted_with(study, number) for number in (1, 4)})
         sets = part(study, found).visible
         tasks = read_tasks(study.bank("hard").path / TASKS)
-        (own, _) = samples_of(bank_samples(study, "hard", "gen_v0", warm_start(study), 1234))
-    return Ran(sets, found.all(), prompts, critic_saw, tasks, own, load_model(model_dir))
+        (own, _) = samples_of(bank_samples(study, "hard", "gen_v0", warm_start(study)).samples)
+    return Ran(sets, stages_in(found), prompts, critic_saw, tasks, own, load_model(model_dir))
 
 
 def test_all_numbers_but_the_studys_own_in_the_first_trajectory(ran: Ran) -> None:

@@ -32,12 +32,12 @@ from constellation.conductor import Stage
 from constellation.domains.domain import Domain
 from constellation.domains.task import Task
 from constellation.evaluation.controls import Controls
-from constellation.evaluation.study import SetKey, StageSummary
+from constellation.evaluation.study import StageSummary
 from constellation.experiments import config as configs
 from constellation.experiments import reach
 from constellation.experiments.config import BASE, CRITIC, START
 from constellation.experiments.critic import critic_of, critic_samples, scores
-from constellation.experiments.files import Fresh, samples_of, scores_of, summaries_of
+from constellation.experiments.files import Fresh, by_trajectory, samples_of, scores_of, summaries_of
 from constellation.experiments.question import Question
 from constellation.experiments.star import Sampled, bank_samples, rounds, warm_start
 from constellation.experiments.study import Draw, Pools, Recipe, Study
@@ -113,11 +113,11 @@ def part(study: Study, found: Stages) -> Controls:
     seed = study.config.tasks.split_seed
     return Controls(
         {
-            SetKey(BANKS.get(name, "hard"), name, seed, r): own
+            key: own
             for name, stage in found.samples.items()
-            for r, own in enumerate(samples_of(stage))
+            for key, own in by_trajectory(BANKS.get(name, "hard"), name, seed, samples_of(stage)).items()
         },
-        {SetKey("hard", START, seed, r): own for r, own in enumerate(scores_of(found.scores))},
+        by_trajectory("hard", START, seed, scores_of(found.scores)),
         {bank: reach.part(study, stages) for bank, stages in found.reach.items()},
     )
 

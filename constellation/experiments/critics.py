@@ -27,10 +27,10 @@ from constellation.conductor import Stage
 from constellation.domains.domain import Domain
 from constellation.domains.task import EXAMPLES
 from constellation.evaluation.critics import Critics
-from constellation.evaluation.study import SetKey, StageSummary
+from constellation.evaluation.study import StageSummary
 from constellation.experiments.config import CRITIC, START, Rule, asks, at_least, trajectories_rule
 from constellation.experiments.critic import critic, critic_of, critic_samples, critic_tasks, scores
-from constellation.experiments.files import samples_of, scores_of, summaries_of
+from constellation.experiments.files import by_trajectory, samples_of, scores_of, summaries_of
 from constellation.experiments.question import Question
 from constellation.experiments.star import Sampled, bank_samples, last_round, warm_start
 from constellation.experiments.study import Base, Draw, Study
@@ -108,7 +108,7 @@ def part(study: Study, found: Stages) -> Critics:
         },
         START,
         {
-            name: {SetKey(BANK, own.model, seed, r): scores for r, scores in enumerate(scores_of(own.scores))}
+            name: by_trajectory(BANK, own.model, seed, scores_of(own.scores))
             for name, own in found.variants.items()
         },
     )

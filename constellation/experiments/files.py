@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from constellation.conductor import Stage
 from constellation.domains import task
 from constellation.domains.domain import Domain, load_domain
 from constellation.domains.task import Task
-from constellation.evaluation.study import StageSummary
+from constellation.evaluation.study import SetKey, StageSummary
 from constellation.runtime.processes import in_processes
 from constellation.runtime.progress import Progress
 from constellation.samples import SampleSet
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 TASKS, SAMPLES, VERDICTS = "tasks.jsonl", "samples.npz", "verdicts.npz"
 SCORES, SUMMARY = "scores.npy", "summary.json"
+T = TypeVar("T")
 
 
 class Fresh(NamedTuple):
@@ -66,6 +67,11 @@ def samples_of(stage: Stage) -> list[SampleSet]:
     return [SampleSet.load(*files) for files in itertools.zip_longest(drawn, verdicts)]
 
 
+def by_trajectory(bank: str, model: str, split_seed: int, found: Iterable[T]) -> dict[SetKey, T]:
+    """What there is of each trajectory's sample set."""
+    return {SetKey(bank, model, split_seed, r): own for r, own in enumerate(found)}
+
+
 def scores_of(stage: Stage) -> list[np.ndarray]:
     """A stage's scores of a critic, [D] float64 of each trajectory."""
     return [np.load(file) for file in numbered_files(stage, SCORES)]
@@ -79,17 +85,11 @@ def summaries_of(
     Args:
         drawn: the samples behind what it was trained on, of each trajectory; none where none were drawn.
     """
+    counts = [own.program.size for own in drawn] if drawn else itertools.repeat(None)
     trained = json.loads((stage.path / SUMMARY).read_text())
     return [
-        StageSummary(
-            name=name,
-            role=role,
-            tasks=tasks,
-            samples=drawn[trajectory].program.size if drawn else None,
-            trajectory=trajectory,
-            **own,
-        )
-        for trajectory, own in enumerate(trained)
+        StageSummary(name, role, tasks, samples, trajectory=trajectory, **own)
+        for trajectory, (own, samples) in enumerate(zip(trained, counts, strict=False))
     ]
 
 

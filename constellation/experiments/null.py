@@ -9,9 +9,8 @@ from ml_collections import ConfigDict
 from constellation.conductor import Stage
 from constellation.domains.domain import Domain
 from constellation.evaluation.null import NullPools
-from constellation.evaluation.study import SetKey
 from constellation.experiments.config import START, Rule, at_least
-from constellation.experiments.files import samples_of
+from constellation.experiments.files import by_trajectory, samples_of
 from constellation.experiments.question import Question
 from constellation.experiments.star import warm_start
 from constellation.experiments.study import Draw, Study
@@ -40,7 +39,7 @@ def stages(study: Study) -> Stages:
 def part(study: Study, found: Stages) -> NullPools:
     """What the evaluation reads."""
     seed = study.config.tasks.split_seed
-    return NullPools({SetKey(BANK, START, seed, r): own for r, own in enumerate(samples_of(found.pool))})
+    return NullPools(by_trajectory(BANK, START, seed, samples_of(found.pool)))
 
 
 QUESTION = Question(stages, part, {"null": "controls"}, rules)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,19 +76,21 @@ def increasing(temperatures: Sequence[float]) -> bool:
 def stages(study: Study) -> Stages:
     """Every stage."""
     section, own = study.config.temperature, study.config.sampling.temperature
-    generators = models(study)
-    tuned = tuning_samples(study, generators)
-    evaluated = {
-        (name, value): samples_at(study, BANK, name, generators[name], value, "temperature.samples")
-        for name, value in itertools.product(generators, section.compared)
-        if value != own
-    }
+    both = [*itertools.product(models(study), section.compared)]
+    further = [(START, lower) for lower in section.matching]  # gen_v0 alone
+    tuned = samples_at(study, TUNING, [*both, *further], "temperature.tuning_samples")
+    new = [(name, value) for name, value in both if value != own]
+    evaluated = samples_at(study, BANK, new, "temperature.samples")
     match = matched_temperature(study, tuned)
-    few = section.trajectories
     draw = Draw(
-        "temperature.samples", "temperature", START, trajectories=few, matched=(match, temperature_of)
+        "temperature.samples",
+        "temperature",
+        START,
+        trajectories=section.trajectories,
+        matched=(match, temperature_of),
     )
-    matched = study.samples(f"temperature_matched_{START}_{BANK}", study.bank(BANK), generators[START], draw)
+    stage = f"temperature_matched_{START}_{BANK}"
+    matched = study.samples(stage, study.bank(BANK), warm_start(study), draw)
     return Stages(tuned, evaluated, match, matched)
 
 
@@ -114,21 +116,19 @@ def models(study: Study) -> dict[str, Stage]:
     return {START: warm_start(study), last.name: last.adapters}
 
 
-def tuning_samples(study: Study, generators: Mapping[str, Stage]) -> SampleStages:
-    """Of the tuning tasks: both models at every value, gen_v0 at the further, lower ones too."""
-    section = study.config.temperature
-    wanted = [*itertools.product(generators, section.compared), *((START, t) for t in section.matching)]
-    return {
-        (name, value): samples_at(study, TUNING, name, generators[name], value, "temperature.tuning_samples")
-        for name, value in wanted
-    }
+def samples_at(study: Study, bank: str, wanted: Sequence[tuple[str, float]], count: str) -> SampleStages:
+    """Samples of a bank by models at temperatures; `count` as `samples` of `Draw`."""
+    generators, few = models(study), study.config.temperature.trajectories
+    found = {}
+    for name, value in wanted:
+        stage = f"temperature_{value:g}_{name}_{bank}".replace(".", "_")
+        draw = Draw(count, "temperature", name, temperature=value, trajectories=few)
+        found[name, value] = study.samples(stage, study.bank(bank), generators[name], draw)
+    return found
 
 
 def matched_temperature(study: Study, tuned: SampleStages) -> Stage:
-    """Where gen_v0's pass@1 on the tuning tasks is that of the last round at the config's temperature.
-
-    To three decimals.
-    """
+    """Where gen_v0's pass@1 of tuning tasks is the last round's at the own temperature, to 3 decimals."""
     own = study.config.sampling.temperature
     (last,) = {name for name, _ in tuned} - {START}
     read = {key: stage for key, stage in tuned.items() if key[0] == START or key == (last, own)}
@@ -157,14 +157,6 @@ def match_of(stage: Stage) -> Match:
 def temperature_of(stage: Stage) -> float:
     """The temperature that `matched_temperature` found."""
     return match_of(stage).temperature
-
-
-def samples_at(study: Study, bank: str, name: str, generator: Stage, temperature: float, count: str) -> Stage:
-    """A model's samples of a bank at a temperature; `count` as `samples` of `Draw`."""
-    few = study.config.temperature.trajectories
-    draw = Draw(count, "temperature", name, temperature=temperature, trajectories=few)
-    stage = f"temperature_{temperature:g}_{name}_{bank}".replace(".", "_")
-    return study.samples(stage, study.bank(bank), generator, draw)
 
 
 def _loaded(stages: SampleStages) -> dict[tuple[str, float], list[SampleSet]]:

@@ -173,13 +173,6 @@ def withheld_tasks(study: Study) -> Stage:
     return _fresh_tasks(study, "withheld", "star", most, withheld=True)
 
 
-def own_tasks(study: Study) -> list[list[Task]]:
-    """The tasks that are drawn for the controls alone."""
-    return [
-        own for stage in (continued_tasks(study), withheld_tasks(study)) for own in _tasks_of(study, stage)
-    ]
-
-
 def own_samples(study: Study) -> Stage:
     """gen_v0's samples of the tasks of the withheld classes."""
     few = study.config.controls.trajectories

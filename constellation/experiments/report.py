@@ -24,12 +24,10 @@ from constellation.domains.domain import load_domain
 from constellation.domains.task import read_tasks
 from constellation.evaluation.report import write_report
 from constellation.evaluation.study import AnalysisConfig, SetKey, StageSummary, StudyResults, TaskInfo
-from constellation.experiments import controls, selection
 from constellation.experiments.config import (
     BASE,
     CRITIC,
     START,
-    asks,
 )
 from constellation.experiments.critic import critic_samples
 from constellation.experiments.files import TASKS, samples_of, summaries_of
@@ -134,7 +132,7 @@ def results(study: Study, found: Graph, made_by: Mapping[str, str]) -> StudyResu
         arms=arms,
         parts=parts,
         stages=_summaries(study, found),
-        roles=_role_counts(study, found),
+        roles=_role_counts(study),
         config=json.loads(canonical_json(config)),
         provenance=_stated(made_by, study.base.hash, other),
         sources=_sources(study, found, parts),
@@ -231,12 +229,10 @@ def _task_infos(study: Study, found: Graph) -> dict[str, list[TaskInfo]]:
     return infos
 
 
-def _role_counts(study: Study, found: Graph) -> dict[str, int]:
+def _role_counts(study: Study) -> dict[str, int]:
     """Role -> tasks drawn, counted from the tasks themselves."""
-    drawn = [own for stage in found.tasks for own in study.tasks_of(stage)]
-    drawn += controls.own_tasks(study) if asks(study.config, "controls") else []
-    tuned = asks(study.config, "selectors") or asks(study.config, "temperature")
-    tuning = [selection.TUNING] if tuned else []
-    drawn += [read_tasks(study.bank(bank).path / TASKS) for bank in (*study.config.tasks.banks, *tuning)]
-    counts = Counter(task.role for own in drawn for task in own)
+    counts: Counter[str] = Counter()
+    for stage in study.drawn.values():
+        for own in study.tasks_of(stage, stage.work.trajectories):
+            counts.update(task.role for task in own)
     return dict(sorted(counts.items()))

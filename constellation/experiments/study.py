@@ -123,6 +123,7 @@ class Study:
         base: the generator's frozen model.
         critic_base: another one, in critics.model_dir; None where there is none.
         compute: what stages compute with.
+        drawn: name to every stage of tasks that was asked for, banks among them.
     """
 
     def __init__(
@@ -140,6 +141,7 @@ class Study:
         self.base: Base = bases[0]
         self.critic_base: Base | None = bases[1] if len(bases) > 1 else None
         self.trajectories: int = config.trajectories
+        self.drawn: dict[str, Stage] = {}
 
     def split(self, task: Task) -> Split:
         """A task's visible and held-out examples, under the config's split seed."""
@@ -157,12 +159,11 @@ class Study:
         """The tasks of an evaluation or tuning bank."""
         tasks, stage = self.config.tasks, f"bank_{name}"
         stream = self.domain.bank(name, tasks.seed)
-        return self.conductor.stage(
+        return self._tasks(
             stage,
-            fields={"tasks": {"seed": tasks.seed, "bank_size": tasks.bank_size}, "law": self.domain.law},
-            version=2,
-            run=lambda path: files.write_tasks(path / TASKS, stream, tasks.bank_size, stage),
-            work=Synthesis(tasks.bank_size),
+            {"tasks": {"seed": tasks.seed, "bank_size": tasks.bank_size}},
+            lambda path: files.write_tasks(path / TASKS, stream, tasks.bank_size, stage),
+            Synthesis(tasks.bank_size),
         )
 
     def training_tasks(self, name: str, role: str, max_atoms: int, batch: int = 0) -> Stage:
@@ -178,13 +179,16 @@ class Study:
         def write(path: Path) -> None:
             files.write_training_tasks(path, self.domain, fresh, seed, trajectories, self.compute.processes)
 
-        return self.conductor.stage(
-            f"tasks_{name}",
-            fields={"tasks.seed": seed, **fields, "trajectories": trajectories, "law": self.domain.law},
-            version=2,
-            run=write,
-            work=Synthesis(fresh.count, trajectories),
-        )
+        fields = {"tasks.seed": seed, **fields, "trajectories": trajectories}
+        return self._tasks(f"tasks_{name}", fields, write, Synthesis(fresh.count, trajectories))
+
+    def _tasks(
+        self, name: str, fields: dict[str, Any], run: Callable[[Path], None], work: Synthesis
+    ) -> Stage:
+        fields = fields | {"law": self.domain.law}
+        stage = self.conductor.stage(name, fields=fields, version=2, run=run, work=work)
+        self.drawn[name] = stage
+        return stage
 
     def tasks_of(self, stage: Stage, trajectories: int | None = None) -> list[list[Task]]:
         """A stage's tasks, of each trajectory or of the first ones; a bank's are the same for all."""

@@ -94,7 +94,7 @@ def part(study: Study, found: Stages) -> ExactPosterior:
 
 def ceiling(study: Study, bank: str) -> Stage:
     """What is best possible on each task of a bank under the primary split, by the bank's own law."""
-    tasks, law, own = study.bank(bank), bank_law(study, bank), study.config.tasks
+    tasks, law = study.bank(bank), bank_law(study, bank)
 
     def compute(path: Path) -> None:
         assert study.domain.exact is not None
@@ -103,22 +103,21 @@ def ceiling(study: Study, bank: str) -> Stage:
 
     return study.conductor.stage(
         f"ceiling_{bank}",
-        fields={"tasks": {"visible": own.visible, "split_seed": own.split_seed}, "law": law._asdict()},
+        fields={"tasks": study.split_fields(), "law": law._asdict()},
         inputs=[tasks],
         version=1,
         run=compute,
-        work=Judging(own.bank_size, 1),
+        work=Judging(study.config.tasks.bank_size, 1),
     )
 
 
 def candidate_posteriors(study: Study, sampled: Sampled, law: Law) -> Stage:
     """The exact probability that a surviving candidate generalises, of every one of a sample set."""
-    tasks, visible = study.bank(sampled.bank), study.config.tasks.visible
-    samples, split_seed = sampled.samples, sampled.split_seed
+    tasks, samples = study.bank(sampled.bank), sampled.samples
     stage = f"posterior_{law.name}_{sampled.label}"
 
     def compute(path: Path) -> None:
-        own, divided = read_tasks(tasks.path / TASKS), study.splitting(split_seed, visible)
+        own, divided = read_tasks(tasks.path / TASKS), study.splitting(sampled.split_seed)
         jobs = [(study.domain.name, own, divided, drawn, *law) for drawn in samples_of(samples)]
         progress = Progress(stage, len(jobs), "trajectories")
         found = in_processes(_posterior, jobs, progress, study.compute.processes)
@@ -128,7 +127,7 @@ def candidate_posteriors(study: Study, sampled: Sampled, law: Law) -> Stage:
     assert isinstance(samples.work, Judging)
     return study.conductor.stage(
         stage,
-        fields={"tasks": {"visible": visible, "split_seed": split_seed}, "law": law._asdict()},
+        fields={"tasks": study.split_fields(sampled.split_seed), "law": law._asdict()},
         inputs=[tasks, samples],
         version=1,
         run=compute,

@@ -164,7 +164,7 @@ def _log_probs(
             "model": study.base.fields(),
             "domain": study.domain.version,
             "prompt": config.prompt.to_dict(),
-            "tasks": {"visible": config.tasks.visible, "split_seed": config.tasks.split_seed},
+            "tasks": study.split_fields(),
             "trajectories": own,
         },
         inputs=[tasks, known, *([generator] if generator else [])],

@@ -130,8 +130,7 @@ def tuning(study: Study) -> tuple[Stage, Stage]:
 
 def unlearned_columns(study: Study, sampled: Sampled) -> Stage:
     """Likelihood under its own generator, and behaviour on generated probes, of every surviving program."""
-    tasks, visible = study.bank(sampled.bank), study.config.tasks.visible
-    samples, generator, split_seed = sampled.samples, sampled.generator, sampled.split_seed
+    tasks, samples, generator = study.bank(sampled.bank), sampled.samples, sampled.generator
     assert generator is not None
 
     def compute(path: Path) -> None:
@@ -141,7 +140,7 @@ def unlearned_columns(study: Study, sampled: Sampled) -> Stage:
         assert study.domain.provenance is not None
         own, drawn = read_tasks(tasks.path / TASKS), samples_of(samples)
         drawer = Generator(study.base.model, load_adapters(generator.path)[0])
-        divided = study.splitting(split_seed, visible)
+        divided = study.splitting(sampled.split_seed)
         found = log_likelihoods(drawer, study.domain, own, drawn, divided, study.compute.log_prob)
         for trajectory, (pool, likelihood) in enumerate(zip(drawn, found, strict=True)):
             clusters = study.domain.provenance.probe_clusters(own, pool, divided)
@@ -149,7 +148,7 @@ def unlearned_columns(study: Study, sampled: Sampled) -> Stage:
 
     return study.conductor.stage(
         f"columns_{sampled.label}",
-        fields={"model": study.base.fields(), "tasks": {"visible": visible, "split_seed": split_seed}},
+        fields={"model": study.base.fields(), "tasks": study.split_fields(sampled.split_seed)},
         inputs=[tasks, generator, samples],
         version=1,
         run=compute,

@@ -147,24 +147,26 @@ class Study:
         """A task's visible and held-out examples, under the config's split seed."""
         return self.splitting()(task)
 
-    def splitting(self, split_seed: int | None = None, visible: int | None = None) -> Callable[[Task], Split]:
-        """How tasks are divided into visible and held-out examples; by default as the config says."""
+    def split_fields(self, split_seed: int | None = None, visible: int | None = None) -> dict[str, Any]:
+        """What `splitting` depends on, as stages state it."""
         tasks = self.config.tasks
         seed = tasks.split_seed if split_seed is None else split_seed
-        return functools.partial(split, split_seed=seed, visible=visible or tasks.visible)
+        return {"visible": visible or tasks.visible, "split_seed": seed}
+
+    def splitting(self, split_seed: int | None = None, visible: int | None = None) -> Callable[[Task], Split]:
+        """How tasks are divided into visible and held-out examples; by default as the config says."""
+        return functools.partial(split, **self.split_fields(split_seed, visible))
 
     # Tasks
 
     def bank(self, name: str) -> Stage:
         """The tasks of an evaluation or tuning bank."""
-        tasks, stage = self.config.tasks, f"bank_{name}"
-        stream = self.domain.bank(name, tasks.seed)
-        return self._tasks(
-            stage,
-            {"tasks": {"seed": tasks.seed, "bank_size": tasks.bank_size}},
-            lambda path: files.write_tasks(path / TASKS, stream, tasks.bank_size, stage),
-            Synthesis(tasks.bank_size),
-        )
+        stage, seed, size = f"bank_{name}", self.config.tasks.seed, self.config.tasks.bank_size
+
+        def write(path: Path) -> None:
+            files.write_tasks(path / TASKS, self.domain.bank(name, seed), size, stage)
+
+        return self._tasks(stage, {"tasks": {"seed": seed, "bank_size": size}}, write, Synthesis(size))
 
     def training_tasks(self, name: str, role: str, max_atoms: int, batch: int = 0) -> Stage:
         """Fresh tasks for the training stage `name`; `batch` numbers the rounds, which draw from one role."""
@@ -202,12 +204,8 @@ class Study:
     def samples(self, name: str, tasks: Stage, generator: Stage | None, draw: Draw) -> Stage:
         """Samples of tasks, drawn by one stage and judged by another; unjudged where the domain cannot judge.
 
-        The fields are everything that changes the draws.
-
-        Args:
-            name: of the stage.
-            tasks: the stage that holds them.
-            generator: the stage whose adapters answer; None for the base.
+        The fields are everything that changes the draws. The generator is the stage whose adapters answer,
+        None for the base.
         """
         config = self.config
         section, field = draw.samples.split(".")
@@ -216,11 +214,10 @@ class Study:
             sampling["temperature"] = draw.temperature
         if draw.matched:
             sampling["temperature"] = draw.matched[0].name
-        split_seed = config.tasks.split_seed if draw.split_seed is None else draw.split_seed
-        visible = draw.visible or config.tasks.visible
+        divided = self.split_fields(draw.split_seed, draw.visible)
         trajectories = (draw.trajectories or self.trajectories) if generator else 1
         fields = self._model_fields(self.base) | {
-            "tasks": {"visible": visible, "split_seed": split_seed},
+            "tasks": divided,
             f"{section}.samples": n,
             "sampling": sampling,
             "purpose": draw.purpose,
@@ -240,9 +237,9 @@ class Study:
                 Generator(self.base.model, adapters),
                 self.domain,
                 self.tasks_of(tasks, trajectories),
-                self.splitting(split_seed, visible),
+                functools.partial(split, **divided),
                 SamplingConfig(n=n, **(sampling | found)),
-                Address(config.seed, f"{draw.purpose}, split {split_seed}", draw.arm),
+                Address(config.seed, f"{draw.purpose}, split {divided['split_seed']}", draw.arm),
                 dataclasses.replace(self.base.memory, trajectories=trajectories),
                 name,
                 self.compute.sample,
@@ -252,38 +249,34 @@ class Study:
                 dataclasses.replace(own, meta=meta | own.meta).save(path / numbered(SAMPLES, trajectory))
 
         assert isinstance(tasks.work, Synthesis)
+        read = [tasks, generator, draw.matched[0] if draw.matched else None]
         drawn = self.conductor.stage(
             f"draws_{name}",
             fields=fields,
-            inputs=[tasks, *([generator] if generator else []), *(draw.matched[:1] if draw.matched else [])],
+            inputs=[stage for stage in read if stage],
             version=1,
             run=run,
             work=Sampling(tasks.work.tasks * trajectories, n),
         )
-        return self.judged(name, tasks, drawn, split_seed, visible) if self.domain.judge else drawn
+        return self.judged(name, tasks, drawn, divided) if self.domain.judge else drawn
 
-    def judged(self, name: str, tasks: Stage, draws: Stage, split_seed: int, visible: int) -> Stage:
+    def judged(self, name: str, tasks: Stage, draws: Stage, divided: dict[str, int]) -> Stage:
         """The drawn samples with the verifier's verdicts beside them."""
 
         def run(path: Path) -> None:
             from constellation.verifier import judge_samples
 
-            split = self.splitting(split_seed, visible)
-            drawn = files.samples_of(draws)
+            splitting, drawn = functools.partial(split, **divided), files.samples_of(draws)
             each = zip(self.tasks_of(tasks, len(drawn)), drawn, strict=True)
             for trajectory, (own, samples) in enumerate(each):
-                judge_samples(self.domain, own, split, samples, name).judged().save(
-                    path / numbered(VERDICTS, trajectory)
-                )
+                judged = judge_samples(self.domain, own, splitting, samples, name).judged()
+                judged.save(path / numbered(VERDICTS, trajectory))
                 link(draws.path / numbered(SAMPLES, trajectory), path / numbered(SAMPLES, trajectory))
 
         assert isinstance(draws.work, Sampling)
         return self.conductor.stage(
             name,
-            fields={
-                "domain": self.domain.version,
-                "tasks": {"visible": visible, "split_seed": split_seed},
-            },
+            fields={"domain": self.domain.version, "tasks": divided},
             inputs=[tasks, draws],
             version=2,
             run=run,
@@ -312,7 +305,7 @@ class Study:
         trajectories = recipe.trajectories or self.trajectories
         start = [recipe.start] if recipe.start else []
         fields = self._model_fields(base) | {
-            "tasks": {"visible": config.tasks.visible, "split_seed": config.tasks.split_seed},
+            "tasks": self.split_fields(),
             "trajectories": trajectories,
             "lora": config.lora,
             # neither how often a checkpoint is written nor what is recomputed changes a result

@@ -8,7 +8,7 @@
         --workdir=runs/nano_pretrain_short
     python -m launch.sweep --config=configs/nano_bases.py --workdir=runs/nano_bases
 
-A study's conclusions are conditional on theta0. Beside the base in the repository stand two that its recipe
+A study's conclusions are conditional on theta0. Next to the base in the repository stand two that its recipe
 makes of other seeds, corpus and initial weights both, and one of a third of its training, whose gen_v0 leaves
 the rounds more to express. Four trajectories, on the hard bank; tasks and keys are the same for all. It ends
 with runs/nano_bases/sweep.html, in an hour on two cores. Expected of the bases in this order: gen_v0 at 59.5,

@@ -7,7 +7,7 @@ Expected, on the hard bank: gen_v0 at 60.5 / 78.6 % pass@8 / pass@64 and v3 at 6
 deceleration inconclusive, the critic's gain not supported; the curves cross at k = 10 [5, 24], and reach in
 1,024 samples falls by 2.2 points. 3.6 million samples, most of the hard bank: of the others 32 a task,
 controls, temperatures and variants in three trajectories. It took 2 hours 10 minutes on two cores that
-multiply matrices at 167 GFLOP/s, the first forty of them beside other processes.
+multiply matrices at 167 GFLOP/s, in the first forty of which other processes ran.
 `configs/nano_full.py:quick` is the same graph in miniature, in 8 to 16 minutes. What is not set here is as in
 configs/nano.py; none of it was chosen by the sign of a claimed effect.
 """

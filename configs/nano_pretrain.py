@@ -39,7 +39,7 @@ def get_config(mode: Literal["", "quick"] = "") -> ConfigDict:
     config.warmup_steps = 300
     config.weight_decay = 0.05
     config.clip_norm = 1.0
-    config.output_weight = 0.1  # weight of the loss on the examples' outputs, beside 1 on the program
+    config.output_weight = 0.1  # weight of the loss on the examples' outputs, against 1 on the program
     config.checkpoint_every = 500
 
     if mode == "quick":

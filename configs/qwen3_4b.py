@@ -33,5 +33,5 @@ def get_config() -> ConfigDict:
     config.star.learning_rate = 2e-4  # (ours)
     config.critic.tasks = 2048  # (ours)
     config.critics.samples = 64  # (ours) at each other number of visible examples
-    config.questions = ("selectors",)  # (ours) the critic beside likelihood, votes and one shown no examples
+    config.questions = ("selectors",)  # (ours) the critic against likelihood, votes and one shown no examples
     return config

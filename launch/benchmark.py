@@ -1,13 +1,13 @@
-"""Measures speed beside transformers and peft, in one run: sampling, the LoRA update, task synthesis.
+"""Measures speed against transformers and peft, in one run: sampling, the LoRA update, task synthesis.
 
     python -m launch.benchmark --config=configs/qwen3_4b.py --random_weights
 
 measures the model of a config at its full size, on the device there is: prefill, decoding and the LoRA update
-beside transformers, peft and torch.compile, with peak memory and shares of what the device can do. Without a
+against transformers, peft and torch.compile, with peak memory and shares of what the device can do. Without a
 GPU, --layers=2 ends in minutes. Sizes that are not given are chosen for the device.
 
 Without --config it is the model in --model_dir, by default the nano model, and
---part=quantization: what rounding to four bits costs, beside NF4.
+--part=quantization: what rounding to four bits costs, against NF4.
 --part=int4_product: the ways of multiplying by int4, at the shapes of a model's config.json.
 --part=trajectories: what eight trajectories cost as one program, as multiples of one alone.
 

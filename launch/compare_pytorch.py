@@ -2,7 +2,7 @@
 
     python -m launch.compare_pytorch --model_dir=constellation/assets/nano
 
-Prints what was measured beside its tolerance. A model whose float32 weights exceed 4 GiB is compared layer by
+Prints what was measured with its tolerance. A model whose float32 weights exceed 4 GiB is compared layer by
 layer, streamed from the disk, and in bfloat16. Needs third_party/requirements.txt.
 
     python -m launch.compare_pytorch --study --config=configs/nano.py --workdir=runs/compare_pytorch

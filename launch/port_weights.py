@@ -1,4 +1,4 @@
-"""Ports a Hugging Face directory once: quantised weights as Orbax arrays, and the small files beside them.
+"""Ports a Hugging Face directory once: quantised weights as Orbax arrays, and the small files next to them.
 
     python -m launch.port_weights --model_dir=<directory> --out=<directory> --quantization=int4:128
 

@@ -56,7 +56,7 @@ class Stages(NamedTuple):
 
 
 def rules(config: ConfigDict, domain: Domain) -> list[Rule]:
-    """What holds where selectors beside the critic are asked for."""
+    """What holds where other selectors are compared with the critic."""
     return [programs_rule(domain, "selectors")] if asks(config, "selectors") else []
 
 

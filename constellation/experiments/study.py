@@ -50,7 +50,7 @@ class Base:
 
     @functools.cached_property
     def memory(self) -> Memory:
-        """What fits the devices beside it."""
+        """What fits the devices along with it."""
         import jax
 
         return memory_of(self.config, self.model.config, jax.default_backend())
@@ -261,7 +261,7 @@ class Study:
         return self.judged(name, tasks, drawn, divided) if self.domain.judge else drawn
 
     def judged(self, name: str, tasks: Stage, draws: Stage, divided: dict[str, int]) -> Stage:
-        """The drawn samples with the verifier's verdicts beside them."""
+        """The drawn samples with the verifier's verdicts."""
 
         def run(path: Path) -> None:
             from constellation.verifier import judge_samples

@@ -1,4 +1,7 @@
-"""What a stage works through, stated by the stage itself: a planned study is costed by it."""
+"""What a stage works through, stated by the stage itself: a planned study is costed by it.
+
+What takes a device's time says it in words, too.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,6 @@ class Synthesis(NamedTuple):
 
     tasks: int
     trajectories: int = 1
-
-    def __str__(self) -> str:
-        return f"{self.tasks * self.trajectories:,} new tasks"
 
 
 class Sampling(NamedTuple):
@@ -30,9 +30,6 @@ class Judging(NamedTuple):
 
     tasks: int
     n: int
-
-    def __str__(self) -> str:
-        return f"{self.tasks:,} tasks x {self.n} answers"
 
 
 class Training(NamedTuple):

@@ -64,10 +64,9 @@ def stages(study: Study) -> Stages:
     """The scores of every round's and gen_v0's samples; under the other split seeds of gen_v0's alone."""
     config, scored = study.config, {}
     for sampled in evaluated(study):
-        wanted = sampled.bank != "withheld" and sampled.model not in (BASE, *arm(study))
-        if (
-            sampled.split_seed != config.tasks.split_seed
-        ):  # there the selectors are compared on gen_v0's alone
+        if sampled.split_seed == config.tasks.split_seed:
+            wanted = sampled.bank != "withheld" and sampled.model not in (BASE, *arm(study))
+        else:  # there the selectors are compared on gen_v0's candidates alone
             wanted = sampled.model == START and sampled.split_seed in config.selection.split_seeds
         if wanted:
             scored[sampled.key] = columns(study, sampled)

@@ -35,7 +35,7 @@ class Fresh(NamedTuple):
     """Fresh tasks of a role, as `Domain.training_tasks` draws them."""
 
     role: str
-    count: int
+    tasks: int
     max_atoms: int
     batch: int = 0
     withheld: bool = False
@@ -105,7 +105,7 @@ def write_training_tasks(
     label = path.name.removesuffix(".partial")
     if trajectories == 1:
         stream = domain.training(fresh.role, fresh.max_atoms, seed, fresh.batch, 0, fresh.withheld)
-        return write_tasks(path / numbered(TASKS, 0), stream, fresh.count, label)
+        return write_tasks(path / numbered(TASKS, 0), stream, fresh.tasks, label)
     jobs = [(domain.name, fresh, seed, trajectory) for trajectory in range(trajectories)]
     progress = Progress(label, trajectories, "trajectories")
     for trajectory, drawn in enumerate(in_processes(_training_tasks, jobs, progress, processes)):
@@ -113,8 +113,8 @@ def write_training_tasks(
 
 
 def _training_tasks(domain: str, fresh: Fresh, seed: int, trajectory: int) -> list[Task]:
-    role, count, max_atoms, batch, withheld = fresh
-    return load_domain(domain).training_tasks(role, count, max_atoms, seed, batch, trajectory, withheld)
+    role, tasks, max_atoms, batch, withheld = fresh
+    return load_domain(domain).training_tasks(role, tasks, max_atoms, seed, batch, trajectory, withheld)
 
 
 def write_tasks(file: Path, stream: Iterator[Task], count: int, label: str) -> None:

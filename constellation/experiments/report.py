@@ -13,31 +13,17 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from constellation.conductor import (
-    FinishedStages,
-    Stage,
-    canonical_json,
-    finished_stage,
-    read_record,
-)
+from constellation.conductor import FinishedStages, Stage, canonical_json, finished_stage, read_record
 from constellation.domains.domain import load_domain
 from constellation.domains.task import read_tasks
 from constellation.evaluation.report import write_report
 from constellation.evaluation.study import AnalysisConfig, SetKey, StageSummary, StudyResults, TaskInfo
-from constellation.experiments.config import (
-    BASE,
-    CRITIC,
-    START,
-)
+from constellation.experiments.config import BASE, CRITIC, START
 from constellation.experiments.critic import critic_samples
 from constellation.experiments.files import TASKS, samples_of, summaries_of
 from constellation.experiments.question import stages_in
 from constellation.experiments.questions import QUESTIONS, SKELETONS, Graph, graph, sources
-from constellation.experiments.star import (
-    arm,
-    models,
-    warm_start,
-)
+from constellation.experiments.star import arm, models, warm_start
 from constellation.experiments.study import Study
 from constellation.runtime.errors import UserError
 from constellation.runtime.progress import read_metrics

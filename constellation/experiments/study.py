@@ -182,7 +182,7 @@ class Study:
             files.write_training_tasks(path, self.domain, fresh, seed, trajectories, self.compute.processes)
 
         fields = {"tasks.seed": seed, **fields, "trajectories": trajectories}
-        return self._tasks(f"tasks_{name}", fields, write, Synthesis(fresh.count, trajectories))
+        return self._tasks(f"tasks_{name}", fields, write, Synthesis(fresh.tasks, trajectories))
 
     def _tasks(
         self, name: str, fields: dict[str, Any], run: Callable[[Path], None], work: Synthesis
@@ -260,7 +260,7 @@ class Study:
         )
         return self.judged(name, tasks, drawn, divided) if self.domain.judge else drawn
 
-    def judged(self, name: str, tasks: Stage, draws: Stage, divided: dict[str, int]) -> Stage:
+    def judged(self, name: str, tasks: Stage, draws: Stage, divided: dict[str, Any]) -> Stage:
         """The drawn samples with the verifier's verdicts."""
 
         def run(path: Path) -> None:

@@ -47,13 +47,16 @@ def run(config: ConfigDict, workdir: str, run_study: RunStudy | None = None) -> 
     for study in studies.values():
         check(study)
 
+    def write_down(path: Path) -> None:
+        (path / GRID).write_text(json.dumps(grid, indent=1) + "\n")
+
     directories = {name: Path(workdir) / directory_of(name) for name in grid}
     with Conductor(workdir) as conductor:
         stage = conductor.stage(
             STAGE,
             fields={"grid": config.grid, "study": _what_counts(config.study)},
             version=1,
-            run=lambda path: (path / GRID).write_text(json.dumps(grid, indent=1) + "\n"),
+            run=write_down,
         )
         written = _written_down(stage)  # as `redraw` will read them
         done = {name for name, directory in directories.items() if (directory / "findings.json").exists()}

@@ -164,14 +164,13 @@ class Untrained(StandIn):
         self,
         generator: Generator,
         pools: Sequence[Sequence[TrainingExample]],
-        updates: int,
         training: TrainingConfig,
         address: Address,
         directory: Path,
         metadata: dict[str, Any],
     ) -> list[dict[str, int]]:
         assert generator.adapters is not None
-        return leave_trained(generator.adapters, pools, updates, address, directory, metadata)
+        return leave_trained(generator.adapters, pools, training.updates, address, directory, metadata)
 
     def critic_scores(
         self, critics: Generator, domain: Domain, tasks: Any, samples: Sequence[SampleSet], split: Any

@@ -346,13 +346,13 @@ class Study:
         whole = [example for pool in pools for example in pool]
         training = TrainingConfig(
             **settings,
+            updates=-(-visits // settings["batch_size"]),
             micro_batch=base.memory.micro_batch(whole, settings["batch_size"], settings["remat"]),
             choices=tuple(answer_ids(model)) if recipe.is_critic else (),
         )
         trained = self.compute.finetune(
             Generator(model, initial),
             pools,
-            -(-visits // training.batch_size),
             training,
             Address(config.seed, "batches", recipe.name),
             path,

@@ -27,6 +27,7 @@ CHECKPOINTS = "adapter"  # the Orbax directory inside a stage
 class TrainingConfig:
     """How an adapter is trained; see `make_optimizer` and `make_update`."""
 
+    updates: int  # optimizer steps, a number fixed beforehand
     batch_size: int  # examples an update
     learning_rate: float
     clip_norm: float
@@ -40,7 +41,6 @@ class TrainingConfig:
 def finetune(
     generator: Generator,
     pools: Sequence[Sequence[TrainingExample]],
-    updates: int,
     training: TrainingConfig,
     address: Address,
     directory: Path,
@@ -50,7 +50,6 @@ def finetune(
 
     Args:
         pools: of each trajectory, its examples; an empty pool is legal and leaves the adapter as it is.
-        updates: optimizer steps, a number fixed beforehand.
         address: of the batches' draws.
         directory: of the stage; a checkpoint found in it is continued.
         metadata: saved beside every checkpoint.
@@ -69,11 +68,8 @@ def finetune(
     if checkpoints.steps(directory / CHECKPOINTS):
         template = (adapters, opt_states)
         (adapters, opt_states), _, done = checkpoints.restore(directory / CHECKPOINTS, template)
-    drawn = [
-        _batches(pool, updates, training.batch_size, address.rng(trajectory), address.order())
-        for trajectory, pool in enumerate(pools)
-    ]
-    steps = updates if any(drawn) else 0
+    drawn = [_batches(pool, training, address, trajectory) for trajectory, pool in enumerate(pools)]
+    steps = training.updates if any(drawn) else 0
     adapters, opt_states = replicate((adapters, opt_states), model.mesh)
     update = make_update(
         model.config, optimizer, model.mesh, training.micro_batch, training.remat, training.choices
@@ -112,14 +108,12 @@ def finetune(
 
 
 def _batches(
-    pool: Sequence[TrainingExample],
-    updates: int,
-    size: int,
-    rng: np.random.Generator,
-    order: np.random.Generator,
+    pool: Sequence[TrainingExample], training: TrainingConfig, address: Address, trajectory: int
 ) -> list[list[TrainingExample]]:
     """The examples of every update; none for an empty pool."""
-    drawn = draw_batches([example.length for example in pool], updates, size, rng, order)
+    lengths = [example.length for example in pool]
+    sizes = training.updates, training.batch_size
+    drawn = draw_batches(lengths, *sizes, address.rng(trajectory), address.order())
     return [[pool[i] for i in batch] for batch in drawn]
 
 

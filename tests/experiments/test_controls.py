@@ -91,10 +91,10 @@ def ran(tmp_path_factory) -> Ran:
     trainings: dict[str, Training] = {}
 
     class Noted(Untrained):
-        def finetune(self, generator, pools, updates, training, address, directory, metadata):
-            trainings[metadata["name"]] = Training(generator.adapters, pools, updates, address)
+        def finetune(self, generator, pools, training, address, directory, metadata):
+            trainings[metadata["name"]] = Training(generator.adapters, pools, training.updates, address)
             moved = jax.tree.map(lambda x: x + len(trainings), generator.adapters)
-            return leave_trained(moved, pools, updates, address, directory, metadata)
+            return leave_trained(moved, pools, training.updates, address, directory, metadata)
 
     run(tiny_config(model_dir, **FIELDS), str(workdir), compute=Noted(workdir))
     findings = json.loads((workdir / "findings.json").read_text())

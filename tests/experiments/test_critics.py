@@ -74,14 +74,15 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     loaded: list[weakref.ref[Model]] = []
 
     class Noted(Untrained):
-        def finetune(self, generator, pools, updates, training, address, directory, metadata):
+        def finetune(self, generator, pools, training, address, directory, metadata):
             model = generator.model
             loaded.append(weakref.ref(model))
             gc.collect()
             held = {base.dir for base in (ref() for ref in loaded) if base is not None}
-            trainings[metadata["name"]] = Training(model.dir, held, generator.trajectories, pools, updates)
+            sizes = generator.trajectories, pools, training.updates
+            trainings[metadata["name"]] = Training(model.dir, held, *sizes)
             train = Compute.finetune if metadata["name"] == OTHER else Untrained.finetune
-            return train(self, generator, pools, updates, training, address, directory, metadata)
+            return train(self, generator, pools, training, address, directory, metadata)
 
         def critic_scores(self, critics, domain, tasks, samples, split):
             score = Compute.critic_scores if critics.model.dir == bases[1] else Untrained.critic_scores

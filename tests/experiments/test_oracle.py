@@ -164,7 +164,7 @@ class Calls(Untrained):
         progress.update(config.n)
         return [Sample(np.array(model.tokenizer.encode(texts[i]), np.int32), True) for i in drawn]
 
-    def finetune(self, generator, pools, updates, training, address, directory, metadata):
+    def finetune(self, generator, pools, training, address, directory, metadata):
         marks = []
         learned = []
         for r, (adapter, pool) in enumerate(zip(adapters_of(generator), pools, strict=True)):
@@ -175,12 +175,14 @@ class Calls(Untrained):
             learned.append(
                 dict(zip(("start", "examples", "prompts", "answers", "loss_from", "key"), parts, strict=True))
             )
-            marks.append(1 + number(parts, updates, training.learning_rate, training.choices) % 2**20)
+            marks.append(
+                1 + number(parts, training.updates, training.learning_rate, training.choices) % 2**20
+            )
         self.made.append(
             {
                 "call": "train",
                 "name": metadata["name"],
-                "updates": updates,
+                "updates": training.updates,
                 "learning_rate": training.learning_rate,
                 "loss": list(training.choices),
                 "trajectories": learned,
@@ -195,7 +197,7 @@ class Calls(Untrained):
             for name, pair in generator.adapters.weights.items()
         }
         trained = Adapter(weights, generator.adapters.scale)
-        return leave_trained(trained, pools, updates, address, directory, metadata)
+        return leave_trained(trained, pools, training.updates, address, directory, metadata)
 
     def critic_scores(self, critics, domain, tasks, samples: Sequence[SampleSet], split: Callable):
         self.made.append(

@@ -414,11 +414,13 @@ def rounds(model_dir, workdir):
         trainings = []
 
         class Recorded(StandIn):
-            def finetune(self, generator, pools, updates, training, address, *rest):
+            def finetune(self, generator, pools, training, address, *rest):
                 start = jax.tree.map(lambda x: np.array(x[0]), generator.adapters.weights)
                 assert training.learning_rate == 0.004  # the rounds' own
-                trainings.append({"start": start, "pool": pools[0], "updates": updates, "address": address})
-                return super().finetune(generator, pools, updates, training, address, *rest)
+                trainings.append(
+                    {"start": start, "pool": pools[0], "updates": training.updates, "address": address}
+                )
+                return super().finetune(generator, pools, training, address, *rest)
 
         config = tiny_config(model_dir, star__rounds=2, star__restart=restart, star__learning_rate=0.004)
         model_hash = check_model(model_dir, config.model.quantization, config.model.dtype)

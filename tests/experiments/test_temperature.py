@@ -54,10 +54,10 @@ def ran(tmp_path_factory) -> Ran:
     calls: list[tuple[float, int]] = []
 
     class Noted(Untrained):
-        def finetune(self, generator, pools, updates, training, address, directory, metadata):
+        def finetune(self, generator, pools, training, address, directory, metadata):
             """Every training leaves the adapter a little larger."""
             moved = jax.tree.map(lambda x: x + 1, generator.adapters)
-            return leave_trained(moved, pools, updates, address, directory, metadata)
+            return leave_trained(moved, pools, training.updates, address, directory, metadata)
 
         def sample(self, generator, prompts, task_ids, address, config, rows, progress):
             """Right the more often the larger the adapter and the lower the temperature."""

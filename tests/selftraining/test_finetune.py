@@ -22,11 +22,17 @@ from constellation.selftraining.finetune import TrainingConfig, finetune, load_a
 from constellation.selftraining.star import generator_example
 from tests.tiny_study import write_tiny_model
 
+UPDATES = 5
 TRAINING = TrainingConfig(
-    batch_size=2, learning_rate=0.01, clip_norm=1.0, weight_decay=0.0, remat=False, checkpoint_every=2
+    updates=UPDATES,
+    batch_size=2,
+    learning_rate=0.01,
+    clip_norm=1.0,
+    weight_decay=0.0,
+    remat=False,
+    checkpoint_every=2,
 )
 ADDRESS = Address(0, "batches", "test")
-UPDATES = 5
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +52,9 @@ def fresh(model: Model) -> Adapter:
     return init_adapter(model.config, fold(0, "adapter"), rank=2, alpha=4)
 
 
-def train(model, pool, directory: Path, updates=UPDATES, training=TRAINING, address=ADDRESS):
+def train(model, pool, directory: Path, training=TRAINING, address=ADDRESS):
     generator = Generator(model, stack([fresh(model)]))
-    return finetune(generator, [pool], updates, training, address, directory, {"name": "test"})[0]
+    return finetune(generator, [pool], training, address, directory, {"name": "test"})[0]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +72,7 @@ def same(one, other) -> bool:
 def test_trajectories_train_as_each_would_alone(model, pool, trained, tmp_path):
     pools, together = [pool, pool[1:], []], Generator(model, stack([fresh(model)] * 3))
     metadata = {"name": "test"}
-    each = finetune(together, pools, UPDATES, TRAINING, ADDRESS, tmp_path / "all", metadata)
+    each = finetune(together, pools, TRAINING, ADDRESS, tmp_path / "all", metadata)
     assert [one["updates"] for one in each] == [UPDATES, UPDATES, 0]
     train(model, pools[1], tmp_path / "alone", address=replace(ADDRESS, replicate=1))
     for trajectory, alone in enumerate((trained, tmp_path / "alone")):
@@ -153,7 +159,7 @@ def test_how_often_a_checkpoint_is_written_changes_nothing(model, pool, trained,
 def test_the_figures(model, pool, tmp_path):
     # three updates of two go through the pool of three exactly twice
     tokens = sum(len(answer) for example in pool for answer in example.answers)
-    assert train(model, pool, tmp_path, updates=3) == {
+    assert train(model, pool, tmp_path, replace(TRAINING, updates=3)) == {
         "kept": 4,
         "kept_tasks": 3,
         "updates": 3,

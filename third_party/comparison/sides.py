@@ -92,9 +92,9 @@ class Ours:
         else:
             initial = load_peft(start, model.config)
         rows = self.stages.base.memory.micro_batch(pool, training.batch_size, training.remat)
-        settings = TrainingConfig(**training, micro_batch=rows)
+        settings = TrainingConfig(**training, updates=updates, micro_batch=rows)
         generator, metadata = Generator(model, stack([initial])), {"name": address.arm}
-        finetune(generator, [pool], updates, settings, address, directory, metadata)
+        finetune(generator, [pool], settings, address, directory, metadata)
         trained, _ = load_adapter(directory)
         save_peft(directory / PEFT, model.config, trained, str(model.dir))
 

@@ -96,14 +96,14 @@ def study(workdir, stage=None, moment=None):
     def kill():
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def run_stage(self, run, partial, name, *rest, original=conductor.Conductor._run):
+    def run_stage(self, run, partial, recipe, made_of, original=conductor.Conductor._run):
         nonlocal running
-        running = name
+        running = recipe["name"]
         def work(path):
             run(path)
             if (running, moment) == (stage, "half"):  # without progress: written, not recorded
                 kill()
-        original(self, work, partial, name, *rest)
+        original(self, work, partial, recipe, made_of)
         if (running, moment) == (stage, "rename"):
             kill()
 

@@ -43,7 +43,7 @@ def divergence_over_k(results: Results) -> Figure | None:
     if not rows:
         return None
     curves = [
-        Curve(rows.where(models=models), colour(results.study, *models), *models, marker="o")
+        Curve(rows.where(models=models), colour(results.study, models[0]), models[0], "o")
         for models in rows.values("models")
     ]
     figure, axes = curves_by_bank(curves, "divergent tasks, %", height=2.8)

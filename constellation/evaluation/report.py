@@ -123,7 +123,7 @@ def traces(
     study: StudyResults, figures: Mapping[str, str], questions: Sequence[Question]
 ) -> dict[str, Mapping[str, str]]:
     """Figure -> the stored stages that it was computed from, with their digests."""
-    of_questions = {}
+    of_questions: dict[str, Mapping[str, str]] = {}
     for question in questions:
         own = study.sources.get(question.part or question.name, {})
         shared = study.sources.get("study", {}) if question.always else {}

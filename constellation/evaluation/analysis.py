@@ -1,18 +1,16 @@
-"""Every number of the report, computed from a `StudyResults` and returned as plain JSON values.
+"""Every number of the report, computed from a `StudyResults`.
 
-The report and its plots read nothing else, so whatever they show stands in findings.json.
+The report and its figures read nothing else, so whatever they show stands in findings.json.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from constellation.evaluation.entries import plain
+from constellation.evaluation.entries import Entry, plain
 from constellation.evaluation.findings import adjust, findings, overall, primary_claims
 from constellation.evaluation.methods import methods
 from constellation.evaluation.question import Question, Results
@@ -26,32 +24,19 @@ Array = NDArray[np.float64]
 
 def analyse(study: StudyResults, questions: Sequence[Question] = QUESTIONS) -> Results:
     """All results, with rounded floats, string keys and None for what is not defined."""
-    choice = study.analysis
     bootstrap = resamples(study)
     claims = primary_claims(study, bootstrap)
-    results: dict[str, Any] = {
-        "findings": findings(study, claims),
-        "overall": overall(study, claims),
-        "methods": methods(study),
-        "splits": {bank: study.splits(bank) for bank in study.tasks},
-        "samples_per_task": {
-            bank: {model: study.pool_size(bank, model) for model in study.models} for bank in study.tasks
-        },
-        "tasks": {bank: len(tasks) for bank, tasks in study.tasks.items()},
-        "models": study.models,
-        "sequence": study.sequence,
-        "trajectories": study.trajectories,
-        "analysis": dataclasses.asdict(choice),
-    }
-    rows, facts = [], {}
+    rows: list[Entry] = []
+    facts = {}
     for question in questions:
         part = question.part_of(study)
         if question.always or part:
             answer = question.answer(study, part, bootstrap)
             rows += [row._replace(question=question.name) for row in answer.entries]
-            facts[question.name] = plain(answer.facts)
-    entries, results["discoveries"] = adjust(rows, choice.level)
-    return Results(study, entries, facts, plain(results))
+            facts[question.name] = answer.facts
+    entries, discoveries = adjust(rows, study.analysis.level)
+    found = plain(facts), plain(findings(study, claims)), plain(overall(study, claims)), plain(discoveries)
+    return Results(study, entries, *found, methods(study))
 
 
 def resamples(study: StudyResults) -> Bootstrap:

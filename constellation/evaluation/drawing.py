@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -14,8 +16,6 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from constellation.evaluation.entries import Entries
 from constellation.evaluation.study import StudyResults
 
-Results = dict[str, Any]  # of `analysis.analyse`
-OverK = Entries | dict[str, Any]  # rows over k, or by k
 INK, RULE = "#24292f", "#d9dce0"  # replaced in SVG by the page's own colours
 BASE, START = "#8b929c", "#3f7fce"
 ROUNDS = ("#e39a2d", "#cf4a35", "#9c2f6f", "#6a3d9a", "#3d3d8f")
@@ -62,10 +62,9 @@ STYLE: Any = {  # matplotlib types its parameters key by key
 }
 
 
-def colour(study: StudyResults | Results, model: str) -> str:
+def colour(study: StudyResults, model: str) -> str:
     """Grey for the base, blue for the starting generator, warm and darkening for the rounds."""
-    models = study.models if isinstance(study, StudyResults) else study["models"]
-    index = models.index(model)
+    index = study.models.index(model)
     return (BASE, START)[index] if index < 2 else ROUNDS[(index - 2) % len(ROUNDS)]
 
 
@@ -92,18 +91,12 @@ def bank_panels(study: StudyResults, height: float) -> tuple[Figure, dict[str, A
     return figure, dict(zip(study.tasks, axes, strict=True))
 
 
-def keyed_by_k(curve: OverK) -> dict[Any, Any]:
-    """k -> its estimate and interval."""
-    return {row.k: row._asdict() for row in curve} if isinstance(curve, Entries) else curve
-
-
-def band(ax: Axes, curve: OverK, paint: str, label: str, marker: str = "", style: Any = "-") -> None:
+def band(ax: Axes, rows: Entries, paint: str, label: str, marker: str = "", style: Any = "-") -> None:
     """A curve over k, an estimate with its interval each."""
-    by_k = keyed_by_k(curve)
-    ks, entries = list(map(int, by_k)), by_k.values()
-    low, high = zip(*(entry["interval"] for entry in entries), strict=True)
+    ks = rows.values("k")
+    low, high = zip(*(row.interval for row in rows), strict=True)
     ax.fill_between(ks, percent(low), percent(high), color=paint, alpha=0.14, linewidth=0)
-    values = percent(entry["estimate"] for entry in entries)
+    values = percent(row.estimate for row in rows)
     ax.plot(ks, values, color=paint, label=label, marker=marker, markersize=3.5, linestyle=style)
 
 
@@ -162,12 +155,11 @@ def interval_mark(
 
     `face` fills the mark, by default its own colour.
     """
-    found = entry if isinstance(entry, dict) else entry._asdict()
-    if found["interval"] is not None and None not in found["interval"]:
-        ends, place = [scale * end for end in found["interval"]], [at, at]
+    if entry.interval is not None and None not in entry.interval:
+        ends, place = [scale * end for end in entry.interval], [at, at]
         ax.plot(*((ends, place) if level else (place, ends)), color=paint, linewidth=2, alpha=0.55)
-    if found["estimate"] is not None:
-        value = scale * found["estimate"]
+    if entry.estimate is not None:
+        value = scale * entry.estimate
         point = (value, at) if level else (at, value)
         ax.plot(*point, marker, color=paint, markerfacecolor=face or paint, markersize=size, label=label)
 
@@ -227,3 +219,15 @@ def legend_above(figure: Figure, ax: Axes) -> None:
 def percent(values: Iterable[float]) -> list[float]:
     """Shares as percentages."""
     return [100 * value for value in values]
+
+
+def pretraining(metrics: Sequence[dict[str, float]], path: Path) -> None:
+    """Writes a PNG of the loss and the answers' accuracy over the steps of a pretraining's metrics."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = panels(2, height=2.4, sharey=False)
+        curves = ("loss", "loss", 1), ("answer_accuracy", "next-token accuracy on programs, %", 100)
+        steps = [row["step"] for row in metrics]
+        for ax, (name, label, scale) in zip(axes, curves, strict=True):
+            ax.plot(steps, [scale * row[name] for row in metrics], color=START, lw=1.2)
+            ax.set(title=label, xlabel="steps", ylim=(0, None))
+        figure.savefig(path, dpi=180, metadata={"Software": None})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from constellation.evaluation.statistics import Estimate
 
 Array = NDArray[np.float64]
-Key = TypeVar("Key", int, str)
 DIGITS = 6  # of every float in findings.json
 
 
@@ -127,17 +126,6 @@ def entries(
         entry(quantity, bank, models, k, estimates.at(i), tested=k in tested, by_trajectory=own[i], **more)
         for i, k in enumerate(ks)
     ]
-
-
-def as_json(estimate: Estimate, tested: bool = False) -> dict[str, Any]:
-    """One estimate as findings.json spells it; with its two-sided p if it is tested against 0."""
-    entry = {"estimate": estimate.value, "interval": [estimate.low, estimate.high]}
-    return entry | {"p": estimate.p_two_sided()} if tested else entry
-
-
-def keyed(keys: Iterable[Key], estimates: Estimate, tested: bool = False) -> dict[Key, dict[str, Any]]:
-    """Estimates of shape [M] as one entry for each of M keys."""
-    return {key: as_json(estimates.at(i), tested) for i, key in enumerate(keys)}
 
 
 def signed(value: float | Array) -> str:

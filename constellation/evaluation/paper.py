@@ -41,7 +41,7 @@ def comparison(results: Results) -> list[Row]:
 
 def selection_rows(results: Results) -> list[Row]:
     """What the critic is worth."""
-    finding = results["findings"]["critic_gain"]
+    finding = results.findings["critic_gain"]
     gain, seeds, agreeing = DASH, DASH, DASH
     if finding["estimate"] is not None:
         gain = points(finding["estimate"], *finding["interval"])

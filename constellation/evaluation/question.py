@@ -7,6 +7,7 @@ name in `templates/`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
@@ -28,24 +29,47 @@ class Answer(NamedTuple):
     facts: dict[str, Any]
 
 
-class Results(dict[str, Any]):
-    """Everything that the report shows, with rounded numbers; as a mapping, what has no rows yet.
+@dataclass(frozen=True)
+class Results:
+    """Everything that the report shows; numbers are as JSON holds them.
 
     Attributes:
         study: the study, for its models, banks and choices.
         entries: the rows of every question.
         facts: question -> its answer's facts, of those that were answered.
+        findings, overall: the primary findings and the verdict over them, as `findings` says.
+        discoveries: how many numbers were "tested" as one exploratory family; how many are "discoveries".
+        methods: the stages that were read, and the samples drawn.
     """
 
-    def __init__(
-        self, study: StudyResults, entries: Entries, facts: dict[str, dict[str, Any]], others: dict[str, Any]
-    ):
-        super().__init__(others)
-        self.study, self.entries, self.facts = study, entries, facts
+    study: StudyResults
+    entries: Entries
+    facts: dict[str, dict[str, Any]]
+    findings: dict[str, dict[str, Any]]
+    overall: dict[str, Any]
+    discoveries: dict[str, int]
+    methods: dict[str, Any]
 
     def as_json(self) -> dict[str, Any]:
-        """What findings.json holds."""
-        return {**self, "entries": plain(self.entries), "facts": self.facts}
+        """What findings.json holds: these, and what of the study tells how to read them."""
+        study = self.study
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "study"}
+        sizes = {
+            bank: {model: study.pool_size(bank, model) for model in study.models} for bank in study.tasks
+        }
+        read: dict[str, Any] = plain(
+            own
+            | {
+                "models": study.models,
+                "sequence": study.sequence,
+                "trajectories": study.trajectories,
+                "tasks": {bank: len(tasks) for bank, tasks in study.tasks.items()},
+                "splits": {bank: study.splits(bank) for bank in study.tasks},
+                "samples_per_task": sizes,
+                "analysis": asdict(study.analysis),
+            }
+        )
+        return read
 
 
 class Question(NamedTuple):

@@ -18,7 +18,7 @@ from constellation import checkpoints
 from constellation.conductor import digest
 from constellation.domains.domain import load_domain
 from constellation.domains.task import Task, addressed_random, examples_text, read_tasks
-from constellation.evaluation import plots
+from constellation.evaluation import drawing
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import Params, init_params
 from constellation.model.padding import multiple
@@ -101,7 +101,7 @@ def pretrain(config: ConfigDict, workdir: str) -> None:
                 checkpoints.save(directory / "checkpoint", step, tuple(state), recipe)
     write_model(directory / "model", model_config, state[0], tokenizer)
     write_skeletons(corpus, config.corpus.shards, directory / "model")
-    plots.pretraining(read_metrics(directory / "metrics"), directory / "pretraining.png")
+    drawing.pretraining(read_metrics(directory / "metrics"), directory / "pretraining.png")
 
 
 def make_optimizer(config: ConfigDict, total: int) -> optax.GradientTransformation:

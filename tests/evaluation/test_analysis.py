@@ -8,7 +8,6 @@ from constellation.evaluation.analysis import analyse
 from constellation.evaluation.correctness import ERRING, FIT, PROBED
 from constellation.evaluation.crossover import CHANGE
 from constellation.evaluation.curves import PART, PASS, subset_masks
-from constellation.evaluation.entries import plain
 from constellation.evaluation.gains import GAIN, SECOND_DIFFERENCE
 from constellation.evaluation.question import Results
 from constellation.evaluation.selection import ACCURACY
@@ -27,12 +26,8 @@ def analysed(results: StudyResults) -> Results:
     return analyse(results)
 
 
-def as_json(found: Results) -> dict:
-    return {**found, "entries": plain(found.entries), "facts": found.facts}
-
-
 def test_is_json_without_nan(analysed: Results) -> None:
-    assert json.loads(json.dumps(as_json(analysed), allow_nan=False)) == as_json(analysed)
+    assert json.loads(json.dumps(analysed.as_json(), allow_nan=False)) == analysed.as_json()
 
 
 def test_curves_start_at_the_share_and_end_at_any_of_n(results: StudyResults, analysed: Results) -> None:
@@ -105,19 +100,19 @@ def test_selection_is_reported_where_scores_exist(analysed: Results) -> None:
     assert rows.values("bank") == ["easy", "hard"]
     at = rows.where(bank="hard", models=("gen_v0",), k=8)
     gain = at.one(quantity=GAIN_OF_PICK, of="critic")
-    assert gain.estimate == analysed["findings"]["critic_gain"]["estimate"]
+    assert gain.estimate == analysed.findings["critic_gain"]["estimate"]
     oracle, critic = (at.one(quantity=ACCURACY, of=name).estimate for name in ("oracle", "critic"))
     assert oracle >= critic
 
 
 def test_rounds_extend_without_touching_what_was_there() -> None:
     two, five = analyse(study(rounds=2)), analyse(study(rounds=5))
-    for model in two["models"]:
+    for model in two.study.models:
         curves = [found.entries.where(quantity=PASS, bank="hard", models=(model,)) for found in (two, five)]
         assert list(curves[0]) == list(curves[1]) != []
     kept = ("estimate", "interval", "p")  # the correction depends on the other findings
     for name in kept:
-        assert two["findings"]["deceleration"][name] == five["findings"]["deceleration"][name]
+        assert two.findings["deceleration"][name] == five.findings["deceleration"][name]
     for quantity, count in ((GAIN, 5), (SECOND_DIFFERENCE, 4)):
         found = five.entries.where(quantity=quantity, bank="hard", k=8)
         assert [len(found.where(of=scale)) for scale in found.values("of")] == [count] * 3
@@ -139,13 +134,13 @@ def test_every_model_is_read_as_far_as_its_samples_go(crossed: StudyResults) -> 
         for model in crossed.models
     }
     assert longest == {"theta0": 32, "gen_v0": 32, "v1": 8, "v2": 32}
-    assert found["samples_per_task"]["hard"] == longest
+    assert found.as_json()["samples_per_task"]["hard"] == longest
     for model in ("v1", "v2"):
         changes = found.entries.where(quantity=CHANGE, models=("gen_v0", model), **hard)
         assert max(changes.values("k")) == longest[model]
     assert found.entries.where(quantity=GAIN, of="", **hard).values("k") == [4]
     assert found.facts["crossover"]["crossing"]["hard"]["limit"] == 16
-    assert json.loads(json.dumps(as_json(found), allow_nan=False)) == as_json(found)
+    assert json.loads(json.dumps(found.as_json(), allow_nan=False)) == found.as_json()
 
 
 def test_mean_and_trajectories_agree(crossed: StudyResults) -> None:
@@ -164,5 +159,5 @@ def test_mean_and_trajectories_agree(crossed: StudyResults) -> None:
         assert np.mean(row.by_trajectory) == pytest.approx(row.estimate, abs=2e-6)
     base = found.entries.where(quantity=PASS, models=("theta0",))
     assert base.values("by_trajectory") == [None]
-    finding = found["findings"]["crossover"]
+    finding = found.findings["crossover"]
     np.testing.assert_allclose(np.mean(finding["by_trajectory"], axis=1), finding["estimate"], atol=2e-6)

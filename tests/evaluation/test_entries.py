@@ -1,7 +1,6 @@
 import numpy as np
 
-from constellation.evaluation.entries import keyed, plain, points, signed, written_p
-from constellation.evaluation.statistics import Estimate
+from constellation.evaluation.entries import plain, points, signed, written_p
 
 
 def test_points_have_a_sign_and_zero_has_none() -> None:
@@ -11,14 +10,6 @@ def test_points_have_a_sign_and_zero_has_none() -> None:
 
 def test_p_values_are_not_zero() -> None:
     assert [written_p(p) for p in (0.0001, 0.001, 0.0126, 1)] == ["< 0.001", "0.001", "0.013", "1.000"]
-
-
-def test_estimates_by_key() -> None:
-    parts = (np.array([0.1 * i, 0.2 * i]) for i in range(7))
-    assert plain(keyed([8, 64], Estimate(*parts))) == {
-        "8": {"estimate": 0, "interval": [0.1, 0.2]},
-        "64": {"estimate": 0, "interval": [0.2, 0.4]},
-    }
 
 
 def test_plain_values() -> None:

@@ -1,6 +1,4 @@
-from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -132,34 +130,21 @@ def test_every_finding_has_what_a_reader_needs() -> None:
 
 def test_q_is_adjusted_over_every_exploratory_number_of_the_report() -> None:
     whole = analyse(study(controlled=1, exact=True, selectors=True, tasks=8, resamples=100))
-
-    def adjusted(part: Any) -> Iterator[dict[str, Any]]:
-        if isinstance(part, dict) and "q" in part:
-            yield part
-        for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
-            yield from adjusted(inner)
-
-    of_reach = [row for row in whole.entries.where(question="reach") if row.q is not None]
     rows = whole.entries.where(tested=True)
     assert all(row.q is not None for row in rows)
     assert not [row for row in whole.entries if row.q is not None and not row.tested]
-    found = [*adjusted(dict(whole)), *({"p": row.p, "q": row.q} for row in rows)]
-    of_controls = rows.where(question="controls").values("quantity")
-    assert {DIFFERENCE, GAIN, LEAD, EXPANSION} <= set(of_controls)
-    counts = {name: len(list(adjusted(part))) for name, part in whole.items()}
+    assert {DIFFERENCE, GAIN, LEAD, EXPANSION} <= set(rows.where(question="controls").values("quantity"))
     assert len(rows.where(question="filtering")) == 2 * 2 * 3  # rounds, forecasts, and k = 1, 8, 16 of 32
     assert len(rows.where(question="ledger")) == 3 * 2  # banks, rounds
     assert rows.where(question="curves") and not rows.where(question="correctness")
+    of_reach = rows.where(question="reach")
     classes = len({row.of for row in of_reach if row.of})
     # expansion; rounds, befores, B; mass and its reach
     assert len(of_reach) == 1 + 2 * 2 * 3 + 2 * 2 * classes
     assert rows.where(question="selection") and "q" not in whole.facts["selection"]["extension"]
-    assert not counts["findings"] and not counts["overall"]
-    assert whole["discoveries"] == {
-        "tested": len(found),
-        "discoveries": sum(entry["q"] <= 0.05 for entry in found),
-    }
-    p = sorted(e["p"] for e in found)
-    for e in found:  # Benjamini & Hochberg: the smallest m p_(j) / j of any rank from its own on
-        expected = min(len(p) * p[j] / (j + 1) for j in range(len(p)) if p[j] >= e["p"])
-        assert e["q"] == pytest.approx(min(1, expected), abs=1e-5)
+    assert not any("q" in finding for finding in (*whole.findings.values(), whole.overall))
+    assert whole.discoveries == {"tested": len(rows), "discoveries": sum(row.q <= 0.05 for row in rows)}
+    p = sorted(row.p for row in rows)
+    for row in rows:  # Benjamini & Hochberg: the smallest m p_(j) / j of any rank from its own on
+        expected = min(len(p) * p[j] / (j + 1) for j in range(len(p)) if p[j] >= row.p)
+        assert row.q == pytest.approx(min(1, expected), abs=1e-5)

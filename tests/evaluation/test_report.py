@@ -15,17 +15,17 @@ from constellation.evaluation.crossover import change_at_k
 from constellation.evaluation.curves import PASS, pass_at_k_figure
 from constellation.evaluation.entries import Entries
 from constellation.evaluation.gains import SECOND_DIFFERENCE
+from constellation.evaluation.page import listed, pools, spread
 from constellation.evaluation.paper import comparison
-from constellation.evaluation.plots import figures_of
 from constellation.evaluation.question import Results
 from constellation.evaluation.questions import QUESTIONS
-from constellation.evaluation.report import listed, pools, render, spread, write_report
+from constellation.evaluation.report import render, write_report
 from constellation.evaluation.training import learning_curves
 from tests.evaluation.counted import counted_study
 from tests.evaluation.synthetic import study, variants
 
 ROOT = Path(__file__).parents[2]
-EVERY = list(figures_of(QUESTIONS))
+EVERY = [name for question in QUESTIONS for name in question.figures]
 
 
 @pytest.fixture(scope="module")
@@ -108,10 +108,10 @@ def test_what_a_model_writes_stays_text() -> None:
 def test_discoveries_bear_an_asterisk() -> None:
     results = study(tasks=8, resamples=10)
     analysed = analyse(results)
-    assert analysed["discoveries"]["discoveries"] == render(results, analysed, {}).count("]*<") == 0
+    assert analysed.discoveries["discoveries"] == render(results, analysed, {}).count("]*<") == 0
     chosen = analysed.entries.one(quantity=SECOND_DIFFERENCE, bank="hard", of="logit")
     rows = [row._replace(q=0.05) if row is chosen else row for row in analysed.entries]
-    starred = Results(results, Entries(rows), analysed.facts, dict(analysed))
+    starred = replace(analysed, entries=Entries(rows))
     assert render(results, starred, {}).count("]*<") == 2  # its own table, and the table of all tested
 
 
@@ -120,7 +120,8 @@ def test_any_number_of_rounds_makes_a_report(rounds: int) -> None:
     results = study(tasks=8, rounds=rounds)
     analysed = analyse(results)
     answered = [question for question in QUESTIONS if question.name in analysed.facts]
-    drawn = {name for name, make in figures_of(answered).items() if make(analysed) is not None}
+    figures = [figure for question in answered for figure in question.figures.items()]
+    drawn = {name for name, make in figures if make(analysed) is not None}
     assert {"change_at_k", "round_gains"} <= drawn if rounds else not {"change_at_k", "round_gains"} & drawn
     assert ("Not measured: the study ran" in render(results, analysed, {})) == (rounds < 2)
 
@@ -160,9 +161,9 @@ def test_pools_read_as_a_range() -> None:
 
 
 def test_spread_of_the_design_in_points() -> None:
-    one = {"variance_of_trajectories": None, "variance_of_tasks": 0.04, "variance_of_residual": None}
-    assert spread(one) == "tasks 20.0"
-    two = {f"variance_of_{name}": [0.01, 0.0004] for name in ("trajectories", "tasks", "residual")}
+    names = [f"variance_of_{name}" for name in ("trajectories", "tasks", "residual")]
+    assert spread({"estimate": 0.1, **dict(zip(names, (None, 0.04, None), strict=True))}) == "tasks 20.0"
+    two = {"estimate": [0.1, 0.2], **{name: [0.01, 0.0004] for name in names}}
     assert spread(two) == "trajectories 10.0 and 2.0, tasks 10.0 and 2.0, residual 10.0 and 2.0"
 
 
@@ -177,14 +178,14 @@ def crossed() -> tuple[Results, str]:
 def test_several_trajectories_are_said_and_drawn(crossed: tuple[Results, str]) -> None:
     analysed, page = crossed
     assert "4 trajectories" in page and "This trajectory" not in page and "One trajectory:" not in page
-    assert analysed["findings"]["crossover"]["scope"] == "trajectories from this base"
+    assert analysed.findings["crossover"]["scope"] == "trajectories from this base"
     figure = pass_at_k_figure(analysed)
     assert figure is not None
     drawn = [line for line in figure.axes[0].lines if len(np.asarray(line.get_xdata()))]  # not the legend's
     assert len(drawn) == 1 + 3 * (1 + 4)  # theta0 has no trajectories of its own
     no_null = Entries(row for row in analysed.entries if row.question != "null" or row.bank != "hard")
     with_null, without = (
-        change_at_k(Results(analysed.study, rows, analysed.facts, analysed))
+        change_at_k(replace(analysed, entries=rows))
         for rows in (analysed.entries, no_null)
     )
     assert with_null is not None and without is not None
@@ -194,10 +195,10 @@ def test_several_trajectories_are_said_and_drawn(crossed: tuple[Results, str]) -
 
 def test_page_holds_the_verdict_and_what_it_rests_on(crossed: tuple[Results, str]) -> None:
     analysed, page = crossed
-    assert analysed["overall"]["sentence"] in page
-    assert f"{analysed['overall']['verdict']}</span>" in page
+    assert analysed.overall["sentence"] in page
+    assert f"{analysed.overall['verdict']}</span>" in page
     assert analysed.facts["crossover"]["crossing"]["hard"]["sentence"] in page
     assert len(analysed.entries.where(question="ledger")) == 3 * 2 * 4
     assert page.count("<td>halvings</td>") == page.count("<td>pairs</td>") == 1
-    assert f"{analysed['discoveries']['tested']} numbers" in page
+    assert f"{analysed.discoveries['tested']} numbers" in page
     assert page.count("<td>change of pass@k</td>") > 20

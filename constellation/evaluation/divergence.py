@@ -43,8 +43,8 @@ def divergence_over_k(results: Results) -> Figure | None:
     if not rows:
         return None
     curves = [
-        Curve(rows.where(models=models), colour(results.study, models[0]), models[0], "o")
-        for models in rows.values("models")
+        Curve(rows.where(models=(model,)), colour(results.study, model), model, marker="o")
+        for (model,) in rows.values("models")
     ]
     figure, axes = curves_by_bank(curves, "divergent tasks, %", height=2.8)
     for ax in axes.values():

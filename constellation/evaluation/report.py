@@ -105,7 +105,7 @@ def traces(
     study: StudyResults, figures: Mapping[str, str], questions: Sequence[Question]
 ) -> dict[str, Mapping[str, str]]:
     """Figure -> the stored stages that it was computed from, with their digests."""
-    read = {}
+    read: dict[str, Mapping[str, str]] = {}
     for question in questions:
         own = study.sources.get(question.part or question.name, {})
         shared = study.sources.get("study", {}) if question.always else {}

@@ -143,7 +143,8 @@ def test_q_is_adjusted_over_every_exploratory_number_of_the_report() -> None:
     assert len(of_reach) == 1 + 2 * 2 * 3 + 2 * 2 * classes
     assert rows.where(question="selection") and "q" not in whole.facts["selection"]["extension"]
     assert not any("q" in finding for finding in (*whole.findings.values(), whole.overall))
-    assert whole.discoveries == {"tested": len(rows), "discoveries": sum(row.q <= 0.05 for row in rows)}
+    discovered = sum(row.q is not None and row.q <= 0.05 for row in rows)
+    assert whole.discoveries == {"tested": len(rows), "discoveries": discovered}
     p = sorted(row.p for row in rows)
     for row in rows:  # Benjamini & Hochberg: the smallest m p_(j) / j of any rank from its own on
         expected = min(len(p) * p[j] / (j + 1) for j in range(len(p)) if p[j] >= row.p)

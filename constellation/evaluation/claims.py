@@ -25,25 +25,15 @@ FAMILY = 3  # primary claims, judged together
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim about P numbers, before it is judged with the others of its family.
-
-    Attributes:
-        text: the claim.
-        directions: [P] what it says of each number: +1 above 0, -1 below.
-        both: the numbers with the bootstrap's intervals and with Student's, as `Bootstrap.both`, arrays [P].
-        values: [K, T, P] what they are means of.
-        openings: how its sentence opens with each of the `VERDICTS`.
-        sentence: what was measured.
-        details: what else findings.json says of it.
-    """
+    """One claim about P numbers, before it is judged with the others of its family."""
 
     text: str
-    directions: tuple[int, ...]
-    both: tuple[Estimate, Estimate | None]
-    values: Array
-    openings: tuple[str, str, str]
-    sentence: str
-    details: Mapping[str, Any] = field(default_factory=dict)
+    directions: tuple[int, ...]  # [P] what it says of each number: +1 above 0, -1 below
+    both: tuple[Estimate, Estimate | None]  # the numbers [P], as `Bootstrap.both`
+    values: Array  # [K, T, P] what they are means of
+    openings: tuple[str, str, str]  # how its sentence opens with each of the `VERDICTS`
+    sentence: str  # what was measured
+    details: Mapping[str, Any] = field(default_factory=dict)  # what else findings.json says of it
 
     @property
     def estimate(self) -> Estimate:
@@ -69,10 +59,12 @@ class Claim:
         outcome = verdict(self.estimate, self.directions, p if p_adjusted is None else p_adjusted, choice)
         variances = variance_components(self.values)._asdict()
         estimate, low, high, lower, upper = self.estimate[:5]
+        boot, student = (None if one is None else np.stack([one.low, one.high], axis=-1) for one in self.both)
         numbers = {
             "estimate": estimate,
             "interval": np.stack([low, high], axis=-1),
-            **intervals(*self.both),
+            "interval_bootstrap": boot,
+            "interval_student": student,  # None where `Bootstrap.both` has none
             "bound": np.where(np.array(self.directions) > 0, lower, upper),
             "minimum_detectable_effect": minimum_detectable_effect(
                 self.values, (1 - choice.level) / family, choice.power
@@ -92,14 +84,6 @@ class Claim:
             "sentence": f"{self.openings[VERDICTS.index(outcome)]}: {self.sentence}.",
             **self.details,
         }
-
-
-def intervals(boot: Estimate, student: Estimate | None) -> dict[str, Any]:
-    """Both intervals of `Bootstrap.both` as findings.json names them, [P, 2] each; Student's may be None."""
-    return {
-        f"interval_{name}": None if found is None else np.stack([found.low, found.high], axis=-1)
-        for name, found in (("bootstrap", boot), ("student", student))
-    }
 
 
 def verdict(

@@ -42,16 +42,14 @@ SAME_TASKS = ("own_withheld", "secret_solved", "secret")  # other programs for t
 class Controls(Part):
     """The controls of the first trajectories, the same for all of them, under the primary split.
 
-    Attributes:
-        samples: of models trained like the first round but for one thing; and of the first round itself on a
-            bank, where it was sampled again to have as many.
-        scores: for the study's sets of one model on one bank, those of a critic trained on permuted labels.
-        known: bank -> programs that its controls and every model were asked the probability of.
+    Among the samples are those of the first round on a bank where it was sampled again to have as many.
     """
 
-    samples: Mapping[SetKey, SampleSet]
-    scores: Mapping[SetKey, Array]
-    known: Mapping[str, reach.KnownPrograms]
+    samples: Mapping[SetKey, SampleSet]  # of models trained like the first round but for one thing
+    scores: Mapping[
+        SetKey, Array
+    ]  # of a critic of permuted labels, for the study's sets of one model and bank
+    known: Mapping[str, reach.KnownPrograms]  # bank -> programs that its controls and every model were asked
 
     @property
     def trajectories(self) -> int:

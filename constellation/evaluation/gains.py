@@ -8,6 +8,7 @@ equal odds ratios are equal gains.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -69,10 +70,10 @@ def gains(study: StudyResults, part: None, bootstrap: Bootstrap) -> Answer:
     models = study.sequence[1:]
     rows = []
     for bank in study.tasks:
-        for i in range(1, len(models)):
-            rows += round_gain(study, bootstrap, bank, models[i - 1 : i + 1])
-        for i in range(2, len(models)):
-            rows += gain_difference(study, bootstrap, bank, models[i - 2 : i + 1])
+        for pair in pairwise(models):
+            rows += round_gain(study, bootstrap, bank, pair)
+        for three in zip(models, models[1:], models[2:], strict=False):
+            rows += gain_difference(study, bootstrap, bank, three)
     return Answer(rows, {})
 
 
@@ -189,8 +190,7 @@ def round_axis(ax: Axes, results: Results, bank: str, scale: str, factor: float 
     drawing.zero_line(ax)
     for position, row in enumerate(results.entries.where(quantity=NULL_GAIN, bank=bank, of=scale)):
         drawing.null_span(ax, position, row.interval, factor)
-    names = [f"{a} to {b}" for a, b in zip(study.sequence[1:], study.rounds, strict=False)]
-    drawing.names_axis(ax, names)
+    drawing.names_axis(ax, [" to ".join(pair) for pair in pairwise(study.sequence[1:])])
 
 
 QUESTION = Question(

@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,11 +63,9 @@ CLASS_REACH = "null of the change of reach by a class of programs"
 
 @dataclass(frozen=True)
 class NullPools(Part):
-    """Fresh samples of the start, of draws of their own.
+    """Fresh samples of the start, of draws of their own, under the primary split.
 
-    Attributes:
-        pools: of at least as many samples a task as the start's own, under the primary split; for each bank
-            that occurs of every trajectory or of the first ones.
+    Of each bank that occurs in every trajectory or in the first ones, at least as many a task as its own.
     """
 
     pools: Mapping[SetKey, SampleSet]
@@ -141,7 +139,7 @@ def halvings(
         second = bootstrap(bank, last - 2 * middle + start)
     picked = permuted_gains(study, bootstrap, bank, scored)
     rows = verdicts(study, bank, HALVINGS, bootstrap(bank, change), second, picked)
-    for models in zip(study.sequence[1:], study.rounds, strict=False):
+    for models in pairwise(study.sequence[1:]):
         means = levels(models).mean((1, 2)).T  # [S, 2]
         for name, scale in SCALES.items():
             rows += spread(study, NULL_GAIN, bank, [choice.small_k], scale(means)[:, None], name, models)
@@ -355,28 +353,21 @@ def another_warm_start(study: StudyResults, bootstrap: Bootstrap) -> list[Entry]
     return rows
 
 
-def paired(table: Mapping[tuple[int, int], Array], starts: Trajectories, lasts: Trajectories) -> Array:
-    """[S, K // 2, ...] what a table says of each pair of a start and a last round."""
-    return np.array(
-        [[table[pair] for pair in zip(*halves, strict=True)] for halves in zip(starts, lasts, strict=True)]
-    )
-
-
 def restarted_reach(
     study: StudyResults, bootstrap: Bootstrap, known: reach.Known, starts: Trajectories, lasts: Trajectories
 ) -> list[Entry]:
     """How far reach changes, how often it is said to expand, and how often to rise over the start alone."""
-    programs, choice, bank = known.programs, study.analysis, known.programs.bank
+    programs, choice, bank, K = known.programs, study.analysis, known.programs.bank, study.trajectories
     budgets = sorted({*reach.DRAWN, choice.reach_at})
-    table = {}
-    for one, other in permutations(range(study.trajectories), 2):
-        asked = known.own[one] | known.own[other]
+    table = np.empty((K, K, len(study.tasks[bank]), len(budgets), 2))
+    for one, other in np.ndindex(K, K):
+        either = known.own[one] | known.own[other]
         base, start, last = (
-            reach.solved_in(programs.log_mass(asked, model, k), budgets)  # [T, N]
+            reach.solved_in(programs.log_mass(either, model, k), budgets)  # [T, N]
             for model, k in ((study.base, 0), (study.start, one), (study.start, other))
         )
         table[one, other] = np.stack([last - base, last - start], axis=-1)
-    gains = paired(table, starts, lasts)  # [S, K // 2, T, N, 2]
+    gains = table[starts, lasts]  # [S, K // 2, T, N, 2]
     drawn = bootstrap.first_trajectories(starts.shape[1], host_rng(choice.seed, "bootstrap", "null", "reach"))
     decided = gains[..., budgets.index(choice.reach_at), :].transpose(1, 2, 0, 3)
     told = drawn(bank, decided).p_above <= 1 - choice.level  # [S, 2]
@@ -389,17 +380,16 @@ def restarted_mass(
     study: StudyResults, known: reach.Known, starts: Trajectories, lasts: Trajectories
 ) -> list[Entry]:
     """How far the mass ledger changes, class by class; the samples that one class goes by are the start's."""
-    programs, at = known.programs, study.analysis.reach_at
-    pairs = list(permutations(range(study.trajectories), 2))
-    asked = np.array([known.own[one] | known.own[other] for one, other in pairs])  # [P, D]
+    programs, at, K = known.programs, study.analysis.reach_at, study.trajectories
+    either = (known.own[:, None] | known.own).reshape(K * K, -1)  # [K * K, D] of each start and last round
     rows: list[Entry] = []
-    for name, own in reach.classes(study, programs, asked, [one for one, _ in pairs]).items():
-        table = {}
-        for pair, subset in zip(pairs, own, strict=True):
-            masses = [programs.log_mass(subset, study.start, k) for k in pair]
+    for name, own in reach.classes(study, programs, either, np.arange(K).repeat(K)).items():
+        table = np.empty((K, K, 2))
+        for (one, other), subset in zip(np.ndindex(K, K), own, strict=True):
+            masses = [programs.log_mass(subset, study.start, k) for k in (one, other)]
             before, after = (reach.solved_in(mass, [1, at]).mean(0) for mass in masses)  # m is reach(1)
-            table[pair] = after - before
-        values = paired(table, starts, lasts).mean(1)  # [S, 2]
+            table[one, other] = after - before
+        values = table[starts, lasts].mean(1)  # [S, 2]
         rows += spread(study, reach.NULL_MASS, programs.bank, [None], values[:, :1], name)
         rows += spread(study, CLASS_REACH, programs.bank, [at], values[:, 1:], name)
     return rows

@@ -68,28 +68,18 @@ NULL_MASS = "null of the change of the known programs' probability"
 
 @dataclass(frozen=True)
 class KnownPrograms(Part):
-    """D programs that generalise: each task's secret one, and all that some model was seen to write.
-
-    Attributes:
-        bank: whose tasks they are for.
-        samples: how many of a pool's samples, the first ones, were looked at: as many of every model.
-        task: [D] int, index into the bank's tasks; ascending.
-        text: [D] str, distinct within a task.
-        atoms: [D] int, parts that the program concatenates.
-        structures: of each, the withheld classes it belongs to, usually none.
-        secret: [D] bool, whether it is the secret program, however it is spelt.
-        log_prob: (model, trajectory) -> [D] float64, ln of the probability that the model answers the task
-            with it. A model without trajectories of its own has trajectory 0 alone.
-    """
+    """D programs that generalise: each task's secret one, and all that some model was seen to write."""
 
     bank: str
-    samples: int
-    task: NDArray[np.integer]
-    text: NDArray[np.object_]
-    atoms: NDArray[np.integer]
-    structures: tuple[tuple[str, ...], ...]
-    secret: Mask
-    log_prob: Mapping[tuple[str, int], Array]
+    samples: int  # how many of a pool's samples, the first ones, were looked at: as many of every model
+    task: NDArray[np.integer]  # [D] index into the bank's tasks; ascending
+    text: NDArray[np.object_]  # [D] distinct within a task
+    atoms: NDArray[np.integer]  # [D] parts that the program concatenates
+    structures: tuple[tuple[str, ...], ...]  # [D] the withheld classes it belongs to, usually none
+    secret: Mask  # [D] whether it is the secret program, however it is spelt
+    log_prob: Mapping[
+        tuple[str, int], Array
+    ]  # (model, trajectory) -> [D] ln p that the model answers with it
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -97,7 +87,7 @@ class KnownPrograms(Part):
         return tuple(dict.fromkeys(model for model, _ in self.log_prob))
 
     def of(self, model: str, trajectory: int) -> Array:
-        """[D] a model's `log_prob` in a trajectory; the base's is the same in all."""
+        """[D] a model's `log_prob` in a trajectory; the base has one, trajectory 0's, for all."""
         return self.log_prob.get((model, trajectory), self.log_prob[model, 0])
 
     def log_mass(self, subset: Mask, model: str, trajectory: int) -> Array:
@@ -108,17 +98,11 @@ class KnownPrograms(Part):
 
 
 class Known(NamedTuple):
-    """The known programs as each trajectory knows them.
+    """The known programs as each trajectory knows them."""
 
-    Attributes:
-        programs: of all trajectories.
-        own: [K, D] bool, those in a trajectory's known set.
-        log_mass: model -> [K, T] float64, ln m of its own programs.
-    """
-
-    programs: KnownPrograms
-    own: Mask
-    log_mass: Mapping[str, Array]
+    programs: KnownPrograms  # of all trajectories
+    own: Mask  # [K, D] those in a trajectory's known set
+    log_mass: Mapping[str, Array]  # model -> [K, T] ln m of its own programs
 
 
 def known_of(study: StudyResults, programs: KnownPrograms) -> Known:
@@ -245,7 +229,7 @@ def mass_ledger(study: StudyResults, bootstrap: Bootstrap, known: Known) -> list
     """Of each class its mass under every model, and what that mass would solve in reach_at samples."""
     programs, bank, at = known.programs, known.programs.bank, study.analysis.reach_at
     rows = []
-    for name, own in classes(study, programs, known.own, range(study.trajectories)).items():
+    for name, own in classes(study, programs, known.own, np.arange(study.trajectories)).items():
         rows.append(Entry(PROGRAMS, bank, (), None, own.sum(1).mean() / len(study.tasks[bank]), of=name))
         masses = {model: log_mass(programs, own, model) for model in programs.models}
         values = {
@@ -263,7 +247,7 @@ def mass_ledger(study: StudyResults, bootstrap: Bootstrap, known: Known) -> list
 
 
 def classes(
-    study: StudyResults, programs: KnownPrograms, own: Mask, starts: Sequence[int]
+    study: StudyResults, programs: KnownPrograms, own: Mask, starts: NDArray[np.integer]
 ) -> dict[str, Mask]:
     """All of the N sets of known programs, `own` [N, D], and their named parts, without those that are empty.
 
@@ -280,7 +264,7 @@ def classes(
     masks["no withheld class"] = np.array([not names for names in programs.structures])
     masks["secret program"] = programs.secret
     masks["other programs"] = ~programs.secret
-    masks[f"in {study.start}'s samples"] = written(study, programs, study.start)[list(starts)]
+    masks[f"in {study.start}'s samples"] = written(study, programs, study.start)[starts]
     masks[f"not in {study.start}'s samples"] = ~masks[f"in {study.start}'s samples"]
     parts = {name: own & mask for name, mask in masks.items()}
     return {name: part for name, part in parts.items() if name == ALL or part.any()}

@@ -25,8 +25,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from constellation.model import decoding
 from constellation.model.decoder import KV
-from constellation.model.decoding import CHUNK, ENGINE, Engine, Fixed, empty, fix, place
+from constellation.model.decoding import CHUNK, ENGINE, Engine, Fixed
 from constellation.model.mesh import DATA, MODEL, local_slices, on_slice, replicate
 from constellation.model.model import Generator
 from constellation.model.padding import multiple, power_of_two
@@ -100,7 +101,7 @@ def sample(
         for index, devices in local_slices(model.mesh):
             params, own = on_slice((model.params, adapters), model.mesh, devices)
             beginning = whole[0][:shared] if shared else ()
-            fixed = fix(model, sampling, devices, params, own, beginning, keys, engine)
+            fixed = decoding.fix(model, sampling, devices, params, own, beginning, keys, engine)
             # Computations that one thread starts run one after the other on a CPU, so every stream has its
             # own; but those of several devices that communicate have to start in one order.
             threads = ThreadPoolExecutor(1 if devices.shape[MODEL] > 1 else streams)
@@ -190,8 +191,8 @@ class _Batch:
     def run(self) -> Iterator[None]:
         """Decodes everything; hands over whenever the device has a chunk to compute."""
         grid = self.job.trajectories, self.share
-        self.prompt = empty(self.fixed, grid, self.length)
-        suffix = empty(self.fixed, (*grid, self.width), _capacity(self.job.config))
+        self.prompt = decoding.empty(self.fixed, grid, self.length)
+        suffix = decoding.empty(self.fixed, (*grid, self.width), _capacity(self.job.config))
         self.origin = [_Prompt(0, self.prompt, 0)] * self.slots
         prefilled = [self._prefill(trajectory) for trajectory in range(self.job.trajectories)]
         while True:
@@ -213,8 +214,8 @@ class _Batch:
         lengths, words, samples = job.lengths[task], job.words[task], job.samples[self.sample]
         # Copies: a slice's second device may still read these when the first has returned its tokens.
         slots = lengths, words, samples, self.count.copy(), self.last.copy()
-        lengths, *others = (x.reshape(job.trajectories, self.share, *x.shape[1:]) for x in slots)
-        drawn, suffix = job.engine.extend(*self.fixed, self.prompt, lengths, suffix, *others)
+        rows = decoding.Rows(*(x.reshape(job.trajectories, self.share, *x.shape[1:]) for x in slots))
+        drawn, suffix = job.engine.extend(*self.fixed, self.prompt, suffix, rows)
         return np.asarray(drawn).reshape(*self.sample.shape, CHUNK), suffix
 
     def _prefill(self, trajectory: int) -> Iterator[_Prompt]:
@@ -228,7 +229,8 @@ class _Batch:
             lengths[: len(group)], words[: len(group)] = job.lengths[group], job.words[group]
             for row, task in enumerate(group.tolist()):
                 prompts[row, : lengths[row]] = job.prompts[task]
-            kv, first = job.engine.begin(*self.fixed, trajectory, prompts, lengths, words, job.samples)
+            padded = decoding.Prompts(prompts, lengths, words)
+            kv, first = job.engine.begin(*self.fixed, trajectory, padded, job.samples)
             job.tokens[group, :, 0] = first[: len(group)]
             yield from (_Prompt(task, kv, row) for row, task in enumerate(group.tolist()))
 
@@ -250,7 +252,7 @@ class _Batch:
             self._occupy(slot, self.origin[busiest], waiting[half:])
 
     def _occupy(self, slot: int, prompt: _Prompt, samples: list[int]) -> None:
-        self.prompt = place(self.prompt, prompt.kv, *divmod(slot, self.share), prompt.row)
+        self.prompt = decoding.place(self.prompt, prompt.kv, *divmod(slot, self.share), prompt.row)
         self.origin[slot], self.waiting[slot] = prompt, samples
 
     def _begin_samples(self) -> None:

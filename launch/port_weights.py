@@ -30,18 +30,18 @@ DTYPE = flags.DEFINE_enum("dtype", "bfloat16", ["bfloat16", "float32"], "of norm
 
 def main() -> None:
     """Writes the directory."""
-    from constellation.model import port, ported
+    from constellation.model import port, weights
     from constellation.model.config import ModelConfig
     from constellation.model.model import SMALL_FILES, check_model
     from constellation.runtime.progress import Progress
 
     source, out = common.required("both directories", model_dir=MODEL_DIR.value, out=OUT.value)
-    if ported.is_ported(source):
+    if weights.is_ported(source):
         raise UserError(f"{source} is ported already")
     described = {"quantization": QUANTIZATION.value, "dtype": DTYPE.value}
     described["hash"] = check_model(source, QUANTIZATION.value, DTYPE.value)
     config = ModelConfig.from_dir(source)
-    count = len(port.layer_shapes(config)) + 2 + (not config.tie_word_embeddings)
+    count = len(port.MODULES) + 2 + (not config.tie_word_embeddings)
     with Progress("porting", count, "leaves") as progress:
 
         def counted() -> Iterator[tuple[str, Leaf]]:
@@ -49,7 +49,7 @@ def main() -> None:
                 yield leaf
                 progress.update()
 
-        ported.write(source, SMALL_FILES, out, counted(), described)
+        weights.write_ported(source, SMALL_FILES, out, counted(), described)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     print(f"{out}: {size / 2**30:.2f} GiB")
 

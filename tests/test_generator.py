@@ -226,7 +226,7 @@ def test_what_all_prompts_begin_with_is_prefilled_once():
     widths: list[int] = []
 
     def keeping(*args: Any) -> Any:
-        widths.append(args[4].shape[1])
+        widths.append(args[4].tokens.shape[1])
         return ENGINE.begin(*args)
 
     def drawn(prompts: list[list[int]], engine: Engine) -> list[list[tuple[list[int], bool]]]:
@@ -371,7 +371,8 @@ def test_prompts_are_prefilled_once_and_never_copied_per_sample():
     arguments: list[Any] = []
 
     def counting(*args: Any) -> Any:
-        prefilled.extend(np.asarray(args[6])[np.asarray(args[5]) > 1].tolist())
+        prompts = args[4]
+        prefilled.extend(prompts.words[prompts.lengths > 1].tolist())
         return ENGINE.begin(*args)
 
     def keeping(*args: Any) -> Any:
@@ -385,7 +386,7 @@ def test_prompts_are_prefilled_once_and_never_copied_per_sample():
     assert sorted(prefilled) == sorted(int(keys.word(task_id)) for task_id in task_ids)
     longest = max(arguments, key=lambda args: args[3].k.size)
     prompt_bytes = 2 * longest[3].k.size * 4
-    width = longest[5].k.shape[3]
+    width = longest[4].k.shape[3]
     assert width == generator.WIDTH
     memory = decoding.extend.lower(*longest).compile().memory_analysis()
     assert memory is not None

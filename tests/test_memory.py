@@ -72,12 +72,8 @@ def compile_sampling(dtype: str, rows: int, prefix: int, prompt: int, sampling: 
     return decoding.extend.lower(
         *fixed._replace(own=fixed.own._replace(prefix=shared)),
         kv((1, slots), prompt),
-        of((1, slots)),
         kv((1, slots, width), sampling.max_new_tokens),
-        of((1, slots), jnp.uint32),
-        grid,
-        grid,
-        grid,
+        decoding.Rows(of((1, slots)), of((1, slots), jnp.uint32), grid, grid, grid),
     ).compile()
 
 

@@ -23,11 +23,11 @@ from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from constellation.model.config import ModelConfig
-from constellation.model.decoder import Params
+from constellation.model.decoder import Params, layer_shapes
 from constellation.model.lora import projection_shapes
 from constellation.model.model import Model
-from constellation.model.port import EMBED, INDEX, LM_HEAD, NORM, SINGLE, layer_shapes, layer_tensor
-from constellation.model.quantize import Nibbles, Quantization, table_of, unpack
+from constellation.model.port import INDEX, SINGLE, tensor_shapes
+from constellation.model.quantize import Nibbles, Quantization, qtensor, unpack
 from constellation.runtime import keys
 from constellation.runtime.errors import UserError
 from constellation.runtime.files import disk_full_is_user_error
@@ -154,7 +154,7 @@ def random_params(config: ModelConfig, quantization: str, dtype: jnp.dtype) -> P
         vocabulary, width = config.vocab_size, config.hidden_size
         if how.int8_embedding:
             int8 = jax.lax.bitcast_convert_type(_bits(name, (vocabulary, 1, width)), jnp.int8)
-            params[name] = table_of(int8, jnp.full((vocabulary, 1, 1), STD / INT8_STD, jnp.float32))
+            params[name] = qtensor(int8, jnp.full((vocabulary, 1, 1), STD / INT8_STD, jnp.float32))
         else:
             params[name] = _uniform(name, (vocabulary, width), dtype)
     return params
@@ -227,16 +227,9 @@ def _write_weights(directory: Path, config: ModelConfig, seed: int, shard_bytes:
 
 def _shards(config: ModelConfig, shard_bytes: int) -> Iterator[dict[str, tuple[int, ...]]]:
     """The tensors' shapes, in the order of published files, a shard at a time."""
-    table = config.vocab_size, config.hidden_size
-    shapes: dict[str, tuple[int, ...]] = {EMBED: table}
-    for layer in range(config.num_hidden_layers):
-        shapes |= {layer_tensor(layer, name): shape for name, shape in layer_shapes(config).items()}
-    shapes[NORM] = (config.hidden_size,)
-    if not config.tie_word_embeddings:
-        shapes[LM_HEAD] = table
     shard: dict[str, tuple[int, ...]] = {}
     size = 0
-    for name, shape in shapes.items():
+    for name, shape in tensor_shapes(config).items():
         tensor = 2 * int(np.prod(shape))
         if shard and size + tensor > shard_bytes:
             yield shard

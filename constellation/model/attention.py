@@ -14,14 +14,11 @@ Residuals = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]
 
 @jax.custom_vjp
 def masked_attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
-    """softmax(q k^T / sqrt H) v, grouped queries (2305.13245); softmax in float32.
+    """softmax(q k^T / sqrt H) v, grouped queries (2305.13245); softmax in float32, the rest in v's dtype.
 
     Args:
         q: [B, T, N, H], and k, v: [B, S, K, H] with K dividing N, rotated already.
         mask: [B, T, S] bool; a query that sees no key gives finite values and gradients of no meaning.
-
-    Returns:
-        [B, T, N, H] in the dtype of v.
     """
     return _forward(q, k, v, mask)[0]
 

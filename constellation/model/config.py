@@ -48,8 +48,7 @@ class ModelConfig:
         """Reads `directory/config.json`.
 
         Raises:
-            UserError: no such file, not JSON, another architecture, a missing field, or a field or value that
-                the decoder does not honour.
+            UserError: no such file, not JSON, or as `from_fields`.
         """
         path = Path(directory) / "config.json"
         try:
@@ -64,7 +63,11 @@ class ModelConfig:
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any], source: str = "config.json") -> ModelConfig:
-        """As `from_dir`, from the decoded JSON object; `source` names it in errors."""
+        """The config of a decoded JSON object, which errors call `source`.
+
+        Raises:
+            UserError: another architecture, a missing field, or a field or value that is not honoured.
+        """
         if fields.get("model_type") != "qwen3":
             raise UserError(
                 f"{source}: model_type is {fields.get('model_type')!r}, and only 'qwen3' is implemented: "
@@ -134,12 +137,11 @@ def _checked(name: str, value: Any, source: str) -> Any:
     if name == "rope_scaling":
         return value
     kind = {field.name: field.type for field in dataclasses.fields(ModelConfig)}[name]
-    if kind == "bool":
-        valid = isinstance(value, bool)
-    elif kind == "int":
-        valid = is_integer(value) and 0 < value < 2**31
-    else:
-        valid = is_number(value) and value > 0
-    if not valid:
+    valid = {
+        "bool": isinstance(value, bool),
+        "int": is_integer(value) and 0 < value < 2**31,
+        "float": is_number(value) and value > 0,
+    }
+    if not valid[kind]:
         raise UserError(f"{source}: {name} = {value!r} is not a valid {kind}")
     return float(value) if kind == "float" else value

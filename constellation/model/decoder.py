@@ -25,8 +25,8 @@ from constellation.model.lora import Adapter, projection_shapes
 from constellation.model.rope import rotary, rotate
 
 Params = dict[str, Any]
-# (q [..., N, H], k [..., K, H], v [..., K, H]) -> [..., N, H], with q and k already rotated
-Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+# (a layer's cache, q [..., N, H], k [..., K, H], v [..., K, H]) -> [..., N, H], with q and k already rotated
+Attend = Callable[[Any, jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 class KV(NamedTuple):
@@ -42,25 +42,32 @@ def init_params(
     config: ModelConfig, key: jax.Array, dtype: jax.typing.DTypeLike = jnp.float32, std: float = 0.02
 ) -> Params:
     """Random weights as transformers initialises them: normals of deviation `std`, norms at one."""
-    layers, hidden = config.num_hidden_layers, config.hidden_size
-    table = config.vocab_size, hidden
-    shapes: dict[str, tuple[int, ...]] = {"embed": table, "lm_head": table}
-    shapes |= {name: (layers, *shape) for name, shape in projection_shapes(config).items()}
-    normal = {
-        name: (std * jax.random.normal(jax.random.fold_in(key, index), shape)).astype(dtype)
-        for index, (name, shape) in enumerate(shapes.items())
-    }
-    params: Params = {"embed": normal.pop("embed"), "norm": jnp.ones(hidden, dtype)}
-    lm_head = normal.pop("lm_head")
+    layers, table = config.num_hidden_layers, (config.vocab_size, config.hidden_size)
+    matrices = ["embed", "lm_head", *projection_shapes(config)]  # each is drawn with a key of its own
+
+    def normal(name: str, shape: tuple[int, ...]) -> jax.Array:
+        drawn = jax.random.normal(jax.random.fold_in(key, matrices.index(name)), shape)
+        return (std * drawn).astype(dtype)
+
+    params: Params = {"embed": normal("embed", table), "norm": jnp.ones(config.hidden_size, dtype)}
     if not config.tie_word_embeddings:
-        params["lm_head"] = lm_head
-    params["layers"] = normal | {
-        "input_layernorm": jnp.ones((layers, hidden), dtype),
-        "post_attention_layernorm": jnp.ones((layers, hidden), dtype),
-        "q_norm": jnp.ones((layers, config.head_dim), dtype),
-        "k_norm": jnp.ones((layers, config.head_dim), dtype),
+        params["lm_head"] = normal("lm_head", table)
+    params["layers"] = {
+        name: normal(name, (layers, *shape)) if name in matrices else jnp.ones((layers, *shape), dtype)
+        for name, shape in layer_shapes(config).items()
     }
     return params
+
+
+def layer_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The shape of every weight of a layer."""
+    return {
+        **projection_shapes(config),
+        "q_norm": (config.head_dim,),
+        "k_norm": (config.head_dim,),
+        "input_layernorm": (config.hidden_size,),
+        "post_attention_layernorm": (config.hidden_size,),
+    }
 
 
 def forward(
@@ -73,7 +80,7 @@ def forward(
     remat: bool = False,
     prefix: KV | None = None,
 ) -> jax.Array:
-    """Hidden states after the final norm.
+    """Hidden states [B, T, D] after the final norm; see `logits`.
 
     Args:
         tokens, positions: [B, T] integers; positions count from 0 at a document's first token.
@@ -82,11 +89,8 @@ def forward(
         remat: whether the backward recomputes every layer from its input (1604.06174): a third more
             computation, and of a layer only [B, T, D] is kept.
         prefix: as for `prefill`.
-
-    Returns:
-        [B, T, D]; see `logits`.
     """
-    return _whole(config, params, adapter, tokens, positions, mask, remat, prefix)[0]
+    return _run(config, params, adapter, tokens, positions, _masked(mask, prefix), remat)[0]
 
 
 def prefill(
@@ -104,7 +108,7 @@ def prefill(
         prefix: KV [L, K, H, P], [L, K, P, H] of P tokens that every row begins with and `tokens` leaves out;
             positions count on from it.
     """
-    hidden, (k, v) = _whole(config, params, adapter, tokens, positions, mask, prefix=prefix)
+    hidden, (k, v) = _run(config, params, adapter, tokens, positions, _masked(mask, prefix))
     return hidden, KV(jnp.moveaxis(k, 2, -1), jnp.moveaxis(v, 2, -2))
 
 
@@ -115,23 +119,18 @@ def through_layers(
 
     Args:
         layers: as params["layers"], of as many consecutive layers as there are at hand.
-        x: [B, T, D] hidden states before the first of them.
+        x: [B, T, D] hidden states before the first of them; what is returned are those after the last.
         positions, mask: as for `forward`.
-
-    Returns:
-        [B, T, D] hidden states after the last of them.
     """
-    return _scan(config, layers, None, x, positions, _masked(mask, None), None)[0]
+    return _scan(config, layers, None, x, positions, _masked(mask))[0]
 
 
 def branch_mask(branch: jax.Array) -> jax.Array:
-    """The mask of rows that hold a prompt and several texts: a token sees the prompt and its own text.
+    """The causal mask [B, T, T] of rows of a prompt and several texts: a token sees the prompt and its text.
 
     Args:
-        branch: [B, T] integers: 0 in the prompt, the number of its text behind, -1 in padding.
-
-    Returns:
-        [B, T, T] bool, causal; the positions that go with it count each text from the prompt's end.
+        branch: [B, T] integers: 0 in the prompt, the number of its text behind, -1 in padding. The positions
+            that go with it count each text from the prompt's end.
     """
     query, key = branch[:, :, None], branch[:, None, :]
     order = jnp.arange(branch.shape[1])
@@ -161,25 +160,21 @@ def decode_step(
     """
     seen = [jnp.arange(kv.k.shape[-1]) < length for kv, length in caches]  # [S] each
 
-    def attention(kvs: tuple[KV, ...]) -> Attend:  # of this layer
+    def attend(kvs: tuple[KV, ...], q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        # One softmax over all caches, each multiplied where it lies: none is concatenated or copied.
+        groups = q.reshape(k.shape[0], -1, k.shape[1])  # [K, G, H]
+        own = KV(k[..., None], v[..., None, :])
+        pieces = [*zip(kvs, seen, strict=True), (own, jnp.ones(1, bool))]
+        scores = [_decode_scores(groups, kv, mask) for kv, mask in pieces]
+        highest = functools.reduce(jnp.maximum, [s.max(-1, keepdims=True) for s in scores])  # [K, G, 1]
+        weights = [jnp.exp(s - highest) for s in scores]  # [K, G, S] each
+        total = functools.reduce(jnp.add, [w.sum(-1, keepdims=True) for w in weights])
+        values = [_decode_values(w, kv, v.dtype) for w, (kv, _) in zip(weights, pieces, strict=True)]
+        out = functools.reduce(jnp.add, values) / total.astype(v.dtype)
+        return out.reshape(q.shape)
 
-        def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-            # One softmax over all caches, each multiplied where it lies: none is concatenated or copied.
-            groups = q.reshape(k.shape[0], -1, k.shape[1])  # [K, G, H]
-            own = KV(k[..., None], v[..., None, :])
-            pieces = [*zip(kvs, seen, strict=True), (own, jnp.ones(1, bool))]
-            scores = [_decode_scores(groups, kv, mask) for kv, mask in pieces]
-            highest = functools.reduce(jnp.maximum, [s.max(-1, keepdims=True) for s in scores])  # [K, G, 1]
-            weights = [jnp.exp(s - highest) for s in scores]  # [K, G, S] each
-            total = functools.reduce(jnp.add, [w.sum(-1, keepdims=True) for w in weights])
-            values = [_decode_values(w, kv, v.dtype) for w, (kv, _) in zip(weights, pieces, strict=True)]
-            out = functools.reduce(jnp.add, values) / total.astype(v.dtype)
-            return out.reshape(q.shape)
-
-        return attend
-
-    kvs = tuple(kv for kv, _ in caches)
-    hidden, (k, v) = _decode(config, params, adapter, token, position, attention, kvs)
+    attention = _Attention(attend, tuple(kv for kv, _ in caches))
+    hidden, (k, v) = _run(config, params, adapter, token, position, attention)
     return hidden, KV(k[..., None], v[..., None, :])
 
 
@@ -207,37 +202,26 @@ def logits(config: ModelConfig, params: Params, hidden: jax.Array) -> jax.Array:
     return head(hidden, params["embed" if config.tie_word_embeddings else "lm_head"])
 
 
-def _whole(
-    config: ModelConfig,
-    params: Params,
-    adapter: Adapter | None,
-    tokens: jax.Array,
-    positions: jax.Array,
-    mask: jax.Array,
-    remat: bool = False,
-    prefix: KV | None = None,
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """Hidden states [B, T, D] of whole rows, and their keys and values [L, B, T, K, H]."""
-    return _decode(config, params, adapter, tokens, positions, _masked(mask, prefix), prefix, remat)
+class _Attention(NamedTuple):
+    """How all layers attend, and the caches [L, ...] of which each gets its own slice."""
+
+    attend: Attend
+    caches: Any = None
 
 
-def _masked(mask: jax.Array, prefix: KV | None) -> Callable[[KV | None], Attend]:
-    """Makes a layer's attend from its slice of the prefix: whole rows, behind it, under a mask [B, T, T]."""
+def _masked(mask: jax.Array, prefix: KV | None = None) -> _Attention:
+    """Of whole rows, behind a shared prefix, under a mask [B, T, T]."""
     if prefix is not None:
         everywhere = jnp.ones((*mask.shape[:2], prefix.k.shape[-1]), bool)
         mask = jnp.concatenate([everywhere, mask], axis=-1)  # [B, T, P + T]
 
-    def attention(prefix: KV | None) -> Attend:
+    def attend(prefix: KV | None, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        if prefix is not None:
+            k = _behind(jnp.moveaxis(prefix.k, -1, 0), k)
+            v = _behind(jnp.moveaxis(prefix.v, -2, 0), v)
+        return masked_attention(q, k, v, mask)
 
-        def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-            if prefix is not None:
-                k = _behind(jnp.moveaxis(prefix.k, -1, 0), k)
-                v = _behind(jnp.moveaxis(prefix.v, -2, 0), v)
-            return masked_attention(q, k, v, mask)
-
-        return attend
-
-    return attention
+    return _Attention(attend, prefix)
 
 
 def _behind(shared: jax.Array, own: jax.Array) -> jax.Array:
@@ -245,19 +229,18 @@ def _behind(shared: jax.Array, own: jax.Array) -> jax.Array:
     return jnp.concatenate([jnp.broadcast_to(shared, (len(own), *shared.shape)), own], axis=1)
 
 
-def _decode(
+def _run(
     config: ModelConfig,
     params: Params,
     adapter: Adapter | None,
     tokens: jax.Array,
     positions: jax.Array,
-    attention: Callable[[Any], Attend],
-    caches: Any,
+    attention: _Attention,
     remat: bool = False,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """Embeds, scans the layers and norms."""
+    """Embeds, scans the layers and norms: hidden states [..., D], and keys and values [L, ..., K, H]."""
     x = look_up(params["embed"], tokens, params["norm"].dtype)  # [..., D]
-    x, kv = _scan(config, params["layers"], adapter, x, positions, attention, caches, remat)
+    x, kv = _scan(config, params["layers"], adapter, x, positions, attention, remat)
     return rms_norm(x, params["norm"], config.rms_norm_eps), kv
 
 
@@ -267,11 +250,9 @@ def _scan(
     adapter: Adapter | None,
     x: jax.Array,
     positions: jax.Array,
-    attention: Callable[[Any], Attend],
-    caches: Any,
+    attention: _Attention,
     remat: bool = False,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """Scans the layers; `attention` makes a layer's attend from its slice of `caches`."""
     rope = rotary(positions, config.head_dim, config.rope_theta, config.rope_scaling, x.dtype)
     scale = 1.0 if adapter is None else adapter.scale
     lora = {} if adapter is None else adapter.weights
@@ -290,13 +271,13 @@ def _scan(
         q = rotate(rms_norm(heads("q_proj"), w["q_norm"], config.rms_norm_eps), rope)  # [..., N, H]
         k = rotate(rms_norm(heads("k_proj"), w["k_norm"], config.rms_norm_eps), rope)  # [..., K, H]
         v = heads("v_proj")  # [..., K, H]
-        attended = attention(cache)(q, k, v)  # [..., N, H]
+        attended = attention.attend(cache, q, k, v)  # [..., N, H]
         x = x + project("o_proj", attended.reshape(*x.shape[:-1], -1))
         h = rms_norm(x, w["post_attention_layernorm"], config.rms_norm_eps)
         x = x + project("down_proj", swiglu(project("gate_proj", h), project("up_proj", h)))
         return x, (k, v)
 
-    return jax.lax.scan(recomputed(layer) if remat else layer, x, (layers, lora, caches))
+    return jax.lax.scan(recomputed(layer) if remat else layer, x, (layers, lora, attention.caches))
 
 
 # The backward recomputes what is only elementwise: cheaper than to keep every intermediate of every layer.

@@ -53,6 +53,24 @@ class Fixed(NamedTuple):
     own: Own
 
 
+class Prompts(NamedTuple):
+    """P tasks of one trajectory, their prompts padded behind."""
+
+    tokens: Any  # [P, T]
+    lengths: Any  # [P]
+    words: Any  # [P] of the tasks' ids
+
+
+class Rows(NamedTuple):
+    """R trajectories x G slots, each of one task, x W rows, each of one sample."""
+
+    lengths: Any  # [R, G] of the slots' prompts
+    words: Any  # [R, G] of their tasks' ids
+    samples: Any  # [R, G, W]
+    counts: Any  # [R, G, W] how many tokens a sample has
+    tokens: Any  # [R, G, W] the last of these
+
+
 def fix(
     model: Model,
     sampling: SamplingConfig,
@@ -86,21 +104,20 @@ def begin(
     params: Params,
     own: Own,
     trajectory: jax.Array,
-    prompts: jax.Array,
-    lengths: jax.Array,
-    words: jax.Array,
+    prompts: Prompts,
     samples: jax.Array,
 ) -> tuple[KV, jax.Array]:
-    """A trajectory's prompts [P, T] of lengths [P] -> their KV, and the first token [P, n] of samples [n]."""
+    """A trajectory's prompts -> their KV, and the first token [P, n] of samples [n]."""
+    tokens, lengths, words = prompts
     adapter, layers, prefix = jax.tree.map(lambda leaf: leaf[:, trajectory], own[:3])
     own = Own(adapter, layers, prefix, own.key[trajectory])
     params = _with(params, own)
-    positions = jnp.broadcast_to(jnp.arange(prompts.shape[1]), prompts.shape)
+    positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
     causal = positions[:, :, None] >= positions[:, None]
     mask = causal & (positions < lengths[:, None])[:, None]  # [P, T, T]
     positions += prefix_length(own.prefix)
     with dividing(static.devices):
-        hidden, kv = prefill(static.config, params, own.adapter, prompts, positions, mask, own.prefix)
+        hidden, kv = prefill(static.config, params, own.adapter, tokens, positions, mask, own.prefix)
     last = jnp.take_along_axis(hidden, lengths[:, None, None] - 1, axis=1)[:, 0]  # [P, D]
     after = logits(static.config, params, last)[:, : static.vocabulary]
     over_samples = jax.vmap(static.draw, (None, None, None, 0, None, None))
@@ -117,36 +134,29 @@ def extend(
     params: Params,
     own: Own,
     prompt: KV,
-    lengths: jax.Array,
     suffix: KV,
-    words: jax.Array,
-    samples: jax.Array,
-    counts: jax.Array,
-    tokens: jax.Array,
+    rows: Rows,
 ) -> tuple[jax.Array, KV]:
-    """CHUNK more tokens for each of R trajectories x G slots x W rows.
+    """CHUNK more tokens for every row.
 
     Args:
-        prompt: KV [L, R, G, ...] of the slots, of which the first lengths [R, G] positions are read.
-        suffix: KV [L, R, G, W, ...] of the rows, of which the first counts - 1 positions are read;
+        prompt: KV [L, R, G, ...] of the slots, of which the first `rows.lengths` positions are read.
+        suffix: KV [L, R, G, W, ...] of the rows, of which the first `rows.counts` - 1 positions are read;
             overwritten.
-        words: [R, G] of the tasks' ids.
-        samples, counts, tokens: [R, G, W] the rows' samples, how many tokens they have, the last of these.
 
     Returns:
-        [R, G, W, CHUNK] tokens, and the suffix with the KV of `tokens` and of all but the last of them.
+        [R, G, W, CHUNK] tokens, and the suffix with the KV of `rows.tokens` and of all but the last of them.
     """
+    lengths, words, samples, counts, tokens = rows
 
     def step(
         own: Own,
-        token: jax.Array,
-        index: jax.Array,
+        slot: tuple[KV, jax.Array],
+        row: tuple[KV, jax.Array, jax.Array],
         recent: KV,
-        prompt: KV,
-        length: jax.Array,
-        count: jax.Array,
-        suffix: KV,
+        index: jax.Array,
     ) -> tuple[jax.Array, KV]:
+        (prompt, length), (suffix, count, token) = slot, row
         caches = [(prompt, length), (suffix, count - 1), (recent, index)]
         if own.prefix is not None:
             caches.append((own.prefix, jnp.int32(prefix_length(own.prefix))))
@@ -154,16 +164,16 @@ def extend(
         return decode_step(static.config, _with(params, own), own.adapter, token, position, caches)
 
     # The KV of this chunk are kept apart until its end, since there one index serves all rows.
-    over_rows = jax.vmap(step, (None, 0, None, 1, None, None, 0, 1), (0, 1))
-    over_slots = jax.vmap(over_rows, (None, 0, None, 1, 1, 0, 0, 1), (0, 1))
-    over_trajectories = jax.vmap(over_slots, (AXES, 0, None, 1, 1, 0, 0, 1), (0, 1))
+    over_rows = jax.vmap(step, (None, None, (1, 0, 0), 1, None), (0, 1))
+    over_slots = jax.vmap(over_rows, (None, (1, 0), (1, 0, 0), 1, None), (0, 1))
+    over_trajectories = jax.vmap(over_slots, (AXES, (1, 0), (1, 0, 0), 1, None), (0, 1))
     draw_rows = jax.vmap(static.draw, (0, None, None, 0, 0, None))
     draw_slots = jax.vmap(draw_rows, (0, None, 0, 0, 0, None))
     draw_each = jax.vmap(draw_slots, (0, 0, 0, 0, 0, None))
 
     def one(carry: tuple[jax.Array, KV], index: jax.Array) -> tuple[tuple[jax.Array, KV], jax.Array]:
         token, recent = carry
-        hidden, new = over_trajectories(own, token, index, recent, prompt, lengths, counts, suffix)
+        hidden, new = over_trajectories(own, (prompt, lengths), (suffix, counts, token), recent, index)
         after = logits(static.config, params, hidden)[..., : static.vocabulary]
         token = draw_each(after, own.key, words, samples, counts + index, static.sampling)
         return (token, append(recent, new, index)), token

@@ -31,25 +31,18 @@ def int4_product(x: jax.Array, qvalue: jax.Array, scale: jax.Array) -> jax.Array
 
     The weights are frozen: their gradient is zero. That of x goes through one dequantised weight, made again
     in the backward pass, so that a scan over layers never keeps two.
-
-    Args:
-        x: [..., in] floating point.
-        qvalue: [out, in / group, group] int4.
-        scale: [out, in / group, 1] floating point.
-
-    Returns:
-        [..., out] in the dtype of x.
     """
     return _over_rows(x, qvalue, scale)
 
 
-def _forward(
-    x: jax.Array, qvalue: jax.Array, scale: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+_Weight: TypeAlias = tuple[jax.Array, jax.Array]  # (qvalue, scale)
+
+
+def _forward(x: jax.Array, qvalue: jax.Array, scale: jax.Array) -> tuple[jax.Array, _Weight]:
     return int4_product(x, qvalue, scale), (qvalue, scale)
 
 
-def _backward(weight: tuple[jax.Array, jax.Array], dy: jax.Array) -> tuple[jax.Array, None, None]:
+def _backward(weight: _Weight, dy: jax.Array) -> tuple[jax.Array, None, None]:
     return jnp.einsum("...o,oi->...i", dy, dequantise(*weight, dy.dtype)), None, None
 
 
@@ -125,11 +118,7 @@ def groupwise(x: jax.Array, qvalue: jax.Array, scale: jax.Array) -> jax.Array:
 
 
 def per_channel(x: jax.Array, qvalue: jax.Array, scale: jax.Array) -> jax.Array:
-    """Multiplies by the integers and scales the result: for one scale an output, group == in.
-
-    Raises:
-        ValueError: several scales an output.
-    """
+    """Multiplies by the integers and scales the result: for one scale an output, group == in."""
     if qvalue.shape[1] != 1:
         raise ValueError(f"per_channel has one group an output, not {qvalue.shape[1]}")
     y = jnp.einsum("...i,oi->...o", x, qvalue[:, 0].astype(x.dtype), preferred_element_type=jnp.float32)
@@ -139,11 +128,7 @@ def per_channel(x: jax.Array, qvalue: jax.Array, scale: jax.Array) -> jax.Array:
 def pallas(x: jax.Array, qvalue: jax.Array, scale: jax.Array, interpret: bool = False) -> jax.Array:
     """One Triton kernel that reads the weight once, packed, and dequantises it in registers.
 
-    Args:
-        interpret: whether to run it as plain XLA operations, on any platform.
-
-    Raises:
-        ValueError: no power of two from 16 on divides the group.
+    A power of two from 16 on has to divide the group. `interpret` runs it as plain XLA operations, anywhere.
     """
     out_features, _, group = qvalue.shape
     tile = tile_of(group)
@@ -213,13 +198,8 @@ def _kernel(
         q = triton.load(q_ref.at[:, index], mask=out[:, None], other=0)  # [block_out, tile]
         group = jax.lax.div(index, tiles_per_group)
         scale = triton.load(scale_ref.at[:, group], mask=out, other=0.0)  # [block_out]
-        y = jax.lax.dot_general(
-            x,
-            q.astype(x.dtype),
-            (((1,), (1,)), ((), ())),
-            precision=precision,
-            preferred_element_type=jnp.float32,
-        )
+        sums = (((1,), (1,)), ((), ()))  # over the inputs
+        y = jax.lax.dot_general(x, q.astype(x.dtype), sums, precision, preferred_element_type=jnp.float32)
         return total + y * scale.astype(jnp.float32)
 
     total = jax.lax.fori_loop(0, tiles, add_tile, jnp.zeros((block_rows, block_out), jnp.float32))

@@ -17,16 +17,12 @@ Weight: TypeAlias = jax.Array | QTensor
 def linear(
     x: jax.Array, weight: Weight, lora: Mapping[str, jax.Array] | None = None, scale: float = 1.0
 ) -> jax.Array:
-    """x W^T + scale * (x A^T) B^T.
+    """x W^T + scale * (x A^T) B^T, for x [..., in], in its dtype (2106.09685, eq. 3).
 
     Args:
-        x: [..., in].
         weight: [out, in] as Hugging Face stores it, or an int4 QTensor of it (see `quantize`).
-        lora: {"a": [rank, in], "b": [out, rank]} (2106.09685, eq. 3), or None.
+        lora: {"a": [rank, in], "b": [out, rank]}.
         scale: alpha / rank.
-
-    Returns:
-        [..., out] in the dtype of x.
     """
     if isinstance(weight, QTensor):
         y = int4_product(x, weight.qvalue, weight.scale[0])

@@ -41,16 +41,17 @@ def first(adapters: Adapter, count: int) -> Adapter:
 
 def projection_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
     """(out, in) of the seven projections of a layer."""
+    hidden, inner = config.hidden_size, config.intermediate_size
     queries = config.num_attention_heads * config.head_dim
     keys = config.num_key_value_heads * config.head_dim
     return {
-        "q_proj": (queries, config.hidden_size),
-        "k_proj": (keys, config.hidden_size),
-        "v_proj": (keys, config.hidden_size),
-        "o_proj": (config.hidden_size, queries),
-        "gate_proj": (config.intermediate_size, config.hidden_size),
-        "up_proj": (config.intermediate_size, config.hidden_size),
-        "down_proj": (config.hidden_size, config.intermediate_size),
+        "q_proj": (queries, hidden),
+        "k_proj": (keys, hidden),
+        "v_proj": (keys, hidden),
+        "o_proj": (hidden, queries),
+        "gate_proj": (inner, hidden),
+        "up_proj": (inner, hidden),
+        "down_proj": (hidden, inner),
     }
 
 
@@ -64,16 +65,12 @@ def init_adapter(
 ) -> Adapter:
     """peft's initialisation: A is Kaiming-uniform with a = sqrt 5, U(-1/sqrt in, 1/sqrt in), and B is zero.
 
-    Args:
-        key: a typed JAX key.
-        targets: names of the projections to adapt; all seven by default.
+    `targets` names the projections to adapt, by default all seven.
     """
-    shapes = projection_shapes(config)
     weights = {}
-    for index, name in enumerate(shapes):
+    for index, (name, (out_features, in_features)) in enumerate(projection_shapes(config).items()):
         if targets is not None and name not in targets:
             continue
-        out_features, in_features = shapes[name]
         bound = in_features**-0.5
         a_shape = (config.num_hidden_layers, rank, in_features)
         weights[name] = {

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -66,12 +65,7 @@ def check_mesh(config: ModelConfig, mesh: Mesh) -> None:
 
 
 def put(name: str, leaf: Any, mesh: Mesh) -> Any:
-    """A leaf of the parameters, dense or quantised, onto the mesh.
-
-    Args:
-        name: "embed", "norm", "lm_head" or "layers/<our name>".
-        leaf: a tree of host arrays, [L, out, in ...] for a projection, [V, ...] for a table.
-    """
+    """A leaf of the parameters, dense or quantised, onto the mesh, under its name in `port.leaves`."""
     axes = _AXES.get(name.removeprefix("layers/"), ())
 
     def one(array: Any) -> jax.Array:
@@ -124,36 +118,25 @@ def dividing(mesh: Mesh) -> contextlib.AbstractContextManager[Any]:
 
 
 def over_rows(function: Callable[..., Any], mesh: Mesh, reduce: bool) -> Callable[..., Any]:
-    """`function`, whose last argument has rows, run by every slice on its share of them.
+    """A function (anything replicated along `data` ..., rows) -> tree, run by every slice on its own rows.
 
-    Args:
-        function: (anything replicated along `data` ..., rows) -> a tree.
-        reduce: whether results are added up over the slices, or are rows themselves.
+    `reduce` says whether the results are added up over the slices, or are rows themselves.
     """
 
-    if mesh.shape[DATA] == 1:
-
-        def whole(*args: Any) -> Any:
-            with dividing(mesh):
-                return function(*args)
-
-        return whole
-    # XLA's partitioner fails on what is left to it along an axis of one device.
-    divided = {DATA} if mesh.shape[MODEL] > 1 else {DATA, MODEL}
+    def on_a_slice(*args: Any) -> Any:
+        result = function(*args)
+        return jax.lax.psum(result, DATA) if reduce else result
 
     def mapped(*args: Any) -> Any:
-        @partial(
-            jax.shard_map,
-            mesh=mesh,
-            in_specs=(*[REPLICATED] * (len(args) - 1), ROWS),
-            out_specs=REPLICATED if reduce else ROWS,
-            axis_names=divided,
-            check_vma=False,
-        )
-        def on_a_slice(*args: Any) -> Any:
-            result = function(*args)
-            return jax.lax.psum(result, DATA) if reduce else result
-
-        return on_a_slice(*args)
+        if mesh.shape[DATA] == 1:
+            with dividing(mesh):
+                return function(*args)
+        in_specs = (*[REPLICATED] * (len(args) - 1), ROWS)
+        out_specs = REPLICATED if reduce else ROWS
+        # XLA's partitioner fails on what is left to it along an axis of one device.
+        divided = {DATA} if mesh.shape[MODEL] > 1 else {DATA, MODEL}
+        return jax.shard_map(
+            on_a_slice, mesh=mesh, in_specs=in_specs, out_specs=out_specs, axis_names=divided, check_vma=False
+        )(*args)
 
     return mapped

@@ -13,13 +13,12 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from constellation.model import ported
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import Params
 from constellation.model.lora import Adapter
 from constellation.model.mesh import check_mesh, make_mesh
 from constellation.model.port import weight_files
-from constellation.model.weights import check_weights, load_params
+from constellation.model.weights import check_weights, is_ported, load_params, read_manifest
 from constellation.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,11 +45,7 @@ class Model:
     mesh: Mesh = dataclasses.field(default_factory=make_mesh)  # where the parameters are
 
     def chat(self, messages: Sequence[Mapping[str, str]], thinking: bool | None = None) -> list[int]:
-        """A conversation behind the system message as prompt ids, up to where the answer begins.
-
-        Args:
-            thinking: instead of the model's own setting.
-        """
+        """A conversation behind the system message as prompt ids, up to where the answer begins."""
         system = [{"role": "system", "content": self.system}] if self.system else []
         enable = self.thinking if thinking is None else thinking
         return self.tokenizer.chat([*system, *messages], enable_thinking=enable)
@@ -58,15 +53,10 @@ class Model:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Generator:
-    """What answers: R adapters on one frozen base, one for each trajectory. A critic is one, too.
-
-    Attributes:
-        model: the base.
-        adapters: [R, ...] as `lora.stack` makes them; None for the base itself, R = 1.
-    """
+    """What answers: R adapters on one frozen base, one for each trajectory. A critic is one, too."""
 
     model: Model
-    adapters: Adapter | None = None
+    adapters: Adapter | None = None  # [R, ...] as `lora.stack` makes them; None for the base itself, R = 1
 
     @property
     def trajectories(self) -> int:
@@ -83,13 +73,11 @@ def load_model(
     mesh: Mesh | None = None,
     weights: bool = True,
 ) -> Model:
-    """Loads a Hugging Face directory, or a ported one.
+    """Loads a Hugging Face directory, or a ported one; on one device unless a mesh is given.
 
     Args:
-        quantization: "" or "int4:<group>" for the projections.
+        quantization: as for `Quantization.parse`.
         dtype: "float32" or "bfloat16", of the dense weights and the activations.
-        system, thinking: of the conversations; see `Model`.
-        mesh: the devices; one by default.
         weights: whether to read them; without, `params` is empty and the directory needs none.
 
     Raises:
@@ -99,17 +87,8 @@ def load_model(
     config, tokenizer, stop_ids = _read_small_files(directory, dtype)
     check_mesh(config, mesh)
     params = load_params(directory, config, jnp.dtype(dtype), quantization, mesh) if weights else {}
-    return Model(
-        config=config,
-        params=params,
-        tokenizer=tokenizer,
-        stop_ids=stop_ids,
-        hash=model_hash(directory, quantization, dtype) if weights else "",
-        dir=directory,
-        system=system,
-        thinking=thinking,
-        mesh=mesh,
-    )
+    hash = model_hash(directory, quantization, dtype) if weights else ""
+    return Model(config, params, tokenizer, stop_ids, hash, directory, system, thinking, mesh)
 
 
 def check_model(
@@ -134,19 +113,12 @@ def _read_small_files(directory: Path, dtype: str) -> tuple[ModelConfig, Tokeniz
     if dtype not in DTYPES:
         raise UserError(f"model.dtype = {dtype!r}: use {' or '.join(map(repr, DTYPES))}")
     config = ModelConfig.from_dir(directory)
-    return (
-        config,
-        Tokenizer.from_dir(directory, config.vocab_size),
-        read_stop_ids(directory, config.vocab_size),
-    )
+    size = config.vocab_size
+    return config, Tokenizer.from_dir(directory, size), _read_stop_ids(directory, size)
 
 
-def read_stop_ids(directory: Path, vocab_size: int) -> tuple[int, ...]:
-    """eos_token_id of generation_config.json, one or several; the tokenizer names only one of Qwen3's two.
-
-    Raises:
-        UserError: no such file, or not such ids in it.
-    """
+def _read_stop_ids(directory: Path, vocab_size: int) -> tuple[int, ...]:
+    """eos_token_id of generation_config.json, one or several; the tokenizer names only one of Qwen3's two."""
     path = directory / "generation_config.json"
     try:
         ids = json.loads(path.read_text(encoding="utf-8"))["eos_token_id"]
@@ -167,8 +139,8 @@ def model_hash(directory: str | Path, quantization: str, dtype: str) -> str:
         UserError: there are no weights.
     """
     directory = Path(directory)
-    if ported.is_ported(directory):  # the same as of the directory it was ported from
-        return ported.read_manifest(directory, dtype, quantization)["hash"]
+    if is_ported(directory):  # the same as of the directory it was ported from
+        return read_manifest(directory, dtype, quantization)["hash"]
     digest = hashlib.blake2b(f"{quantization} {dtype}".encode(), digest_size=16)
     for path in [*(directory / name for name in SMALL_FILES), *weight_files(directory)]:
         if path.exists():

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from constellation.model.config import ModelConfig
 from constellation.model.lora import Adapter, projection_shapes
-from constellation.model.port import layer_tensor
+from constellation.model.port import layer_tensor, mismatches
 from constellation.runtime.errors import UserError, is_integer, is_number
 from constellation.runtime.files import disk_full_is_user_error
 
@@ -48,20 +48,17 @@ def is_peft(directory: Path) -> bool:
 
 
 def save_peft(directory: Path, config: ModelConfig, adapter: Adapter, base: str) -> None:
-    """Writes an adapter for `peft.PeftModel.from_pretrained`.
-
-    Args:
-        config: of the base model.
-        base: the base model's directory or name, for peft's records.
+    """Writes an adapter for `peft.PeftModel.from_pretrained`; `base` names the base model in peft's records.
 
     Raises:
         UserError: the disk is full.
     """
-    tensors: dict[str, np.ndarray] = {}
-    for name, lora in adapter.weights.items():
-        for layer in range(config.num_hidden_layers):
-            for part in ("a", "b"):
-                tensors[_tensor(layer, name, part)] = np.asarray(lora[part][layer])
+    tensors = {
+        _tensor(layer, name, part): np.asarray(matrices[layer])
+        for name, lora in adapter.weights.items()
+        for part, matrices in lora.items()
+        for layer in range(config.num_hidden_layers)
+    }
     rank = next(iter(adapter.weights.values()))["a"].shape[1]
     fields = PLAIN | {
         "base_model_name_or_path": base,
@@ -80,10 +77,7 @@ def save_peft(directory: Path, config: ModelConfig, adapter: Adapter, base: str)
 
 
 def load_peft(directory: Path, config: ModelConfig) -> Adapter:
-    """Reads an adapter that peft, or `save_peft`, wrote.
-
-    Args:
-        config: of the base model that it is for.
+    """Reads an adapter of a base model with this config, that peft, or `save_peft`, wrote.
 
     Raises:
         UserError: a missing or damaged file, an adapter that is more than plain LoRA on every layer, or (all
@@ -109,14 +103,7 @@ def load_peft(directory: Path, config: ModelConfig) -> Adapter:
         for layer in range(config.num_hidden_layers)
         for part in ("a", "b")
     }
-    problems = [f"missing {name}" for name in expected if name not in tensors]
-    problems += [f"unexpected {name}" for name in tensors if name not in expected]
-    problems += [
-        f"{name} is {list(tensors[name].shape)}, not {list(shape)}"
-        for name, shape in expected.items()
-        if name in tensors and tensors[name].shape != shape
-    ]
-    if problems:
+    if problems := mismatches({name: tensor.shape for name, tensor in tensors.items()}, expected):
         raise UserError(f"{directory}: the adapter does not fit the model: {'; '.join(sorted(problems))}")
 
     def stacked(name: str, part: str) -> jnp.ndarray:
@@ -130,17 +117,14 @@ def load_peft(directory: Path, config: ModelConfig) -> Adapter:
 def _refused(fields: dict[str, Any], projections: Collection[str]) -> list[str]:
     """What is not plain LoRA on some of the `projections` of every layer, each as one phrase."""
     rank: Any = fields.get("r")
-    targets = fields.get("target_modules")
+    targets, init = fields.get("target_modules"), fields.get("init_lora_weights")
     names = targets if isinstance(targets, list) and all(isinstance(name, str) for name in targets) else []
     rules = {
         "r": (is_integer(rank) and 0 < rank < 2**31, "a positive integer"),
         "lora_alpha": (is_number(fields.get("lora_alpha")), "a number"),
         "target_modules": (bool(names), "a list of names"),
         "use_rslora": (isinstance(fields.get("use_rslora"), bool | None), "true or false"),
-        "init_lora_weights": (
-            fields.get("init_lora_weights") in INITS,
-            "true, false, gaussian or orthogonal",
-        ),
+        "init_lora_weights": (init in INITS, "true, false, gaussian or orthogonal"),
     }
     refused = [
         f"{name} = {fields.get(name)!r} (only {kind})" for name, (right, kind) in rules.items() if not right

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from constellation.model.config import ModelConfig
-from constellation.model.decoder import Params
+from constellation.model.decoder import Params, layer_shapes
 from constellation.model.lora import projection_shapes
-from constellation.model.quantize import (
-    Leaf,
-    Quantization,
-    pack,
-    quantize_table,
-    quantize_weight,
-)
+from constellation.model.quantize import Leaf, Quantization, pack, quantize_table, quantize_weight
 from constellation.runtime.errors import UserError
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -35,6 +29,63 @@ MODULES = {
     "gate_proj": "mlp.", "up_proj": "mlp.", "down_proj": "mlp.",
     "input_layernorm": "", "post_attention_layernorm": "",
 }  # fmt: skip
+
+
+def layer_tensor(layer: int, name: str) -> str:
+    """Hugging Face's name of a layer's tensor: (3, "q_proj") -> "model.layers.3.self_attn.q_proj.weight"."""
+    return f"model.layers.{layer}.{MODULES[name]}{name}.weight"
+
+
+def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor of a model under Hugging Face's names, in the order of published files."""
+    table = (config.vocab_size, config.hidden_size)
+    shapes: dict[str, tuple[int, ...]] = {EMBED: table}
+    for layer in range(config.num_hidden_layers):
+        shapes |= {layer_tensor(layer, name): shape for name, shape in layer_shapes(config).items()}
+    shapes[NORM] = (config.hidden_size,)
+    return shapes if config.tie_word_embeddings else shapes | {LM_HEAD: table}
+
+
+def mismatches(found: Mapping[str, Sequence[int]], expected: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """What is missing, unexpected or misshapen among named tensors, of their shapes; each as one phrase."""
+    return [
+        *(f"missing {name}" for name in expected if name not in found),
+        *(f"unexpected {name}" for name in found if name not in expected),
+        *(
+            f"{name} is {list(found[name])}, not {list(shape)}"
+            for name, shape in expected.items()
+            if name in found and tuple(found[name]) != shape
+        ),
+    ]
+
+
+class Tensors:
+    """The tensors of a directory, of which one at a time is read.
+
+    Files are closed after each: a mapped page counts as memory of the process.
+    """
+
+    def __init__(self, directory: str | Path, config: ModelConfig) -> None:
+        """Compares every header with `config` before anything is read.
+
+        Raises:
+            UserError: no weights, a damaged file, or (all in one message) every tensor that is missing,
+                unexpected, misshapen, or not a float.
+        """
+        with contextlib.ExitStack() as stack:
+            files = {path: stack.enter_context(_open(path)) for path in weight_files(directory)}
+            self._holder = {name: path for path, file in files.items() for name in file.keys()}  # noqa: SIM118
+            _check(directory, config, {name: files[path] for name, path in self._holder.items()})
+
+    def read(self, name: str) -> np.ndarray:
+        """In the file's dtype."""
+        with _open(self._holder[name]) as file:
+            return file.get_tensor(name)
+
+    def rows(self, name: str, first: int, end: int) -> np.ndarray:
+        """Some rows of a matrix, the last of them end - 1, in the file's dtype."""
+        with _open(self._holder[name]) as file:
+            return file.get_slice(name)[first:end]
 
 
 def leaves(
@@ -52,94 +103,36 @@ def leaves(
         than one leaf and one tensor exist at a time.
 
     Raises:
-        UserError: no weights, a damaged file, or (all in one message) every tensor that is missing,
-            unexpected, misshapen, or not a float.
+        UserError: as `Tensors`.
     """
     how, dtype = Quantization.parse(quantization), jnp.dtype(dtype)
-    holder = _checked(Path(directory), config)
+    tensors, count = Tensors(directory, config), config.num_hidden_layers
 
     def read(name: str) -> np.ndarray:
-        return _read(holder, name).astype(dtype, copy=False)
+        return tensors.read(name).astype(dtype, copy=False)
 
     def table(name: str) -> Leaf:
         return quantize_table(jnp.asarray(read(name))) if how.int8_embedding else read(name)
 
-    def stack(name: str, shape: tuple[int, ...]) -> Leaf:
-        tensors = (read(layer_tensor(layer, name)) for layer in range(config.num_hidden_layers))
-        if how.group is None or name not in projection_shapes(config):
-            return _stacked(tensors, config.num_hidden_layers)
-        packed = (pack(quantize_weight(jnp.asarray(tensor), how)) for tensor in tensors)
-        return _stacked(packed, config.num_hidden_layers)
-
-    for name, shape in layer_shapes(config).items():
-        yield f"layers/{name}", stack(name, shape)
+    for name in layer_shapes(config):
+        layers: Iterator[Any] = (read(layer_tensor(layer, name)) for layer in range(count))
+        if how.group is not None and name in projection_shapes(config):
+            layers = (pack(quantize_weight(jnp.asarray(tensor), how)) for tensor in layers)
+        yield f"layers/{name}", _stacked(layers, count)
     yield "embed", table(EMBED)
     yield "norm", read(NORM)
     if not config.tie_word_embeddings:
         yield "lm_head", table(LM_HEAD)
 
 
-def projections(directory: str | Path, config: ModelConfig) -> Iterator[tuple[str, np.ndarray]]:
-    """(our name, tensor [out, in] in the file's dtype) of every projection of every layer, one at a time.
-
-    Raises:
-        UserError: as `leaves`.
-    """
-    holder = _checked(Path(directory), config)
-    for layer in range(config.num_hidden_layers):
-        for name in projection_shapes(config):
-            yield name, _read(holder, layer_tensor(layer, name))
-
-
-def layers(
-    directory: str | Path, config: ModelConfig, dtype: jax.typing.DTypeLike
-) -> Iterator[dict[str, np.ndarray]]:
-    """The tensors of one layer after the other, under our names and with a leading axis of one layer.
-
-    Raises:
-        UserError: as `leaves`.
-    """
-    holder = _checked(Path(directory), config)
-    for layer in range(config.num_hidden_layers):
-        tensors = {name: _read(holder, layer_tensor(layer, name)) for name in layer_shapes(config)}
-        yield {name: tensor.astype(dtype, copy=False)[None] for name, tensor in tensors.items()}
-
-
-def final_norm(directory: str | Path, config: ModelConfig, dtype: jax.typing.DTypeLike) -> np.ndarray:
-    """The weight [D] of the norm behind the layers.
-
-    Raises:
-        UserError: as `leaves`.
-    """
-    return _read(_checked(Path(directory), config), NORM).astype(dtype, copy=False)
-
-
-def table_rows(
-    directory: str | Path, config: ModelConfig, name: str, rows: int, dtype: jax.typing.DTypeLike
-) -> Iterator[tuple[int, np.ndarray]]:
-    """The embedding or the head in pieces: (first row, [at most `rows`, D]), in order.
-
-    Args:
-        name: EMBED or LM_HEAD.
-
-    Raises:
-        UserError: as `leaves`.
-    """
-    path = _checked(Path(directory), config)[name]
-    for start in range(0, config.vocab_size, rows):
-        with _open(path) as file:
-            piece = file.get_slice(name)[start : min(start + rows, config.vocab_size)].astype(dtype)
-        yield start, piece
-
-
 def check_weights(directory: str | Path, config: ModelConfig, quantization: str = "") -> None:
     """Refuses what `leaves` refuses, from the files' headers alone.
 
     Raises:
-        UserError: as `leaves`.
+        UserError: as `Tensors`.
     """
     how = Quantization.parse(quantization)
-    _checked(Path(directory), config)
+    Tensors(directory, config)
     for shape in projection_shapes(config).values() if how.group is not None else ():
         jax.eval_shape(lambda weight: quantize_weight(weight, how), jax.ShapeDtypeStruct(shape, jnp.float32))
 
@@ -154,11 +147,8 @@ def save_hf(directory: str | Path, config: ModelConfig, params: Params) -> None:
             tensors[layer_tensor(layer, name)] = params["layers"][name][layer]
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {name: np.asarray(tensor.astype(jnp.bfloat16)) for name, tensor in tensors.items()},
-        directory / SINGLE,
-        metadata={"format": "pt"},
-    )
+    rounded = {name: np.asarray(tensor.astype(jnp.bfloat16)) for name, tensor in tensors.items()}
+    save_file(rounded, directory / SINGLE, metadata={"format": "pt"})
     fields = config.to_fields() | {"dtype": "bfloat16"}
     (directory / "config.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
 
@@ -185,22 +175,6 @@ def weight_files(directory: str | Path) -> list[Path]:
     return [directory / name for name in names]
 
 
-def layer_tensor(layer: int, name: str) -> str:
-    """Hugging Face's name of a layer's tensor: (3, "q_proj") -> "model.layers.3.self_attn.q_proj.weight"."""
-    return f"model.layers.{layer}.{MODULES[name]}{name}.weight"
-
-
-def layer_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor of one layer, under our names."""
-    return {
-        **projection_shapes(config),
-        "q_norm": (config.head_dim,),
-        "k_norm": (config.head_dim,),
-        "input_layernorm": (config.hidden_size,),
-        "post_attention_layernorm": (config.hidden_size,),
-    }
-
-
 def _stacked(trees: Iterable[Any], count: int) -> Any:
     """Trees of one structure -> one tree of host arrays with a leading axis, filled as they come."""
     stacked: Any = None
@@ -221,39 +195,16 @@ def _open(path: Path) -> Iterator[safe_open]:
         raise UserError(f"{path} is damaged or cut short ({error}): fetch it again") from None
 
 
-def _read(holder: dict[str, Path], name: str) -> np.ndarray:
-    """One tensor, in the file's dtype."""
-    with _open(holder[name]) as file:  # closed after each: a mapped page counts as memory of the process
-        return file.get_tensor(name)
-
-
-def _checked(directory: Path, config: ModelConfig) -> dict[str, Path]:
-    """The file of every tensor, after their headers were compared with `config`."""
-    with contextlib.ExitStack() as stack:
-        files = {path: stack.enter_context(_open(path)) for path in weight_files(directory)}
-        holder = {name: path for path, file in files.items() for name in file.keys()}  # noqa: SIM118
-        _check(directory, config, {name: files[path] for name, path in holder.items()})
-    return holder
-
-
-def _check(directory: Path, config: ModelConfig, holder: dict[str, safe_open]) -> None:
-    """Compares every header with `config` before anything is read."""
-    embed = (config.vocab_size, config.hidden_size)
-    expected: dict[str, tuple[int, ...]] = {EMBED: embed, NORM: (config.hidden_size,), LM_HEAD: embed}
-    for name, shape in layer_shapes(config).items():
-        expected |= {layer_tensor(layer, name): shape for layer in range(config.num_hidden_layers)}
+def _check(directory: str | Path, config: ModelConfig, holder: dict[str, safe_open]) -> None:
+    expected = tensor_shapes(config)
     duplicate_head = config.tie_word_embeddings and LM_HEAD in holder
-    if config.tie_word_embeddings and not duplicate_head:
-        del expected[LM_HEAD]
-
-    problems = [f"missing {name}" for name in expected if name not in holder]
-    problems += [f"unexpected {name}" for name in holder if name not in expected]
+    if duplicate_head:
+        expected[LM_HEAD] = expected[EMBED]
+    headers = {name: file.get_slice(name) for name, file in holder.items()}
+    problems = mismatches({name: header.get_shape() for name, header in headers.items()}, expected)
     for name in expected.keys() & holder.keys():
-        header = holder[name].get_slice(name)
-        if tuple(header.get_shape()) != expected[name]:
-            problems.append(f"{name} is {list(header.get_shape())}, not {list(expected[name])}")
-        elif header.get_dtype() not in ("F32", "BF16", "F16"):
-            problems.append(f"{name} is {header.get_dtype()}, not a float")
+        if headers[name].get_dtype() not in ("F32", "BF16", "F16"):
+            problems.append(f"{name} is {headers[name].get_dtype()}, not a float")
     if not problems and duplicate_head:
         embedding, head = (holder[name].get_tensor(name) for name in (EMBED, LM_HEAD))
         if not np.array_equal(embedding, head):

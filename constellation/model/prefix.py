@@ -34,7 +34,7 @@ def shared_length(prompts: Sequence[Sequence[int] | np.ndarray], worthwhile: int
 
 
 def prefix_length(prefix: KV | None) -> int:
-    """The positions of a shared KV; 0 of none."""
+    """How many tokens a shared KV holds."""
     return 0 if prefix is None else prefix.k.shape[-1]
 
 

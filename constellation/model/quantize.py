@@ -83,26 +83,13 @@ def quantize(params: Params, quantization: str) -> Params:
         else weight
         for name, weight in params["layers"].items()
     }
-    tables = {name: params[name] for name in ("embed", "lm_head") if name in params}
-    if how.int8_embedding:
-        tables = {name: quantize_table(table) for name, table in tables.items()}
-    return params | tables | {"layers": layers}
-
-
-def dequantize(params: Params) -> Params:
-    """The same parameters, all dense: what the quantised model computes with."""
-    dtype = params["norm"].dtype
-    layers = {name: dense(weight, dtype) for name, weight in params["layers"].items()}
-    tables = {name: dense(params[name], dtype) for name in ("embed", "lm_head") if name in params}
-    return params | tables | {"layers": layers}
+    tables = params.keys() & {"embed", "lm_head"} if how.int8_embedding else ()
+    return params | {name: quantize_table(params[name]) for name in tables} | {"layers": layers}
 
 
 @functools.partial(jax.jit, static_argnums=1)
 def quantize_weight(weight: jax.Array, how: Quantization) -> QTensor:
-    """A projection [out, in] as int4 with one scale for each `group` inputs of an output.
-
-    Returns:
-        QTensor: qvalue [out, in / group, group] int4, scale [out, in / group, 1] in weight's dtype.
+    """A projection [out, in]: qvalue [out, in / group, group] int4, scale [out, in / group, 1] in its dtype.
 
     Raises:
         UserError: `group` does not divide `in`.
@@ -118,7 +105,7 @@ def quantize_weight(weight: jax.Array, how: Quantization) -> QTensor:
     groups = weight.astype(jnp.float32).reshape(out_features, -1, group)
 
     def clipped_at(ratio: float) -> tuple[QTensor, jax.Array]:
-        """The groups, and the squared error of each [out, in / group, 1]."""
+        """The quantised groups, and the squared error of each [out, in / group, 1]."""
         quantizer = aqt_quantizer.quantizer_make(4, scale_dtype=weight.dtype, initialize_calibration=False)
         quantizer.calibration = functools.partial(AbsMaxCalibration, clipping_scale=ratio)
         quantizer.init_calibration()
@@ -142,11 +129,6 @@ def quantize_table(table: jax.Array) -> QTensor:
     return quantizer.quant(rows, calibration_axes=(-1,))[0]
 
 
-def table_of(int8: jax.Array | np.ndarray, scale: jax.Array | np.ndarray) -> QTensor:
-    """The QTensor of `quantize_table`, of its two arrays."""
-    return _qtensor(int8, scale)
-
-
 @jax.jit
 def pack(weight: QTensor) -> Nibbles:
     """To what is stored."""
@@ -159,8 +141,9 @@ def unpack(stored: Nibbles) -> QTensor:
     """The inverse of `pack`; on a GPU int4 lies in memory as it does here, on a CPU as a byte each."""
     pairs = jax.lax.bitcast_convert_type(jnp.asarray(stored.nibbles), jnp.int4)
     qvalue = pairs.reshape(*pairs.shape[:-2], -1)
-    return _qtensor(qvalue, stored.scale)
+    return qtensor(qvalue, stored.scale)
 
 
-def _qtensor(qvalue: jax.Array | np.ndarray, scale: jax.Array | np.ndarray) -> QTensor:
+def qtensor(qvalue: jax.Array | np.ndarray, scale: jax.Array | np.ndarray) -> QTensor:
+    """A quantised weight of its two arrays."""
     return QTensor(qvalue=qvalue, scale=[scale], scale_t=None, bias=[], dequant_dtype=scale.dtype)

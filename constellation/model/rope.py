@@ -47,12 +47,10 @@ class RopeScaling:
         if unknown := sorted(fields.keys() - allowed[kind]):
             raise ValueError(", ".join(unknown))
         given = {name: value for name, value in fields.items() if value is not None}  # null is the default
-        needed = ["factor"] + (["original_max_position_embeddings"] if kind == "yarn" else [])
-        for name in needed:
-            if not is_number(given.get(name)) or given[name] < 1:
-                raise ValueError(f"{name} {fields.get(name)!r}")
-        for name, value in given.items():
-            if not is_number(value) or value <= 0:
+        needed = {"factor"} if kind == "linear" else {"factor", "original_max_position_embeddings"}
+        for name in sorted(needed | given.keys()):
+            value: Any = given.get(name)
+            if not is_number(value) or value <= 0 or (name in needed and value < 1):
                 raise ValueError(f"{name} {value!r}")
         return cls(kind, **given)
 

@@ -47,17 +47,10 @@ class SamplingConfig:
 
 
 def scores(logits: jax.Array, key: jax.Array, config: SamplingConfig) -> jax.Array:
-    """Scores whose argmax is the token: filtered logits / temperature + Gumbel noise (1611.01144, eq. 1).
+    """Scores [V] whose argmax is the token: filtered logits / temperature + Gumbel noise (1611.01144, eq. 1).
 
-    The noise of a token depends on the key and the token alone, so neither the filters nor the size of the
-    vocabulary change the draws.
-
-    Args:
-        logits: [V] float32.
-        key: of this draw.
-
-    Returns:
-        [V] float32, -inf where a filter removes the token.
+    They are -inf where a filter removes the token. The noise of a token depends on the key and the token
+    alone, so neither the filters nor the size of the vocabulary change the draws.
     """
     if config.temperature == 0:
         return logits

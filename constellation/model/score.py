@@ -51,14 +51,14 @@ def log_prob(
     """log p(text | prompt) in nats, for several texts after each prompt, which is computed once for all.
 
     Args:
-        prompts: of each of R trajectories, token ids, none empty.
+        prompts: of each of R trajectories, token ids.
         texts: texts[r][i] holds the ids of each text after prompts[r][i], with the stop id if it counts.
 
     Returns:
         for each trajectory and prompt a float64 array [texts], an empty text giving 0.
 
     Raises:
-        UserError: an empty prompt.
+        UserError: a prompt is empty.
     """
     totals = [[np.zeros(len(group)) for group in own] for own in texts]
     fixed, prompts = _fixed(generator, prompts, batching)
@@ -82,16 +82,9 @@ def next_token_logits(
     ids: Sequence[int],
     batching: Batching = BATCHING,
 ) -> list[list[np.ndarray]]:
-    """The logits of `ids` as the token that follows prompt + text, for several texts after each prompt.
+    """The logits of `ids` as the token that follows prompt + text: float32 [texts, ids] for each prompt.
 
-    Args:
-        prompts, texts: as for `log_prob`; an empty text asks what follows the prompt itself.
-
-    Returns:
-        for each trajectory and prompt a float32 array [texts, ids].
-
-    Raises:
-        UserError: an empty prompt.
+    Arguments and errors are those of `log_prob`; after an empty text, it is what follows the prompt itself.
     """
     result = [[np.zeros((len(group), len(ids)), np.float32) for group in own] for own in texts]
     fixed, prompts = _fixed(generator, prompts, batching)
@@ -104,8 +97,6 @@ def next_token_logits(
 
 
 class _Static(NamedTuple):
-    """What the compiled functions depend on."""
-
     config: ModelConfig
     mesh: Mesh
 
@@ -130,10 +121,8 @@ def _fixed(
 
         alone = adapters is None
         prefix = jax.tree.map(lambda x: x[None], of_one(None)) if alone else jax.vmap(of_one)(adapters)
-    static = _Static(model.config, model.mesh)
-    return (static, model.params, (adapters, prefix)), [
-        [prompt[shared:] for prompt in own] for own in prompts
-    ]
+    fixed = _Static(model.config, model.mesh), model.params, (adapters, prefix)
+    return fixed, [[prompt[shared:] for prompt in own] for own in prompts]
 
 
 class _Row(NamedTuple):
@@ -229,10 +218,7 @@ def _pad(batch: _Rows, rows: _Padded, values_of: Callable[[_Row], Sequence[int]]
 
 @partial(jax.jit, static_argnums=0)
 def _target_log_probs(
-    static: _Static,
-    params: decoder.Params,
-    own: Own,
-    rows: tuple[_Padded, jax.Array, jax.Array],
+    static: _Static, params: decoder.Params, own: Own, rows: tuple[_Padded, jax.Array, jax.Array]
 ) -> jax.Array:
     """log p of target [B, R, A] by the hidden states at source [B, R, A]: float32 [B, R, A]."""
 
@@ -254,11 +240,7 @@ def _target_log_probs(
 
 @partial(jax.jit, static_argnums=0)
 def _chosen_logits(
-    static: _Static,
-    params: decoder.Params,
-    own: Own,
-    ids: jax.Array,
-    rows: tuple[_Padded, jax.Array],
+    static: _Static, params: decoder.Params, own: Own, ids: jax.Array, rows: tuple[_Padded, jax.Array]
 ) -> jax.Array:
     """Logits of `ids` by the hidden states at source [B, R, A]: float32 [B, R, A, ids]."""
 

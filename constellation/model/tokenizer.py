@@ -12,14 +12,11 @@ from constellation.runtime.errors import UserError
 
 
 class Tokenizer:
-    """`transformers.AutoTokenizer` of a model directory.
-
-    Attributes:
-        size: ids 0 .. size - 1 have a meaning; the vocabulary of the model may be padded beyond.
-    """
+    """`transformers.AutoTokenizer` of a model directory."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
+        # Ids below have a meaning; the vocabulary of the model may be padded beyond.
         self.size = max(tokenizer.get_vocab().values()) + 1
 
     @classmethod

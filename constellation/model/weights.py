@@ -1,19 +1,34 @@
-"""The parameters in a model directory of either kind: Hugging Face's, or a ported one."""
+"""The parameters in a model directory of either kind: Hugging Face's (see `port`), or a ported one.
+
+A ported one holds the small files of its Hugging Face directory, and the quantised weights as Orbax arrays:
+`weights/` one array a leaf, int4 as two a byte, and `weights.json`, written last, says what they are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from aqt.jax.v2.aqt_tensor import QTensor
 from jax.sharding import Mesh
 
-from constellation.model import port, ported
+from constellation import checkpoints
+from constellation.model import port
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import Params
 from constellation.model.mesh import make_mesh, put
-from constellation.model.quantize import Leaf, Nibbles, unpack
+from constellation.model.quantize import Leaf, Nibbles, qtensor, unpack
+from constellation.runtime.errors import UserError
+from constellation.runtime.files import disk_full_is_user_error, write_atomically
+
+WEIGHTS, MANIFEST = "weights", "weights.json"
 
 
 def load_params(
@@ -23,22 +38,26 @@ def load_params(
     quantization: str = "",
     mesh: Mesh | None = None,
 ) -> Params:
-    """Reads the weights leaf by leaf, each put on its devices as it comes.
+    """Reads the weights leaf by leaf, each put on its devices (one by default) as it comes.
 
     Args:
-        config: of the same directory.
         dtype: of the dense weights and of the scales.
         quantization: as for `Quantization.parse`.
-        mesh: the devices; one by default.
 
     Raises:
-        UserError: as `port.leaves` and `ported.leaves`; a ported directory of another dtype or quantisation.
+        UserError: as `port.leaves`; a damaged array; a ported directory of another dtype or quantisation.
     """
     directory, dtype, mesh = Path(directory), jnp.dtype(dtype), mesh or make_mesh()
-    if ported.is_ported(directory):
-        manifest = ported.read_manifest(directory, dtype.name, quantization)
-        return _assemble(ported.leaves(directory, manifest), mesh)
-    return _assemble(port.leaves(directory, config, dtype, quantization), mesh)
+    if is_ported(directory):
+        leaves = _ported_leaves(directory, read_manifest(directory, dtype.name, quantization))
+    else:
+        leaves = port.leaves(directory, config, dtype, quantization)
+    params: Params = {"layers": {}}
+    for name, leaf in leaves:
+        on_device = put(name, leaf, mesh)
+        place = params["layers"] if name.startswith("layers/") else params
+        place[name.removeprefix("layers/")] = unpack(on_device) if isinstance(leaf, Nibbles) else on_device
+    return params
 
 
 def check_weights(directory: str | Path, config: ModelConfig, dtype: str, quantization: str = "") -> None:
@@ -48,19 +67,106 @@ def check_weights(directory: str | Path, config: ModelConfig, dtype: str, quanti
         UserError: as `load_params`.
     """
     directory = Path(directory)
-    if ported.is_ported(directory):
-        ported.check(directory, ported.read_manifest(directory, dtype, quantization))
-    else:
-        port.check_weights(directory, config, quantization)
+    if not is_ported(directory):
+        return port.check_weights(directory, config, quantization)
+    arrays = read_manifest(directory, dtype, quantization)["arrays"]
+    if missing := [part for part in arrays if not (directory / WEIGHTS / part).is_dir()]:
+        raise UserError(f"{directory / WEIGHTS} lacks {', '.join(missing)}: port the model again")
 
 
-def _assemble(leaves: Iterable[tuple[str, Leaf]], mesh: Mesh) -> Params:
-    params: Params = {"layers": {}}
+def is_ported(directory: Path) -> bool:
+    """Whether a directory was written by `write_ported`, to its end."""
+    return (directory / MANIFEST).exists()
+
+
+def write_ported(
+    source: Path,
+    small_files: Iterable[str],
+    directory: Path,
+    leaves: Iterable[tuple[str, Leaf]],
+    described: dict[str, Any],
+) -> None:
+    """Writes a ported model, leaf by leaf.
+
+    Args:
+        source: the Hugging Face directory, of which the `small_files` that exist are copied.
+        leaves: of `port.leaves`.
+        described: quantization, dtype, and the hash of the model.
+
+    Raises:
+        UserError: the directory holds something else or a whole model already, or the disk is full.
+    """
+    found = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
+    if is_ported(directory) or not found <= {WEIGHTS, *small_files}:
+        raise UserError(f"{directory} is not empty: give another --out")
+    directory.mkdir(parents=True, exist_ok=True)
+    with disk_full_is_user_error(directory):
+        for name in small_files:
+            if (source / name).exists():
+                shutil.copyfile(source / name, directory / name)
+    digests: dict[str, str] = {}
     for name, leaf in leaves:
-        on_device = put(name, leaf, mesh)
-        value = unpack(on_device) if isinstance(leaf, Nibbles) else on_device
-        if name.startswith("layers/"):
-            params["layers"][name.removeprefix("layers/")] = value
+        for part, array in _parts(name, leaf).items():
+            checkpoints.save_array(directory / WEIGHTS / part, array)
+            digests[part] = _digest(array)
+    manifest = json.dumps(described | {"arrays": digests}, indent=2) + "\n"
+    write_atomically(directory / MANIFEST, lambda file: file.write(manifest.encode()))
+
+
+def read_manifest(directory: Path, dtype: str, quantization: str) -> dict[str, Any]:
+    """What `write_ported` was told of a model.
+
+    Raises:
+        UserError: a damaged manifest, or a model of another dtype or quantisation.
+    """
+    path = directory / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        stored = {"quantization": manifest["quantization"], "dtype": manifest["dtype"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{path} is damaged: port the model again") from None
+    for field, wanted in (("quantization", quantization), ("dtype", dtype)):
+        if stored[field] != wanted:
+            raise UserError(
+                f"{directory} was ported with {field} {stored[field]!r}, not {wanted!r}: "
+                f"set model.{field} = {stored[field]!r}, or give the Hugging Face directory"
+            )
+    return manifest
+
+
+def _ported_leaves(directory: Path, manifest: dict[str, Any]) -> Iterator[tuple[str, Leaf]]:
+    """As `port.leaves`."""
+    parts: dict[str, list[str]] = {}
+    for part in manifest["arrays"]:
+        parts.setdefault(part.partition(".")[0], []).append(part)
+    for name, group in parts.items():
+        arrays = {part.partition(".")[2]: _load(directory, part, manifest["arrays"][part]) for part in group}
+        if "nibbles" in arrays:
+            yield name, Nibbles(arrays["nibbles"], arrays["scale"])
+        elif "int8" in arrays:
+            yield name, qtensor(arrays["int8"], arrays["scale"])
         else:
-            params[name] = value
-    return params
+            yield name, arrays[""]
+
+
+def _parts(name: str, leaf: Leaf) -> dict[str, np.ndarray]:
+    """The arrays of a leaf, by their place in `weights/`."""
+    if isinstance(leaf, Nibbles):
+        return {f"{name}.{part}": np.asarray(array) for part, array in leaf._asdict().items()}
+    if isinstance(leaf, QTensor):
+        leaf = jax.tree.map(np.asarray, leaf)
+        return {f"{name}.int8": leaf.qvalue, f"{name}.scale": leaf.scale[0]}
+    return {name: np.asarray(leaf)}
+
+
+def _load(directory: Path, part: str, digest: str) -> np.ndarray:
+    array = checkpoints.load_array(directory / WEIGHTS / part)
+    if _digest(array) != digest:
+        raise UserError(f"{directory / WEIGHTS / part} is damaged: port the model again")
+    return array
+
+
+def _digest(array: np.ndarray) -> str:
+    content = hashlib.blake2b(f"{array.dtype} {array.shape}".encode(), digest_size=16)
+    content.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return content.hexdigest()

@@ -23,18 +23,8 @@ from constellation.model.config import ModelConfig
 from constellation.model.decoder import Params, init_params
 from constellation.model.padding import multiple
 from constellation.model.port import save_hf
+from constellation.nano import tokenizer as nano_tokenizer
 from constellation.nano.corpus import Corpus
-from constellation.nano.tokenizer import (
-    ARROW,
-    ASSISTANT,
-    END,
-    NEWLINE,
-    PAD,
-    USER,
-    build_tokenizer,
-    save_tokenizer,
-    spelt,
-)
 from constellation.nano.train_step import PretrainingBatch, make_train_step
 from constellation.runtime import keys
 from constellation.runtime.errors import UserError
@@ -54,7 +44,7 @@ def pretrain(config: ConfigDict, workdir: str) -> None:
     directory, language = Path(workdir), load_domain(config.domain).pretraining
     if language is None:
         raise UserError(f"config.domain = {config.domain!r} has nothing to pretrain on: use another")
-    tokenizer = build_tokenizer(language)
+    tokenizer = nano_tokenizer.build_tokenizer(language)
     corpus = Corpus(
         directory / "shards",
         language.sources,
@@ -122,21 +112,17 @@ def make_optimizer(config: ConfigDict, total: int) -> optax.GradientTransformati
     def decayed(params: Params) -> Any:
         return jax.tree.map(lambda weight: weight.ndim == 3, params)
 
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
-        optax.adamw(schedule, b2=0.98, weight_decay=config.weight_decay, mask=decayed),
-    )
+    adamw = optax.adamw(schedule, b2=0.98, weight_decay=config.weight_decay, mask=decayed)
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw)
 
 
 def write_model(directory: Path, config: ModelConfig, params: Params, tokenizer: Tokenizer) -> None:
-    """What `model.dir` accepts: weights, config, tokenizer with chat template, generation config."""
+    """Writes what `model.dir` accepts: weights, config, tokenizer with chat template, generation config."""
     save_hf(directory, config, params)
-    save_tokenizer(tokenizer, directory)
-    end, pad = map(tokenizer.token_to_id, (END, PAD))
-    generation = {"eos_token_id": [end], "pad_token_id": pad, "do_sample": True}
-    (directory / "generation_config.json").write_text(
-        json.dumps(generation, indent=2) + "\n", encoding="utf-8"
-    )
+    nano_tokenizer.save_tokenizer(tokenizer, directory)
+    end, pad = map(tokenizer.token_to_id, (nano_tokenizer.END, nano_tokenizer.PAD))
+    generation = json.dumps({"eos_token_id": [end], "pad_token_id": pad, "do_sample": True}, indent=2)
+    (directory / "generation_config.json").write_text(generation + "\n", encoding="utf-8")
 
 
 def write_skeletons(corpus: Corpus, count: int, directory: Path) -> None:
@@ -169,49 +155,36 @@ def view_batches(
     prompts = []
     for task in tasks:
         visible = rng.sample(task.examples, rng.choices(counts, weights)[0])
-        prompts.append(f"{USER}{examples_text(visible)}{ASSISTANT}")
-    encode = tokenizer.encode_batch
-    prompt_ids = [np.array(encoding.ids, np.int32) for encoding in encode(prompts, add_special_tokens=False)]
-    answer_ids = [
-        np.array(encoding.ids, np.int32)
-        for encoding in encode([task.program + END for task in tasks], add_special_tokens=False)
-    ]
+        prompts.append(f"{nano_tokenizer.USER}{examples_text(visible)}{nano_tokenizer.ASSISTANT}")
+
+    def encoded(texts: list[str]) -> list[np.ndarray]:
+        encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
+        return [np.array(encoding.ids, np.int32) for encoding in encodings]
+
+    prompt_ids = encoded(prompts)
+    answer_ids = encoded([task.program + nano_tokenizer.END for task in tasks])
     order = sorted(range(len(tasks)), key=lambda i: (len(prompt_ids[i]) + len(answer_ids[i]), rng.random()))
     size = config.batch_size
     groups = [order[start : start + size] for start in range(0, len(order) - size + 1, size)]
     rng.shuffle(groups)
-    # A token is a target if it belongs to an answer, or, with less weight, to the output of an example.
     vocabulary = tokenizer.get_vocab()
-    opens, closes = vocabulary[spelt(ARROW)], vocabulary[spelt(NEWLINE)]
-    return [
-        _collate(
-            [prompt_ids[i] for i in group],
-            [answer_ids[i] for i in group],
-            opens,
-            closes,
-            config.output_weight,
-        )
-        for group in groups
-    ]
+    opens = vocabulary[nano_tokenizer.spelt(nano_tokenizer.ARROW)]
+    closes = vocabulary[nano_tokenizer.spelt(nano_tokenizer.NEWLINE)]
 
+    def batch(group: list[int]) -> PretrainingBatch:
+        longest = max(len(prompt_ids[i]) + len(answer_ids[i]) for i in group)
+        tokens = np.zeros((size, multiple(longest, WIDTH_STEP)), np.int32)
+        # A token is a target if it belongs to an answer, or, with less weight, to the output of an example.
+        weight = np.zeros(tokens.shape, np.float32)
+        for row, i in enumerate(group):
+            prompt, answer = prompt_ids[i], answer_ids[i]
+            end = len(prompt) + len(answer)
+            tokens[row, :end] = np.concatenate([prompt, answer])
+            # opened minus closed before a token: one within an output, none within an input
+            within = np.cumsum(prompt == opens) - np.cumsum(prompt == closes)
+            weight[row, 1 : len(prompt)] = config.output_weight * within[:-1]
+            weight[row, len(prompt) - 1] = 0.0  # the marker of the assistant's turn
+            weight[row, len(prompt) : end] = 1.0
+        return PretrainingBatch(tokens, weight)
 
-def _collate(
-    prompts: list[np.ndarray],
-    answers: list[np.ndarray],
-    opens: int,
-    closes: int,
-    output_weight: float,
-) -> PretrainingBatch:
-    longest = max(len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True))
-    width = multiple(longest, WIDTH_STEP)
-    tokens = np.zeros((len(prompts), width), np.int32)
-    weight = np.zeros((len(prompts), width), np.float32)
-    for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
-        end = len(prompt) + len(answer)
-        tokens[row, :end] = np.concatenate([prompt, answer])
-        # opened minus closed before a token: one within an output, none within an input
-        within = np.cumsum(prompt == opens) - np.cumsum(prompt == closes)
-        weight[row, 1 : len(prompt)] = output_weight * within[:-1]
-        weight[row, len(prompt) - 1] = 0.0  # the marker of the assistant's turn
-        weight[row, len(prompt) : end] = 1.0
-    return PretrainingBatch(tokens, weight)
+    return [batch(group) for group in groups]

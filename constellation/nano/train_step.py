@@ -20,14 +20,10 @@ from constellation.model.mesh import make_mesh, over_rows
 
 
 class PretrainingBatch(NamedTuple):
-    """Sequences from position 0 on.
+    """Sequences from position 0 on."""
 
-    tokens: [B, T] int32.
-    weight: [B, T] float32, of predicting a token from those before it; zero on padding and at t = 0.
-    """
-
-    tokens: Any
-    weight: Any
+    tokens: Any  # [B, T] int32
+    weight: Any  # [B, T] float32, of predicting a token from those before it; zero on padding and at t = 0
 
 
 def make_train_step(config: ModelConfig, optimizer: optax.GradientTransformation) -> Callable[..., Any]:

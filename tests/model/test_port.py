@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -17,16 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from constellation.model import decoder
 from constellation.model.config import ModelConfig
-from constellation.model.port import (
-    EMBED,
-    INDEX,
-    LM_HEAD,
-    SINGLE,
-    final_norm,
-    layers,
-    save_hf,
-    table_rows,
-)
+from constellation.model.port import EMBED, INDEX, LM_HEAD, NORM, SINGLE, Tensors, layer_tensor, save_hf
 from constellation.model.quantize import quantize
 from constellation.model.weights import load_params
 from constellation.runtime.errors import UserError
@@ -105,14 +97,14 @@ def test_a_duplicate_of_the_tied_head(copy: Path) -> None:
 def test_pieces_equal_the_whole(make_dir: MakeDir) -> None:
     directory = make_dir(tie_word_embeddings=False)
     config, whole = ModelConfig.from_dir(directory), load(directory)
-    for index, layer in enumerate(layers(directory, config, jnp.float32)):
-        expected = {name: stacked[index][None] for name, stacked in whole["layers"].items()}
-        jax.tree.map(np.testing.assert_array_equal, layer, expected)
-    assert index + 1 == config.num_hidden_layers
-    np.testing.assert_array_equal(final_norm(directory, config, jnp.float32), whole["norm"])
+    tensors = Tensors(directory, config)
+    for name, stacked in whole["layers"].items():
+        layers = [tensors.read(layer_tensor(layer, name)) for layer in range(config.num_hidden_layers)]
+        np.testing.assert_array_equal(np.stack(layers), stacked)
+    np.testing.assert_array_equal(tensors.read(NORM), whole["norm"])
     for name, table in ((EMBED, "embed"), (LM_HEAD, "lm_head")):
-        starts, pieces = zip(*table_rows(directory, config, name, 100, jnp.float32), strict=True)
-        assert starts == (0, 100, 200)
+        ends = [0, 100, 200, config.vocab_size]
+        pieces = [tensors.rows(name, start, end) for start, end in itertools.pairwise(ends)]
         np.testing.assert_array_equal(np.concatenate(pieces), whole[table])
 
 

@@ -14,10 +14,10 @@ from constellation.model import decoder
 from constellation.model.config import ModelConfig
 from constellation.model.linear import dense, linear
 from constellation.model.lora import Adapter, init_adapter, layer_weights
-from constellation.model.quantize import Quantization, dequantize, pack, quantize, quantize_weight, unpack
+from constellation.model.quantize import Quantization, pack, quantize, quantize_weight, unpack
 from constellation.runtime.errors import UserError
 from tests.model.test_config import QWEN3_4B
-from tests.model.tiny import CONFIG, causal, params_and_adapter, random_tokens
+from tests.model.tiny import CONFIG, causal, dequantize, params_and_adapter, random_tokens
 
 
 def weights(dtype: jax.typing.DTypeLike = jnp.float32) -> jax.Array:

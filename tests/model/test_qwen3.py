@@ -10,10 +10,9 @@ from flax import nnx
 from transformers import AutoModelForCausalLM
 
 from constellation.model.config import ModelConfig
-from constellation.model.quantize import dequantize
 from constellation.model.qwen3 import Qwen3
 from constellation.model.weights import load_params
-from tests.model.tiny import random_tokens
+from tests.model.tiny import dequantize, random_tokens
 
 
 def test_logits_equal_transformers(model_dir: Path) -> None:

@@ -14,6 +14,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config,
 
 from constellation.model import decoder
 from constellation.model.config import ModelConfig
+from constellation.model.linear import dense
 from constellation.model.lora import Adapter, init_adapter
 
 TEMPLATE = (
@@ -102,3 +103,11 @@ def causal(rows: int, length: int) -> tuple[jax.Array, jax.Array]:
     """positions [rows, length] and mask [rows, length, length] of rows without padding."""
     positions = np.broadcast_to(np.arange(length), (rows, length))
     return jnp.asarray(positions), jnp.asarray(positions[:, :, None] >= positions[:, None, :])
+
+
+def dequantize(params: decoder.Params) -> decoder.Params:
+    """The same parameters, all dense: what the quantised model computes with."""
+    dtype = params["norm"].dtype
+    layers = {name: dense(weight, dtype) for name, weight in params["layers"].items()}
+    tables = {name: dense(params[name], dtype) for name in params.keys() & {"embed", "lm_head"}}
+    return params | tables | {"layers": layers}

@@ -9,6 +9,7 @@ from constellation.domains.trapdoor.pretraining import PRETRAINING
 from constellation.nano import pretraining as nano_base
 from constellation.nano.corpus import Corpus
 from constellation.nano.pretraining import pretrain
+from constellation.nano.tokenizer import build_tokenizer
 from constellation.runtime.errors import UserError
 from constellation.runtime.progress import read_metrics
 from launch.common import load_config
@@ -72,7 +73,7 @@ def test_a_loss_that_is_not_finite_is_found_by_the_last_step(tmp_path):
 
 def test_batches_go_on_at_any_step(tmp_path):
     """The batches from step n on are the last ones of all batches."""
-    tokenizer = nano_base.build_tokenizer(PRETRAINING)
+    tokenizer = build_tokenizer(PRETRAINING)
     corpus = Corpus(tmp_path, PRETRAINING.sources, config().corpus.mixture.to_dict(), 16)
 
     def batches(first: int):

@@ -17,11 +17,11 @@ import pytest
 import torch
 
 from constellation.model.lora import Adapter, init_adapter, stack, unstack
-from constellation.model.quantize import dequantize, quantize
+from constellation.model.quantize import quantize
 from constellation.model.weights import load_params
 from constellation.selftraining.batches import Batch, TrainingExample, collate, pack
 from constellation.selftraining.update import make_optimizer, make_update
-from tests.model.tiny import CONFIG, params_and_adapter, reference
+from tests.model.tiny import CONFIG, dequantize, params_and_adapter, reference
 from third_party import training_reference
 from third_party.comparison.table import relative_norm
 

@@ -6,6 +6,7 @@ largest weight is 7 steps, and NF4 (2305.14314, appendix E), all with one scale 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -56,8 +57,9 @@ def quantization_benchmark(model_dir: str | Path, group: int, with_kl: bool = Tr
     ways = roundings(group)
     squares = {name: dict.fromkeys(projection_shapes(config), 0.0) for name in ways}
     norms = dict.fromkeys(projection_shapes(config), 0.0)
-    for kind, tensor in port.projections(model_dir, config):
-        weight = jnp.asarray(tensor, jnp.float32)
+    tensors = port.Tensors(model_dir, config)
+    for layer, kind in itertools.product(range(config.num_hidden_layers), norms):
+        weight = jnp.asarray(tensors.read(port.layer_tensor(layer, kind)), jnp.float32)
         norms[kind] += float(jnp.square(weight).sum())
         for name, rounded in ways.items():
             squares[name][kind] += float(jnp.square(rounded(weight) - weight).sum())

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import gc
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -177,9 +178,14 @@ def streamed_rows(
     """
     theirs = model_reference.hidden_states(reference_dir, batch.ids, batch.attention)
     before = next(theirs)
-    x = _streamed_embeddings(directory, config, batch.tokens, head_rows)
+    tensors = port.Tensors(directory, config)
+    x = _streamed_embeddings(tensors, config, batch.tokens, head_rows)
     own, same = [], []  # errors after each layer: end to end, and from transformers' hidden states before it
-    for layer in port.layers(directory, config, np.float32):
+    for index in range(config.num_hidden_layers):
+        layer = {
+            name: tensors.read(port.layer_tensor(index, name)).astype(np.float32, copy=False)[None]
+            for name in port.MODULES
+        }
         after_own = _through_layer(config, layer, x, batch.positions, batch.mask)
         # What transformers leaves in padding may not be finite.
         clean = np.where(batch.real[..., None], before, 0)
@@ -190,7 +196,7 @@ def streamed_rows(
         own.append(worst_position(x[batch.real], before[batch.real]))
         same.append(worst_position(after_same[batch.real], before[batch.real]))
     expected = model_reference.streamed_logits(reference_dir, before[batch.real], head_rows)
-    ours = _streamed_logits(directory, config, x[batch.real], head_rows)
+    ours = _streamed_logits(tensors, config, x[batch.real], head_rows)
     count = f"worst of {config.num_hidden_layers} layers, max abs error / max abs of the position"
     return [
         Row("hidden states, streamed", f"{count}, end to end", max(own), TOLERANCE),
@@ -204,24 +210,33 @@ def streamed_rows(
     ], expected
 
 
+def _streamed_table(
+    tensors: port.Tensors, config: ModelConfig, name: str, rows: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The embedding or the head in pieces: (first row, float32 [at most `rows`, D]), in order."""
+    for start in range(0, config.vocab_size, rows):
+        yield start, tensors.rows(name, start, min(start + rows, config.vocab_size)).astype(np.float32)
+
+
 def _streamed_embeddings(
-    directory: Path, config: ModelConfig, tokens: np.ndarray, head_rows: int
+    tensors: port.Tensors, config: ModelConfig, tokens: np.ndarray, head_rows: int
 ) -> np.ndarray:
     """The embeddings float32 [B, T, D] of tokens [B, T]."""
     embeddings = np.empty((*tokens.shape, config.hidden_size), np.float32)
-    for start, rows in port.table_rows(directory, config, port.EMBED, head_rows, np.float32):
+    for start, rows in _streamed_table(tensors, config, port.EMBED, head_rows):
         here = (start <= tokens) & (tokens < start + len(rows))
         embeddings[here] = rows[tokens[here] - start]
     return embeddings
 
 
-def _streamed_logits(directory: Path, config: ModelConfig, hidden: np.ndarray, head_rows: int) -> np.ndarray:
+def _streamed_logits(
+    tensors: port.Tensors, config: ModelConfig, hidden: np.ndarray, head_rows: int
+) -> np.ndarray:
     """float32 [P, V] of what the last layer made of P positions [P, D]."""
-    normed = rms_norm(
-        jnp.asarray(hidden), jnp.asarray(port.final_norm(directory, config, np.float32)), config.rms_norm_eps
-    )
+    norm = tensors.read(port.NORM).astype(np.float32, copy=False)
+    normed = rms_norm(jnp.asarray(hidden), jnp.asarray(norm), config.rms_norm_eps)
     name = port.EMBED if config.tie_word_embeddings else port.LM_HEAD
     result = np.empty((len(hidden), config.vocab_size), np.float32)
-    for start, rows in port.table_rows(directory, config, name, head_rows, np.float32):
+    for start, rows in _streamed_table(tensors, config, name, head_rows):
         result[:, start : start + len(rows)] = _head(normed, rows)
     return result

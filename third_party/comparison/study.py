@@ -28,8 +28,8 @@ from constellation.experiments.star import round_tasks, warm_start
 from constellation.experiments.study import Study
 from constellation.model.model import check_model
 from constellation.model.peft_format import save_peft
-from constellation.model.ported import is_ported
 from constellation.model.sampling import SamplingConfig
+from constellation.model.weights import is_ported
 from constellation.runtime import keys
 from constellation.runtime.errors import UserError
 from constellation.runtime.files import write_atomically

@@ -22,7 +22,7 @@ from constellation.domains.trapdoor import DOMAIN
 from constellation.domains.trapdoor.pretraining import PRETRAINING
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import init_params
-from constellation.model.ported import MANIFEST
+from constellation.model.weights import MANIFEST
 from constellation.nano.pretraining import write_model
 from constellation.nano.tokenizer import build_tokenizer
 from constellation.runtime.errors import UserError

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from constellation.model import port, ported
+from constellation.model import port, weights
 from constellation.model.config import ModelConfig
 from constellation.model.model import SMALL_FILES, check_model, load_model
 from constellation.model.quantize import Nibbles
@@ -27,7 +27,7 @@ def write(source: Path, out: Path, quantization: str = HOW, dtype: str = DTYPE) 
     leaves = port.leaves(source, ModelConfig.from_dir(source), dtype, quantization)
     described = {"quantization": quantization, "dtype": dtype}
     described["hash"] = check_model(source, quantization, dtype)
-    ported.write(source, SMALL_FILES, out, leaves, described)
+    weights.write_ported(source, SMALL_FILES, out, leaves, described)
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +82,9 @@ def test_a_missing_array(copy: Path) -> None:
 
 
 def test_a_damaged_array(copy: Path) -> None:
-    manifest = json.loads((copy / ported.MANIFEST).read_text())
+    manifest = json.loads((copy / weights.MANIFEST).read_text())
     manifest["arrays"]["embed.scale"] = "0" * 32
-    (copy / ported.MANIFEST).write_text(json.dumps(manifest))
+    (copy / weights.MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(UserError, match=r"embed\.scale is damaged"):
         load_model(copy, HOW, DTYPE)
     largest = max((copy / "weights/layers/up_proj.nibbles").rglob("*"), key=lambda path: path.stat().st_size)
@@ -104,8 +104,8 @@ def test_an_unfinished_port_is_written_again_and_a_whole_one_is_not(model_dir: P
             yield leaf
 
     with pytest.raises(Killed):
-        ported.write(model_dir, SMALL_FILES, tmp_path, killed(), {})
-    assert not ported.is_ported(tmp_path)
+        weights.write_ported(model_dir, SMALL_FILES, tmp_path, killed(), {})
+    assert not weights.is_ported(tmp_path)
     write(model_dir, tmp_path)
     load_model(tmp_path, HOW, DTYPE)
     with pytest.raises(UserError, match="not empty"):

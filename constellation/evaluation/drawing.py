@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from constellation.evaluation.entries import Entries
+from constellation.evaluation.entries import Entries, Entry
 from constellation.evaluation.study import StudyResults
 
 INK, RULE = "#24292f", "#d9dce0"  # replaced in SVG by the page's own colours
@@ -85,18 +85,11 @@ def panels(count: int, height: float, sharey: bool) -> tuple[Figure, Sequence[Ax
     return figure, figure.subplots(1, count, sharey=sharey, squeeze=False)[0]
 
 
-def bank_panels(study: StudyResults, height: float) -> tuple[Figure, dict[str, Axes]]:
-    """A panel for each bank of a study, with one y axis."""
-    figure, axes = panels(len(study.tasks), height, sharey=True)
-    return figure, dict(zip(study.tasks, axes, strict=True))
-
-
 def band(ax: Axes, rows: Entries, paint: str, label: str, marker: str = "", style: Any = "-") -> None:
-    """A curve over k, an estimate with its interval each."""
-    ks = rows.values("k")
+    """A curve over k in the band of its intervals."""
+    ks, values = rows.values("k"), percent(row.estimate for row in rows)
     low, high = zip(*(row.interval for row in rows), strict=True)
     ax.fill_between(ks, percent(low), percent(high), color=paint, alpha=0.14, linewidth=0)
-    values = percent(row.estimate for row in rows)
     ax.plot(ks, values, color=paint, label=label, marker=marker, markersize=3.5, linestyle=style)
 
 
@@ -141,7 +134,7 @@ def zero_line(ax: Axes) -> None:
 def interval_mark(
     ax: Axes,
     at: float,
-    entry: Any,
+    row: Entry,
     paint: str,
     *,
     marker: str = "o",
@@ -151,16 +144,15 @@ def interval_mark(
     scale: float = 100,
     level: bool = False,
 ) -> None:
-    """An entry's estimate on its interval, if defined: upright at x = `at` or, `level`, lying at y = `at`.
+    """A row's estimate on its interval, if defined: upright at x = `at` or, `level`, lying at y = `at`.
 
     `face` fills the mark, by default its own colour.
     """
-    if entry.interval is not None and None not in entry.interval:
-        ends, place = [scale * end for end in entry.interval], [at, at]
+    if row.interval is not None and None not in row.interval:
+        ends, place = [scale * end for end in row.interval], [at, at]
         ax.plot(*((ends, place) if level else (place, ends)), color=paint, linewidth=2, alpha=0.55)
-    if entry.estimate is not None:
-        value = scale * entry.estimate
-        point = (value, at) if level else (at, value)
+    if row.estimate is not None:
+        point = (scale * row.estimate, at) if level else (at, scale * row.estimate)
         ax.plot(*point, marker, color=paint, markerfacecolor=face or paint, markersize=size, label=label)
 
 
@@ -195,9 +187,8 @@ def thin_lines(ax: Axes, rows: Entries, paint: str) -> None:
 
 def k_axis(ax: Axes, ks: Iterable[Any]) -> None:
     """A logarithmic k axis with its powers of two written out."""
-    highest = max(map(int, ks))
     ax.set_xscale("log", base=2)
-    ax.xaxis.set_major_locator(FixedLocator([2**i for i in range(highest.bit_length())]))
+    ax.xaxis.set_major_locator(FixedLocator([2**i for i in range(max(ks).bit_length())]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel("samples k")

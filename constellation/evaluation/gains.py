@@ -137,9 +137,9 @@ def round_gains(results: Results) -> Figure | None:
     study = results.study
     if not study.rounds:
         return None
-    figure, axes = drawing.bank_panels(study, height=2.8)
+    figure, axes = drawing.panels(len(study.tasks), height=2.8, sharey=True)
     marks = list(zip(study.deciding_ks, (-0.1, 0.1), "os", strict=True))
-    for bank, ax in axes.items():
+    for bank, ax in zip(study.tasks, axes, strict=True):
         round_axis(ax, results, bank, "")
         for k, offset, marker in marks:
             for row in results.entries.where(quantity=GAIN, bank=bank, k=k, of=""):
@@ -150,7 +150,7 @@ def round_gains(results: Results) -> Figure | None:
                 face = paint if marker == "o" else "none"
                 drawing.interval_mark(ax, x, row, paint, marker=marker, face=face)
         ax.set_title(bank)
-    first, ink = figure.axes[0], drawing.INK
+    first, ink = axes[0], drawing.INK
     for (k, _, marker), face in zip(marks, (ink, "none"), strict=True):
         first.plot([], [], marker, color=ink, markerfacecolor=face, markersize=6, label=f"pass@{k}")
     first.set_ylabel("gain over the model before, points")

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from constellation.evaluation import drawing
 from constellation.evaluation.claims import SUPPORTED
 from constellation.evaluation.crossover import NULL_CHANGE
-from constellation.evaluation.entries import points, rows_of
+from constellation.evaluation.entries import Entry, points, rows_of
 from constellation.evaluation.null import HALVINGS, PAIRS, PICKED, SECOND
 from constellation.evaluation.page import environment
 from constellation.runtime.files import write_atomically
@@ -42,8 +42,7 @@ class Measure(NamedTuple):
     """One number that a finding claims something of."""
 
     panel: str  # the finding and, of several numbers, which one: "crossover pass@8"
-    estimate: float  # a share of tasks
-    interval: list[float]
+    row: Entry
     supported: bool  # the finding is
     null: dict[str, Any] | None  # `null_of` it
 
@@ -111,20 +110,21 @@ def stated(cells: Sequence[Cell]) -> dict[str, str]:
     return {key: ", ".join(dict.fromkeys(several)) for key, several in values.items()}
 
 
-def parts(finding: dict[str, Any]) -> Iterator[tuple[str, int, float, list[float]]]:
-    """(what, k, estimate, interval) of each number a finding claims something of; none if not measured."""
+def parts(finding: dict[str, Any]) -> Iterator[Entry]:
+    """Each number that a finding claims something of, as a row; none if not measured."""
     if finding["estimate"] is None:
         return
+    bank, estimates, intervals = finding["bank"], finding["estimate"], finding["interval"]
     if "ks" in finding:
-        several = zip(finding["ks"], finding["estimate"], finding["interval"], strict=True)
-        yield from ((f"pass@{k}", k, estimate, interval) for k, estimate, interval in several)
+        for k, estimate, interval in zip(finding["ks"], estimates, intervals, strict=True):
+            yield Entry(f"pass@{k}", bank, (), k, estimate, interval)
     else:
-        yield "", finding["k"], finding["estimate"], finding["interval"]
+        yield Entry("", bank, (), finding["k"], estimates, intervals)
 
 
 def numbers(finding: dict[str, Any]) -> list[str]:
     """A finding's numbers in points with their intervals: "pass@8 +3.1 [+0.8, +5.5]"."""
-    return [f"{what} {points(estimate, *interval)}".strip() for what, _, estimate, interval in parts(finding)]
+    return [f"{row.quantity} {points(row.estimate, *row.interval)}".strip() for row in parts(finding)]
 
 
 def measures(cell: Cell) -> Iterator[Measure]:
@@ -132,19 +132,18 @@ def measures(cell: Cell) -> Iterator[Measure]:
     if cell.results is None:
         return
     for name, finding in cell.results["findings"].items():
-        for what, k, estimate, interval in parts(finding):
-            panel, supported = f"{FINDINGS[name]} {what}".strip(), finding["verdict"] == SUPPORTED
-            null = null_of(cell.results, NULLS[name], finding["bank"], k)
-            yield Measure(panel, estimate, interval, supported, null)
+        for row in parts(finding):
+            panel, supported = f"{FINDINGS[name]} {row.quantity}".strip(), finding["verdict"] == SUPPORTED
+            yield Measure(panel, row, supported, null_of(cell.results, NULLS[name], row))
 
 
-def null_of(results: Mapping[str, Any], quantity: str, bank: str, k: int) -> dict[str, Any] | None:
+def null_of(results: Mapping[str, Any], quantity: str, number: Entry) -> dict[str, Any] | None:
     """{"kind": "halvings" or "pairs", "interval"}: a number's central interval where nothing was learned.
 
     None where the study has no null of it. Of the halvings first: they average over trajectories as the study
     does, and a pair is one against one.
     """
-    rows = rows_of(results).where(quantity=quantity, bank=bank, k=k)
+    rows = rows_of(results).where(quantity=quantity, bank=number.bank, k=number.k)
     intervals = {row.of: row.interval for row in rows if len(row.models) == 1}
     kinds = [kind for kind in (HALVINGS, PAIRS) if kind in intervals]
     return {"kind": kinds[0], "interval": intervals[kinds[0]]} if kinds else None
@@ -186,7 +185,7 @@ def forest(cells: Sequence[Cell]) -> Figure:
             if measure.null is not None:
                 drawing.null_span(ax, row, measure.null["interval"], level=True)
             face = None if measure.supported else "white"
-            drawing.interval_mark(ax, row, measure, drawing.START, face=face, size=5, level=True)
+            drawing.interval_mark(ax, row, measure.row, drawing.START, face=face, size=5, level=True)
         ax.set(title=panel, xlabel="points", ylim=(len(cells) - 0.5, -0.5))
     axes[0].set_yticks(range(len(cells)), [label(cell) for cell in cells])
     return figure

@@ -118,7 +118,7 @@ def temperature(study: StudyResults, part: Temperatures, bootstrap: Bootstrap) -
     if choice.large_k not in ks:
         raise UserError(
             f"a verdict on pass@{choice.large_k} needs at least {2 * choice.large_k} samples a task, there "
-            f"are {part.samples} at each temperature: raise temperatures.samples or lower large_k"
+            f"are {part.samples} at each temperature: raise temperature.samples or lower evaluation.large_k"
         )
     bank, models = choice.primary_bank, study.first_and_last
     start, last = models

@@ -1,6 +1,7 @@
 import numpy as np
 
-from constellation.evaluation.entries import plain, points, signed, written_p
+from constellation.evaluation.entries import entries, plain, points, signed, written_p
+from constellation.evaluation.statistics import Estimate
 
 
 def test_points_have_a_sign_and_zero_has_none() -> None:
@@ -10,6 +11,18 @@ def test_points_have_a_sign_and_zero_has_none() -> None:
 
 def test_p_values_are_not_zero() -> None:
     assert [written_p(p) for p in (0.0001, 0.001, 0.0126, 1)] == ["< 0.001", "0.001", "0.013", "1.000"]
+
+
+def test_a_row_for_each_k() -> None:
+    parts = (np.array([0.1 * i, 0.2 * i]) for i in range(7))
+    rows = entries("pass@k", "hard", ["v1"], [8, 64], Estimate(*parts), tested=[64])
+    assert plain(rows) == [
+        {"quantity": "pass@k", "bank": "hard", "models": ["v1"], "question": ""} | numbers
+        for numbers in (
+            {"k": 8, "estimate": 0, "interval": [0.1, 0.2]},
+            {"k": 64, "estimate": 0, "interval": [0.2, 0.4], "p": 1, "tested": True},
+        )
+    ]
 
 
 def test_plain_values() -> None:

@@ -166,8 +166,8 @@ def null_span(
     ax: Axes, at: float, interval: Sequence[float], scale: float = 100, *, level: bool = False
 ) -> None:
     """Behind the mark at x = `at` or, `level`, at y = `at`: the interval of what the null finds there."""
-    ends, beside = [scale * end for end in interval], [at - 0.4, at + 0.4]
-    x, (low, high) = (ends, beside) if level else (beside, ends)
+    ends, across = [scale * end for end in interval], [at - 0.4, at + 0.4]
+    x, (low, high) = (ends, across) if level else (across, ends)
     ax.fill_between(x, low, high, color=RULE, alpha=0.45, linewidth=0, zorder=0)
 
 

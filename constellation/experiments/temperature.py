@@ -1,6 +1,6 @@
 """Temperatures: gen_v0 and the last round at several, and gen_v0 matched to it.
 
-In the first `temperatures.trajectories` trajectories, under the primary split. The hard bank is not sampled
+In the first `temperature.trajectories` trajectories, under the primary split. The hard bank is not sampled
 again at the config's own temperature: the study has those samples. Tuning tasks say at which temperature a
 model is best, and at which gen_v0's pass@1 is that of the last round. A model's draws here share their Gumbel
 noise at all temperatures, so that its curve over them is smooth.

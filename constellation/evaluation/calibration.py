@@ -28,32 +28,25 @@ from constellation.samples import SampleSet
 
 Array = NDArray[np.float64]
 BINS = 10  # of the reliability diagram
-FIGURES = {  # quantity -> field of `Calibration`
-    "Brier score": "brier",
-    "reliability": "reliability",
-    "resolution": "resolution",
-    "uncertainty": "uncertainty",
-    "Brier score within bins": "within_bin",
-    "calibration error": "expected_calibration_error",
-    "prevalence": "prevalence",
-}
+QUANTITIES = (  # in the order of `Calibration`
+    "Brier score",
+    "reliability",
+    "resolution",
+    "uncertainty",
+    "Brier score within bins",
+    "calibration error",
+    "prevalence",
+)
 SHARE, FORECAST, OBSERVED = "samples in a bin", "what the critic says in a bin", "what is so in a bin"
 
 
 class Tally(NamedTuple):
-    """Sums over surviving samples, in B bins of equal width of their probability p; float64.
+    """Sums over surviving samples, in B bins of equal width of their probability p; float64."""
 
-    Attributes:
-        drawn: [..., B] samples.
-        forecast: [..., B] sum of p.
-        observed: [..., B] sum of y, 1 for a sample that generalises and 0 for one that does not.
-        squared_error: [...] sum of (p - y)^2.
-    """
-
-    drawn: Array
-    forecast: Array
-    observed: Array
-    squared_error: Array
+    drawn: Array  # [..., B] samples
+    forecast: Array  # [..., B] sum of p
+    observed: Array  # [..., B] sum of y, 1 for a sample that generalises and 0 for one that does not
+    squared_error: Array  # [...] sum of (p - y)^2
 
 
 class Calibration(NamedTuple):
@@ -62,34 +55,21 @@ class Calibration(NamedTuple):
     brier = reliability - resolution + uncertainty + within_bin. The first three terms are Murphy's (1973),
     with the bins' means; the last is the bins' variance of p less twice its covariance with y (Stephenson,
     Coelho and Jolliffe 2008).
-
-    Attributes:
-        brier: mean of (p - y)^2; 0 is perfect.
-        reliability: mean squared distance of a bin's observed rate from its mean forecast; 0 is calibrated.
-        resolution: variance of the bins' observed rates; what the forecast tells apart.
-        uncertainty: prevalence * (1 - prevalence), the score of the prevalence as constant forecast.
-        within_bin: see above.
-        expected_calibration_error: mean distance of a bin's observed rate from its mean forecast (Naeini et
-            al. 2015).
-        prevalence: share of surviving samples that generalise.
     """
 
-    brier: Array
-    reliability: Array
-    resolution: Array
-    uncertainty: Array
+    brier: Array  # mean of (p - y)^2; 0 is perfect
+    reliability: Array  # mean squared distance of a bin's rate from its mean forecast; 0 is calibrated
+    resolution: Array  # variance of the bins' observed rates; what the forecast tells apart
+    uncertainty: Array  # prevalence * (1 - prevalence), the score of the prevalence as constant forecast
     within_bin: Array
-    expected_calibration_error: Array
-    prevalence: Array
+    expected_calibration_error: Array  # mean distance of a bin's rate from its forecast (Naeini et al. 2015)
+    prevalence: Array  # share of surviving samples that generalise
 
 
 def tally(samples: SampleSet, scores: NDArray[Any], bins: int = 10) -> Tally:
-    """Each task's sums: [T, B] and [T].
+    """Each task's sums, [T, B] and [T]; bin b holds b / B <= p < (b + 1) / B, the last one p = 1, too.
 
-    Args:
-        samples: T tasks.
-        scores: [D] logit(yes) - logit(no) of each distinct program; may be NaN where it does not fit.
-        bins: B; bin b holds b / B <= p < (b + 1) / B, the last one p = 1, too.
+    `scores`, [D] logit(yes) - logit(no) of each distinct program, may be NaN where it does not fit.
 
     Raises:
         UserError: a program that fits has no score, or the scores are of another sample set.
@@ -101,18 +81,14 @@ def tally(samples: SampleSet, scores: NDArray[Any], bins: int = 10) -> Tally:
     cell = task * bins + np.minimum((probability * bins).astype(np.int64), bins - 1)
 
     def binned(weight: NDArray[Any]) -> Array:
-        return _sums(cell, weight, tasks * bins).reshape(tasks, bins)
+        return np.bincount(cell, weight, tasks * bins).astype(np.float64).reshape(tasks, bins)
 
     return Tally(
         drawn=binned(drawn),
         forecast=binned(drawn * probability),
         observed=binned(drawn * right),
-        squared_error=_sums(task, drawn * (probability - right) ** 2, tasks),
+        squared_error=binned(drawn * (probability - right) ** 2).sum(1),
     )
-
-
-def _sums(index: NDArray[Any], weight: NDArray[Any], length: int) -> Array:
-    return np.asarray(np.bincount(index, weight, length), np.float64)
 
 
 def calibration(sums: Tally) -> Calibration:
@@ -147,14 +123,13 @@ def calibrations(study: StudyResults, part: Selectors, bootstrap: Bootstrap) -> 
     """Of every model on every bank that the critic scored; bins without samples are left out."""
 
     def figures(means: Array) -> Array:
-        found = calibration(unpacked(means))
-        return np.stack([getattr(found, name) for name in FIGURES.values()], axis=-1)
+        return np.stack(calibration(unpacked(means)), axis=-1)
 
     rows: list[Entry] = []
     for bank, model in sorted({key[:2] for key in part.columns}):
         sums = tallies(study, part, bank, model)  # [K, T, 3 B + 1]
         estimate, where = bootstrap.of_means(bank, sums, figures), (bank, (model,), None)
-        rows += [entry(name, *where, estimate.at(i), unit="score") for i, name in enumerate(FIGURES)]
+        rows += [entry(name, *where, estimate.at(i), unit="score") for i, name in enumerate(QUANTITIES)]
         drawn, forecast, observed, _ = unpacked(sums)
         total, expected = drawn.mean((0, 1)), forecast.mean((0, 1))
         for b in np.flatnonzero(total):

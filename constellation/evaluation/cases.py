@@ -8,33 +8,23 @@ from typing import Any
 import numpy as np
 
 from constellation.evaluation.selection import selectors_of
-from constellation.evaluation.selectors import Groups, critic, cut, naive
+from constellation.evaluation.selectors import SELECTORS, Groups, cut
 from constellation.evaluation.study import SetKey, StudyResults, TaskInfo
 from constellation.samples import SampleSet
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One distinct program among a task's first k samples.
+    """One distinct program among a task's first k samples."""
 
-    Attributes:
-        text: as the model wrote it.
-        count, total: how often it was drawn among the first k and in the whole pool.
-        verdict: "generalises", "fits only", "fails" or "no program".
-        probes: probe inputs it is right on, None where they were not run.
-        outputs: a letter for its held-out outputs, shared by survivors that agree; "" for the others.
-        score: the critic's logit(yes) - logit(no), None where not scored.
-        picked_by: of "first survivor" and "critic", those that hand it in.
-    """
-
-    text: str
-    count: int
-    total: int
-    verdict: str
-    probes: int | None
-    outputs: str
-    score: float | None
-    picked_by: tuple[str, ...]
+    text: str  # as the model wrote it
+    count: int  # how often it was drawn among the first k
+    total: int  # and in the whole pool
+    verdict: str  # "generalises", "fits only", "fails" or "no program"
+    probes: int | None  # probe inputs it is right on, if they were run
+    outputs: str  # a letter for its held-out outputs, shared by survivors that agree; "" for the others
+    score: float | None  # the critic's logit(yes) - logit(no), if it was scored
+    picked_by: tuple[str, ...]  # of "first survivor" and "critic", those that hand it in
 
 
 @dataclass(frozen=True)
@@ -55,7 +45,8 @@ def cases(study: StudyResults) -> list[Case]:
     samples, scores = study.samples[key], part.columns.get(key, {}).get("critic")
     groups = cut(samples, choice.small_k, scores)
     divergent, survivors = groups.divergent()[:, 0], groups.survives[:, 0].any(-1)
-    first, chosen, some = naive(groups)[:, 0] > 0, critic(groups)[:, 0] > 0, groups.correct[:, 0].any(-1)
+    first, chosen = (SELECTORS[name].hits(groups)[:, 0] > 0 for name in ("naive", "critic"))
+    some = groups.correct[:, 0].any(-1)
     situations = {
         "Survivors disagree; the first one is wrong and the critic's pick right": divergent & chosen & ~first,
         "Survivors disagree; the first one is right and the critic's pick wrong": divergent & first & ~chosen,

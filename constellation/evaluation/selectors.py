@@ -25,12 +25,12 @@ from constellation.samples import SampleSet
 Array = NDArray[np.float64]
 Columns = Mapping[str, NDArray[Any]]
 
-COLUMNS = {
-    "critic": "critic score",
-    "prior_critic": "prior-only critic score",
-    "log_likelihood": "log-likelihood",
-    "probe_cluster": "probe cluster",
-    "posterior": "posterior",
+COLUMNS = {  # what selectors read of every distinct program -> how errors call it
+    "critic": "critic score",  # float64, the critic's logit(yes) - logit(no)
+    "prior_critic": "prior-only critic score",  # the same of one that is shown the program without examples
+    "log_likelihood": "log-likelihood",  # float64, ln p(program | visible examples) under the generator
+    "probe_cluster": "probe cluster",  # int, shared by a task's programs of one behaviour on generated probes
+    "posterior": "posterior",  # float64, the exact probability that the program generalises
 }
 
 
@@ -44,12 +44,7 @@ class Groups:
         program: int, index of its distinct program.
         cluster: int, candidates of a task with the same held-out outputs share it.
         length: int, its tokens.
-        columns: the given ones of `COLUMNS`:
-            critic: float64, the critic's logit(yes) - logit(no);
-            prior_critic: float64, the same of a critic that was shown the program without the examples;
-            log_likelihood: float64, log p(program | visible examples) under the generator, in nats;
-            probe_cluster: int, candidates of a task with the same behaviour on its generated probes share it;
-            posterior: float64, the exact probability that the candidate generalises (`tasks.posterior`).
+        columns: the given ones of `COLUMNS`.
     """
 
     survives: NDArray[np.bool_]
@@ -75,8 +70,6 @@ def cut(samples: SampleSet, k: int, scores: Array | Columns | None = None) -> Gr
     """Cut a pool into its n // k groups, in sample order.
 
     Args:
-        samples: T tasks x n samples.
-        k: candidates a group.
         scores: columns of `COLUMNS` by name, [D] each, one value a distinct program; an array alone is the
             critic's. What does not fit may have none: NaN, or -1 for a cluster.
 
@@ -128,12 +121,7 @@ def pick(groups: Groups, preference: NDArray[Any]) -> Array:
 
 
 def votes(groups: Groups, label: NDArray[Any], weight: NDArray[Any] | None = None) -> Array:
-    """[T, G, k] the summed weight of those survivors of a candidate's group that share its label.
-
-    Args:
-        label: [T, G, k] int, what candidates vote for.
-        weight: [T, G, k] of each survivor's vote, 1 each by default.
-    """
+    """[T, G, k] the summed weight, 1 each by default, of a group's survivors with a candidate's label."""
     tasks, count, k = label.shape
     group = np.repeat(np.arange(tasks * count), k)
     labels = label.ravel().astype(np.int64) - label.min(initial=0)
@@ -143,78 +131,11 @@ def votes(groups: Groups, label: NDArray[Any], weight: NDArray[Any] | None = Non
     return mass[ballot].reshape(label.shape)
 
 
-def naive(groups: Groups) -> Array:
-    """The first survivor: paper A's baseline, verifier-filtered best of k."""
-    return pick(groups, np.zeros(groups.survives.shape))
-
-
 def uniform(groups: Groups) -> Array:
-    """A survivor drawn uniformly among the *distinct* surviving programs, in expectation."""
+    """[T, G] the chance of a survivor drawn uniformly among the *distinct* surviving programs."""
     share = groups.survives / np.maximum(votes(groups, groups.program), 1)
     total = share.sum(-1)
     return (share * groups.correct).sum(-1) / np.where(total > 0, total, 1)
-
-
-def shortest(groups: Groups) -> Array:
-    """The survivor of fewest tokens."""
-    return pick(groups, -groups.length)
-
-
-def likeliest(groups: Groups) -> Array:
-    """The survivor that the generator finds most likely, given the visible examples."""
-    return pick(groups, groups.columns["log_likelihood"])
-
-
-def probe_majority(groups: Groups) -> Array:
-    """A survivor of the largest cluster of behaviour on generated probes: a vote without held-out inputs."""
-    return pick(groups, votes(groups, groups.columns["probe_cluster"]))
-
-
-def majority(groups: Groups) -> Array:
-    """A survivor of the largest output cluster, counted in samples (AlphaCode, MBR-exec).
-
-    It runs the candidates on the held-out inputs, which the critic never sees.
-    """
-    return pick(groups, votes(groups, groups.cluster))
-
-
-def prior_critic(groups: Groups) -> Array:
-    """The survivor of highest score of a critic that sees the program alone: what its prior is worth."""
-    return pick(groups, groups.columns["prior_critic"])
-
-
-def critic(groups: Groups) -> Array:
-    """The survivor of highest critic score."""
-    return pick(groups, groups.score)
-
-
-def probe_critic_mass(groups: Groups) -> Array:
-    """As `critic_mass`, with clusters of behaviour on generated probes: without held-out inputs."""
-    return pick(groups, votes(groups, groups.columns["probe_cluster"], expit(groups.score)))
-
-
-def critic_mass(groups: Groups) -> Array:
-    """A survivor of the output cluster with the largest critic mass (DiVeRSe, arXiv 2206.02336).
-
-    The mass is sigmoid(score), the critic's probability that the program generalises, summed over *samples*:
-    how often the generator draws an output is evidence for it, too, so a critic that knows nothing leaves the
-    majority vote. A sum over distinct programs would drop that evidence; one of exp(score), the odds, is
-    unbounded, and a single overconfident program would decide.
-    """
-    return pick(groups, votes(groups, groups.cluster, expit(groups.score)))
-
-
-def ideal_critic(groups: Groups) -> Array:
-    """The survivor whose held-out outputs are most probable under the law that the tasks are drawn from.
-
-    The best choice there is, on average over tasks of that law, for who knows the held-out inputs.
-    """
-    return pick(groups, groups.columns["posterior"])
-
-
-def oracle(groups: Groups) -> Array:
-    """A correct survivor wherever there is one: the ceiling of every selector."""
-    return pick(groups, groups.correct)
 
 
 class Information(IntEnum):
@@ -230,31 +151,64 @@ class Selector(NamedTuple):
     """A rule for choosing among survivors, and on what terms it competes.
 
     Attributes:
-        hits: groups -> [T, G] chance that what it hands in is correct.
+        prefers: groups -> [T, G, k], largest for the survivor that it hands in; None for one drawn uniformly.
         information: what it may know.
         learned: whether a model was trained to judge candidates for it; the generator was not.
         needs: the columns of `COLUMNS` it reads.
     """
 
-    hits: Callable[[Groups], Array]
+    prefers: Callable[[Groups], NDArray[Any]] | None
     information: Information = Information.VISIBLE
     learned: bool = False
     needs: tuple[str, ...] = ()
 
+    def hits(self, groups: Groups) -> Array:
+        """[T, G] chance that what it hands in is correct."""
+        return uniform(groups) if self.prefers is None else pick(groups, self.prefers(groups))
+
+
+def of_column(name: str, *, learned: bool = False, **terms: Any) -> Selector:
+    """That which prefers the highest value of a column."""
+    return Selector(lambda groups: groups.columns[name], learned=learned, needs=(name,), **terms)
+
 
 SELECTORS: Mapping[str, Selector] = {
-    "naive": Selector(naive),
-    "uniform": Selector(uniform),
-    "shortest": Selector(shortest),
-    "likeliest": Selector(likeliest, needs=("log_likelihood",)),
-    "probe_majority": Selector(probe_majority, needs=("probe_cluster",)),
-    "majority": Selector(majority, Information.HELD_OUT_INPUTS),
-    "prior_critic": Selector(prior_critic, learned=True, needs=("prior_critic",)),
-    "critic": Selector(critic, learned=True, needs=("critic",)),
-    "probe_critic_mass": Selector(probe_critic_mass, learned=True, needs=("critic", "probe_cluster")),
-    "critic_mass": Selector(critic_mass, Information.HELD_OUT_INPUTS, learned=True, needs=("critic",)),
-    "ideal_critic": Selector(ideal_critic, Information.LAW, needs=("posterior",)),
-    "oracle": Selector(oracle, Information.HELD_OUT_OUTPUTS),
+    # the first survivor: paper A's baseline, verifier-filtered best of k
+    "naive": Selector(lambda groups: np.zeros(groups.survives.shape)),
+    "uniform": Selector(None),
+    "shortest": Selector(lambda groups: -groups.length),
+    "likeliest": of_column("log_likelihood"),
+    # of the largest cluster of behaviour on generated probes: a vote without held-out inputs
+    "probe_majority": Selector(
+        lambda groups: votes(groups, groups.columns["probe_cluster"]), needs=("probe_cluster",)
+    ),
+    # of the largest output cluster, counted in samples (AlphaCode, MBR-exec)
+    "majority": Selector(lambda groups: votes(groups, groups.cluster), Information.HELD_OUT_INPUTS),
+    # of a critic that sees the program alone: what its prior is worth
+    "prior_critic": of_column("prior_critic", learned=True),
+    "critic": Selector(lambda groups: groups.score, learned=True, needs=("critic",)),
+    # as critic_mass, without held-out inputs
+    "probe_critic_mass": Selector(
+        lambda groups: votes(groups, groups.columns["probe_cluster"], expit(groups.score)),
+        learned=True,
+        needs=("critic", "probe_cluster"),
+    ),
+    # Of the output cluster with the largest critic mass (DiVeRSe, arXiv 2206.02336): sigmoid(score), the
+    # critic's probability that the program generalises, summed over *samples*. How often the generator draws
+    # an output is evidence for it, too, so a critic that knows nothing leaves the majority vote. A sum over
+    # distinct programs would drop that evidence; one of exp(score), the odds, is unbounded, and a single
+    # overconfident program would decide.
+    "critic_mass": Selector(
+        lambda groups: votes(groups, groups.cluster, expit(groups.score)),
+        Information.HELD_OUT_INPUTS,
+        learned=True,
+        needs=("critic",),
+    ),
+    # Its held-out outputs are the most probable under the law that the tasks are drawn from: the best choice
+    # there is, on average over tasks of that law, for who knows the held-out inputs.
+    "ideal_critic": of_column("posterior", information=Information.LAW),
+    # a correct survivor wherever there is one: the ceiling of every selector
+    "oracle": Selector(lambda groups: groups.correct, Information.HELD_OUT_OUTPUTS),
 }
 
 
@@ -294,10 +248,7 @@ def combined(
 
 
 def select(samples: SampleSet, k: int, scores: Array | Columns | None = None) -> Selection:
-    """Every selector whose columns are given, on every group of k, [T].
-
-    Args:
-        samples, k, scores: as `cut` takes and refuses them.
+    """Every selector whose columns are given, on every group of k, [T]; the arguments are those of `cut`.
 
     Raises:
         AssertionError: selectors differ where all survivors agree, so the samples' verdicts are inconsistent.
@@ -330,15 +281,10 @@ def divergence(samples: SampleSet, k: int) -> Array:
 
 
 def best_unlearned(tuning: Selection, rival: str = "critic") -> str:
-    """The unlearned selector that a learned one must beat: the most accurate on tuning tasks.
+    """The unlearned selector that a learned one must beat: the most accurate in selection on *tuning* tasks.
 
-    It may know no more than its rival does: the one that knows less is no worse a rival for that. Ties go to
-    the earlier in `SELECTORS`.
-
-    Args:
-        tuning: selection [T] among the candidates of *tuning* tasks; on the tasks of the comparison itself
-            the best of several would be best by luck, too.
-        rival: the learned selector.
+    On the tasks of the comparison itself the best of several would be best by luck, too. It may know no more
+    than its rival does: the one that knows less is no worse a rival for that. Ties go to the earlier.
     """
     allowed = SELECTORS[rival].information
     eligible = [

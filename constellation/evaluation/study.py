@@ -34,94 +34,53 @@ class SetKey(NamedTuple):
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """One evaluation task, as the report speaks of it.
+    """One evaluation task, as the report speaks of it; examples are (inputs, output) pairs."""
 
-    Attributes:
-        id: as in `SampleSet.task_ids`.
-        atoms: concatenated parts of the secret program.
-        structures: withheld structural classes it belongs to, usually none.
-        skeleton_seen: whether the secret program's skeleton occurs in any training role.
-        program: the secret program's text.
-        visible: (inputs, output) pairs the generator sees under the primary split.
-        held_out: the other pairs, which decide whether a program generalises.
-    """
-
-    id: str
-    atoms: int
-    structures: tuple[str, ...]
-    skeleton_seen: bool
-    program: str
-    visible: Sequence[tuple[tuple[str, ...], str]]
-    held_out: Sequence[tuple[tuple[str, ...], str]]
+    id: str  # as in `SampleSet.task_ids`
+    atoms: int  # concatenated parts of the secret program
+    structures: tuple[str, ...]  # withheld structural classes it belongs to, usually none
+    skeleton_seen: bool  # whether the secret program's skeleton occurs in any training role
+    program: str  # the secret one
+    visible: Sequence[tuple[tuple[str, ...], str]]  # what the generator sees under the primary split
+    held_out: Sequence[tuple[tuple[str, ...], str]]  # decide whether a program generalises
 
 
 @dataclass(frozen=True)
 class StageSummary:
-    """One training stage in figures; None where a figure does not apply.
+    """One training stage in figures, None where one does not apply; those of a name are averaged."""
 
-    Attributes:
-        name: as the stage is called: "theta0", "gen_v0", "v1", ..., "critic".
-        role: the role its tasks come from.
-        tasks: tasks it used or sampled.
-        samples: programs it sampled for its data.
-        kept_tasks: tasks with at least one example kept for training.
-        kept: examples in the pool it trained on.
-        updates: optimizer steps.
-        answer_tokens: tokens that carried loss, over all updates.
-        losses: mean loss of each update (or of each logged stretch), for the learning curve.
-        pool: the samples its data came from, for data diversity (STaR rounds only).
-        trajectory: the trajectory it belongs to; stages of one name are averaged over theirs.
-    """
-
-    name: str
-    role: str
-    tasks: int | None = None
-    samples: int | None = None
-    kept_tasks: int | None = None
-    kept: int | None = None
+    name: str  # as the stage is called: "theta0", "gen_v0", "v1", ..., "critic"
+    role: str  # that its tasks come from
+    tasks: int | None = None  # that it used or sampled
+    samples: int | None = None  # programs it sampled for its data
+    kept_tasks: int | None = None  # with at least one example kept for training
+    kept: int | None = None  # examples in the pool it trained on
     updates: int | None = None
-    answer_tokens: int | None = None
-    losses: Sequence[float] = ()
-    pool: SampleSet | None = None
+    answer_tokens: int | None = None  # that carried loss, over all updates
+    losses: Sequence[float] = ()  # mean of each update, or of each logged stretch
+    pool: SampleSet | None = None  # what its data came from, of STaR rounds only
     trajectory: int = 0
 
 
 @dataclass(frozen=True)
 class AnalysisConfig:
-    """The choices of the analysis, fixed before any result is seen.
+    """The choices of the analysis, fixed before any result is seen."""
 
-    Attributes:
-        seed: of the bootstrap and of the null's halvings.
-        primary_bank: the bank the findings are read on; the others are exploratory.
-        small_k, large_k: the two k of the crossover, increasing; small_k serves the other findings too.
-        max_k: pass@k curves run over k = 1..max_k.
-        selection_ks: group sizes of the selectors.
-        diversity_samples: m of the rarefied count of distinct programs.
-        margin: smallest effect of interest, as a share of tasks (0.01 is one point).
-        level: coverage of two-sided intervals and of one-sided bounds; a family of claims errs at 1 - level.
-        power: of the minimum detectable effects.
-        resamples: bootstrap resamples.
-        halvings: pseudo-studies that the null draws from a doubled pool.
-        reach_budgets: sample budgets B that reach is tabulated for.
-        reach_at: the B at which expansion of reach is decided.
-        shown_tasks: tasks the report shows with their candidates.
-    """
-
-    seed: int = 0
-    primary_bank: str = "hard"
-    small_k: int = 8
+    seed: int = 0  # of the bootstrap and of the null's halvings
+    primary_bank: str = "hard"  # that the findings are read on; the others are exploratory
+    small_k: int = 8  # with large_k, above it, those of the crossover; serves the other findings too
     large_k: int = 64
-    max_k: int = 64
-    selection_ks: tuple[int, ...] = (2, 4, 8, 16, 32, 64)
-    diversity_samples: int = 4
-    margin: float = 0.01
-    level: float = 0.95
-    power: float = 0.8
-    resamples: int = 10_000
-    halvings: int = 200
-    reach_budgets: tuple[int, ...] = (64, 1024, 16384)
-    reach_at: int = 1024
-    shown_tasks: int = 4
+    max_k: int = 64  # pass@k curves run over k = 1..max_k
+    selection_ks: tuple[int, ...] = (2, 4, 8, 16, 32, 64)  # group sizes of the selectors
+    diversity_samples: int = 4  # m of the rarefied count of distinct programs
+    margin: float = 0.01  # smallest effect of interest, as a share of tasks
+    level: float = 0.95  # of two-sided intervals and of one-sided bounds; a family errs at 1 - level
+    power: float = 0.8  # of the minimum detectable effects
+    resamples: int = 10_000  # of the bootstrap
+    halvings: int = 200  # pseudo-studies that the null draws from a doubled pool
+    reach_budgets: tuple[int, ...] = (64, 1024, 16384)  # sample budgets B that reach is tabulated for
+    reach_at: int = 1024  # the B at which expansion of reach is decided
+    shown_tasks: int = 4  # that the report shows with their candidates
 
 
 class Part:
@@ -139,46 +98,28 @@ class Part:
 class StudyResults:
     """Everything the evaluation reads.
 
-    Attributes:
-        base: name of the pretrained model, "theta0".
-        start: name of the generator the rounds are compared with, "gen_v0".
-        rounds: names of the STaR rounds in order, ("v1", "v2", ...); may be empty.
-        trajectories: K, replicates of the training, numbered 0..K-1.
-        arms: models self-trained on other tasks, reported beside the rounds; no finding reads them.
-        parts: question -> what it alone reads, of the questions that were asked.
-        tasks: bank -> its tasks, in the order of the bank's `SampleSet.task_ids`.
-        samples: the sample sets, of every trajectory for each (bank, model, split seed) that occurs, of the
-            base under trajectory 0 alone. pass@k of a bank averages, within each task, over the split seeds
-            for which *every* model of `models` has sets, so models are always compared on the same splits.
-        primary_split: the split seed of the tasks shown in the report.
-        stages: training stages in order.
-        roles: role -> tasks of that role drawn for the study, disjoint by construction.
-        config: the experiment's configuration, JSON-like, printed in the report.
-        provenance: hashes, versions and commit, printed in the report. No times: the report of the same
-            inputs has the same bytes.
-        sources: question -> the stored stages that it read, each with the hash of its content; under "study"
-            those of the samples that every question may read.
-        analysis: the choices of the analysis.
-        probes: probe inputs each generalising program was run on.
-        title: of the report.
+    pass@k of a bank averages, within each task, over the split seeds for which *every* model of `models` has
+    sets, so models are always compared on the same splits.
     """
 
-    base: str
-    start: str
-    rounds: tuple[str, ...]
-    tasks: Mapping[str, Sequence[TaskInfo]]
-    samples: Mapping[SetKey, SampleSet]
-    primary_split: int
-    trajectories: int = 1
-    arms: tuple[str, ...] = ()
-    parts: Mapping[str, Part] = field(default_factory=dict)
-    stages: Sequence[StageSummary] = ()
-    roles: Mapping[str, int] = field(default_factory=dict)
-    config: Mapping[str, Any] = field(default_factory=dict)
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    base: str  # name of the pretrained model, "theta0"
+    start: str  # of the generator that the rounds are compared with, "gen_v0"
+    rounds: tuple[str, ...]  # of the STaR rounds in order, "v1", "v2", ...; may be none
+    tasks: Mapping[str, Sequence[TaskInfo]]  # bank -> its own, in the order of `SampleSet.task_ids`
+    samples: Mapping[SetKey, SampleSet]  # of every trajectory; of the base under trajectory 0 alone
+    primary_split: int  # the split seed of the tasks shown in the report
+    trajectories: int = 1  # K, replicates of the training, numbered 0..K-1
+    arms: tuple[str, ...] = ()  # models self-trained on other tasks; no finding reads them
+    parts: Mapping[str, Part] = field(default_factory=dict)  # of the questions that were asked
+    stages: Sequence[StageSummary] = ()  # training stages in order
+    roles: Mapping[str, int] = field(default_factory=dict)  # -> tasks drawn, disjoint by construction
+    config: Mapping[str, Any] = field(default_factory=dict)  # the experiment's, JSON-like
+    provenance: Mapping[str, Any] = field(default_factory=dict)  # no times: the same bytes again
+    # question -> the stored stages that it read, each with the hash of its content; under "study" those of
+    # the samples that every question may read
     sources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     analysis: AnalysisConfig = AnalysisConfig()
-    probes: int = 64
+    probes: int = 64  # inputs that each generalising program was run on
     title: str = "Does a model that learns from its own verified programs gain capability?"
 
     def __post_init__(self) -> None:
@@ -191,11 +132,7 @@ class StudyResults:
             part.check(self)
 
     def check_tasks(self, bank: str, model: str, split_seed: int, samples: SampleSet) -> None:
-        """Refuses samples of other tasks than the bank's.
-
-        Raises:
-            UserError: names the samples.
-        """
+        """Refuses samples of other tasks than the bank's, by a `UserError`."""
         if list(map(str, samples.task_ids)) != [task.id for task in self.tasks[bank]]:
             raise UserError(
                 f"the samples of {model} on {bank} (split {split_seed}) are of other tasks "
@@ -205,13 +142,7 @@ class StudyResults:
     def check_trajectories(self, keys: Iterable[SetKey], what: str, only: int | None = None) -> None:
         """Refuses a (bank, model, split seed) of which a trajectory is missing or one too many.
 
-        Args:
-            keys: of sets or scores.
-            what: they are.
-            only: that it has the first so many; all by default.
-
-        Raises:
-            UserError: names them.
+        By a `UserError` that says `what` they are. Wanted are the first `only` trajectories, or all.
         """
         found: dict[tuple[str, str, int], set[int]] = {}
         for key in keys:
@@ -225,18 +156,9 @@ class StudyResults:
                 )
 
     def first_trajectories(self, trajectories: int) -> StudyResults:
-        """The study of the first trajectories alone; training stages and controls are left out."""
-
-        def kept(sets: Mapping[SetKey, Any]) -> dict[SetKey, Any]:
-            return {key: value for key, value in sets.items() if key.trajectory < trajectories}
-
-        return replace(
-            self,
-            trajectories=trajectories,
-            samples=kept(self.samples),
-            parts={},
-            stages=(),
-        )
+        """The study of the first trajectories alone, without training stages and the questions' parts."""
+        kept = {key: samples for key, samples in self.samples.items() if key.trajectory < trajectories}
+        return replace(self, trajectories=trajectories, samples=kept, parts={}, stages=())
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -278,11 +200,7 @@ class StudyResults:
         return shared
 
     def per_task(self, bank: str, model: str, statistic: Callable[[SampleSet], Array]) -> Array:
-        """A statistic of each task in each trajectory, averaged over the bank's split seeds.
-
-        Returns:
-            [K, T, ...]; the base's rows are all the same.
-        """
+        """[K, T, ...] a statistic of each task, averaged over the bank's split seeds."""
         rows = [
             np.mean([statistic(self.samples[SetKey(bank, model, seed, k)]) for seed in self.splits(bank)], 0)
             for k in self.trajectories_of(model)

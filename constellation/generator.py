@@ -94,14 +94,17 @@ def sample(
     buckets: dict[int, list[int]] = {}
     for task, prompt in enumerate(job.prompts):
         buckets.setdefault(padded_prompt(len(prompt)), []).append(task)
-    streams = STREAMS if engine.merges(model) else 1  # a large model's time goes into reading its weights
+    merged = engine.merges(model)
+    streams = STREAMS if merged else 1  # a large model's time goes into reading its weights
+    vocabulary, draw_config = model.tokenizer.size, sampling.without_sizes()
     adapters, keys = replicate(generator.adapters, model.mesh), address.keys(trajectories)
     parts: dict[int, list[_Batch]] = {}
     with contextlib.ExitStack() as stack:
         for index, devices in local_slices(model.mesh):
             params, own = on_slice((model.params, adapters), model.mesh, devices)
             beginning = whole[0][:shared] if shared else ()
-            fixed = decoding.fix(model, sampling, devices, params, own, beginning, keys, engine)
+            static = decoding.Static(model.config, draw_config, vocabulary, devices, engine.draw)
+            fixed = decoding.fix(static, params, own, keys, beginning, merged)
             # Computations that one thread starts run one after the other on a CPU, so every stream has its
             # own; but those of several devices that communicate have to start in one order.
             threads = ThreadPoolExecutor(1 if devices.shape[MODEL] > 1 else streams)

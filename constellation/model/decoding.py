@@ -72,27 +72,24 @@ class Rows(NamedTuple):
 
 
 def fix(
-    model: Model,
-    sampling: SamplingConfig,
-    devices: Mesh,
+    static: Static,
     params: Params,
     adapters: Adapter | None,
-    shared: Sequence[int],
     keys: jax.Array,
-    engine: Engine,
+    shared: Sequence[int],
+    merged: bool,
 ) -> Fixed:
     """What a slice computes with; the KV of the ids that all prompts share is computed here.
 
     Args:
-        devices: of the slice, on which `params` and `adapters` are.
         adapters: [R, ...] of the trajectories; None for one trajectory of the base itself.
-        shared: those ids, perhaps none.
         keys: [R].
+        shared: those ids, perhaps none.
+        merged: whether adapters are merged into dense weights of the base.
     """
-    static = Static(model.config, sampling.without_sizes(), model.tokenizer.size, devices, engine.draw)
     own = Own(jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), adapters), {}, None, keys)
-    if engine.merges(model):
-        own = own._replace(adapter=None, layers=_merged(model.config, params, own))
+    if merged:
+        own = own._replace(adapter=None, layers=_merged(static.config, params, own))
     if shared:
         own = own._replace(prefix=_prefixes(static, params, own, np.array(shared, np.int32)))
     return Fixed(static, params, own)

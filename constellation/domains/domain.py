@@ -92,18 +92,12 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Pretraining:
-    """What a small base model of a domain's own is pretrained on, where answers are nested calls.
+    """What a small base model of a domain's own is pretrained on, where answers are nested calls."""
 
-    Attributes:
-        operators: the lexemes that open a call, as `Upper(`.
-        leaves: the arguments that are no calls; a lexeme holds the `, ` or `)` behind one.
-        quotes: the lexemes that end a quoted argument.
-        sources: of the corpus, by name: its tasks without end, drawn in a worker process.
-    """
-
-    operators: tuple[str, ...]
-    leaves: tuple[str, ...]
-    quotes: tuple[str, ...]
+    operators: tuple[str, ...]  # the lexemes that open a call, as `Upper(`
+    leaves: tuple[str, ...]  # the arguments that are no calls; a lexeme holds the `, ` or `)` behind one
+    quotes: tuple[str, ...]  # the lexemes that end a quoted argument
+    # Of the corpus, by name: tasks without end, drawn in a worker process.
     sources: Mapping[str, Callable[[random.Random], Iterator[Task]]]
 
 

@@ -13,14 +13,10 @@ from constellation.model.config import ModelConfig
 
 @flax.struct.dataclass
 class Adapter:
-    """A pytree of trainable weights; `scale` = alpha / rank is static.
+    """A pytree of trainable weights in float32, by Hugging Face's names of the projections."""
 
-    weights: {projection: {"a": [L, rank, in], "b": [L, out, rank]}}, float32; the projections have Hugging
-        Face's names.
-    """
-
-    weights: dict[str, dict[str, jax.Array]]
-    scale: float = flax.struct.field(pytree_node=False)
+    weights: dict[str, dict[str, jax.Array]]  # {projection: {"a": [L, rank, in], "b": [L, out, rank]}}
+    scale: float = flax.struct.field(pytree_node=False)  # alpha / rank
 
 
 def stack(adapters: Sequence[Adapter]) -> Adapter:

@@ -29,16 +29,11 @@ _SPELLING = re.compile(r"int4:([1-9]\d*|channel)(:clip)?(:int8_embedding)?")
 
 @dataclasses.dataclass(frozen=True)
 class Quantization:
-    """What `model.quantization` says; the default is dense weights.
+    """What `model.quantization` says; the default is dense weights."""
 
-    group: inputs of an output that share an int4 scale, 0 for all of them; None for dense projections.
-    clip: whether the scale of each group is the one, of a few clipping ratios, with the least squared error.
-    int8_embedding: whether the embedding (and an untied head) is int8, with a scale a token.
-    """
-
-    group: int | None = None
-    clip: bool = False
-    int8_embedding: bool = False
+    group: int | None = None  # inputs of an output that share an int4 scale, 0 for all; None for dense ones
+    clip: bool = False  # whether a group's scale is the one, of a few clipping ratios, of least squared error
+    int8_embedding: bool = False  # whether the embedding (and an untied head) is int8, with a scale a token
 
     @classmethod
     def parse(cls, text: str) -> Quantization:
@@ -59,14 +54,10 @@ class Quantization:
 
 
 class Nibbles(NamedTuple):
-    """An int4 QTensor as it is stored, on the host and on the disk.
+    """An int4 QTensor as host and disk hold it: two integers a byte, the earlier in the low half."""
 
-    nibbles: uint8 [..., out, in / group, group / 2], two int4 each, the earlier in the low half.
-    scale: [..., out, in / group, 1].
-    """
-
-    nibbles: jax.Array | np.ndarray
-    scale: jax.Array | np.ndarray
+    nibbles: jax.Array | np.ndarray  # uint8 [..., out, in / group, group / 2]
+    scale: jax.Array | np.ndarray  # [..., out, in / group, 1]
 
 
 Leaf: TypeAlias = np.ndarray | Nibbles | QTensor  # a weight on its way: dense, int4, or int8

@@ -16,14 +16,11 @@ from constellation.runtime.errors import is_number
 
 @dataclasses.dataclass(frozen=True)
 class RopeScaling:
-    """How positions beyond the trained length are mapped; fields have Hugging Face's names.
+    """How positions beyond the trained length are mapped; fields have Hugging Face's names."""
 
-    rope_type: "linear" (2306.15595) or "yarn" (2309.00071).
-    The remaining fields are YaRN's alone.
-    """
-
-    rope_type: str
+    rope_type: str  # "linear" (2306.15595) or "yarn" (2309.00071)
     factor: float
+    # YaRN's alone:
     original_max_position_embeddings: int = 0
     beta_fast: float = 32.0
     beta_slow: float = 1.0

@@ -12,23 +12,14 @@ from constellation.runtime.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class SamplingConfig:
-    """What changes the distribution of the samples. Hashable: a static jit argument.
+    """What changes the distribution of the samples. Hashable: a static jit argument."""
 
-    Attributes:
-        n: samples a task.
-        temperature: divides the logits; 0 takes the most likely token.
-        top_k: draw among the k most likely tokens; 0 for all.
-        top_p: then draw among the fewest tokens that hold this probability (1904.09751); 1 for all.
-        max_new_tokens: draws a sample, the stop token's included; a sample that needs more is unfinished.
-        int8_kv: whether the KV cache is kept in int8, with a scale for each position and head.
-    """
-
-    n: int
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    max_new_tokens: int = 64
-    int8_kv: bool = False
+    n: int  # samples a task
+    temperature: float = 1.0  # divides the logits; 0 takes the most likely token
+    top_k: int = 0  # draw among the k most likely tokens; 0 for all
+    top_p: float = 1.0  # then draw among the fewest tokens that hold this probability (1904.09751); 1 for all
+    max_new_tokens: int = 64  # draws a sample, the stop token's included; one that needs more is unfinished
+    int8_kv: bool = False  # whether the KV cache is kept in int8, with a scale for each position and head
 
     def __post_init__(self) -> None:
         for name, valid, wanted in (

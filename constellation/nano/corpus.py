@@ -20,20 +20,12 @@ from constellation.runtime.processes import process_pool
 
 @dataclass(frozen=True)
 class Corpus:
-    """Where the shards lie, and what decides their tasks.
-
-    Attributes:
-        directory: of the shards.
-        sources: as in `Pretraining`.
-        mixture: the weight of each source.
-        shard_size: tasks of a shard.
-        seed: of the draws.
-    """
+    """Where the shards lie, and what decides their tasks."""
 
     directory: Path
-    sources: Mapping[str, Callable[[Random], Iterator[Task]]]
-    mixture: Mapping[str, float]
-    shard_size: int
+    sources: Mapping[str, Callable[[Random], Iterator[Task]]]  # as in `Pretraining`
+    mixture: Mapping[str, float]  # the weight of each source
+    shard_size: int  # tasks of a shard
     seed: int = 0
 
     def path(self, index: int) -> Path:

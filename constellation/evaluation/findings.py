@@ -81,14 +81,14 @@ def overall(study: StudyResults, claims: Claims) -> dict[str, Any]:
     small, large = change.estimate.at(0), change.estimate.at(1)
     second = None if isinstance(slowing, NotMeasured) else slowing.estimate.at(0)
     outcome = conclude(small, large, second, choice)
-    tests = [
-        one_sided(f"pass@{choice.small_k} rises", small, small.p_above),
-        one_sided(f"pass@{choice.large_k} falls", large, large.p_below),
-        one_sided(f"pass@{choice.large_k} rises", large, large.p_above),
-    ]
+    tests = {  # one-sided, before any correction
+        f"pass@{choice.small_k} rises": (small.value, small.p_above),
+        f"pass@{choice.large_k} falls": (large.value, large.p_below),
+        f"pass@{choice.large_k} rises": (large.value, large.p_above),
+    }
     steps = "only one round was run"
     if second is not None:
-        tests.append(one_sided("the second round gains more", second, second.p_above))
+        tests["the second round gains more"] = second.value, second.p_above
         steps = (
             f"the second round gains {points(*second[:3])} points more than the first, at most "
             f"{signed(second.upper)} by its one-sided bound"
@@ -101,23 +101,15 @@ def overall(study: StudyResults, claims: Claims) -> dict[str, Any]:
             f"bank, pass@{choice.small_k} changes by {points(*small[:3])} points and pass@{choice.large_k} "
             f"by {points(*large[:3])}; {steps}."
         ),
-        "tests": tests,
+        "tests": [{"claim": claim, "estimate": value, "p": p} for claim, (value, p) in tests.items()],
     }
 
 
-def one_sided(claim: str, estimate: Estimate, p: Any) -> dict[str, Any]:
-    """One of the verdict's one-sided tests, before any correction."""
-    return {"claim": claim, "estimate": estimate.value, "p": p}
-
-
 def conclude(small: Estimate, large: Estimate, second: Estimate | None, choice: AnalysisConfig) -> str:
-    """The verdict over all; the rule is this module's docstring.
+    """The verdict over all from D(small_k), D(large_k) and the second difference, scalars.
 
-    Args:
-        small, large: D(small_k) and D(large_k), scalars.
-        second: the second difference; None where fewer than two rounds were run, which can show neither
-            acceleration nor its absence.
-        choice: for level and margin.
+    The last is None where fewer than two rounds were run, which can show neither acceleration nor its
+    absence. The rule is this module's docstring.
     """
     alpha = 1 - choice.level
     accelerates = 1.0 if second is None else float(second.p_above)

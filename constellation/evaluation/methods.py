@@ -1,4 +1,4 @@
-"""The report's account of its methods: the config in prose, the samples drawn, what each figure shows."""
+"""The report's account of its methods: the config in prose and the samples drawn."""
 
 from __future__ import annotations
 
@@ -31,36 +31,21 @@ def methods(study: StudyResults) -> dict[str, Any]:
     drawn: dict[str, Counter[str]] = {purpose: Counter() for purpose in purposes}
     for stage in study.stages:
         drawn["training"][stage.name] += stage.samples or 0
-    evaluated = {"evaluation": study.samples}
-    for purpose, sets in evaluated.items():
-        for key, samples in sets.items():
-            drawn[purpose][key.model] += samples.program.size
+    for key, samples in study.samples.items():
+        drawn["evaluation"][key.model] += samples.program.size
     for part in study.parts.values():
         for purpose, model, count in part.drawn():
             drawn.setdefault(purpose, Counter())[model] += count
     counts = {purpose: dict(+counter) for purpose, counter in drawn.items() if counter.total()}
-    return {"sources": stages_read(study), "samples": counts}
-
-
-def stages_read(study: StudyResults) -> dict[str, str]:
-    """Every stored stage that was read -> the hash of its content."""
-    return {name: content for stages in study.sources.values() for name, content in stages.items()}
+    read = {name: content for stages in study.sources.values() for name, content in stages.items()}
+    return {"sources": read, "samples": counts}
 
 
 OPTIONAL = {"arm", *OF_STAGES} - {"selection"}  # the sections that are read where the question is asked
 
 
-def section(field: str) -> str:
-    """That of a dotted name."""
-    return field.partition(".")[0]
-
-
 class Choices:
-    """A config's values for the prose, each marked where the paper gives one; knows which were not named.
-
-    Args:
-        config: nested, as `StudyResults.config`.
-    """
+    """A nested config's values for the prose, marked where the paper has one; knows which were not named."""
 
     def __init__(self, config: Mapping[str, Any]):
         self._values = dotted(config)
@@ -82,8 +67,7 @@ class Choices:
 
     def rest(self, asked: Sequence[str]) -> dict[str, Any]:
         """The fields that nothing has named yet, but for the sections of questions that are not asked."""
+        left = {field: value for field, value in self._values.items() if field not in self._named}
         return {
-            field: value
-            for field, value in self._values.items()
-            if field not in self._named and (section(field) in asked or section(field) not in OPTIONAL)
+            name: value for name, value in left.items() if name.partition(".")[0] not in OPTIONAL - {*asked}
         }

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from constellation.evaluation import drawing
 from constellation.evaluation.claims import Claim, NotMeasured
 from constellation.evaluation.drawing import INK
-from constellation.evaluation.entries import Entries, Entry, entry, points
+from constellation.evaluation.entries import Entry, entry, points
 from constellation.evaluation.question import Answer, Question, Results
 from constellation.evaluation.selectors import (
     SELECTORS,
@@ -54,6 +54,7 @@ FIXED = "critic, fixed tasks"  # `of` the room, weighted by the start's divergen
 DIVERGENT = "divergent tasks"
 EXCHANGED = "null rate of a lead over the rival"
 TUNING = "tuning"  # stands for a bank
+LEARNED = [name for name, selector in SELECTORS.items() if selector.learned]
 OVER_K = ("critic", "majority", "likeliest", "ideal_critic")  # selectors that are drawn over k
 
 
@@ -191,7 +192,7 @@ def selection(study: StudyResults, part: Selectors, bootstrap: Bootstrap) -> Ans
         bank, model, k = place
         where = bank, (model,), k
         rows += selector_rows(bootstrap, place, own, place == primary)
-        for name in (name for name in own.accuracy if SELECTORS[name].learned and k in rivals):
+        for name in (name for name in LEARNED if name in own.accuracy and k in rivals):
             lead = bootstrap(bank, own.gain(name, best_unlearned(rivals[k], name)).mean(0))
             tested = (place, name) != (primary, "critic")  # the primary extension
             rows.append(entry(RIVAL, *where, lead, tested=tested, of=name))
@@ -211,19 +212,12 @@ def selection(study: StudyResults, part: Selectors, bootstrap: Bootstrap) -> Ans
         {
             "model": part.model,
             "extension": claim.judged(study.analysis, study.scope),
-            "rivals": {
-                k: {name: best_unlearned(own, name) for name in learned()} for k, own in rivals.items()
-            },
+            "rivals": {k: {name: best_unlearned(own, name) for name in LEARNED} for k, own in rivals.items()},
             "tuning_tasks": len(part.tuning[0][0].task_ids) if part.tuning else 0,
             "information": {name: selector.information.name for name, selector in SELECTORS.items()},
-            "learned": learned(),
+            "learned": LEARNED,
         },
     )
-
-
-def learned() -> list[str]:
-    """The selectors for which a model was trained to judge candidates."""
-    return [name for name, selector in SELECTORS.items() if selector.learned]
 
 
 def selector_rows(bootstrap: Bootstrap, place: Place, found: Selection, primary: bool) -> list[Entry]:
@@ -258,15 +252,12 @@ def selector_rows(bootstrap: Bootstrap, place: Place, found: Selection, primary:
 def tuned(part: Selectors, ks: Iterable[int]) -> dict[int, Selection]:
     """Selection on the tuning tasks, at each of these k for which there are enough samples."""
     smallest = min((samples.n for samples, _ in part.tuning), default=0)
-
-    def mean(arrays: Sequence[Array]) -> Array:
-        return np.mean(arrays, axis=0)
-
-    return {
-        k: combined([select(samples, k, columns) for samples, columns in part.tuning], mean)
+    found = {
+        k: [select(samples, k, columns) for samples, columns in part.tuning]
         for k in sorted(ks)
         if k <= smallest
     }
+    return {k: combined(own, lambda arrays: np.mean(arrays, axis=0)) for k, own in found.items()}
 
 
 def extension(
@@ -310,10 +301,9 @@ def extension(
 
 
 def exchanged_rate(study: StudyResults, bootstrap: Bootstrap, bank: str, lead: Array) -> float:
-    """How often a lead is found where there is none: with the two exchanged on every task at random.
+    """How often a lead is found where there is none: with the two selectors exchanged on tasks at random.
 
-    Args:
-        lead: [K, T] of one selector over the other. On a task its sign turns in all trajectories.
+    On a task the sign of `lead`, [K, T], turns in all trajectories.
     """
     choice = study.analysis
     rng = host_rng(choice.seed, "null", bank, "exchanged")
@@ -361,7 +351,8 @@ def selectors(results: Results) -> Figure | None:
     The oracle is the ceiling; the diamond is a critic that learned permuted labels.
     """
     bank, small = results.study.analysis.primary_bank, results.study.analysis.small_k
-    rows = primary_rows(results)
+    models = (results.facts[QUESTION.name]["model"],)
+    rows = results.entries.where(question=QUESTION.name, bank=bank, models=models)
     names = rows.where(quantity=ACCURACY, k=small).values("of")
     if not names:
         return None
@@ -386,12 +377,6 @@ def selectors(results: Results) -> Figure | None:
     axes[2].set(title="by k, same colours", ylabel="minus first survivor, points")
     drawing.k_axis(axes[2], rows.where(quantity=GAIN).values("k"))
     return figure
-
-
-def primary_rows(results: Results) -> Entries:
-    """Rows of the candidates that both claims are read on, at every k."""
-    model, bank = results.facts[QUESTION.name]["model"], results.study.analysis.primary_bank
-    return results.entries.where(question=QUESTION.name, bank=bank, models=(model,))
 
 
 def rivals(results: Results) -> Figure | None:

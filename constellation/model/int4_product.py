@@ -51,10 +51,9 @@ int4_product.defvjp(_forward, _backward)
 
 @jax.custom_batching.custom_vmap
 def _over_rows(x: jax.Array, qvalue: jax.Array, scale: jax.Array) -> jax.Array:
-    out_features, groups, group = qvalue.shape
-    rows = math.prod(x.shape[:-1])
+    in_features, group = x.shape[-1], qvalue.shape[-1]
     platform = "divided" if is_divided() else jax.default_backend()
-    way = choose(rows, out_features, groups * group, group, x.dtype, platform)
+    way = choose(math.prod(x.shape[:-1]), in_features, group, x.dtype, platform)
     return way(x, qvalue, scale)
 
 
@@ -69,9 +68,7 @@ def _over_more_rows(
     return jax.vmap(dequantised, axes)(x, qvalue, scale), True
 
 
-def choose(
-    rows: int, out_features: int, in_features: int, group: int, dtype: jax.typing.DTypeLike, platform: str
-) -> Way:
+def choose(rows: int, in_features: int, group: int, dtype: jax.typing.DTypeLike, platform: str) -> Way:
     """The way for x [rows, in] of `dtype` and a weight [out, in], on "cpu", "gpu" or "tpu", or "divided".
 
     Of weights that are divided among devices XLA can only partition what it compiles itself: no kernel.

@@ -60,18 +60,16 @@ def log_prob(
     Raises:
         UserError: a prompt is empty.
     """
-    totals = [[np.zeros(len(group)) for group in own] for own in texts]
+    totals = [[np.zeros(len(group)) for group in groups] for groups in texts]
     fixed, prompts = _fixed(generator, prompts, batching)
     for batch, padded in _batches(fixed, prompts, texts, batching):
         source = _pad(batch, padded, lambda row: [at for ends in row.predicts for at in ends[:-1]])
-        target = _pad(
-            batch, padded, lambda row: [id for text in row.texts for id in texts[row.owner][row.prompt][text]]
-        )
+        target = _pad(batch, padded, lambda row: row.tokens[row.branch.count(0) :])
         picked = np.asarray(_target_log_probs(*fixed, (padded, source, target)))
-        for (at, owner), row in batch.items():
+        for (at, trajectory), row in batch.items():
             which = np.repeat(row.texts, [len(ends) - 1 for ends in row.predicts])
-            values = picked[at, owner, : len(which)].astype(np.float64)
-            np.add.at(totals[owner][row.prompt], which, values)
+            values = picked[at, trajectory, : len(which)].astype(np.float64)
+            np.add.at(totals[trajectory][row.prompt], which, values)
     return totals
 
 
@@ -86,13 +84,13 @@ def next_token_logits(
 
     Arguments and errors are those of `log_prob`; after an empty text, it is what follows the prompt itself.
     """
-    result = [[np.zeros((len(group), len(ids)), np.float32) for group in own] for own in texts]
+    result = [[np.zeros((len(group), len(ids)), np.float32) for group in groups] for groups in texts]
     fixed, prompts = _fixed(generator, prompts, batching)
     for batch, padded in _batches(fixed, prompts, texts, batching):
         source = _pad(batch, padded, lambda row: [ends[-1] for ends in row.predicts])
         chosen = np.asarray(_chosen_logits(*fixed, np.array(ids), (padded, source)))
-        for (at, owner), row in batch.items():
-            result[owner][row.prompt][row.texts] = chosen[at, owner, : len(row.texts)]
+        for (at, trajectory), row in batch.items():
+            result[trajectory][row.prompt][row.texts] = chosen[at, trajectory, : len(row.texts)]
     return result
 
 
@@ -110,7 +108,7 @@ def _fixed(
     generator: Generator, prompts: Sequence[Sequence[Ids]], batching: Batching
 ) -> tuple[Fixed, list[list[Ids]]]:
     """The first arguments of the compiled functions, and the prompts behind what they share."""
-    model, whole = generator.model, [prompt for own in prompts for prompt in own]
+    model, whole = generator.model, [prompt for group in prompts for prompt in group]
     shared = shared_length(whole, batching.shared_tokens)
     adapters, prefix = replicate(generator.adapters, model.mesh), None
     if shared:
@@ -122,13 +120,13 @@ def _fixed(
         alone = adapters is None
         prefix = jax.tree.map(lambda x: x[None], of_one(None)) if alone else jax.vmap(of_one)(adapters)
     fixed = _Static(model.config, model.mesh), model.params, (adapters, prefix)
-    return fixed, [[prompt[shared:] for prompt in own] for own in prompts]
+    return fixed, [[prompt[shared:] for prompt in group] for group in prompts]
 
 
 class _Row(NamedTuple):
     """A prompt followed by some of its texts; each text is a branch that sees the prompt and itself."""
 
-    owner: int  # the trajectory
+    trajectory: int
     prompt: int  # index of the prompt
     tokens: list[int]
     positions: list[int]
@@ -145,14 +143,14 @@ class _Padded(NamedTuple):
     branch: Any
 
 
-def _rows(owner: int, index: int, prompt: Ids, texts: Sequence[Ids], most: int) -> Iterator[_Row]:
+def _rows(trajectory: int, index: int, prompt: Ids, texts: Sequence[Ids], most: int) -> Iterator[_Row]:
     """Rows of one prompt, with up to `most` tokens of texts each, or one text."""
     length = len(prompt)
     if length == 0:
         raise UserError("a prompt is empty: scoring needs at least one token to condition on")
 
     def start() -> _Row:
-        return _Row(owner, index, list(prompt), list(range(length)), [0] * length, [], [])
+        return _Row(trajectory, index, list(prompt), list(range(length)), [0] * length, [], [])
 
     row = start()
     for number, text in enumerate(texts):
@@ -187,18 +185,20 @@ def _batches(
     static, _, (_, prefix) = fixed
     slices, trajectories = static.mesh.shape[DATA], len(prompts)
     by_length: dict[int, list[list[_Row]]] = {}
-    for owner, own in enumerate(prompts):
-        for index, prompt in enumerate(own):
-            for row in _rows(owner, index, prompt, texts[owner][index], batching.text_tokens):
+    for trajectory, group in enumerate(prompts):
+        for index, prompt in enumerate(group):
+            for row in _rows(trajectory, index, prompt, texts[trajectory][index], batching.text_tokens):
                 length = multiple(len(row.tokens), LENGTH_STEP)
-                by_length.setdefault(length, [[] for _ in prompts])[owner].append(row)
+                by_length.setdefault(length, [[] for _ in prompts])[trajectory].append(row)
     for length, groups in sorted(by_length.items()):
         most = max(map(len, groups))
         fitting = max(rows_a_batch(length, prefix_length(prefix), batching) // trajectories, 1)
         size = min(fitting, power_of_two(most))
         for begin in range(0, most, size):
             batch = {
-                (at, row.owner): row for group in groups for at, row in enumerate(group[begin : begin + size])
+                (at, row.trajectory): row
+                for group in groups
+                for at, row in enumerate(group[begin : begin + size])
             }
             arrays = np.zeros((3, multiple(size, slices), trajectories, length), np.int32)
             arrays[2] = -1
@@ -211,8 +211,8 @@ def _pad(batch: _Rows, rows: _Padded, values_of: Callable[[_Row], Sequence[int]]
     """Values of each row, of unequal numbers -> [B, R, A] with zeros behind."""
     values = {place: values_of(row) for place, row in batch.items()}
     array = np.zeros((*rows.tokens.shape[:2], power_of_two(max(map(len, values.values())))), np.int32)
-    for place, own in values.items():
-        array[*place, : len(own)] = own
+    for place, row in values.items():
+        array[*place, : len(row)] = row
     return array
 
 

@@ -232,11 +232,11 @@ def test_the_blocks_fit_the_shape() -> None:
 def test_the_choice() -> None:
     bfloat16, float32 = jnp.bfloat16, jnp.float32
     for rows in (2, 64, 2048):
-        assert choose(rows, 2560, 2560, 128, bfloat16, "cpu") is dequantised
-        assert choose(rows, 2560, 2560, 2560, bfloat16, "gpu") is per_channel
-    assert choose(64, 2560, 2560, 128, bfloat16, "gpu") is pallas
-    assert choose(2048, 2560, 2560, 128, bfloat16, "gpu") is dequantised
-    assert choose(1, 2560, 2560, 128, bfloat16, "gpu") is dequantised
-    assert choose(48, 2560, 2560, 128, float32, "gpu") is groupwise
-    assert choose(49, 2560, 2560, 128, float32, "gpu") is dequantised
-    assert choose(2, 2560, 2560, 24, bfloat16, "gpu") is groupwise
+        assert choose(rows, 2560, 128, bfloat16, "cpu") is dequantised
+        assert choose(rows, 2560, 2560, bfloat16, "gpu") is per_channel
+    assert choose(64, 2560, 128, bfloat16, "gpu") is pallas
+    assert choose(2048, 2560, 128, bfloat16, "gpu") is dequantised
+    assert choose(1, 2560, 128, bfloat16, "gpu") is dequantised
+    assert choose(48, 2560, 128, float32, "gpu") is groupwise
+    assert choose(49, 2560, 128, float32, "gpu") is dequantised
+    assert choose(2, 2560, 24, bfloat16, "gpu") is groupwise

@@ -82,5 +82,5 @@ def test_divided_weights_are_multiplied_by_what_xla_can_partition() -> None:
     assert not is_divided()
     with jax.sharding.use_abstract_mesh(mesh):
         assert is_divided()
-    assert choose(64, 4096, 2560, 128, "bfloat16", "gpu") is pallas
-    assert choose(64, 4096, 2560, 128, "bfloat16", "divided") is dequantised
+    assert choose(64, 2560, 128, "bfloat16", "gpu") is pallas
+    assert choose(64, 2560, 128, "bfloat16", "divided") is dequantised

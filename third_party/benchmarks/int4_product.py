@@ -100,7 +100,7 @@ def _measured(projections: str, shape: tuple[int, int], group: int, rows: int, r
         seconds,
         bytes=out_features * in_features / 2 + scale[0].nbytes + x.nbytes + y_bytes,
         operations=2.0 * rows * out_features * in_features,
-        chosen=choose(rows, out_features, in_features, group, dtype, platform).__name__,
+        chosen=choose(rows, in_features, group, dtype, platform).__name__,
         fastest=min(possible, key=seconds.__getitem__),
     )
 

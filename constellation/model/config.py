@@ -136,7 +136,7 @@ def _is_full_attention(layer_types: Any) -> bool:
 def _checked(name: str, value: Any, source: str) -> Any:
     if name == "rope_scaling":
         return value
-    kind = {field.name: field.type for field in dataclasses.fields(ModelConfig)}[name]
+    kind = {field.name: str(field.type) for field in dataclasses.fields(ModelConfig)}[name]
     valid = {
         "bool": isinstance(value, bool),
         "int": is_integer(value) and 0 < value < 2**31,

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import pytest
 
 from constellation.domains.task import Task
 from constellation.domains.trapdoor import DOMAIN as trapdoor
+
+# The tests compile for minutes what runs for seconds, so LLVM is not to optimise: that halves it. Where
+# XLA_FLAGS are set they are kept: `XLA_FLAGS= make test` tests what a user's programs compile to. A worker
+# has one thread of torch, as there are as many workers as cores.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,6 +35,17 @@ def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict
         yield {name.upper(): str(value) for name, value in now.items()}
     for name, value in before.items():
         jax.config.update(name, value)
+
+
+@pytest.fixture(scope="session")
+def virtual_devices(compilation_cache: dict[str, str]) -> Callable[[int], dict[str, str]]:
+    """virtual_devices(count): the environment of a process that sees so many devices on a CPU."""
+
+    def environment(count: int) -> dict[str, str]:
+        flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={count}"
+        return {"PATH": "", "XLA_FLAGS": flags} | compilation_cache
+
+    return environment
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,9 @@ states.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +16,7 @@ from ml_collections import ConfigDict
 
 from constellation.conductor import PlannedStages, Stage
 from constellation.domains.domain import Domain, load_domain
-from constellation.domains.task import split
+from constellation.domains.task import Task, split
 from constellation.experiments.check import check
 from constellation.experiments.config import load_base, memory_of
 from constellation.experiments.question import stages_in
@@ -206,9 +208,15 @@ def _behind(conductor: PlannedStages, stages: Iterable[Stage]) -> set[str]:
     return found
 
 
+@functools.lru_cache
+def tuning_tasks(bank: Callable[[str, int], Iterator[Task]], seed: int) -> tuple[Task, ...]:
+    """Drawn once for all bases of a study and all cells of a grid: it takes a second."""
+    return tuple(itertools.islice(bank("tuning_hard", seed), TASKS))
+
+
 def workload(model: Model, domain: Domain, config: ConfigDict) -> Workload:
     """Measured on tasks of the tuning role, with the model's own tokenizer."""
-    tasks = domain.make_bank("tuning_hard", TASKS, config.tasks.seed)
+    tasks = tuning_tasks(domain.bank, config.tasks.seed)
     splits = [split(task, config.tasks.split_seed, config.tasks.visible) for task in tasks]
     prompts = [model.chat(domain.messages(shown)) for shown in splits]
     examples = zip(tasks, splits, strict=True)

@@ -75,20 +75,25 @@ def but_report(files: dict[str, tuple[int, bytes]]) -> dict[str, tuple[int, byte
 
 
 # Kills: the study is killed once in every stage, either in the middle of its work or when it is complete but
-# not yet renamed, and continued by the next process, forked from one that has imported but computed nothing.
+# not yet renamed, and continued by the next process, forked from one that has imported everything and drawn
+# the tasks of the plan, but computed nothing on a device. Other banks would add stages of the same kinds.
 KILLS = """
 import itertools, json, os, signal, sys
 from pathlib import Path
 from jax._src import xla_bridge
 import constellation.critic, constellation.experiments.plan, constellation.selftraining.finetune
+import constellation.evaluation.report, constellation.model.tokenizer
 from constellation import conductor
-from constellation.experiments import report
+from constellation.domains.trapdoor import DOMAIN
+from constellation.experiments import plan, report
 from constellation.experiments.run import run
 from constellation.runtime.progress import Progress
 from tests.tiny_study import StandIn, tiny_config
 
 os.fsync = lambda handle: None  # a kill, unlike a power cut, loses nothing that was written
 model_dir, root = Path(sys.argv[1]), Path(sys.argv[2])
+config = tiny_config(model_dir, tasks__banks="hard")
+plan.tuning_tasks(DOMAIN.bank, config.tasks.seed)
 
 def study(workdir, stage=None, moment=None):
     running = None
@@ -113,7 +118,7 @@ def study(workdir, stage=None, moment=None):
             kill()
 
     conductor.Conductor._run, Progress.update = run_stage, update
-    run(tiny_config(model_dir), str(workdir), compute=StandIn(workdir))
+    run(config, str(workdir), compute=StandIn(workdir))
 
 def forked(*arguments):
     assert not xla_bridge.backends_are_initialized()

@@ -190,10 +190,9 @@ assert "all-" not in product.lower(x, qvalue, scale).compile().as_text()
 """
 
 
-def test_rows_and_outputs_may_be_sharded() -> None:
+def test_rows_and_outputs_may_be_sharded(virtual_devices: Callable[[int], dict[str, str]]) -> None:
     """Over four devices of a CPU, without a word between them."""
-    environment = {"PATH": "", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
-    subprocess.run([sys.executable, "-c", SHARDED], cwd=ROOT, env=environment, check=True)
+    subprocess.run([sys.executable, "-c", SHARDED], cwd=ROOT, env=virtual_devices(4), check=True)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

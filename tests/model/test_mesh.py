@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,9 +25,8 @@ MESHES = (1, 1), (2, 1), (1, 2), (4, 2)
 
 def start(
     out: Path,
-    cache: dict[str, str],
+    environment: dict[str, str],
     meshes: tuple,
-    devices: int,
     processes: int = 1,
     index: int = 0,
     port: int = 0,
@@ -35,19 +35,19 @@ def start(
     return subprocess.Popen(
         [sys.executable, "-m", "tests.model.on_mesh", *arguments],
         cwd=ROOT,
-        env={"PATH": "", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", **cache},
+        env=environment,
     )
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory, compilation_cache: dict[str, str]) -> Path:
+def out(tmp_path_factory: pytest.TempPathFactory, virtual_devices: Callable[[int], dict[str, str]]) -> Path:
     """What every mesh computed, alone and in two processes of two devices each."""
     directory = tmp_path_factory.mktemp("meshes")
-    assert start(directory, compilation_cache, MESHES, devices=8).wait() == 0
+    assert start(directory, virtual_devices(8), MESHES).wait() == 0
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    both = [start(directory, compilation_cache, ((2, 2),), 2, 2, index, port) for index in range(2)]
+    both = [start(directory, virtual_devices(2), ((2, 2),), 2, index, port) for index in range(2)]
     assert [process.wait() for process in both] == [0, 0]
     return directory
 

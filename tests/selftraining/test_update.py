@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,8 @@ def test_twenty_steps_equal_peft_and_torch(tmp_path: Path) -> None:
     update, (adapters, opt_states) = make_update(CONFIG, optimizer), started(adapter, optimizer)
     clipped = 0
     for step in range(20):
-        batch = pack(examples(step, (9, (6,)), (14, (2,)), (5, (8,)), (11, (4,)), loss_from=step % 2))
+        drawn = examples(step, (9, (6,)), (14, (2,)), (5, (8,)), (11, (4,)), loss_from=step % 2)
+        batch = one_shape(pack(drawn))
         expected_loss = training_reference.update(model, theirs, [batch], clip)
         adapters, opt_states, metrics = update(adapters, opt_states, params, alone(batch))
         assert float(metrics["loss"][0]) == pytest.approx(expected_loss, rel=1e-5)
@@ -273,7 +274,7 @@ def test_trajectories_together_learn_what_each_learns_alone() -> None:
     after = unstack(together)
     assert all(map(np.array_equal, *map(jax.tree.leaves, (after[1], adapters[1]))))  # nothing to learn from
     for index in (0, 2):
-        (one, states), batch = started(adapters[index], optimizer), collate([groups[index]])
+        (one, states), batch = started(adapters[index], optimizer), alone(one_shape(pack(groups[index])))
         for _ in range(2):
             one, states, own = update(one, states, params, batch)
         assert relative_norm(after[index].weights, unstack(one)[0].weights) < 1e-5
@@ -322,12 +323,12 @@ np.savez({path!r}, np.float64(loss), *jax.tree.leaves(gradient))
 """
 
 
-def test_several_devices_equal_one(tmp_path: Path) -> None:
+def test_several_devices_equal_one(tmp_path: Path, virtual_devices: Callable[[int], dict[str, str]]) -> None:
     path = str(tmp_path / "gradient.npz")
     subprocess.run(
         [sys.executable, "-c", DEVICES.format(path=path)],
         cwd=ROOT,
-        env={"PATH": "", "XLA_FLAGS": "--xla_force_host_platform_device_count=5"},
+        env=virtual_devices(5),
         check=True,
     )
     with np.load(path) as saved:

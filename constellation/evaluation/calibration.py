@@ -3,9 +3,8 @@
 At natural prevalence: every surviving *sample* counts once, so that a program counts as often as the
 generator draws it. A score is read as the probability sigmoid(score) that the program generalises.
 
-All figures are functions of sums over samples. These are kept for each task (`tally`) and may be added up
-over tasks, split seeds and trajectories, or with bootstrap weights, before `calibration` turns them into
-figures.
+All figures are functions of sums over samples. These are kept for each task (`tally`) and may be added up,
+over tasks, split seeds and trajectories, or with bootstrap weights, before `calibration` makes them figures.
 """
 
 from __future__ import annotations
@@ -40,15 +39,6 @@ QUANTITIES = (  # in the order of `Calibration`
 SHARE, FORECAST, OBSERVED = "samples in a bin", "what the critic says in a bin", "what is so in a bin"
 
 
-class Tally(NamedTuple):
-    """Sums over surviving samples, in B bins of equal width of their probability p; float64."""
-
-    drawn: Array  # [..., B] samples
-    forecast: Array  # [..., B] sum of p
-    observed: Array  # [..., B] sum of y, 1 for a sample that generalises and 0 for one that does not
-    squared_error: Array  # [...] sum of (p - y)^2
-
-
 class Calibration(NamedTuple):
     """A critic's calibration; float64 of shape [...], NaN where there is no sample.
 
@@ -66,10 +56,12 @@ class Calibration(NamedTuple):
     prevalence: Array  # share of surviving samples that generalise
 
 
-def tally(samples: SampleSet, scores: NDArray[Any], bins: int = 10) -> Tally:
-    """Each task's sums, [T, B] and [T]; bin b holds b / B <= p < (b + 1) / B, the last one p = 1, too.
+def tally(samples: SampleSet, scores: NDArray[Any], bins: int = BINS) -> Array:
+    """[T, 4, B] each task's sums over surviving samples, in B bins of equal width of their probability p.
 
-    `scores`, [D] logit(yes) - logit(no) of each distinct program, may be NaN where it does not fit.
+    Of 1, p, y and (p - y)^2, where y is 1 for a sample that generalises and 0 for one that does not. Bin b
+    holds b / B <= p < (b + 1) / B, the last one p = 1, too. `scores`, [D] logit(yes) - logit(no) of each
+    distinct program, may be NaN where it does not fit.
 
     Raises:
         UserError: a program that fits has no score, or the scores are of another sample set.
@@ -77,34 +69,23 @@ def tally(samples: SampleSet, scores: NDArray[Any], bins: int = 10) -> Tally:
     check_column(samples, "critic", scores)
     drawn = samples.counts[samples.fits]
     probability, right = expit(scores[samples.fits]), samples.right[samples.fits]
-    task, tasks = samples.task[samples.fits], len(samples.task_ids)
-    cell = task * bins + np.minimum((probability * bins).astype(np.int64), bins - 1)
-
-    def binned(weight: NDArray[Any]) -> Array:
-        return np.bincount(cell, weight, tasks * bins).astype(np.float64).reshape(tasks, bins)
-
-    return Tally(
-        drawn=binned(drawn),
-        forecast=binned(drawn * probability),
-        observed=binned(drawn * right),
-        squared_error=binned(drawn * (probability - right) ** 2).sum(1),
-    )
+    tasks = len(samples.task_ids)
+    cell = samples.task[samples.fits] * bins + np.minimum((probability * bins).astype(np.int64), bins - 1)
+    sums = [
+        np.bincount(cell, drawn * value, tasks * bins).reshape(tasks, bins)
+        for value in (np.ones(len(cell)), probability, right, (probability - right) ** 2)
+    ]
+    return np.stack(sums, axis=1).astype(np.float64)
 
 
-def calibration(sums: Tally) -> Calibration:
-    """The figures of a tally that was added up over tasks, [..., B] -> [...].
-
-    With bootstrap weights [R, T], `Tally(*(weights @ part for part in sums))` gives the figures [R] of the
-    resamples.
-    """
-    total = sums.drawn.sum(-1)
+def calibration(sums: Array) -> Calibration:
+    """The figures of a `tally` that was added up over tasks, [..., 4, B] -> [...]."""
+    drawn, forecasts, observed, squared_error = np.moveaxis(sums, -2, 0)  # [..., B] each
+    total = drawn.sum(-1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        share = sums.drawn / total[..., None]  # [..., B]
-        prevalence = sums.observed.sum(-1) / total
-        brier = sums.squared_error / total
-        forecast, rate = (
-            np.where(sums.drawn > 0, column / sums.drawn, 0.0) for column in (sums.forecast, sums.observed)
-        )
+        share = drawn / total[..., None]
+        prevalence, brier = observed.sum(-1) / total, squared_error.sum(-1) / total
+        forecast, rate = (np.where(drawn > 0, column / drawn, 0.0) for column in (forecasts, observed))
     reliability = (share * (forecast - rate) ** 2).sum(-1)
     resolution = (share * (rate - prevalence[..., None]) ** 2).sum(-1)
     uncertainty = prevalence * (1 - prevalence)
@@ -121,19 +102,14 @@ def calibration(sums: Tally) -> Calibration:
 
 def calibrations(study: StudyResults, part: Selectors, bootstrap: Bootstrap) -> Answer:
     """Of every model on every bank that the critic scored; bins without samples are left out."""
-
-    def figures(means: Array) -> Array:
-        return np.stack(calibration(unpacked(means)), axis=-1)
-
     rows: list[Entry] = []
     for bank, model in sorted({key[:2] for key in part.columns}):
-        sums = tallies(study, part, bank, model)  # [K, T, 3 B + 1]
-        estimate, where = bootstrap.of_means(bank, sums, figures), (bank, (model,), None)
+        sums, where = tallies(study, part, bank, model), (bank, (model,), None)
+        estimate = bootstrap.of_means(bank, sums, lambda means: np.stack(calibration(means), axis=-1))
         rows += [entry(name, *where, estimate.at(i), unit="score") for i, name in enumerate(QUANTITIES)]
-        drawn, forecast, observed, _ = unpacked(sums)
-        total, expected = drawn.mean((0, 1)), forecast.mean((0, 1))
+        total, expected, *_ = sums.mean((0, 1))
         for b in np.flatnonzero(total):
-            rate = bootstrap(bank, observed[..., b], within=drawn[..., b])
+            rate = bootstrap(bank, sums[:, :, 2, b], within=sums[:, :, 0, b])
             rows.append(Entry(SHARE, *where, total[b] / total.sum(), of=f"{b}"))
             rows.append(Entry(FORECAST, *where, expected[b] / total[b], of=f"{b}"))
             rows.append(entry(OBSERVED, *where, rate, of=f"{b}"))
@@ -141,25 +117,13 @@ def calibrations(study: StudyResults, part: Selectors, bootstrap: Bootstrap) -> 
 
 
 def tallies(study: StudyResults, part: Selectors, bank: str, model: str) -> Array:
-    """[K, T, 3 B + 1] the parts of `Tally` side by side, a sample, averaged over split seeds.
-
-    A sample: a split seed with more of them has no more weight.
-    """
+    """[K, T, 4, B] the `tally` a sample, averaged over split seeds, however many samples one has."""
     rows = []
     for r in study.trajectories_of(model):
         keys = [SetKey(bank, model, seed, r) for seed in part.splits(study, bank, model)]
-        each = []
-        for samples, columns in part.of_critic(study, keys):
-            *binned, squared_error = tally(samples, columns["critic"], BINS)
-            each.append(np.concatenate([*binned, squared_error[:, None]], axis=1) / samples.n)
-        rows.append(np.mean(each, axis=0))
+        sets = part.of_critic(study, keys)
+        rows.append(np.mean([tally(own, columns["critic"]) / own.n for own, columns in sets], axis=0))
     return np.broadcast_to(rows, (study.trajectories, *rows[0].shape))
-
-
-def unpacked(sums: Array) -> Tally:
-    """The parts of `tallies`."""
-    drawn, forecast, observed = np.split(sums[..., :-1], 3, axis=-1)
-    return Tally(drawn, forecast, observed, sums[..., -1])
 
 
 def reliability(results: Results) -> Figure | None:

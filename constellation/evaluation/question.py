@@ -18,80 +18,51 @@ from constellation.evaluation.study import Part, StudyResults
 
 
 class Answer(NamedTuple):
-    """What was found.
+    """What was found."""
 
-    Attributes:
-        entries: every number.
-        facts: what is no number with an interval, JSON-like: verdicts with their sentences, lists, counts.
-    """
-
-    entries: list[Entry]
-    facts: dict[str, Any]
+    entries: list[Entry]  # every number
+    facts: dict[str, Any]  # JSON-like, what is no number with an interval: verdicts, sentences, lists, counts
 
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that the report shows; numbers are as JSON holds them.
+    """Everything that the report shows; numbers are as JSON holds them."""
 
-    Attributes:
-        study: the study, for its models, banks and choices.
-        entries: the rows of every question.
-        facts: question -> its answer's facts, of those that were answered.
-        findings, overall: the primary findings and the verdict over them, as `findings` says.
-        discoveries: how many numbers were "tested" as one exploratory family; how many are "discoveries".
-        methods: the stages that were read, and the samples drawn.
-    """
-
-    study: StudyResults
-    entries: Entries
-    facts: dict[str, dict[str, Any]]
-    findings: dict[str, dict[str, Any]]
-    overall: dict[str, Any]
-    discoveries: dict[str, int]
-    methods: dict[str, Any]
+    study: StudyResults  # for its models, banks and choices
+    entries: Entries  # the rows of every question
+    facts: dict[str, dict[str, Any]]  # question -> its answer's, of those that were answered
+    findings: dict[str, dict[str, Any]]  # the primary ones
+    overall: dict[str, Any]  # the verdict over them
+    discoveries: dict[str, int]  # numbers "tested" as one exploratory family, and "discoveries" of these
+    methods: dict[str, Any]  # the stages that were read, and the samples drawn
 
     def as_json(self) -> dict[str, Any]:
         """What findings.json holds: these, and what of the study tells how to read them."""
-        study = self.study
-        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "study"}
-        sizes = {
-            bank: {model: study.pool_size(bank, model) for model in study.models} for bank in study.tasks
+        study, banks = self.study, self.study.tasks
+        found = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "study"} | {
+            "models": study.models,
+            "sequence": study.sequence,
+            "trajectories": study.trajectories,
+            "tasks": {bank: len(tasks) for bank, tasks in banks.items()},
+            "splits": {bank: study.splits(bank) for bank in banks},
+            "samples_per_task": {
+                bank: {model: study.pool_size(bank, model) for model in study.models} for bank in banks
+            },
+            "analysis": asdict(study.analysis),
         }
-        read: dict[str, Any] = plain(
-            own
-            | {
-                "models": study.models,
-                "sequence": study.sequence,
-                "trajectories": study.trajectories,
-                "tasks": {bank: len(tasks) for bank, tasks in study.tasks.items()},
-                "splits": {bank: study.splits(bank) for bank in study.tasks},
-                "samples_per_task": sizes,
-                "analysis": asdict(study.analysis),
-            }
-        )
-        return read
+        return {name: plain(value) for name, value in found.items()}
 
 
 class Question(NamedTuple):
-    """One question.
+    """One question."""
 
-    Attributes:
-        name: of its template and of its section's anchor.
-        title: of its section.
-        answer: (study, its part, bootstrap) -> the answer; the part is of the question's own dataclass.
-        figures: name -> how it is drawn; None where there is nothing to draw.
-        missing: why a study without its part has no answer, as the report ends "Not measured: ...".
-        always: it reads nothing but the study's samples, and is answered of every study.
-        part: name of its part of the study, its own by default.
-    """
-
-    name: str
-    title: str
-    answer: Callable[[StudyResults, Any, Bootstrap], Answer]
-    figures: Mapping[str, Callable[[Results], Figure | None]]
-    missing: str = ""
-    always: bool = False
-    part: str = ""
+    name: str  # of its template and of its section's anchor
+    title: str  # of its section
+    answer: Callable[[StudyResults, Any, Bootstrap], Answer]  # of its part of the study, its own dataclass
+    figures: Mapping[str, Callable[[Results], Figure | None]]  # name -> None where there is nothing to draw
+    missing: str = ""  # why a study without its part has no answer, as in "Not measured: ..."
+    always: bool = False  # it reads nothing but the study's samples, and is answered of every study
+    part: str = ""  # name of its part of the study, its own by default
 
     def part_of(self, study: StudyResults) -> Part | None:
         """What it reads beside the study's samples."""

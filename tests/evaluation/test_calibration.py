@@ -12,7 +12,6 @@ from constellation.evaluation.calibration import (
     OBSERVED,
     SHARE,
     Calibration,
-    Tally,
     calibration,
     calibrations,
     tallies,
@@ -27,7 +26,7 @@ from tests.evaluation.synthetic import random_set, sample_set, study
 
 
 def total(samples: SampleSet, scores: np.ndarray, bins: int = 10) -> Calibration:
-    return calibration(Tally(*(part.sum(0) for part in tally(samples, scores, bins))))
+    return calibration(tally(samples, scores, bins).sum(0))
 
 
 def random_scores(samples: SampleSet, seed: int, scale: float = 2.0) -> np.ndarray:
@@ -70,11 +69,11 @@ def test_figures_are_the_published_formulas_over_samples(seed: int, bins: int, s
 def test_bins_hold_their_samples() -> None:
     samples = sample_set([["right a", "right a", "fits:x:1", "bad"], ["right a", "bad", "junk", "bad"]])
     scores = np.where(samples.fits, np.where(samples.task == 0, logit(0.3), 60.0), np.nan)
-    sums = tally(samples, scores, bins=4)
-    np.testing.assert_array_equal(sums.drawn, [[0, 3, 0, 0], [0, 0, 0, 1]])  # p = 1 is in the last bin
-    np.testing.assert_array_equal(sums.observed, [[0, 2, 0, 0], [0, 0, 0, 1]])
-    np.testing.assert_allclose(sums.forecast, [[0.0, 0.9, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
-    np.testing.assert_allclose(sums.squared_error, [2 * 0.49 + 0.09, 0.0])
+    drawn, forecast, observed, squared_error = tally(samples, scores, bins=4).swapaxes(0, 1)
+    np.testing.assert_array_equal(drawn, [[0, 3, 0, 0], [0, 0, 0, 1]])  # p = 1 is in the last bin
+    np.testing.assert_array_equal(observed, [[0, 2, 0, 0], [0, 0, 0, 1]])
+    np.testing.assert_allclose(forecast, [[0.0, 0.9, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
+    np.testing.assert_allclose(squared_error.sum(1), [2 * 0.49 + 0.09, 0.0])
 
 
 def test_a_forecast_of_the_rates_is_calibrated_and_resolves() -> None:
@@ -94,9 +93,9 @@ def test_resamples_of_tasks_are_weighted_sums() -> None:
     sums = tally(samples, scores)
     draws = np.random.default_rng(0).integers(8, size=(3, 8))
     weights = np.array([np.bincount(draw, minlength=8) for draw in draws]) / 8
-    found = calibration(Tally(*(weights @ part for part in sums)))
+    found = calibration(np.tensordot(weights, sums, 1))
     for r, draw in enumerate(draws):
-        one = calibration(Tally(*(part[draw].sum(0) for part in sums)))
+        one = calibration(sums[draw].sum(0))
         np.testing.assert_allclose([part[r] for part in found], one, atol=1e-12)
 
 

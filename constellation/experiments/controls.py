@@ -37,7 +37,7 @@ from constellation.experiments import config as configs
 from constellation.experiments import reach
 from constellation.experiments.config import BASE, CRITIC, START
 from constellation.experiments.critic import critic_of, critic_samples, scores
-from constellation.experiments.files import Fresh, by_trajectory, samples_of, scores_of, summaries_of
+from constellation.experiments.files import SCORES, Fresh, arrays_of, by_trajectory, samples_of, summaries_of
 from constellation.experiments.question import Question
 from constellation.experiments.star import Sampled, bank_samples, rounds, warm_start
 from constellation.experiments.study import Draw, Pools, Recipe, Study
@@ -117,7 +117,7 @@ def part(study: Study, found: Stages) -> Controls:
             for name, stage in found.samples.items()
             for key, own in by_trajectory(BANKS.get(name, "hard"), name, seed, samples_of(stage)).items()
         },
-        by_trajectory("hard", START, seed, scores_of(found.scores)),
+        by_trajectory("hard", START, seed, arrays_of(found.scores, SCORES)),
         {bank: reach.part(study, stages) for bank, stages in found.reach.items()},
     )
 

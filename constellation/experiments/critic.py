@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from constellation.conductor import Stage
 from constellation.domains.task import Split, Task, read_tasks
 from constellation.experiments.config import CRITIC, PRIOR_CRITIC, START
-from constellation.experiments.files import SCORES, TASKS, numbered, samples_of
+from constellation.experiments.files import SCORES, TASKS, samples_of, write_arrays
 from constellation.experiments.star import Sampled, warm_start
 from constellation.experiments.study import Base, Draw, Pools, Recipe, Study
 from constellation.experiments.work import Judging, Scoring
@@ -100,33 +100,26 @@ def scores(
     critic: Stage,
     sampled: Sampled,
     blind: bool = False,
-    visible: int | None = None,
     base: Base | None = None,
 ) -> Stage:
     """A critic's score of every surviving candidate of a bank, in the trajectories that it was trained in.
 
     Args:
-        visible: examples that samples and critic are shown, instead of the config's.
         base: whose adapter the critic is; the generator's by default.
     """
     tasks, base = study.bank(sampled.bank), base or study.base
 
     def score(path: Path) -> None:
-        from constellation.model.lora import first
-        from constellation.model.model import Generator
-        from constellation.selftraining.finetune import load_adapters
-
-        critics, metadata = load_adapters(critic.path)
-        drawn = samples_of(sampled.samples)[: len(metadata["addresses"])]
+        drawn = samples_of(sampled.samples)
+        critics = study.generator(critic, len(drawn), base)
         found = study.compute.critic_scores(
-            Generator(base.model, first(critics, len(drawn))),
+            critics,
             study.domain,
             read_tasks(tasks.path / TASKS),
-            drawn,
-            no_examples if blind else study.splitting(sampled.split_seed, visible),
+            drawn[: critics.trajectories],
+            no_examples if blind else study.splitting(sampled.split_seed, sampled.visible),
         )
-        for trajectory, own in enumerate(found):
-            np.save(path / numbered(SCORES, trajectory), own)
+        write_arrays(path, SCORES, found)
 
     return study.conductor.stage(
         name,

@@ -30,7 +30,7 @@ from constellation.evaluation.critics import Critics
 from constellation.evaluation.study import StageSummary
 from constellation.experiments.config import CRITIC, START, Rule, asks, at_least, trajectories_rule
 from constellation.experiments.critic import critic, critic_of, critic_samples, critic_tasks, scores
-from constellation.experiments.files import by_trajectory, samples_of, scores_of, summaries_of
+from constellation.experiments.files import SCORES, arrays_of, by_trajectory, samples_of, summaries_of
 from constellation.experiments.question import Question
 from constellation.experiments.star import Sampled, bank_samples, last_round, warm_start
 from constellation.experiments.study import Base, Draw, Study
@@ -102,13 +102,13 @@ def part(study: Study, found: Stages) -> Critics:
         {
             shown: [
                 (own, {"critic": column})
-                for own, column in zip(samples_of(samples), scores_of(scored), strict=True)
+                for own, column in zip(samples_of(samples), arrays_of(scored, SCORES), strict=True)
             ]
             for shown, (samples, scored) in found.visible.items()
         },
         START,
         {
-            name: by_trajectory(BANK, own.model, seed, scores_of(own.scores))
+            name: by_trajectory(BANK, own.model, seed, arrays_of(own.scores, SCORES))
             for name, own in found.variants.items()
         },
     )
@@ -123,9 +123,9 @@ def prompted_with(study: Study, shown: int) -> tuple[Stage, Stage]:
         warm_start(study),
         Draw("critics.samples", "evaluation", f"{START}, {shown} visible", visible=shown, trajectories=few),
     )
-    sampled = Sampled(BANK, START, seed, samples, warm_start(study))
+    sampled = Sampled(BANK, START, seed, samples, warm_start(study), shown)
     name = f"visible_{shown}_scores_{sampled.label}"
-    return samples, scores(study, name, critic(study), sampled, visible=shown)
+    return samples, scores(study, name, critic(study), sampled)
 
 
 def refreshed(study: Study) -> dict[str, Variant]:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -22,9 +22,6 @@ from constellation.evaluation.study import SetKey, StageSummary
 from constellation.runtime.processes import in_processes
 from constellation.runtime.progress import Progress
 from constellation.samples import SampleSet
-
-if TYPE_CHECKING:
-    from constellation.model.lora import Adapter
 
 TASKS, SAMPLES, VERDICTS = "tasks.jsonl", "samples.npz", "verdicts.npz"
 SCORES, SUMMARY = "scores.npy", "summary.json"
@@ -47,14 +44,6 @@ def numbered(file: str, trajectory: int) -> str:
     return f"{stem}_{trajectory}.{suffix}"
 
 
-def first_adapters(stage: Stage, trajectories: int) -> Adapter:
-    """A stage's adapters in its first trajectories, [R, ...]."""
-    from constellation.model.lora import first
-    from constellation.selftraining.finetune import load_adapters
-
-    return first(load_adapters(stage.path)[0], trajectories)
-
-
 def numbered_files(stage: Stage, file: str) -> list[Path]:
     """A stage's files of one name, of each trajectory in order."""
     files = (stage.path / numbered(file, trajectory) for trajectory in itertools.count())
@@ -72,9 +61,15 @@ def by_trajectory(bank: str, model: str, split_seed: int, found: Iterable[T]) ->
     return {SetKey(bank, model, split_seed, r): own for r, own in enumerate(found)}
 
 
-def scores_of(stage: Stage) -> list[np.ndarray]:
-    """A stage's scores of a critic, [D] float64 of each trajectory."""
-    return [np.load(file) for file in numbered_files(stage, SCORES)]
+def arrays_of(stage: Stage, file: str) -> list[np.ndarray]:
+    """A stage's arrays of one name, of each trajectory; see `write_arrays`."""
+    return [np.load(own) for own in numbered_files(stage, file)]
+
+
+def write_arrays(path: Path, file: str, found: Iterable[np.ndarray]) -> None:
+    """An array of each trajectory, as of each distinct program its score, [D]."""
+    for trajectory, own in enumerate(found):
+        np.save(path / numbered(file, trajectory), own)
 
 
 def summaries_of(

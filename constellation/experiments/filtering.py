@@ -16,9 +16,8 @@ from constellation.conductor import Stage
 from constellation.domains.domain import load_domain
 from constellation.domains.task import Split, Task, read_tasks
 from constellation.evaluation.filtering import ExactPosterior
-from constellation.evaluation.study import SetKey
 from constellation.experiments.config import START
-from constellation.experiments.files import TASKS, numbered, numbered_files, samples_of
+from constellation.experiments.files import TASKS, arrays_of, by_trajectory, samples_of, write_arrays
 from constellation.experiments.question import Question
 from constellation.experiments.star import Sampled, bank_samples, warm_start
 from constellation.experiments.study import Study
@@ -82,9 +81,9 @@ def part(study: Study, found: Stages) -> ExactPosterior:
         ceiling=ceilings,
         bank_atoms={bank: bank_law(study, bank).max_atoms for bank in found.ceilings},
         filter={
-            SetKey(bank, START, primary, trajectory): posterior
+            key: posterior
             for bank, stage in found.filters.items()
-            for trajectory, posterior in enumerate(posteriors_of(stage))
+            for key, posterior in by_trajectory(bank, START, primary, arrays_of(stage, POSTERIOR)).items()
         },
         star_atoms=star_law(study).max_atoms,
         star_samples=star.samples,
@@ -121,8 +120,7 @@ def candidate_posteriors(study: Study, sampled: Sampled, law: Law) -> Stage:
         jobs = [(study.domain.name, own, divided, drawn, *law) for drawn in samples_of(samples)]
         progress = Progress(stage, len(jobs), "trajectories")
         found = in_processes(_posterior, jobs, progress, study.compute.processes)
-        for trajectory, posterior in enumerate(found):
-            np.save(path / numbered(POSTERIOR, trajectory), posterior)
+        write_arrays(path, POSTERIOR, found)
 
     assert isinstance(samples.work, Judging)
     return study.conductor.stage(
@@ -141,11 +139,6 @@ def _posterior(
     exact = load_domain(domain).exact
     assert exact is not None
     return exact.posterior(tasks, split, samples, *law)
-
-
-def posteriors_of(stage: Stage) -> list[np.ndarray]:
-    """A stage's posteriors, of each trajectory."""
-    return [np.load(file) for file in numbered_files(stage, POSTERIOR)]
 
 
 QUESTION = Question(stages, part)

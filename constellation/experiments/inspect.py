@@ -11,7 +11,7 @@ import numpy as np
 from constellation.conductor import finished_stage, read_record
 from constellation.domains.task import Task, examples_text, read_tasks, split
 from constellation.experiments.config import BASE, CRITIC, START
-from constellation.experiments.files import TASKS, samples_of, scores_of
+from constellation.experiments.files import SCORES, TASKS, arrays_of, samples_of
 from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
 
@@ -48,7 +48,7 @@ def inspect_task(workdir: str, wanted: str, trajectory: int = 0) -> None:
             if number == 0:
                 _print_examples(task, seed, samples.meta["tasks"]["visible"])
             scored = _scored(recipes, bank, name)
-            scores = scores_of(finished_stage(workdir, scored))[r] if scored else None
+            scores = arrays_of(finished_stage(workdir, scored), SCORES)[r] if scored else None
             _print_candidates(model, samples, index, scores)
 
 

@@ -23,7 +23,7 @@ from constellation.domains.task import Split, Task, read_tasks
 from constellation.evaluation.reach import KnownPrograms, generalising
 from constellation.experiments import star
 from constellation.experiments.config import Rule, asks, at_least, programs_rule
-from constellation.experiments.files import TASKS, first_adapters, numbered, numbered_files, samples_of
+from constellation.experiments.files import TASKS, arrays_of, samples_of, write_arrays
 from constellation.experiments.question import Question
 from constellation.experiments.study import Study
 from constellation.experiments.work import Scoring
@@ -113,9 +113,9 @@ def part(study: Study, found: Stages) -> KnownPrograms:
         structures=tuple(map(tuple, table["structures"])),
         secret=np.array(table["secret"], np.bool_),
         log_prob={
-            (name, trajectory): np.load(file)
+            (name, trajectory): own
             for name, stage in found.log_probs.items()
-            for trajectory, file in enumerate(numbered_files(stage, LOG_PROBS))
+            for trajectory, own in enumerate(arrays_of(stage, LOG_PROBS))
         },
     )
 
@@ -148,14 +148,10 @@ def _log_probs(
     tasks, own = study.bank(bank), trajectories if generator else 1
 
     def score(path: Path) -> None:
-        from constellation.model.model import Generator
-
         table = json.loads((known.path / KNOWN).read_text(encoding="utf-8"))
         splits = [study.split(task) for task in read_tasks(tasks.path / TASKS)]
-        model = Generator(study.base.model, first_adapters(generator, own) if generator else None)
-        found = log_probs(model, study.domain, splits, table, study.compute.log_prob)
-        for trajectory, values in enumerate(found):
-            np.save(path / numbered(LOG_PROBS, trajectory), values)
+        model = study.generator(generator, own)
+        write_arrays(path, LOG_PROBS, log_probs(model, study.domain, splits, table, study.compute.log_prob))
 
     config = study.config
     return study.conductor.stage(

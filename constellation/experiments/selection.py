@@ -17,7 +17,7 @@ from constellation.evaluation.study import SetKey
 from constellation.experiments import filtering
 from constellation.experiments.config import BASE, START, Rule, asks, programs_rule
 from constellation.experiments.critic import critic_scores, scoring_of
-from constellation.experiments.files import TASKS, numbered, numbered_files, samples_of, scores_of
+from constellation.experiments.files import SCORES, TASKS, arrays_of, numbered, numbered_files, samples_of
 from constellation.experiments.question import Question
 from constellation.experiments.star import Sampled, arm, bank_samples, evaluated, warm_start
 from constellation.experiments.study import Study
@@ -109,12 +109,12 @@ def columns(study: Study, sampled: Sampled) -> Scored:
 
 def columns_of_all(scored: Scored) -> list[Columns]:
     """Of each trajectory, its columns by their names in `evaluation.selectors.COLUMNS`."""
-    found: list[Columns] = [{"critic": own} for own in scores_of(scored.critic)]
+    found: list[Columns] = [{"critic": own} for own in arrays_of(scored.critic, SCORES)]
     if scored.posterior:
-        for columns, own in zip(found, filtering.posteriors_of(scored.posterior), strict=True):
+        for columns, own in zip(found, arrays_of(scored.posterior, filtering.POSTERIOR), strict=True):
             columns["posterior"] = own
     if scored.blind and scored.unlearned:
-        more = zip(found, scores_of(scored.blind), columns_of(scored.unlearned), strict=True)
+        more = zip(found, arrays_of(scored.blind, SCORES), columns_of(scored.unlearned), strict=True)
         for columns, own, unlearned in more:
             columns |= {"prior_critic": own, **unlearned}
     return found
@@ -133,12 +133,9 @@ def unlearned_columns(study: Study, sampled: Sampled) -> Stage:
     assert generator is not None
 
     def compute(path: Path) -> None:
-        from constellation.model.model import Generator
-        from constellation.selftraining.finetune import load_adapters
-
         assert study.domain.provenance is not None
         own, drawn = read_tasks(tasks.path / TASKS), samples_of(samples)
-        drawer = Generator(study.base.model, load_adapters(generator.path)[0])
+        drawer = study.generator(generator, len(drawn))
         divided = study.splitting(sampled.split_seed)
         found = log_likelihoods(drawer, study.domain, own, drawn, divided, study.compute.log_prob)
         for trajectory, (pool, likelihood) in enumerate(zip(drawn, found, strict=True)):

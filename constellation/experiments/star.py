@@ -31,13 +31,19 @@ class Round(NamedTuple):
 
 
 class Sampled(NamedTuple):
-    """A model's samples of a bank under a split seed; `generator` has its adapters, None for the base."""
+    """A model's samples of a bank under a split seed.
+
+    Attributes:
+        generator: the stage of its adapters; None for the base.
+        visible: examples that it was shown, instead of the config's.
+    """
 
     bank: str
     model: str
     split_seed: int
     samples: Stage
     generator: Stage | None
+    visible: int | None = None
 
     @property
     def key(self) -> tuple[str, str, int]:

@@ -31,7 +31,7 @@ from constellation.runtime.keys import Address
 
 if TYPE_CHECKING:
     from constellation.memory import Memory
-    from constellation.model.model import Model
+    from constellation.model.model import Generator, Model
     from constellation.selftraining.batches import TrainingExample
 
 Pools = list[list["TrainingExample"]]  # the examples of each trajectory
@@ -226,15 +226,13 @@ class Study:
         }
 
         def run(path: Path) -> None:
-            from constellation.model.model import Generator
             from constellation.model.sampling import SamplingConfig
             from constellation.solve import draw_samples
 
-            adapters = files.first_adapters(generator, trajectories) if generator else None
             digests = {"tasks_digest": tasks.digest, "adapter": generator.digest if generator else None}
             found = {"temperature": draw.matched[1](draw.matched[0])} if draw.matched else {}
             drawn = draw_samples(
-                Generator(self.base.model, adapters),
+                self.generator(generator, trajectories),
                 self.domain,
                 self.tasks_of(tasks, trajectories),
                 functools.partial(split, **divided),
@@ -294,6 +292,15 @@ class Study:
 
     # Adapters
 
+    def generator(self, trained: Stage | None, trajectories: int, base: Base | None = None) -> Generator:
+        """A base with the adapters of a stage in its first trajectories, or with none."""
+        from constellation.model.lora import first
+        from constellation.model.model import Generator
+        from constellation.selftraining.finetune import load_adapters
+
+        adapters = first(load_adapters(trained.path)[0], trajectories) if trained else None
+        return Generator((base or self.base).model, adapters)
+
     def train(self, recipe: Recipe, inputs: Sequence[Stage], base: Base | None = None) -> Stage:
         """Adapters fine-tuned for visits / batch_size updates.
 
@@ -335,11 +342,12 @@ class Study:
         pools = recipe.examples()
         visits = recipe.fewer(pools) if recipe.fewer else recipe.visits
         if recipe.start:
-            initial = files.first_adapters(recipe.start, len(pools))
+            generator = self.generator(recipe.start, len(pools), base)
         else:
             fresh = Address(config.seed, "adapter", recipe.name)
             shape = config.lora.rank, config.lora.alpha
-            initial = stack([init_adapter(model.config, fresh.key(r), *shape) for r in range(len(pools))])
+            initial = [init_adapter(model.config, fresh.key(r), *shape) for r in range(len(pools))]
+            generator = Generator(model, stack(initial))
         settings = config.training.to_dict()
         if recipe.learning_rate is not None:
             settings["learning_rate"] = recipe.learning_rate
@@ -351,7 +359,7 @@ class Study:
             choices=tuple(answer_ids(model)) if recipe.is_critic else (),
         )
         trained = self.compute.finetune(
-            Generator(model, initial),
+            generator,
             pools,
             training,
             Address(config.seed, "batches", recipe.name),

@@ -80,11 +80,10 @@ def summaries_of(
     Args:
         drawn: the samples behind what it was trained on, of each trajectory; none where none were drawn.
     """
-    counts = [own.program.size for own in drawn] if drawn else itertools.repeat(None)
     trained = json.loads((stage.path / SUMMARY).read_text())
     return [
-        StageSummary(name, role, tasks, samples, trajectory=trajectory, **own)
-        for trajectory, (own, samples) in enumerate(zip(trained, counts, strict=False))
+        StageSummary(name, role, tasks, drawn[r].program.size if drawn else None, trajectory=r, **own)
+        for r, own in enumerate(trained)
     ]
 
 

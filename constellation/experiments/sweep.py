@@ -10,6 +10,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,8 @@ def run(config: ConfigDict, workdir: str, run_study: RunStudy | None = None) -> 
         for number, (name, study) in enumerate(studies.items(), start=1):
             print(f"cell {number} of {len(grid)}: {name}", flush=True)
             others = [directory for other, directory in directories.items() if other != name]
-            found.append(
-                run_cell(name, written[name], study, directories[name], others, run_study or _whole_study())
-            )
+            job = partial(run_study or _whole_study(), study, str(directories[name]), others)
+            found.append(run_cell(name, written[name], job))
             if name not in done:
                 progress.done += 1
                 print(progress.line(), file=sys.stderr, flush=True)
@@ -119,17 +119,10 @@ def _what_counts(study: ConfigDict) -> Fields:
     return {name: value for name, value in study.items() if name not in ("mesh", "memory")}
 
 
-def run_cell(
-    name: str,
-    fields: Fields,
-    study: ConfigDict,
-    directory: Path,
-    others: Sequence[Path],
-    run_study: RunStudy,
-) -> Cell:
+def run_cell(name: str, fields: Fields, run_study: Callable[[], Path]) -> Cell:
     """One cell's study, whose findings or whose failure are its result."""
     try:
-        return finished_cell(name, fields, run_study(study, str(directory), others).parent)
+        return finished_cell(name, fields, run_study().parent)
     except Exception as error:  # whatever it is: the sweep reports it
         if not isinstance(error, UserError):
             traceback.print_exc()

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from constellation.conductor import Stage
 from constellation.evaluation import questions as answered
 from constellation.experiments import star
 from constellation.experiments.check import check
+from constellation.experiments.question import stages_in
 from constellation.experiments.questions import QUESTIONS
 from constellation.runtime.errors import UserError
 from launch.common import load_config
@@ -22,6 +24,12 @@ def test_every_question_has_its_template_and_its_stages() -> None:
     assert len(set(names)) == len(names) and set(answered.OF_STAGES) <= set(QUESTIONS)
     for name in names:
         assert (TEMPLATES / f"{name}.html.j2").is_file(), name
+
+
+def test_the_stages_of_a_question_are_found_in_any_nest() -> None:
+    one, two, three = (Stage(name, "", Path()) for name in ("one", "two", "three"))
+    assert stages_in({"a": (one, "a name", None), "b": [{1: two}, (three, 7)]}) == [one, two, three]
+    assert stages_in(None) == []
 
 
 def test_what_a_config_may_list_is_said_once_and_has_a_section() -> None:

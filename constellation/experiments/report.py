@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from constellation.conductor import FinishedStages, Stage, canonical_json, finished_stage, read_record
 from constellation.domains.domain import load_domain
-from constellation.domains.task import read_tasks
+from constellation.domains.task import Task, read_tasks
 from constellation.evaluation.report import write_report
 from constellation.evaluation.study import AnalysisConfig, SetKey, StageSummary, StudyResults, TaskInfo
 from constellation.experiments.config import BASE, CRITIC, START
@@ -59,10 +59,7 @@ def report(study: Study) -> Path:
 
 
 def redraw(workdir: str) -> Path:
-    """Analyses a finished study again, from its stored stages alone, and writes its report anew.
-
-    Returns:
-        the path of report.html in the workdir.
+    """Analyses a finished study again, from its stored stages alone; returns the path of its new report.html.
 
     Raises:
         UserError: the workdir holds no finished study, a damaged one, or one of another version.
@@ -123,12 +120,8 @@ def results(study: Study, found: Graph, made_by: Mapping[str, str]) -> StudyResu
         provenance=_stated(made_by, study.base.hash, other),
         sources=_sources(study, found, parts),
         analysis=AnalysisConfig(
-            seed=evaluation.seed,
-            small_k=evaluation.small_k,
-            large_k=evaluation.large_k,
+            **{name: evaluation[name] for name in ("seed", "small_k", "large_k", "resamples", "margin")},
             max_k=evaluation.large_k,
-            resamples=evaluation.resamples,
-            margin=evaluation.margin,
             reach_budgets=tuple(config.reach.budgets),
             reach_at=config.reach.at,
         ),
@@ -139,10 +132,8 @@ def _sources(study: Study, found: Graph, parts: Mapping[str, Any]) -> dict[str, 
     """Question -> the stages that it reads, name to content; "study" is all that no question adds."""
     asked = {name: stages_in(found.questions[name]) for name in parts}
     own = [stage for stage in sources(study, found) if not any(stage in stages for stages in asked.values())]
-    return {
-        name: {stage.name: stage.content for stage in stages}
-        for name, stages in ({"study": own} | asked).items()
-    }
+    read = {"study": own} | asked
+    return {name: {stage.name: stage.content for stage in stages} for name, stages in read.items()}
 
 
 def stated_provenance(workdir: Path) -> dict[str, str]:
@@ -196,23 +187,14 @@ def _task_infos(study: Study, found: Graph) -> dict[str, list[TaskInfo]]:
     drawn = [task.skeleton for stage in found.tasks for own in study.tasks_of(stage) for task in own]
     listed = (found.skeletons.path / SKELETONS).read_text(encoding="utf-8").splitlines()
     seen = frozenset([*listed, *drawn])
-    infos: dict[str, list[TaskInfo]] = {}
-    for bank in study.config.tasks.banks:
-        infos[bank] = []
-        for task in read_tasks(study.bank(bank).path / TASKS):
-            visible, held_out = study.split(task)
-            infos[bank].append(
-                TaskInfo(
-                    id=task.id,
-                    atoms=task.atoms,
-                    structures=task.structures,
-                    skeleton_seen=task.skeleton in seen,
-                    program=task.program,
-                    visible=visible,
-                    held_out=held_out,
-                )
-            )
-    return infos
+
+    def info(task: Task) -> TaskInfo:
+        visible, held_out = study.split(task)
+        known = task.skeleton in seen
+        return TaskInfo(task.id, task.atoms, task.structures, known, task.program, visible, held_out)
+
+    banks = {bank: read_tasks(study.bank(bank).path / TASKS) for bank in study.config.tasks.banks}
+    return {bank: [info(task) for task in tasks] for bank, tasks in banks.items()}
 
 
 def _role_counts(study: Study) -> dict[str, int]:

@@ -9,7 +9,8 @@ unlearned selector that knows no more than it does. The rival is chosen among th
 so that the numbers compared have no part in the choice; one claim, hence no correction. All else here is
 exploratory.
 
-The *room* is what the oracle gains over the first survivor, and the critic's share of it a ratio of means.
+The *room* is what the oracle gains over the first survivor, and the critic's share of it a ratio of means: a
+task's own ratio is undefined where there is nothing to win.
 """
 
 from __future__ import annotations
@@ -63,11 +64,11 @@ class Selectors(Part):
     """What selectors read of the study's samples.
 
     Attributes:
-        model: the model whose candidates both claims are read on, as a rule the start.
+        model: whose candidates both claims are read on, as a rule the start.
         columns: for some of the study's sets, "critic" and further columns of `selectors.COLUMNS`, [D] each;
             of one model on one bank the same ones in all its sets. NaN where a program does not fit.
-        tuning: the model's samples of *tuning* tasks, a set a trajectory, with the columns that the unlearned
-            selectors read: on them the critic's rival is chosen. Empty where none were drawn.
+        tuning: the model's samples of *tuning* tasks, a set a trajectory, with the columns of the unlearned
+            selectors: on them the critic's rival is chosen. Empty where none were drawn.
     """
 
     model: str
@@ -269,9 +270,7 @@ def extension(
 ) -> Claim | NotMeasured:
     """Accuracy of the critic's pick minus that of its rival at small_k, claimed positive.
 
-    Args:
-        found: what is picked on the banks.
-        rivals: and on the tuning tasks.
+    `found` is what is picked on the banks, `rivals` on the tuning tasks.
     """
     bank, model, k = part.primary(study)
     text = "The critic picks better than the best unlearned selector that knows no more."

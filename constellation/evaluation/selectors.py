@@ -36,23 +36,14 @@ COLUMNS = {  # what selectors read of every distinct program -> how errors call 
 
 @dataclass(frozen=True)
 class Groups:
-    """A pool cut into G disjoint groups of k candidates a task; arrays are [T, G, k].
+    """A pool cut into G disjoint groups of k candidates a task; arrays are [T, G, k]."""
 
-    Attributes:
-        survives: the candidate fits every visible example.
-        correct: it also generalises (a generalising program fits by definition).
-        program: int, index of its distinct program.
-        cluster: int, candidates of a task with the same held-out outputs share it.
-        length: int, its tokens.
-        columns: the given ones of `COLUMNS`.
-    """
-
-    survives: NDArray[np.bool_]
-    correct: NDArray[np.bool_]
-    program: NDArray[np.int32]
-    cluster: NDArray[np.int32]
-    length: NDArray[np.int32]
-    columns: Columns
+    survives: NDArray[np.bool_]  # the candidate fits every visible example
+    correct: NDArray[np.bool_]  # it also generalises (a generalising program fits by definition)
+    program: NDArray[np.int32]  # index of its distinct program
+    cluster: NDArray[np.int32]  # candidates of a task with the same held-out outputs share it
+    length: NDArray[np.int32]  # its tokens
+    columns: Columns  # the given ones of `COLUMNS`
 
     @property
     def score(self) -> Array:
@@ -148,19 +139,13 @@ class Information(IntEnum):
 
 
 class Selector(NamedTuple):
-    """A rule for choosing among survivors, and on what terms it competes.
+    """A rule for choosing among survivors, and on what terms it competes."""
 
-    Attributes:
-        prefers: groups -> [T, G, k], largest for the survivor that it hands in; None for one drawn uniformly.
-        information: what it may know.
-        learned: whether a model was trained to judge candidates for it; the generator was not.
-        needs: the columns of `COLUMNS` it reads.
-    """
-
+    # groups -> [T, G, k], largest for the survivor that it hands in; None for one drawn uniformly
     prefers: Callable[[Groups], NDArray[Any]] | None
-    information: Information = Information.VISIBLE
-    learned: bool = False
-    needs: tuple[str, ...] = ()
+    information: Information = Information.VISIBLE  # what it may know
+    learned: bool = False  # whether a model was trained to judge candidates for it; the generator was not
+    needs: tuple[str, ...] = ()  # the columns of `COLUMNS` it reads
 
     def hits(self, groups: Groups) -> Array:
         """[T, G] chance that what it hands in is correct."""
@@ -215,23 +200,15 @@ SELECTORS: Mapping[str, Selector] = {
 class Selection(NamedTuple):
     """What every selector hands in at one k, averaged over a task's groups; arrays are [..., T].
 
-    Attributes:
-        accuracy: selector -> chance that its pick is correct.
-        divergent: share of the task's groups whose survivors disagree on a held-out input.
-        on_divergent: selector -> chance that the group diverges *and* the pick is correct; accuracy on
-            divergent groups is sum(on_divergent) / sum(divergent).
+    Accuracy on divergent groups is sum(on_divergent) / sum(divergent).
     """
 
-    accuracy: Mapping[str, Array]
-    divergent: Array
-    on_divergent: Mapping[str, Array]
+    accuracy: Mapping[str, Array]  # selector -> chance that its pick is correct
+    divergent: Array  # share of the task's groups whose survivors disagree on a held-out input
+    on_divergent: Mapping[str, Array]  # selector -> chance that the group diverges *and* the pick is correct
 
     def gain(self, selector: str = "critic", over: str = "naive") -> Array:
-        """Accuracy of a selector minus that of another.
-
-        The critic's over the oracle's, a ratio of means, is the critic's share of the *room*; a task's own
-        ratio is undefined where there is nothing to win.
-        """
+        """Accuracy of a selector minus that of another."""
         return self.accuracy[selector] - self.accuracy[over]
 
 

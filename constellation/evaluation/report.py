@@ -104,10 +104,11 @@ def render(
 def traces(
     study: StudyResults, figures: Mapping[str, str], questions: Sequence[Question]
 ) -> dict[str, Mapping[str, str]]:
-    """Figure -> the stored stages that it was computed from, with their digests."""
-    read: dict[str, Mapping[str, str]] = {}
-    for question in questions:
-        own = study.sources.get(question.part or question.name, {})
-        shared = study.sources.get("study", {}) if question.always else {}
-        read |= {name: {**shared, **own} for name in question.figures}
-    return {name: read[name] for name in figures}
+    """Figure -> the stages that its question reads, those that all questions may read first, with hashes."""
+    shared = study.sources.get("study", {})
+    return {
+        name: {**shared, **study.sources.get(question.part or question.name, {})}
+        for question in questions
+        for name in question.figures
+        if name in figures
+    }

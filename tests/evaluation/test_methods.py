@@ -82,14 +82,14 @@ def test_samples_are_counted_from_the_sets() -> None:
     assert counts["training"] == {"v1": 64_000, "v2": 64_000, "critic": 24_000}
 
 
-def test_a_question_that_reads_a_part_names_its_stages_with_it() -> None:
+def test_a_figure_names_what_all_questions_read_and_what_its_own_does() -> None:
     read = {"study": {"samples_v1": "a"}, "selection": {"scores_v1": "b"}, "reach": {"log_probs": "c"}}
     figures = ("pass_at_k", "divergent_groups", "selectors", "reliability", "reach_curves")
     found = traces(replace(study(tasks=2, resamples=10), sources=read), dict.fromkeys(figures, ""), QUESTIONS)
     assert found == {
         "pass_at_k": {"samples_v1": "a"},
         "divergent_groups": {"samples_v1": "a"},
-        "selectors": {"scores_v1": "b"},
-        "reliability": {"scores_v1": "b"},
-        "reach_curves": {"log_probs": "c"},
+        "selectors": {"samples_v1": "a", "scores_v1": "b"},
+        "reliability": {"samples_v1": "a", "scores_v1": "b"},
+        "reach_curves": {"samples_v1": "a", "log_probs": "c"},
     }

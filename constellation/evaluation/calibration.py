@@ -121,7 +121,7 @@ def tallies(study: StudyResults, part: Selectors, bank: str, model: str) -> Arra
     rows = []
     for r in study.trajectories_of(model):
         keys = [SetKey(bank, model, seed, r) for seed in part.splits(study, bank, model)]
-        sets = part.of_critic(study, keys)
+        sets = part.critic_sets(study, keys)
         rows.append(np.mean([tally(own, columns["critic"]) / own.n for own, columns in sets], axis=0))
     return np.broadcast_to(rows, (study.trajectories, *rows[0].shape))
 

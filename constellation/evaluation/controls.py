@@ -151,7 +151,7 @@ def critic_rows(study: StudyResults, part: Controls, bootstrap: Bootstrap) -> li
     k, keys = study.analysis.small_k, sorted(part.scores)
     bank, model = keys[0][:2]
     permuted = [(study.samples[key], {"critic": part.scores[key]}) for key in keys]
-    own = selectors_of(study).of_critic(study, keys)
+    own = selectors_of(study).critic_sets(study, keys)
     null, true = (select_each(sets, k).gain() for sets in (permuted, own))
     gain, lead = bootstrap(bank, null), bootstrap(bank, true - null)
     return [

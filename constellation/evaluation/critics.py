@@ -85,7 +85,7 @@ def critics(study: StudyResults, part: Critics, bootstrap: Bootstrap) -> Answer:
     if sets:
         shown = len(next(iter(sets.values())))
         keys = [SetKey(bank, part.model, study.primary_split, r) for r in range(shown)]
-        sets[own_visible] = selectors_of(study).of_critic(study, keys)
+        sets[own_visible] = selectors_of(study).critic_sets(study, keys)
     visible = {number: f"{part.model}, {number} visible" for number in sorted(sets)}
     by_name = {name: sets[number] for number, name in visible.items()}
     facts = {
@@ -127,7 +127,7 @@ def critic_rows(study: StudyResults, part: Critics, bootstrap: Bootstrap) -> lis
     rows: list[Entry] = []
     for name, scores in part.scores.items():
         bank, model = next(iter(scores))[:2]
-        own = selectors_of(study).of_critic(study, sorted(scores))
+        own = selectors_of(study).critic_sets(study, sorted(scores))
         other = [(study.samples[key], {"critic": scores[key]}) for key in sorted(scores)]
         seen = any(row.models == (model,) for row in rows)  # by another critic, with the same fixed one
         for k in group_sizes(study, (samples.n for samples, _ in own)):

@@ -197,7 +197,7 @@ def permuted_gains(
         return None
     rng = host_rng(choice.seed, "null", bank, "critic")
     gains = []
-    for samples, columns in scored.of_critic(study, keys):
+    for samples, columns in scored.critic_sets(study, keys):
         groups = cut(samples, choice.small_k, columns)
         shape, size = groups.survives.shape, groups.survives[0].size
         survivors = np.flatnonzero(groups.survives)

@@ -94,7 +94,7 @@ class Selectors(Part):
         for samples, _ in self.tuning:
             yield "tuning", self.model, samples.program.size
 
-    def of_critic(self, study: StudyResults, keys: Iterable[SetKey]) -> Sets:
+    def critic_sets(self, study: StudyResults, keys: Iterable[SetKey]) -> Sets:
         """Sets of the study with the critic's scores alone."""
         return [(study.samples[key], {"critic": self.columns[key]["critic"]}) for key in keys]
 
@@ -133,12 +133,12 @@ def picked(study: StudyResults, part: Selectors, place: Place) -> Selection:
     bank, model, k = place
     seeds = part.splits(study, bank, model, k) or part.splits(study, bank, model)  # `cut` refuses these
 
-    def of_trajectories(arrays: Sequence[Array]) -> Array:  # of the base all have the same
+    def for_all_trajectories(arrays: Sequence[Array]) -> Array:  # of the base all have the same
         return np.broadcast_to(arrays, (study.trajectories, len(arrays[0])))
 
     keys = [[SetKey(bank, model, seed, r) for r in study.trajectories_of(model)] for seed in seeds]
     found = [[select(study.samples[key], k, part.columns[key]) for key in row] for row in keys]
-    return combined([combined(row, of_trajectories) for row in found])
+    return combined([combined(row, for_all_trajectories) for row in found])
 
 
 def critic_gain(study: StudyResults, bootstrap: Bootstrap) -> Claim | NotMeasured:

@@ -152,8 +152,8 @@ class Selector(NamedTuple):
         return uniform(groups) if self.prefers is None else pick(groups, self.prefers(groups))
 
 
-def of_column(name: str, *, learned: bool = False, **terms: Any) -> Selector:
-    """That which prefers the highest value of a column."""
+def highest(name: str, *, learned: bool = False, **terms: Any) -> Selector:
+    """The selector that prefers the highest value of a column."""
     return Selector(lambda groups: groups.columns[name], learned=learned, needs=(name,), **terms)
 
 
@@ -162,7 +162,7 @@ SELECTORS: Mapping[str, Selector] = {
     "naive": Selector(lambda groups: np.zeros(groups.survives.shape)),
     "uniform": Selector(None),
     "shortest": Selector(lambda groups: -groups.length),
-    "likeliest": of_column("log_likelihood"),
+    "likeliest": highest("log_likelihood"),
     # of the largest cluster of behaviour on generated probes: a vote without held-out inputs
     "probe_majority": Selector(
         lambda groups: votes(groups, groups.columns["probe_cluster"]), needs=("probe_cluster",)
@@ -170,7 +170,7 @@ SELECTORS: Mapping[str, Selector] = {
     # of the largest output cluster, counted in samples (AlphaCode, MBR-exec)
     "majority": Selector(lambda groups: votes(groups, groups.cluster), Information.HELD_OUT_INPUTS),
     # of a critic that sees the program alone: what its prior is worth
-    "prior_critic": of_column("prior_critic", learned=True),
+    "prior_critic": highest("prior_critic", learned=True),
     "critic": Selector(lambda groups: groups.score, learned=True, needs=("critic",)),
     # as critic_mass, without held-out inputs
     "probe_critic_mass": Selector(
@@ -191,7 +191,7 @@ SELECTORS: Mapping[str, Selector] = {
     ),
     # Its held-out outputs are the most probable under the law that the tasks are drawn from: the best choice
     # there is, on average over tasks of that law, for who knows the held-out inputs.
-    "ideal_critic": of_column("posterior", information=Information.LAW),
+    "ideal_critic": highest("posterior", information=Information.LAW),
     # a correct survivor wherever there is one: the ceiling of every selector
     "oracle": Selector(lambda groups: groups.correct, Information.HELD_OUT_OUTPUTS),
 }

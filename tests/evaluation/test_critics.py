@@ -50,7 +50,7 @@ def hits(pools: list[tuple[SampleSet, np.ndarray]], k: int, selector: str) -> fl
 
 def own_pools(results: StudyResults, model: str) -> list[tuple[SampleSet, np.ndarray]]:
     keys = [SetKey("hard", model, 1234, k) for k in range(TRAJECTORIES)]
-    return [(own, columns["critic"]) for own, columns in selectors_of(results).of_critic(results, keys)]
+    return [(own, columns["critic"]) for own, columns in selectors_of(results).critic_sets(results, keys)]
 
 
 def test_every_number_of_visible_examples_with_the_studys_own_among_them(

@@ -24,7 +24,7 @@ experiment: $(RUN)
 	$(BIN)/python -m launch.experiment --config=configs/nano.py --workdir=runs/nano
 
 test: $(RUN) $(DEV) $(REFERENCE)
-	$(BIN)/python -m pytest --numprocesses=logical --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=logical --dist=loadfile --no-loadscope-reorder
 
 lint: $(RUN) $(DEV)
 	$(BIN)/ruff check .

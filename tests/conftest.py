@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import jax
 import pytest
@@ -18,6 +19,24 @@ os.environ.setdefault(
     "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 )
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# The files that take a minute or more, longest first: begun last, one of them would keep a worker alone.
+LONG = (
+    "experiments/test_star.py",
+    "test_generator.py",
+    "selftraining/test_update.py",
+    "model/test_mesh.py",
+    "third_party/comparison/test_study.py",
+    "launch/test_processes.py",
+    "experiments/test_oracle.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; `make test` keeps this order."""
+    place = {Path(__file__).parent / name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path, len(LONG)))
 
 
 @pytest.fixture(scope="session", autouse=True)

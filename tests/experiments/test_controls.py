@@ -206,7 +206,7 @@ def test_every_model_answers_the_hard_bank_under_every_split_seed(ran: Ran) -> N
         assert {name: ran.samples(f"samples_{name}_hard_{seed}").n for name in sizes} == sizes
     assert ran.samples("samples_gen_v0_hard_9").n == 4  # drawn for the selectors alone
     assert set(ran.findings["findings"]["critic_gain"]["per_split"]) == {"1234", "7", "9"}
-    assert set(ran.entries().where(question="selection").values("bank")) == {"easy", "hard"}
+    assert set(rows_of(ran.findings).where(question="selection").values("bank")) == {"easy", "hard"}
     assert ran.findings["findings"]["crossover"]["estimate"] == pytest.approx(
         [
             rows_of(ran.findings).one(quantity=CHANGE, bank="hard", models=("gen_v0", "v2"), k=k).estimate

@@ -115,11 +115,11 @@ def prefill(
 def through_layers(
     config: ModelConfig, layers: Params, x: jax.Array, positions: jax.Array, mask: jax.Array
 ) -> jax.Array:
-    """Some of the layers alone, between embedding and final norm: to stream a model that memory cannot hold.
+    """Runs some layers without embedding and final norm, to stream a model that memory cannot hold.
 
     Args:
-        layers: as params["layers"], of as many consecutive layers as there are at hand.
-        x: [B, T, D] hidden states before the first of them; what is returned are those after the last.
+        layers: as params["layers"], of some consecutive layers.
+        x: [B, T, D] hidden states before the first of these layers; those after the last are returned.
         positions, mask: as for `forward`.
     """
     return _scan(config, layers, None, x, positions, _masked(mask))[0]
@@ -145,15 +145,15 @@ def decode_step(
     position: jax.Array,
     caches: Sequence[tuple[KV, jax.Array]],
 ) -> tuple[jax.Array, KV]:
-    """One token of one sample; to be vmapped over samples (a prompt's KV unbatched) and over tasks.
+    """Decodes one token of one sample; it is vmapped over samples (a prompt's KV unbatched) and over tasks.
 
     Batch axes of KVs go right after L (`in_axes=1`, `out_axes=1`): the scan over L then copies nothing.
     Caches are only read; the caller writes what is returned with `append`, once for the whole batch.
 
     Args:
         token, position: [] integers.
-        caches: what the token attends to besides itself: (KV [L, K, H, S], [L, K, S, H]; how many [] of its
-            S positions to read) of the prompt, of the sample's suffix ... in any order.
+        caches: what the token attends to besides itself, in any order: of the prompt, of the sample's suffix
+            and so on, the KV [L, K, H, S], [L, K, S, H] and how many [] of its S positions are read.
 
     Returns:
         hidden [D] after the final norm, and this token's KV, k [L, K, H, 1] and v [L, K, 1, H].
@@ -206,11 +206,11 @@ class _Attention(NamedTuple):
     """How all layers attend, and the caches [L, ...] of which each gets its own slice."""
 
     attend: Attend
-    caches: Any = None
+    caches: Any
 
 
 def _masked(mask: jax.Array, prefix: KV | None = None) -> _Attention:
-    """Of whole rows, behind a shared prefix, under a mask [B, T, T]."""
+    """Attention of whole rows under a mask [B, T, T], behind a shared prefix if there is one."""
     if prefix is not None:
         everywhere = jnp.ones((*mask.shape[:2], prefix.k.shape[-1]), bool)
         mask = jnp.concatenate([everywhere, mask], axis=-1)  # [B, T, P + T]

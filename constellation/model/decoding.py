@@ -84,7 +84,7 @@ def fix(
     Args:
         adapters: [R, ...] of the trajectories; None for one trajectory of the base itself.
         keys: [R].
-        shared: those ids, perhaps none.
+        shared: the ids that all prompts begin with; it may be empty.
         merged: whether adapters are merged into dense weights of the base.
     """
     own = Own(jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), adapters), {}, None, keys)
@@ -120,7 +120,8 @@ def begin(
     over_samples = jax.vmap(static.draw, (None, None, None, 0, None, None))
     # A prompt at a time: the noise of all, [P, n, V], can be larger than the model.
     first = jax.lax.map(
-        lambda of: over_samples(of[0], own.key, of[1], samples, jnp.int32(0), static.sampling), (after, words)
+        lambda prompt: over_samples(prompt[0], own.key, prompt[1], samples, jnp.int32(0), static.sampling),
+        (after, words),
     )
     return int8_kv(kv) if static.sampling.int8_kv else kv, first
 
@@ -179,7 +180,7 @@ def extend(
     with dividing(static.devices):
         (_, recent), drawn = jax.lax.scan(one, (tokens, recent), jnp.arange(CHUNK))
     suffix = _append_chunk(suffix, int8_kv(recent) if static.sampling.int8_kv else recent, counts - 1)
-    # Where it lay before, or it could not be overwritten.
+    # The result is sharded as the donated suffix is: only then can it take that one's memory.
     suffix = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, _by_head(static, x)), suffix)
     return jnp.moveaxis(drawn, 0, -1), suffix
 
@@ -203,7 +204,7 @@ def draw(
 @functools.partial(jax.jit, donate_argnums=0)
 def place(cache: KV, prompts: KV, trajectory: int, slot: int, row: int) -> KV:
     """Writes a row of prompts [L, P, ...] into a slot of a cache [L, R, G, ...], which is overwritten."""
-    return jax.tree.map(lambda to, of: to.at[:, trajectory, slot].set(of[:, row]), cache, prompts)
+    return jax.tree.map(lambda old, new: old.at[:, trajectory, slot].set(new[:, row]), cache, prompts)
 
 
 def _append_chunk(suffix: KV, recent: KV, lengths: jax.Array) -> KV:
@@ -235,7 +236,7 @@ def _zeros(config: ModelConfig, batch: tuple[int, ...], positions: int, dtype: j
 
 
 def empty(fixed: Fixed, batch: tuple[int, ...], positions: int) -> KV:
-    """Room for positions [L, *batch, ...], on the slice's devices."""
+    """An empty cache [L, *batch, ...] for so many positions, on the slice's devices."""
     static, dtype = fixed.static, fixed.params["norm"].dtype
 
     def described() -> KV:
@@ -247,7 +248,7 @@ def empty(fixed: Fixed, batch: tuple[int, ...], positions: int) -> KV:
 
 
 def _by_head(static: Static, leaf: jax.Array | jax.ShapeDtypeStruct) -> NamedSharding:
-    """A leaf of a KV, its third axis from the end divided along `model`."""
+    """How a leaf of a KV is sharded: its third axis from the end, the heads, along `model`."""
     return NamedSharding(static.devices, PartitionSpec(*[None] * (leaf.ndim - 3), MODEL))
 
 
@@ -260,11 +261,11 @@ def _with(params: Params, own: Own) -> Params:
 def _prefixes(static: Static, params: Params, own: Own, shared: jax.Array) -> KV:
     """The KV [L, R, ...] of the ids that all prompts share."""
 
-    def of_trajectory(own: Own) -> KV:
+    def one_trajectory(own: Own) -> KV:
         return prefix_kv(static.config, _with(params, own), own.adapter, shared)
 
     with dividing(static.devices):
-        return jax.vmap(of_trajectory, (AXES,), 1)(own)
+        return jax.vmap(one_trajectory, (AXES,), 1)(own)
 
 
 @functools.partial(jax.jit, static_argnums=0)

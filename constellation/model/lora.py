@@ -56,17 +56,13 @@ def layer_weights(config: ModelConfig) -> int:
     return sum(out * inner for out, inner in projection_shapes(config).values())
 
 
-def init_adapter(
-    config: ModelConfig, key: jax.Array, rank: int, alpha: float, targets: Sequence[str] | None = None
-) -> Adapter:
-    """peft's initialisation: A is Kaiming-uniform with a = sqrt 5, U(-1/sqrt in, 1/sqrt in), and B is zero.
+def init_adapter(config: ModelConfig, key: jax.Array, rank: int, alpha: float) -> Adapter:
+    """An adapter of all seven projections as peft initialises it.
 
-    `targets` names the projections to adapt, by default all seven.
+    A is Kaiming-uniform with a = sqrt 5, which is U(-1/sqrt in, 1/sqrt in), and B is zero.
     """
     weights = {}
     for index, (name, (out_features, in_features)) in enumerate(projection_shapes(config).items()):
-        if targets is not None and name not in targets:
-            continue
         bound = in_features**-0.5
         a_shape = (config.num_hidden_layers, rank, in_features)
         weights[name] = {

@@ -21,7 +21,7 @@ from constellation.runtime.errors import UserError
 DATA, MODEL = "data", "model"
 REPLICATED = PartitionSpec()
 ROWS = PartitionSpec(DATA)
-# Of a leaf under one of our names, the axes to divide: the first that the mesh divides evenly, or none.
+# The axes along which a leaf of this name may be divided: the first that the mesh divides evenly is, or none.
 _BY_OUTPUT, _BY_INPUT, _BY_TOKEN = (1, 2), (2, 1), (0,)
 _AXES = {
     "q_proj": _BY_OUTPUT, "k_proj": _BY_OUTPUT, "v_proj": _BY_OUTPUT, "o_proj": _BY_INPUT,
@@ -65,7 +65,7 @@ def check_mesh(config: ModelConfig, mesh: Mesh) -> None:
 
 
 def put(name: str, leaf: Any, mesh: Mesh) -> Any:
-    """A leaf of the parameters, dense or quantised, onto the mesh, under its name in `port.leaves`."""
+    """Puts a leaf of the parameters, dense or quantised, onto the mesh; `name` is that of `port.leaves`."""
     axes = _AXES.get(name.removeprefix("layers/"), ())
 
     def one(array: Any) -> jax.Array:
@@ -77,7 +77,7 @@ def put(name: str, leaf: Any, mesh: Mesh) -> Any:
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """The same arrays on every device; in several processes each has to hold the same values."""
+    """Copies arrays to every device; where there are several processes, each has to hold the same values."""
     everywhere = NamedSharding(mesh, REPLICATED)
     return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf), everywhere), tree)
 
@@ -113,7 +113,7 @@ def is_divided() -> bool:
 
 
 def dividing(mesh: Mesh) -> contextlib.AbstractContextManager[Any]:
-    """Within it, what is traced knows of the mesh."""
+    """A context in which traced code knows the mesh."""
     return jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
 
 

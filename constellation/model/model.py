@@ -60,7 +60,6 @@ class Generator:
 
     @property
     def trajectories(self) -> int:
-        """R."""
         return 1 if self.adapters is None else len(jax.tree.leaves(self.adapters)[0])
 
 
@@ -107,7 +106,7 @@ def check_model(
 
 
 def _read_small_files(directory: Path, dtype: str) -> tuple[ModelConfig, Tokenizer, tuple[int, ...]]:
-    """Everything but the weights."""
+    """Reads everything but the weights."""
     from constellation.model.tokenizer import Tokenizer  # transformers takes seconds to import
 
     if dtype not in DTYPES:

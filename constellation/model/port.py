@@ -78,7 +78,7 @@ class Tensors:
             _check(directory, config, {name: files[path] for name, path in self._holder.items()})
 
     def read(self, name: str) -> np.ndarray:
-        """In the file's dtype."""
+        """A tensor in the file's dtype."""
         with _open(self._holder[name]) as file:
             return file.get_tensor(name)
 

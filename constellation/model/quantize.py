@@ -1,7 +1,6 @@
 """How weights are stored: groupwise symmetric int4, by AQT's quantizer and in its QTensor; an int8 embedding.
 
-With `linear.py` the only file that knows AQT. Its quantizer decides scales and rounding; the product does
-not use it.
+No other file of the library uses the quantizer. It decides scales and rounding; the product does without it.
 """
 
 from __future__ import annotations
@@ -122,7 +121,7 @@ def quantize_table(table: jax.Array) -> QTensor:
 
 @jax.jit
 def pack(weight: QTensor) -> Nibbles:
-    """To what is stored."""
+    """An int4 weight as it is stored."""
     pairs = weight.qvalue.reshape(*weight.qvalue.shape[:-1], -1, 2)
     return Nibbles(jax.lax.bitcast_convert_type(pairs, jnp.uint8), weight.scale[0])
 
@@ -136,5 +135,5 @@ def unpack(stored: Nibbles) -> QTensor:
 
 
 def qtensor(qvalue: jax.Array | np.ndarray, scale: jax.Array | np.ndarray) -> QTensor:
-    """A quantised weight of its two arrays."""
+    """A QTensor with these integers and scales."""
     return QTensor(qvalue=qvalue, scale=[scale], scale_t=None, bias=[], dequant_dtype=scale.dtype)

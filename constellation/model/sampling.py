@@ -50,7 +50,7 @@ def scores(logits: jax.Array, key: jax.Array, config: SamplingConfig) -> jax.Arr
 
 
 def truncate(logits: jax.Array, top_k: int, top_p: float) -> jax.Array:
-    """Top-k, then top-p: logits [V] with -inf outside. Equals of the least kept token are kept with it."""
+    """Top-k, then top-p: logits [V] with -inf outside. What ties with the least likely kept token is kept."""
     k = min(top_k, logits.size) or logits.size
     if k == logits.size and top_p == 1:
         return logits

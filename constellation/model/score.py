@@ -1,8 +1,8 @@
 """What a model thinks of texts that are given: log p(text | prompt), and logits of what would follow.
 
-The primitives of the critic, of a likelihood selector and of pointwise mutual information. What all prompts
-of a call begin with is computed once, and the rows are divided among the slices of the model's mesh. Several
-trajectories are one program vmapped over their adapters.
+Critic, reach and the selection by likelihood are built on them. What all prompts of a call begin with is
+computed once, and the rows are divided among the slices of the model's mesh. Several trajectories are one
+program vmapped over their adapters.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def log_prob(
     """log p(text | prompt) in nats, for several texts after each prompt, which is computed once for all.
 
     Args:
-        prompts: of each of R trajectories, token ids.
+        prompts: prompts[r][i] holds the token ids of a prompt of one of R trajectories.
         texts: texts[r][i] holds the ids of each text after prompts[r][i], with the stop id if it counts.
 
     Returns:
@@ -110,15 +110,18 @@ def _fixed(
     """The first arguments of the compiled functions, and the prompts behind what they share."""
     model, whole = generator.model, [prompt for group in prompts for prompt in group]
     shared = shared_length(whole, batching.shared_tokens)
-    adapters, prefix = replicate(generator.adapters, model.mesh), None
+    adapters = replicate(generator.adapters, model.mesh)
+    prefix: decoder.KV | None = None
     if shared:
         beginning = np.array(whole[0][:shared], np.int32)
 
-        def of_one(adapter: Adapter | None) -> decoder.KV:
+        def one_trajectory(adapter: Adapter | None) -> decoder.KV:
             return prefix_kv(model.config, model.params, adapter, beginning)
 
-        alone = adapters is None
-        prefix = jax.tree.map(lambda x: x[None], of_one(None)) if alone else jax.vmap(of_one)(adapters)
+        if adapters is None:
+            prefix = jax.tree.map(lambda x: x[None], one_trajectory(None))
+        else:
+            prefix = jax.vmap(one_trajectory)(adapters)
     fixed = _Static(model.config, model.mesh), model.params, (adapters, prefix)
     return fixed, [[prompt[shared:] for prompt in group] for group in prompts]
 
@@ -222,7 +225,7 @@ def _target_log_probs(
 ) -> jax.Array:
     """log p of target [B, R, A] by the hidden states at source [B, R, A]: float32 [B, R, A]."""
 
-    def of_slice(params: decoder.Params, own: Own, rows: Any) -> jax.Array:
+    def one_slice(params: decoder.Params, own: Own, rows: Any) -> jax.Array:
         padded, source, target = rows
         hidden = _hidden(static.config, params, own, padded, source)
 
@@ -235,7 +238,7 @@ def _target_log_probs(
         # A row at a time: logits of a whole batch can be larger than the model.
         return _map_rows(one_row, (hidden, target))
 
-    return _everywhere(static, over_rows(of_slice, static.mesh, reduce=False)(params, own, rows))
+    return _everywhere(static, over_rows(one_slice, static.mesh, reduce=False)(params, own, rows))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -244,11 +247,11 @@ def _chosen_logits(
 ) -> jax.Array:
     """Logits of `ids` by the hidden states at source [B, R, A]: float32 [B, R, A, ids]."""
 
-    def of_slice(params: decoder.Params, own: Own, ids: jax.Array, rows: Any) -> jax.Array:
+    def one_slice(params: decoder.Params, own: Own, ids: jax.Array, rows: Any) -> jax.Array:
         hidden = _hidden(static.config, params, own, *rows)
         return _map_rows(lambda row: decoder.logits(static.config, params, row)[:, ids], hidden)
 
-    return _everywhere(static, over_rows(of_slice, static.mesh, reduce=False)(params, own, ids, rows))
+    return _everywhere(static, over_rows(one_slice, static.mesh, reduce=False)(params, own, ids, rows))
 
 
 def _map_rows(function: Callable[[Any], jax.Array], rows: Any) -> jax.Array:
@@ -260,15 +263,15 @@ def _map_rows(function: Callable[[Any], jax.Array], rows: Any) -> jax.Array:
 def _hidden(
     config: ModelConfig, params: decoder.Params, own: Own, rows: _Padded, source: jax.Array
 ) -> jax.Array:
-    """[B, R, A, D]."""
+    """The hidden states [B, R, A, D] at source [B, R, A]."""
 
-    def of_one(own: Own, rows: _Padded, source: jax.Array) -> jax.Array:
+    def one_trajectory(own: Own, rows: _Padded, source: jax.Array) -> jax.Array:
         adapter, prefix = own
         mask, positions = decoder.branch_mask(rows.branch), rows.positions + prefix_length(prefix)
         hidden = decoder.forward(config, params, adapter, rows.tokens, positions, mask, prefix=prefix)
         return jnp.take_along_axis(hidden, source[..., None], axis=1)  # [B, A, D]
 
-    return jax.vmap(of_one, (0, 1, 1), 1)(own, rows, source)
+    return jax.vmap(one_trajectory, (0, 1, 1), 1)(own, rows, source)
 
 
 def _everywhere(static: _Static, rows: jax.Array) -> jax.Array:

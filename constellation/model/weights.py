@@ -114,7 +114,7 @@ def write_ported(
 
 
 def read_manifest(directory: Path, dtype: str, quantization: str) -> dict[str, Any]:
-    """What `write_ported` was told of a model.
+    """The manifest that `write_ported` wrote: what it was told of the model, and the digests of its arrays.
 
     Raises:
         UserError: a damaged manifest, or a model of another dtype or quantisation.
@@ -135,7 +135,7 @@ def read_manifest(directory: Path, dtype: str, quantization: str) -> dict[str, A
 
 
 def _ported_leaves(directory: Path, manifest: dict[str, Any]) -> Iterator[tuple[str, Leaf]]:
-    """As `port.leaves`."""
+    """Yields what `port.leaves` does, from a ported directory."""
     parts: dict[str, list[str]] = {}
     for part in manifest["arrays"]:
         parts.setdefault(part.partition(".")[0], []).append(part)

@@ -50,8 +50,8 @@ def check(config: ConfigDict) -> None:
 
 
 def _rules(config: ConfigDict, domain: Domain) -> list[Rule]:
-    """What holds whatever is asked."""
-    star, seeds = config.star, config.evaluation.split_seeds
+    """The rules of every study, whichever questions it asks."""
+    seeds = config.evaluation.split_seeds
     small, large = config.evaluation.small_k, config.evaluation.large_k
     hardest, primary = max(domain.difficulties), config.tasks.split_seed
     return [
@@ -59,10 +59,10 @@ def _rules(config: ConfigDict, domain: Domain) -> list[Rule]:
         ("seed", 0 <= config.seed < 2**32, "in [0, 2^32)"),
         ("tasks.visible", 1 <= config.tasks.visible < EXAMPLES, f"from 1 to {EXAMPLES - 1}"),
         banks_rule(config, domain, "hard"),
-        ("star.learning_rate", star.learning_rate > 0, "above 0"),
+        ("star.learning_rate", config.star.learning_rate > 0, "above 0"),
         ("training.learning_rate", config.training.learning_rate > 0, "above 0"),
         ("memory.budget_gib", config.memory.budget_gib >= 0, "at least 0 (0 for no limit)"),
-        ("star.restart", star.restart in RESTARTS, f"one of {', '.join(RESTARTS)}"),
+        ("star.restart", config.star.restart in RESTARTS, f"one of {', '.join(RESTARTS)}"),
         at_least(config, "star.rounds", 0),
         ("evaluation.small_k", 1 <= small < large, "at least 1 and below large_k"),
         at_least(config, "evaluation.samples", 2 * large, "twice evaluation.large_k"),

@@ -9,28 +9,24 @@ from constellation.runtime.processes import process_pool
 
 
 class Compute:
-    """Each imported when it is first used, for programs that compute nothing need no JAX."""
+    """Each function is imported when it is called: programs that only read finished stages need no JAX."""
 
     def sample(self, *arguments: Any, **named: Any) -> Any:
-        """`constellation.generator.sample`."""
         from constellation.generator import sample
 
         return sample(*arguments, **named)
 
     def finetune(self, *arguments: Any, **named: Any) -> Any:
-        """`constellation.selftraining.finetune.finetune`."""
         from constellation.selftraining.finetune import finetune
 
         return finetune(*arguments, **named)
 
     def critic_scores(self, *arguments: Any, **named: Any) -> Any:
-        """`constellation.critic.critic_scores`."""
         from constellation.critic import critic_scores
 
         return critic_scores(*arguments, **named)
 
     def log_prob(self, *arguments: Any, **named: Any) -> Any:
-        """`constellation.model.score.log_prob`."""
         from constellation.model.score import log_prob
 
         return log_prob(*arguments, **named)

@@ -52,7 +52,7 @@ def with_base(config: ConfigDict, model_dir: str) -> ConfigDict:
 
 
 def memory_of(config: ConfigDict, model: ModelConfig, platform: str) -> Memory:
-    """What the config says of memory; `platform` is "cpu" or "gpu"."""
+    """The memory that a model takes, and the budget for it; `platform` is "cpu" or "gpu"."""
     from constellation.memory import GIB, Memory
 
     return Memory(
@@ -68,7 +68,7 @@ def memory_of(config: ConfigDict, model: ModelConfig, platform: str) -> Memory:
 
 
 def sample_count(config: ConfigDict, bank: str, name: str) -> str:
-    """The field of how many samples a task a model answers a bank with: most where the findings are read."""
+    """The field that says how many samples a task a model draws of a bank: most where findings are read."""
     if name in {f"v{number}" for number in range(1, config.star.rounds)}:
         return "evaluation.middle_samples"
     return "evaluation.samples" if bank == "hard" else "evaluation.other_samples"
@@ -90,24 +90,24 @@ def value_of(config: ConfigDict, field: str) -> int:
 
 
 def at_least(config: ConfigDict, field: str, least: int, what: str = "") -> Rule:
-    """A field's least value, and what that is where it is another field's."""
+    """The rule that a field has a least value; `what` says where that comes from, if from another field."""
     return field, value_of(config, field) >= least, f"at least {what or least}"
 
 
 def trajectories_rule(config: ConfigDict, question: str) -> Rule:
-    """A question is asked in some of the trajectories, the first ones."""
+    """The rule that a question is asked in one trajectory at least, and in all of them at most."""
     few = config[question].trajectories
     return f"{question}.trajectories", 1 <= few <= config.trajectories, "1 to config.trajectories"
 
 
 def programs_rule(domain: Domain, question: str) -> Rule:
-    """A question that can be asked of programs alone."""
+    """The rule that answers are programs, for a question that can be asked of programs alone."""
     wanted = f"without {question}: answers of {domain.name} are no programs"
     return "questions", domain.provenance is not None, wanted
 
 
 def banks_rule(config: ConfigDict, domain: Domain, *needed: str) -> Rule:
-    """The banks that a study must have, among those of its domain."""
+    """The rule that a study has the `needed` banks, and none that its domain does not have."""
     banks = ", ".join(domain.banks)
     return (
         "tasks.banks",

@@ -56,15 +56,15 @@ BANKS = {  # control -> the bank that it is sampled on
     SECRET: "withheld",
 }
 
-Choice = Callable[[int, SampleSet], dict[str, Any]]  # (trajectory, samples) to what `kept_programs` is told
+Choice = Callable[[int, SampleSet], dict[str, Any]]  # (trajectory, samples) -> arguments of `kept_programs`
 
 
 class Stages(NamedTuple):
     """What the evaluation reads.
 
     Attributes:
-        samples: control to its samples of its bank; the first round to as many, where it has fewer itself.
-        reach: bank to the programs that its controls know as well, with every model's probabilities.
+        samples: control -> its samples of its bank; the first round's, too, if the study drew fewer of it.
+        reach: bank -> the known programs, those of its controls included, with every model's probabilities.
         scores: of the permuted critic, on gen_v0's samples of the hard bank.
     """
 
@@ -123,14 +123,14 @@ def part(study: Study, found: Stages) -> Controls:
 
 
 def controls(study: Study) -> dict[str, Stage]:
-    """Every control that is sampled, trained."""
+    """Name -> the stage that trains it, of every control that is sampled."""
     star, first, start = study.config.star, rounds(study)[0], warm_start(study)
     round_start = None if star.restart == BASE else start
     of_round, of_withheld = [first.tasks, first.samples], [withheld_tasks(study), own_samples(study)]
     more = continued_tasks(study)
 
     def of_the_round(name: str, choice: Choice) -> Stage:
-        """The first round on its own tasks and samples, of which it keeps other programs."""
+        """Trained as the first round is, on its tasks and samples, of which other programs are kept."""
 
         def examples() -> Pools:
             kept = _kept(study, first.samples, lambda r, own: {"keep": star.keep} | choice(r, own))
@@ -162,12 +162,12 @@ def controls(study: Study) -> dict[str, Stage]:
 
 
 def continued_tasks(study: Study) -> Stage:
-    """As many fresh tasks like the warm start's as a round has."""
+    """Fresh tasks like the warm start's, as many as a round has."""
     return _fresh_tasks(study, CONTINUED, "warm_start", study.config.warm_start.max_atoms, batch=1)
 
 
 def withheld_tasks(study: Study) -> Stage:
-    """As many of the withheld classes, with at most as many atoms as those of the withheld bank."""
+    """Fresh tasks of the withheld classes, as many as a round has; their most atoms are that bank's."""
     assert study.domain.exact is not None
     most, _ = study.domain.exact.bank_law("withheld")
     return _fresh_tasks(study, "withheld", "star", most, withheld=True)
@@ -194,7 +194,7 @@ def permuted_critic(study: Study) -> Stage:
 
 
 def summaries(study: Study, found: Stages) -> list[StageSummary]:
-    """Their training in figures."""
+    """The trainings of the controls and of the permuted critic in figures."""
     roles, tasks = {CONTINUED: "warm_start", PERMUTED_CRITIC: CRITIC}, study.config.star.tasks
     counts = {PERMUTED_CRITIC: study.config.critic.tasks}
     drawn = {OWN_WITHHELD: samples_of(own_samples(study))}  # the others learn from what the study sampled
@@ -231,7 +231,7 @@ def _kept(study: Study, samples: Stage, choice: Choice) -> list[list[list[str]]]
 
 
 def _kept_withheld(study: Study) -> list[list[list[str]]]:
-    """Of withheld tasks one program, whose class, else reserved, is wanted here."""
+    """One own program of each withheld task that has any: its class, elsewhere reserved, is wanted here."""
     choice = {"keep": 1, "reserved": study.domain.like_evaluation}
     return _kept(study, own_samples(study), lambda *_: choice)
 
@@ -273,7 +273,7 @@ def _rng(study: Study, arm: str, trajectory: int) -> np.random.Generator:
     return host_rng(study.config.seed, "permuted verdicts", arm, trajectory)
 
 
-# How long it is trained
+# How long a control is trained
 
 
 def _round_visits(study: Study) -> int:
@@ -281,7 +281,7 @@ def _round_visits(study: Study) -> int:
 
 
 def _visits_of(study: Study, secret: Pools) -> int:
-    """So many visits that secret programs have as many answer tokens as a round's visits of own ones."""
+    """How many visits of secret programs have as many answer tokens as a round's visits of own programs."""
     own, longer = (
         float(np.mean([example.targets for pool in pools for example in pool] or [0]))
         for pools in (_own_withheld(study), secret)
@@ -298,7 +298,7 @@ def _trained(
     start: Stage | None,
     fewer: Callable[[Pools], int] | None = None,
 ) -> Stage:
-    """As many updates as a round has, or as `fewer` says of the pools."""
+    """Trained for as many updates as a round has, or for as many visits as `fewer` says of the pools."""
     star = study.config.star
     fields = fields | {name: star[name] for name in ("passes", "tasks", "learning_rate")}
     recipe = Recipe(

@@ -17,7 +17,7 @@ from constellation.experiments.study import Base, Draw, Pools, Recipe, Study
 from constellation.experiments.work import Judging, Scoring
 from constellation.samples import SampleSet
 
-SURVIVORS = 1 / 4  # about so many of the samples are distinct and fit: what a plan counts with
+SURVIVORS = 1 / 4  # roughly, the share of samples that are distinct and fit; only a plan counts with it
 
 Labels = Callable[[int, SampleSet], NDArray[np.bool_]]
 
@@ -59,7 +59,7 @@ def critic_of(
     """A critic trained on any candidates for the critic's tasks.
 
     Args:
-        labels: (trajectory, its candidates) to which are labelled yes; those that generalise by default.
+        labels: (trajectory, its candidates) -> which are labelled yes; by default those that generalise.
         base: whose adapter it is; the generator's by default.
     """
     section, tasks = study.config.critic, critic_tasks(study)

@@ -1,4 +1,4 @@
-"""Critics otherwise, in the first `critics.trajectories` trajectories: trained, or prompted, in another way.
+"""Critics that are trained, or prompted, in another way, in the first `critics.trajectories` trajectories.
 
 The study's critic is *fixed*: trained once, on gen_v0's candidates, it judges those of every round as well.
 Two others have the same tasks, as many updates, and the same candidates to judge:
@@ -56,7 +56,7 @@ class Variant(NamedTuple):
 
 
 class Stages(NamedTuple):
-    """Critics trained otherwise by name; and by numbers of visible examples, samples and their scores."""
+    """Critics trained otherwise, by name; samples and their scores, by the number of visible examples."""
 
     variants: dict[str, Variant]
     visible: dict[int, tuple[Stage, Stage]]
@@ -129,7 +129,7 @@ def prompted_with(study: Study, shown: int) -> tuple[Stage, Stage]:
 
 
 def refreshed(study: Study) -> dict[str, Variant]:
-    """The critic of the last round, whose name it bears: another round has another."""
+    """The critic trained on the last round's candidates, with that round's name in its own."""
     last, few = last_round(study), study.config.critics.trajectories
     name = f"{REFRESHED}_{last.name}"
     draw = Draw("critic.samples", "critic", last.name, trajectories=few)
@@ -157,7 +157,7 @@ def scored(
 
 
 def summaries(study: Study, found: Stages) -> list[StageSummary]:
-    """Their training in figures."""
+    """The trainings of the other critics in figures."""
     tasks = study.config.critic.tasks
     return [
         summary

@@ -89,7 +89,7 @@ def evaluate_checkpoint(
 
 
 def _share(samples: SampleSet, column: np.ndarray, k: int) -> str:
-    """The share of tasks of which one of k samples has the column, with its standard error, in %."""
+    """The share of tasks, in %, for which a column is true of one of k samples, with its standard error."""
     per_task = pass_at_k(samples.n, samples.per_sample(column).sum(axis=1), k)
     error = np.std(per_task, ddof=1) / np.sqrt(len(per_task)) if len(per_task) > 1 else 0.0
     return f"{100 * np.mean(per_task):8.1f} +- {100 * error:3.1f}"

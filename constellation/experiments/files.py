@@ -1,4 +1,4 @@
-"""The files of a stage: what they are called, and one of each trajectory.
+"""The files of a stage: their names, and how those of each trajectory are written and read.
 
 What computes is imported by what needs it: programs that only read finished stages need no JAX.
 """
@@ -39,7 +39,7 @@ class Fresh(NamedTuple):
 
 
 def numbered(file: str, trajectory: int) -> str:
-    """A trajectory's own: ("samples.npz", 3) -> "samples_3.npz"."""
+    """The name of a trajectory's own file: ("samples.npz", 3) -> "samples_3.npz"."""
     stem, suffix = file.split(".")
     return f"{stem}_{trajectory}.{suffix}"
 
@@ -57,7 +57,7 @@ def samples_of(stage: Stage) -> list[SampleSet]:
 
 
 def by_trajectory(bank: str, model: str, split_seed: int, found: Iterable[T]) -> dict[SetKey, T]:
-    """What there is of each trajectory's sample set."""
+    """What was found for each trajectory, by the key of the sample set that it belongs to."""
     return {SetKey(bank, model, split_seed, r): own for r, own in enumerate(found)}
 
 
@@ -67,7 +67,7 @@ def arrays_of(stage: Stage, file: str) -> list[np.ndarray]:
 
 
 def write_arrays(path: Path, file: str, found: Iterable[np.ndarray]) -> None:
-    """An array of each trajectory, as of each distinct program its score, [D]."""
+    """Writes one array of each trajectory, such as the scores [D] of its distinct programs."""
     for trajectory, own in enumerate(found):
         np.save(path / numbered(file, trajectory), own)
 
@@ -95,7 +95,7 @@ def write_training_tasks(
     trajectories: int,
     processes: Callable[[], Executor],
 ) -> None:
-    """The tasks of each trajectory, as JSON lines."""
+    """Draws and writes the tasks of each trajectory, of several in processes of their own."""
     label = path.name.removesuffix(".partial")
     if trajectories == 1:
         stream = domain.training(fresh.role, fresh.max_atoms, seed, fresh.batch, 0, fresh.withheld)
@@ -112,7 +112,7 @@ def _training_tasks(domain: str, fresh: Fresh, seed: int, trajectory: int) -> li
 
 
 def write_tasks(file: Path, stream: Iterator[Task], count: int, label: str) -> None:
-    """The first tasks of a stream, as JSON lines."""
+    """Writes the first `count` tasks of a stream, as JSON lines."""
     with Progress(label, count, "tasks") as progress:
 
         def counted() -> Iterator[Task]:

@@ -6,7 +6,6 @@ A round trains on tasks of the *STaR* tasks' law, so the forecast filters by tha
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from constellation.conductor import Stage
 from constellation.domains.domain import load_domain
-from constellation.domains.task import Split, Task, read_tasks
+from constellation.domains.task import Splitter, Task, read_tasks
 from constellation.evaluation.filtering import ExactPosterior
 from constellation.experiments.config import START
 from constellation.experiments.files import TASKS, arrays_of, by_trajectory, samples_of, write_arrays
@@ -37,12 +36,12 @@ class Law(NamedTuple):
 
     @property
     def name(self) -> str:
-        """For names of stages."""
+        """As it stands in the names of stages."""
         return f"{self.max_atoms}_atoms{'_withheld' if self.withheld else ''}"
 
 
 class Stages(NamedTuple):
-    """Of each bank, its ceiling and the posterior of gen_v0's candidates under the STaR tasks' law."""
+    """By bank, the ceiling, and the posterior of gen_v0's candidates under the STaR tasks' law."""
 
     ceilings: dict[str, Stage]
     filters: dict[str, Stage]
@@ -111,7 +110,7 @@ def ceiling(study: Study, bank: str) -> Stage:
 
 
 def candidate_posteriors(study: Study, sampled: Sampled, law: Law) -> Stage:
-    """The exact probability that a surviving candidate generalises, of every one of a sample set."""
+    """The exact probability that it generalises, for every surviving candidate of a sample set."""
     tasks, samples = study.bank(sampled.bank), sampled.samples
     stage = f"posterior_{law.name}_{sampled.label}"
 
@@ -134,7 +133,7 @@ def candidate_posteriors(study: Study, sampled: Sampled, law: Law) -> Stage:
 
 
 def _posterior(
-    domain: str, tasks: list[Task], split: Callable[[Task], Split], samples: SampleSet, *law: Any
+    domain: str, tasks: list[Task], split: Splitter, samples: SampleSet, *law: Any
 ) -> np.ndarray:
     exact = load_domain(domain).exact
     assert exact is not None

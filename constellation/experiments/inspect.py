@@ -1,4 +1,4 @@
-"""One task of a study, from its stored stages; which they are, their records say."""
+"""One task of a study, from its stored stages, which are found by what their records say."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def inspect_task(workdir: str, wanted: str, trajectory: int = 0) -> None:
 
 
 def _recipes(workdir: str) -> Recipes:
-    """Those of the finished stages; the directory of one that is running has a dot in its name."""
+    """The recipes of the finished stages; the directory of one that is running has a dot in its name."""
     found = sorted(file.parent for file in Path(workdir, "stages").glob("*/stage.json"))
     return {path.name: read_record(path)["recipe"] for path in found if "." not in path.name}
 
@@ -78,8 +78,8 @@ def _find(workdir: str, recipes: Recipes, wanted: str) -> tuple[str, int, Task]:
 def _sampled(recipes: Recipes, bank: str) -> dict[int, dict[str, str]]:
     """Split seed -> model -> its judged samples; the seed of most models first, models in order of training.
 
-    Where two stages hold the same draws, for a control continues some, it is the stage of more trajectories,
-    or of fewer samples.
+    Two stages may hold the same draws, since a round is sampled further to be compared with controls. Then it
+    is the stage of more trajectories or, of as many, of fewer samples.
     """
     found: dict[int, dict[str, str]] = {}
     for stage, drawn in sorted(_judged(recipes, bank).items(), key=lambda pair: _extent(pair[1]["fields"])):
@@ -107,6 +107,7 @@ def _judged(recipes: Recipes, bank: str) -> Recipes:
 
 
 def _extent(fields: dict[str, Any]) -> tuple[int, int]:
+    """By which stages of the same draws are sorted: more trajectories first, then fewer samples."""
     (samples,) = (value for field, value in fields.items() if field.endswith(".samples"))
     return -fields["trajectories"], samples
 

@@ -30,7 +30,7 @@ def rules(config: ConfigDict, domain: Domain) -> list[Rule]:
 
 
 def stages(study: Study) -> Stages:
-    """The only one."""
+    """Fresh samples of the hard bank."""
     few = study.config.controls.trajectories
     draw = Draw("null.samples", "null pool", START, trajectories=few)
     return Stages(study.samples(f"null_pool_{BANK}", study.bank(BANK), warm_start(study), draw))

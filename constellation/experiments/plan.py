@@ -1,7 +1,6 @@
 """What a study takes: memory against the budget, the batch sizes that fit, and hours a stage.
 
-The stages are those of the study's own graph, asked for without running any, each with the work that it
-states.
+The stages are those of the study's own graph, put together without running any; each states its work.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ STUDY = "models and banks"  # the part of the graph that no question adds
 
 
 class Speed(NamedTuple):
-    """Of a device, and the share of it that is reached: bytes and operations a second."""
+    """Bytes and operations a second that a device really reaches."""
 
     bandwidth: float
     matmul: float
@@ -67,8 +66,8 @@ class Plan(NamedTuple):
     Attributes:
         memory, workload: what its stages are costed by.
         rows: samples that are decoded at a time.
-        footprints: of sampling, training and scoring, each by what it is of.
-        stages: part of the study to the stages that it adds.
+        footprints: those of sampling, training and scoring, by labels that state the batch.
+        stages: part of the study -> the stages that it adds.
     """
 
     memory: Memory
@@ -78,13 +77,14 @@ class Plan(NamedTuple):
     stages: dict[str, list[Stage]]
 
     def seconds(self, work: Work | None, config: ConfigDict, speed: Speed) -> float:
-        """Of a stage, from bytes and operations; what runs on the host comes on top."""
+        """How long a device takes, from bytes and operations; what runs on the host comes on top."""
         load, slices = self.workload, config.mesh.data
         if isinstance(work, Sampling):
             return self._sampling_seconds(work, speed, config.sampling.int8_kv) / slices
         if isinstance(work, Training):
             answers = work.candidates * (load.answer + QUESTION) if work.candidates else load.answer
             tokens = work.visits * (load.prefix + load.prompt + answers)
+            # Forward, backward to the inputs alone (the weights are frozen), and forward again with remat.
             return (3 if config.training.remat else 2) * self._operations(tokens) / speed.matmul / slices
         if isinstance(work, Scoring):
             tokens = work.tasks * (load.prompt + work.candidates * (load.answer + QUESTION))
@@ -102,7 +102,7 @@ class Plan(NamedTuple):
         return decode + self._operations(work.tasks * load.prompt) / speed.matmul
 
     def _operations(self, tokens: float) -> float:
-        """Of one forward pass through the projections, two for each weight and token, on one device."""
+        """Those of a forward pass through the projections on one device: two for each weight and token."""
         shape = self.memory.config
         return 2 * shape.num_hidden_layers * layer_weights(shape) * tokens / self.memory.devices
 
@@ -117,7 +117,6 @@ def print_plan(config: ConfigDict, platform: str, speed: Speed) -> None:
 
     Args:
         platform: "cpu" or "gpu", which the study is to run on; it need not be here.
-        speed: of a device.
 
     Raises:
         UserError: a config that is not allowed, or that does not fit its budget.

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from constellation.model.model import Generator, Model
 
 KNOWN, LOG_PROBS = "known.json", "log_probs.npy"
-PROGRAMS_A_TASK = 4.0  # are known: what a plan counts with
+PROGRAMS_A_TASK = 4.0  # roughly, the known programs of a task; only a plan counts with it
 
 
 class Stages(NamedTuple):
@@ -50,7 +50,7 @@ def rules(config: ConfigDict, domain: Domain) -> list[Rule]:
     pools = [evaluation.samples, evaluation.other_samples, evaluation.middle_samples]
     pools += [config.controls.samples] if asks(config, "controls") else []
     fewest = f"from 1 to {min(pools)}, the fewest samples that a model answers a task with"
-    # its check is that of right samples there are as many as m says
+    # reach is of plain sampling: samples that are drawn otherwise could not be held against it
     plain = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
     return [
         programs_rule(domain, "reach"),
@@ -65,12 +65,12 @@ def rules(config: ConfigDict, domain: Domain) -> list[Rule]:
 
 
 def stages(study: Study) -> Stages:
-    """The hard bank's."""
+    """The known programs of the hard bank, and every model's probabilities of them."""
     return known_programs(study, "hard", _models(study, "hard"), study.trajectories)
 
 
 def controlled(study: Study, bank: str, controls: Mapping[str, star.Sampled], trajectories: int) -> Stages:
-    """The same with controls in the place of the study's other arm."""
+    """The same of any bank, with controls in the place of the study's second arm."""
     own = {name: model for name, model in _models(study, bank).items() if name not in star.arm(study)}
     return known_programs(study, bank, own | dict(controls), trajectories, "controls_")
 

@@ -71,9 +71,9 @@ def redraw(workdir: str) -> Path:
         )
     record = read_record(finished_stage(workdir, "report").path)
     fields = record["recipe"]["fields"]
-    config, hashes = ConfigDict(fields["config"]), (fields["model"]["hash"], fields["other_base"])
     with tempfile.TemporaryDirectory() as drawn:  # the old report stays until the new one is whole
         try:
+            config, hashes = ConfigDict(fields["config"]), (fields["model"]["hash"], fields["other_base"])
             study = Study(config, FinishedStages(workdir), load_domain(config.domain), hashes)
             write_report(results(study, graph(study), record["provenance"]), Path(drawn))
         except (AttributeError, KeyError) as error:
@@ -169,7 +169,7 @@ def _summaries(study: Study, found: Graph) -> list[StageSummary]:
 
 
 def _summary(name: str, role: str, tasks: int, stage: Stage, pool: Stage | None = None) -> list[StageSummary]:
-    """Of each trajectory."""
+    """A training stage in figures, its losses among them, of each trajectory."""
     rows = read_metrics(stage.path / "metrics")
     drawn = samples_of(pool) if pool else []
     return [

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from constellation.conductor import Stage
 from constellation.domains.domain import Domain
-from constellation.domains.task import Split, Task, read_tasks
+from constellation.domains.task import Splitter, Task, read_tasks
 from constellation.evaluation.selection import Selectors
 from constellation.evaluation.study import SetKey
 from constellation.experiments import filtering
@@ -97,7 +97,7 @@ def part(study: Study, found: Stages) -> Selectors:
 
 
 def columns(study: Study, sampled: Sampled) -> Scored:
-    """The critic's scores; of gen_v0 the exact posterior; if the config asks for them, all other columns."""
+    """The critic's scores, for gen_v0 the exact posterior, and if the config asks for them the others."""
     critic, exact = critic_scores(study, sampled), None
     if sampled.model == START and study.domain.exact:
         law = filtering.bank_law(study, sampled.bank)
@@ -108,7 +108,7 @@ def columns(study: Study, sampled: Sampled) -> Scored:
 
 
 def columns_of_all(scored: Scored) -> list[Columns]:
-    """Of each trajectory, its columns by their names in `evaluation.selectors.COLUMNS`."""
+    """The columns of each trajectory, by their names in `evaluation.selectors.COLUMNS`."""
     found: list[Columns] = [{"critic": own} for own in arrays_of(scored.critic, SCORES)]
     if scored.posterior:
         for columns, own in zip(found, arrays_of(scored.posterior, filtering.POSTERIOR), strict=True):
@@ -166,7 +166,7 @@ def log_likelihoods(
     domain: Domain,
     tasks: Sequence[Task],
     samples: Sequence[SampleSet],
-    split: Callable[[Task], Split],
+    split: Splitter,
     log_prob: Callable[..., Any],
 ) -> list[np.ndarray]:
     """log p(answer | prompt) of every surviving program under the generator that drew it, at temperature 1.
@@ -176,8 +176,8 @@ def log_likelihoods(
         log_prob: of `model.score`.
 
     Returns:
-        of each trajectory [D] float64, in nats, of the tokens of its first appearance and a stop token; NaN
-        where a program does not fit.
+        for each trajectory [D] float64, in nats: of the tokens of a program's first appearance and a stop
+        token; NaN where a program does not fit.
     """
     model = generator.model
     prompts = [np.array(model.chat(domain.messages(split(task))), np.int32) for task in tasks]

@@ -35,7 +35,7 @@ class Sampled(NamedTuple):
 
     Attributes:
         generator: the stage of its adapters; None for the base.
-        visible: examples that it was shown, instead of the config's.
+        visible: how many examples it was shown, if not as many as the config says.
     """
 
     bank: str
@@ -52,7 +52,7 @@ class Sampled(NamedTuple):
 
     @property
     def label(self) -> str:
-        """For names of stages."""
+        """As it stands in the names of stages."""
         return f"{self.model}_{self.bank}_{self.split_seed}"
 
 
@@ -124,9 +124,9 @@ def rounds(study: Study, max_atoms: int | None = None) -> list[Round]:
 
 
 def round_name(study: Study, number: int, max_atoms: int) -> str:
-    """v1, v2, ...; those of the arm with other tasks say so."""
+    """v1, v2, ...; the rounds of the second arm are named after its tasks, too."""
     arm = "" if max_atoms == study.config.star.max_atoms else f"_{max_atoms}_atoms"
-    return f"v{number}{arm}" if number else START
+    return f"v{number}{arm}"
 
 
 def arm_rounds(study: Study) -> list[Round]:
@@ -135,7 +135,7 @@ def arm_rounds(study: Study) -> list[Round]:
 
 
 def arm(study: Study) -> dict[str, Stage | None]:
-    """The last model of that arm, the only one that is evaluated."""
+    """The last model of the second arm, the only one of it that is evaluated."""
     return {last.name: last.adapters for last in arm_rounds(study)[-1:]}
 
 

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 from constellation.conductor import Conductor, Stage
 from constellation.domains.domain import Domain
-from constellation.domains.task import Split, Task, read_tasks, split
+from constellation.domains.task import Split, Splitter, Task, read_tasks, split
 from constellation.experiments import files
 from constellation.experiments.compute import Compute
 from constellation.experiments.config import base_directories, load_base, memory_of
@@ -50,7 +50,7 @@ class Base:
 
     @functools.cached_property
     def memory(self) -> Memory:
-        """What fits the devices along with it."""
+        """The cost model by which a stage chooses what fits the devices."""
         import jax
 
         return memory_of(self.config, self.model.config, jax.default_backend())
@@ -116,7 +116,7 @@ class Recipe(NamedTuple):
 
 
 class Study:
-    """The kinds of stages, each a method that returns it finished.
+    """The kinds of stages, each a method that returns the finished stage.
 
     Attributes:
         config, conductor, domain: of the study.
@@ -153,7 +153,7 @@ class Study:
         seed = tasks.split_seed if split_seed is None else split_seed
         return {"visible": visible or tasks.visible, "split_seed": seed}
 
-    def splitting(self, split_seed: int | None = None, visible: int | None = None) -> Callable[[Task], Split]:
+    def splitting(self, split_seed: int | None = None, visible: int | None = None) -> Splitter:
         """How tasks are divided into visible and held-out examples; by default as the config says."""
         return functools.partial(split, **self.split_fields(split_seed, visible))
 

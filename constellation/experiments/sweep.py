@@ -164,7 +164,7 @@ def cells(config: ConfigDict) -> dict[str, Fields]:
 
 
 def cell_name(fields: Fields) -> str:
-    """Of a cell's directory: "keep_1-tasks_512"."""
+    """The name of a cell's directory: "keep_1-tasks_512"."""
     return "-".join(f"{field.split('.')[-1]}_{value}" for field, value in fields.items()).replace("/", "_")
 
 

@@ -34,12 +34,12 @@ SampleStages = dict[tuple[str, float], Stage]  # (model, temperature) -> its sam
 
 
 class Stages(NamedTuple):
-    """Samples of tuning tasks and of the bank, where gen_v0 matches the last round, and its samples there."""
+    """The samples at several temperatures, and gen_v0 matched to the last round."""
 
-    tuning: SampleStages
-    evaluated: SampleStages
-    match: Stage
-    matched: Stage
+    tuning: SampleStages  # of tuning tasks
+    evaluated: SampleStages  # of the bank
+    match: Stage  # finds the temperature at which gen_v0 matches the last round
+    matched: Stage  # gen_v0's samples of the bank at that temperature
 
 
 def rules(config: ConfigDict, domain: Domain) -> list[Rule]:
@@ -117,7 +117,7 @@ def models(study: Study) -> dict[str, Stage]:
 
 
 def samples_at(study: Study, bank: str, wanted: Sequence[tuple[str, float]], count: str) -> SampleStages:
-    """Samples of a bank by models at temperatures; `count` as `samples` of `Draw`."""
+    """Samples of a bank by models at temperatures; `count` is the field that says how many a task."""
     generators, few = models(study), study.config.temperature.trajectories
     found = {}
     for name, value in wanted:
@@ -128,7 +128,7 @@ def samples_at(study: Study, bank: str, wanted: Sequence[tuple[str, float]], cou
 
 
 def matched_temperature(study: Study, tuned: SampleStages) -> Stage:
-    """Where gen_v0's pass@1 of tuning tasks is the last round's at the own temperature, to 3 decimals."""
+    """The temperature, to 3 decimals, at which gen_v0 has the last round's pass@1 of tuning tasks."""
     own = study.config.sampling.temperature
     (last,) = {name for name, _ in tuned} - {START}
     read = {key: stage for key, stage in tuned.items() if key[0] == START or key == (last, own)}
@@ -145,7 +145,7 @@ def matched_temperature(study: Study, tuned: SampleStages) -> Stage:
         inputs=list(read.values()),
         version=1,
         run=write,
-        derived=True,  # another round has another last one
+        derived=True,  # with another round the last one is another
     )
 
 

@@ -65,9 +65,9 @@ class Choices:
         self._named.add(field)
         return self._values[field]
 
-    def rest(self, asked: Sequence[str]) -> dict[str, Any]:
+    def rest(self, chosen: Sequence[str]) -> dict[str, Any]:
         """The fields that nothing has named yet, but for the sections of questions that are not asked."""
         left = {field: value for field, value in self._values.items() if field not in self._named}
         return {
-            name: value for name, value in left.items() if name.partition(".")[0] not in OPTIONAL - {*asked}
+            name: value for name, value in left.items() if name.partition(".")[0] not in OPTIONAL - {*chosen}
         }

@@ -1,4 +1,4 @@
 """What ties us to the PyTorch world: a reference implementation, and comparisons and benchmarks with it.
 
-The library knows nothing of it.
+The library imports nothing of it.
 """

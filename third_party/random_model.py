@@ -1,7 +1,7 @@
 """Models of any size with random weights: on the device as they are stored there, or as a checkpoint.
 
-A checkpoint has the exact layout of a published Qwen3. They prove loading, memory and speed, without a
-download; what such a model writes has no meaning.
+A checkpoint has the exact layout of a published Qwen3. With such models loading, memory and speed are tried
+without a download; what they write has no meaning.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def random_model(config: ModelConfig, quantization: str, dtype: str) -> Model:
 
 
 def random_params(config: ModelConfig, quantization: str, dtype: jnp.dtype) -> Params:
-    """Weights of deviation STD, norms at one; int4 ones are never anything but int4.
+    """Weights of deviation STD, and norms at one; int4 weights are drawn as int4, never as dense ones.
 
     Raises:
         UserError: as `random_model`.
@@ -172,7 +172,7 @@ def random_projection(name: str, shape: tuple[int, int, int], group: int, dtype:
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _uniform(name: str, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
-    """Of deviation STD."""
+    """Uniform weights of deviation STD."""
     return ((_bits(name, shape).astype(jnp.float32) - 127.5) * (STD / INT8_STD)).astype(dtype)
 
 

@@ -29,8 +29,8 @@ def generate(
     """transformers' `generate` with n return sequences: every sample has its own copy of the prompt.
 
     Args:
-        stop_ids: that end an answer; there may be none.
-        cache: transformers' name of another cache than the one that grows.
+        stop_ids: each ends an answer; there may be none.
+        cache: the name of a cache implementation of transformers, instead of the default one, which grows.
 
     Returns:
         the new tokens of the n answers of each prompt [B * n, A].
@@ -105,8 +105,8 @@ def greedy(
     """The most likely token again and again, stop tokens or not, by a loop on a left-padded batch.
 
     Args:
-        tokens: so many for each prompt.
-        vocabulary: ids below it may be taken.
+        tokens: how many are decoded for each prompt.
+        vocabulary: only ids below it are taken.
 
     Returns:
         ids [B, tokens], and by how much the logit of each leads the next best, float32 [B, tokens].

@@ -1,1 +1,1 @@
-"""How the shipped base models are made: tokenizer, corpus, pretraining."""
+"""How the shipped base model is made: tokenizer, corpus, pretraining."""

@@ -64,8 +64,8 @@ def pretrain(config: ConfigDict, workdir: str) -> None:
     model_config = ModelConfig(
         vocab_size=tokenizer.get_vocab_size(), rms_norm_eps=1e-6, tie_word_embeddings=True, **config.model
     )
-    batches_a_shard = config.corpus.tasks_per_shard // config.batch_size * config.corpus.views
-    total = config.corpus.shards * batches_a_shard
+    batches_per_view = config.corpus.tasks_per_shard // config.batch_size
+    total = config.corpus.shards * config.corpus.views * batches_per_view
     optimizer = make_optimizer(config, total)
     params = init_params(model_config, keys.fold(config.seed, "theta0"))
     state = (params, optimizer.init(params))
@@ -176,7 +176,7 @@ def write_model(directory: Path, config: ModelConfig, params: Params, tokenizer:
 
 
 def write_skeletons(corpus: Corpus, count: int, directory: Path) -> None:
-    """Lists the skeletons of all pretraining programs beside the model, for a study to report novelty by."""
+    """Lists the skeletons of all pretraining programs beside the model: a study says which tasks are new."""
     skeletons = {task.skeleton for index in range(count) for task in read_tasks(corpus.path(index))}
     (directory / SKELETONS).write_text("\n".join(sorted(skeletons)) + "\n", encoding="utf-8")
 
@@ -185,12 +185,12 @@ def _batches(
     config: ConfigDict, tokenizer: Tokenizer, corpus: Corpus, first: int
 ) -> Iterator[PretrainingBatch]:
     """The batches from step `first` on: shard by shard, and within a shard view by view."""
-    a_view = corpus.shard_size // config.batch_size
-    shard, skipped = divmod(first, a_view * config.corpus.views)
+    per_view = corpus.shard_size // config.batch_size
+    shard, skipped = divmod(first, per_view * config.corpus.views)
     for number, tasks in enumerate(corpus.shards(shard, config.corpus.shards), start=shard):
         for view in range(config.corpus.views):
-            if skipped >= a_view:
-                skipped -= a_view
+            if skipped >= per_view:
+                skipped -= per_view
                 continue
             rng = addressed_random("views", config.seed, number, view)
             yield from view_batches(tasks, tokenizer, rng, config)[skipped:]

@@ -67,7 +67,7 @@ def spelt(lexeme: str) -> str:
 
 
 def build_tokenizer(language: Pretraining) -> Tokenizer:
-    """A special token, a byte, or a lexeme of the language is one id."""
+    """The tokenizer; every special token, byte and lexeme of the language has an id of its own."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = dict.fromkeys([*SPECIAL, *alphabet, *map(spelt, lexemes(language))])
     ids = {token: i for i, token in enumerate(vocabulary)}

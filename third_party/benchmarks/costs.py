@@ -29,8 +29,8 @@ def update_flops(config: ModelConfig, example: TrainingExample, rank: int, remat
 
     Args:
         rank: of the adapter, on all projections.
-        remat: whether to count the layers' forward a second time: what the backward recomputes. It spares
-            the last product of a layer, whose output nothing needs.
+        remat: whether to count what the backward recomputes, the layers' forward but for the last product of
+            each, whose output it does not need.
     """
     shapes = projection_shapes(config)
     down = shapes["down_proj"]
@@ -51,17 +51,11 @@ def update_flops(config: ModelConfig, example: TrainingExample, rank: int, remat
 
 
 class ByteSizes(NamedTuple):
-    """How a model lies in memory.
+    """How a model lies in memory."""
 
-    Attributes:
-        quantization: of the weights; see `Quantization.parse`.
-        itemsize: bytes of an activation, of a dense weight and of a scale.
-        int8_kv: whether the cache is int8, with a scale for each position and head.
-    """
-
-    quantization: str
-    itemsize: int
-    int8_kv: bool = False
+    quantization: str  # of the weights; see `Quantization.parse`
+    itemsize: int  # bytes of an activation, of a dense weight and of a scale
+    int8_kv: bool = False  # whether the cache is int8, with a scale for each position and head
 
     def weights(self, config: ModelConfig) -> float:
         """Bytes of the projections with their scales, and of the head; norms are too small to count."""
@@ -78,7 +72,7 @@ class ByteSizes(NamedTuple):
 def decode_bytes(
     config: ModelConfig, prompt: int, answer: int, samples: int, copies: int, stored: ByteSizes
 ) -> float:
-    """Bytes that all tokens of `samples` answers but the first of each have to be read and written for.
+    """Bytes that are read and written to decode `samples` answers, but for the first token of each.
 
     A step reads the weights and the head once for all samples, `copies` caches of `prompt` tokens, and each
     sample's own cache, to which it adds a token.

@@ -1,7 +1,7 @@
 """The benchmark of a config's model: every implementation in a process of its own, one after the other.
 
-So each one's peak memory is its own, the device never holds two models, and one that runs out of memory is a
-row that says so. Only here and in the tables are the implementations named.
+Its peak memory is thus its own, the device never holds two models, and one that runs out of memory becomes a
+row that says so. Only this file and the tables name the implementations.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ PARTS = {"sampling": ("prefill", "decode"), "update": ("update",)}
 
 
 class Implementation(NamedTuple):
-    """The name of one, and the parts that it is measured in; but for ours, how to make a `Theirs`."""
+    """One that is measured."""
 
     name: str
-    parts: Sequence[str]
-    options: Mapping[str, bool] = {}
+    parts: Sequence[str]  # that it is measured in
+    options: Mapping[str, bool] = {}  # of its `Theirs`; ours has none
 
 
 OURS = Implementation(tables.OURS, ["sampling", "update"])
@@ -71,10 +71,10 @@ def run(
         config: of an experiment.
         parts: "sampling", "update".
         random_weights: instead of those in config.model.dir.
-        layers: so many of random weights instead of the model's own.
+        layers: how many layers the random weights have, instead of the model's own number.
         references: whether to measure others than ours.
         given: sizes instead of the platform's own; see `choose_sizes`.
-        out: where to write the measurements as JSON, too.
+        out: file that the measurements are also written to, as JSON.
 
     Raises:
         UserError: no such model directory, dtype or quantisation, a size that is too small, or a file that
@@ -136,7 +136,7 @@ def _make(work: Workload, one: Implementation) -> Any:
 
 
 def _limits(model: ModelConfig, quantization: str, dtype: str) -> Iterator[Limits]:
-    """Yields one.
+    """Yields the device's limits, once it is sure that such a model can be made.
 
     Raises:
         UserError: another dtype or quantisation, or a group that does not divide a projection's inputs.
@@ -148,10 +148,10 @@ def _limits(model: ModelConfig, quantization: str, dtype: str) -> Iterator[Limit
 
 
 def _model_config(directory: str, random_weights: bool, layers: int | None) -> ModelConfig:
-    """Of the directory; of the published 4B where random weights need none.
+    """The config of the directory, or of the published 4B where random weights need no directory.
 
     Raises:
-        UserError: there is no such directory, or its weights would have other layers.
+        UserError: there is no such directory, or `layers` is given without random weights.
     """
     if layers and not random_weights:
         raise UserError(f"--layers={layers} is of random weights: give --random_weights, too")

@@ -23,9 +23,9 @@ SILENCE = 900.0  # seconds in which a process has to yield its next measurement
 
 
 def fastest(*runs: Callable[[], object], repeats: int) -> list[float]:
-    """Seconds of the fastest of several calls of each, after one that compiles.
+    """Seconds of the fastest of several calls of each function, after one that compiles.
 
-    They are called in turn, so that a busy machine slows them alike, and wait for their own results.
+    The functions are called in turn, so that a busy machine slows them alike; each waits for its own result.
     """
     best = [float("inf")] * len(runs)
     for repeat in range(1 + repeats):
@@ -44,23 +44,16 @@ def resident_peak() -> int:
 
 
 class Limits(NamedTuple):
-    """What the device can do at most.
+    """What the device can do at most."""
 
-    Attributes:
-        platform: "gpu", "cpu" or "tpu".
-        device: its name.
-        bandwidth: bytes a second, read and written together.
-        peak: operations a second of a matrix product in the dtype that is measured with.
-    """
-
-    platform: str
-    device: str
-    bandwidth: float
-    peak: float
+    platform: str  # "gpu", "cpu" or "tpu"
+    device: str  # its name
+    bandwidth: float  # bytes a second, read and written together
+    peak: float  # operations a second of a matrix product in the dtype of the measurement
 
 
-def measure_limits(dtype: jax.typing.DTypeLike = jnp.float32) -> Limits:
-    """Of the first device."""
+def measure_limits(dtype: jax.typing.DTypeLike) -> Limits:
+    """Measures the first device."""
     device = jax.devices()[0]
     return Limits(device.platform, device.device_kind, memory_bandwidth(), matmul_peak(dtype))
 
@@ -92,48 +85,34 @@ def memory_bandwidth(size: int = 2**28) -> float:
 
 
 class Measurement(NamedTuple):
-    """One timed run of one implementation.
+    """One timed run of one implementation, or why it failed."""
 
-    Attributes:
-        part: sampling, or its parts prefill and decode; update.
-        name: of the implementation.
-        samples: decoded side by side; 0 in an update.
-        tokens: that the part is about: of the prompts, new ones, or those trained on.
-        seconds: that they took.
-        peak_memory: most bytes that the process has held until then; 0 where it is shared with others.
-        failed: why there is nothing of this but a name; empty where there is.
-        flops: operations of the matrix products that are needed, without padding.
-        recomputed: operations of the layers that a backward computes again, to hold less.
-        moved: bytes that have to be read and written at least; 0 where they are no limit.
-    """
-
-    part: str
-    name: str
-    samples: int
-    tokens: int = 0
-    seconds: float = 0.0
-    peak_memory: int = 0
-    failed: str = ""
-    flops: float = 0.0
-    recomputed: float = 0.0
-    moved: float = 0.0
+    part: str  # "sampling", or of it "prefill" and "decode"; "update"; "tasks"
+    name: str  # of the implementation
+    samples: int  # decoded side by side; 0 where nothing is sampled
+    tokens: int = 0  # of the prompts, decoded, or trained on; of "tasks", the accepted tasks
+    seconds: float = 0.0  # for all of these
+    peak_memory: int = 0  # most bytes that the process has held until then; 0 where it is shared with others
+    failed: str = ""  # why nothing was measured; empty where something was
+    flops: float = 0.0  # operations of the matrix products that are needed, without padding
+    recomputed: float = 0.0  # operations that a backward does a second time, to hold less
+    moved: float = 0.0  # bytes that have to be read and written at least; 0 where they are no limit
 
     @property
     def tokens_per_second(self) -> float:
-        """`tokens` over `seconds`."""
         return self.tokens / self.seconds
 
 
 def failure(part: str, name: str, reason: str, samples: int = 0) -> Measurement:
-    """What is left to say of a part that came to nothing; of the reason its first line."""
+    """The row of a part that failed; it holds the first line of the reason."""
     return Measurement(part, name, samples, failed=(reason.strip().splitlines() or ["unknown"])[0][:160])
 
 
 class Report:
-    """What is measured, in a file, too, if one is given: a run that is killed leaves it.
+    """What was measured; it is written after each row, so that a run that is killed leaves its rows.
 
     Args:
-        out: the file, JSON: what `about` says, and "rows".
+        out: the file, as JSON: what `about` holds, and "rows". None for no file.
 
     Raises:
         UserError: the file's directory does not exist.
@@ -147,7 +126,7 @@ class Report:
         self.rows: list[Mapping[str, Any]] = []
 
     def add(self, row: Any, **more: Any) -> None:
-        """Adds a row, a NamedTuple; `more` is what it does not say itself."""
+        """Adds a row, a NamedTuple, and `more` fields that it lacks."""
         self.rows.append(more | row._asdict())
         if self.out is not None:
             with disk_full_is_user_error(self.out):
@@ -158,7 +137,7 @@ class Report:
 def measured(
     name: str, parts: Sequence[str], measure: Callable[[], Iterator[Measurement]]
 ) -> Iterator[Measurement]:
-    """What `measure` yields in a process of its own, and of each part why it ended early if it did."""
+    """Yields what `measure` does, in a process of its own; if that fails, a failure of every part."""
     try:
         yield from in_own_process(Measurement, measure)
     except UserError:
@@ -175,8 +154,8 @@ def in_own_process(row: Callable[..., Row], function: Callable[[], Iterable[Row]
         row: their class, whose fields JSON can hold.
 
     Raises:
-        TimeoutError, MemoryError: it said nothing for SILENCE seconds, or was killed.
-        UserError, RuntimeError: what it raised.
+        TimeoutError, MemoryError: the process sent nothing for SILENCE seconds, or was killed.
+        UserError, RuntimeError: the function raised a UserError, or another error.
     """
     # A fork keeps what a launch program has set, as how glibc reuses memory. Nothing is computed before it.
     context = multiprocessing.get_context("fork")
@@ -203,7 +182,7 @@ def in_own_process(row: Callable[..., Row], function: Callable[[], Iterable[Row]
 
 
 def _send(sender: Connection, function: Callable[[], Iterable[Any]]) -> None:
-    """The process: sends ["row", its fields] again and again, then ["end", ""], or why it ended."""
+    """Runs in the process: sends ["row", fields] for every row, then ["end", ""], or the error."""
 
     def send(kind: str, value: Any) -> None:
         sender.send_bytes(json.dumps([kind, value]).encode())

@@ -23,27 +23,17 @@ CPU_OPERATIONS = 5e9  # of the largest product timed on a CPU, so that a run end
 
 
 class ProductRow(NamedTuple):
-    """One shape.
+    """The products of one shape."""
 
-    Attributes:
-        projections: that have this shape, joined by commas.
-        out_features, in_features, rows: of the product.
-        seconds: {way: of one product}; `pallas` is absent where there is no GPU to compile it for.
-        bytes: that a product moves at least: packed weight, scales, x and y.
-        operations: its multiplications and additions.
-        chosen: the way that `choose` names.
-        fastest: the one with the least seconds of those that a weight with this group can take.
-    """
-
-    projections: str
+    projections: str  # those of this shape, joined by commas
     out_features: int
     in_features: int
     rows: int
-    seconds: dict[str, float]
-    bytes: float
-    operations: float
-    chosen: str
-    fastest: str
+    seconds: dict[str, float]  # {way: of one product}; without `pallas` where there is no GPU
+    bytes: float  # that a product moves at least: packed weight, scales, x and y
+    operations: float  # its multiplications and additions
+    chosen: str  # the way that `choose` names
+    fastest: str  # the way of least seconds, among those that a weight with this group can take
 
 
 def int4_product_benchmark(
@@ -121,7 +111,7 @@ def products(way: Way, x: jax.Array, qvalue: jax.Array, scale: jax.Array) -> Cal
 
 
 def table(rows: Sequence[ProductRow], group: int, dtype: jnp.dtype, limits: Limits) -> str:
-    """The rows, beside what memory and operations allow."""
+    """The rows as text, with the least time that memory and operations allow."""
     names = [way.__name__ for way in WAYS]
     columns = "".join(f"{name:>12}" for name in [*names, "memory", "operations"])
     lines = [

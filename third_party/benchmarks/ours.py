@@ -24,7 +24,7 @@ ADDRESS = Address(0, "benchmark", "full size")
 
 
 class Ours:
-    """The model of a workload."""
+    """Our generator and update on the model of a workload."""
 
     def __init__(self, work: Workload):
         self.work, itemsize = work, 4 if work.dtype == "float32" else 2
@@ -39,7 +39,7 @@ class Ours:
         self.ids = [f"task {index}" for index in range(len(self.prompts))]
 
     def sample(self, samples: int, tokens: int) -> None:
-        """Answers of so many tokens, with as many rows as there are samples of a prompt.
+        """Draws answers of so many tokens, with as many rows as there are samples of a prompt.
 
         Raises:
             MemoryError: the device has too little.

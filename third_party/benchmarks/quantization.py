@@ -32,18 +32,11 @@ Rounding = Callable[[jax.Array], jax.Array]  # [out, in] -> what the rounded wei
 
 
 class QuantizationRow(NamedTuple):
-    """One way of rounding.
-
-    Attributes:
-        name: of it.
-        errors: {projection: |W - W'| / |W|, Frobenius norms over all layers}.
-        kl: mean KL(dense || rounded) of the next token over the programs of tuning tasks, in nats; None
-            where the model does not know the tasks' prompts.
-    """
+    """What one way of rounding costs."""
 
     name: str
-    errors: dict[str, float]
-    kl: float | None
+    errors: dict[str, float]  # {projection: |W - W'| / |W|, Frobenius norms over all layers}
+    kl: float | None  # as of `next_token_kl`, where that was measured
 
 
 def quantization_benchmark(model_dir: str | Path, group: int, with_kl: bool = True) -> list[QuantizationRow]:
@@ -73,7 +66,7 @@ def quantization_benchmark(model_dir: str | Path, group: int, with_kl: bool = Tr
 
 
 def roundings(group: int) -> dict[str, Rounding]:
-    """Name -> rounding, each jitted."""
+    """Every way of rounding, jitted, by its name."""
 
     def ours(clip: bool) -> Rounding:
         how = Quantization(group, clip)
@@ -99,7 +92,7 @@ def roundings(group: int) -> dict[str, Rounding]:
 
 
 def next_token_kl(model: Model, ways: dict[str, Rounding]) -> dict[str, float]:
-    """{name: mean KL(dense || rounded)} over the program tokens of tuning tasks."""
+    """{name: mean KL(dense || rounded) of the next token, in nats} over the programs of tuning tasks."""
     from constellation.domains.task import split
     from constellation.domains.trapdoor import DOMAIN as trapdoor
 
@@ -109,7 +102,7 @@ def next_token_kl(model: Model, ways: dict[str, Rounding]) -> dict[str, float]:
         sequences.append((prompt, [*prompt, *model.tokenizer.encode(task.program)]))
     width = max(len(ids) for _, ids in sequences)
     tokens = np.zeros((len(sequences), width), np.int32)
-    predicts = np.zeros((len(sequences), width), bool)  # positions before a token of the program
+    predicts = np.zeros((len(sequences), width), bool)  # positions before a token of the program or its end
     for row, (prompt, ids) in enumerate(sequences):
         tokens[row, : len(ids)] = ids
         predicts[row, len(prompt) - 1 : len(ids)] = True

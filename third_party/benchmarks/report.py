@@ -12,6 +12,7 @@ from constellation.domains.trapdoor.banks import TRAINING_ROLES
 from constellation.domains.trapdoor.prior import draw_program
 from constellation.domains.trapdoor.signature import ROLES
 from constellation.domains.trapdoor.synthesis import synthesise
+from constellation.nano.pretraining import SKELETONS
 from third_party.benchmarks.harness import Measurement, Report, matmul_peak, measure_limits
 from third_party.benchmarks.int4_product import activation_dtype, int4_product_benchmark, table
 from third_party.benchmarks.quantization import quantization_benchmark
@@ -24,8 +25,8 @@ def run(model_dir: str, parts: Sequence[str], group: int, out: str | None) -> No
     """Measures the parts in turn and prints them.
 
     Args:
-        group: of the quantisation.
-        out: where to write the measurements as JSON, too.
+        group: inputs that share an int4 scale.
+        out: file that the measurements are also written to, as JSON.
 
     Raises:
         UserError: a model or a group that cannot be used, or a file that cannot be written.
@@ -87,9 +88,7 @@ def _trajectories(report: Report, model_dir: str, trajectories: int = 8) -> None
 
 def _quantization(report: Report, model_dir: str, group: int) -> None:
     # Only a model that was trained on these tasks has a distribution worth comparing.
-    rows = quantization_benchmark(
-        model_dir, group, with_kl=Path(model_dir, "training_skeletons.txt").exists()
-    )
+    rows = quantization_benchmark(model_dir, group, with_kl=Path(model_dir, SKELETONS).exists())
     kinds = list(rows[0].errors)
     print(f"\nrelative error of the weights, groups of {group}; KL of the next program token, nats")
     print(f"{'':16}" + "".join(f"{kind:>10}" for kind in kinds) + f"{'KL':>10}")

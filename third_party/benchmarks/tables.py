@@ -36,7 +36,7 @@ def heading(work: Workload, limits: Limits) -> str:
 
 
 def tables(rows: Sequence[Measurement], limits: Limits) -> str:
-    """One each of prefill, decode and update, as far as there are rows; then of memory."""
+    """A table each of prefill, decode and update, as far as there are rows, and one of memory."""
     texts = []
     for part, tokens in (
         ("prefill", "prompt tokens/s"),
@@ -54,7 +54,7 @@ def tables(rows: Sequence[Measurement], limits: Limits) -> str:
 
 
 def by_itself(row: Measurement) -> str:
-    """One measurement, for who watches; `tables` set it beside the others at the end."""
+    """One measurement as a line that is printed when it is made; `tables` compares all at the end."""
     what = f"  {row.part}, {row.samples} samples" if row.samples else f"  {row.part}"
     return f"{what}: " + (f"failed: {row.failed}" if row.failed else f"{row.tokens_per_second:,.1f} tokens/s")
 
@@ -74,7 +74,7 @@ def _line(row: Measurement, rows: Sequence[Measurement], limits: Limits) -> str:
 
 
 def _share_of_peak(row: Measurement, limits: Limits) -> float:
-    """With what is computed again."""
+    """The share of the matmul peak, what is computed again counted."""
     return (row.flops + row.recomputed) / row.seconds / limits.peak
 
 

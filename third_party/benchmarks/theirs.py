@@ -29,7 +29,7 @@ warnings.simplefilter("ignore", FutureWarning)  # peft and transformers about ea
 
 
 class Theirs:
-    """The model of a workload.
+    """transformers and peft on the model of a workload.
 
     Args:
         four_bits: whether the projections are bitsandbytes' NF4.
@@ -56,7 +56,7 @@ class Theirs:
         self.sampler = Sampler(1, shared=False, stored=stored)
 
     def sample(self, samples: int, tokens: int) -> None:
-        """Answers of so many tokens to the first prompt.
+        """Draws answers of so many tokens to the first prompt.
 
         Raises:
             MemoryError: the device has too little.

@@ -27,41 +27,29 @@ QUANTIZATION = "int4:32"
 
 
 class Sizes(NamedTuple):
-    """What each trajectory does.
+    """How much each trajectory does."""
 
-    Attributes:
-        tasks: that are sampled and scored.
-        samples: of each task.
-        updates, batch: of so many examples each.
-    """
-
-    tasks: int = 48
-    samples: int = 32
+    tasks: int = 48  # that are sampled and scored
+    samples: int = 32  # of each task
     updates: int = 8
-    batch: int = 32
+    batch: int = 32  # examples of an update
 
 
 SIZES = Sizes()
 
 
 class TrajectoriesRow(NamedTuple):
-    """One kind of work.
-
-    Attributes:
-        work: what.
-        alone: seconds of one trajectory.
-        together: seconds of all, each doing as much.
-    """
+    """What one kind of work costs."""
 
     work: str
-    alone: float
-    together: float
+    alone: float  # seconds of one trajectory
+    together: float  # seconds of all, each doing as much
 
 
 def trajectories_benchmark(
     model_dir: str | Path, trajectories: int = 8, repeats: int = 3, sizes: Sizes = SIZES
 ) -> Iterator[TrajectoriesRow]:
-    """Yields a row when it is measured: on a GPU compiling takes minutes."""
+    """Yields each row as soon as it is measured, because compiling takes minutes on a GPU."""
     model = load_model(model_dir, QUANTIZATION)
     tasks = trapdoor.make_bank("tuning_hard", sizes.tasks)
     splits = [split(task, 0) for task in tasks]
@@ -112,5 +100,5 @@ def trajectories_benchmark(
 
 
 def _trained(adapter: Adapter, key: jax.Array) -> Adapter:
-    """With B unlike zero, so that the trajectories differ."""
+    """The adapter with B unlike zero, so that the trajectories differ."""
     return jax.tree.map(lambda x: x + 1e-3 * jax.random.normal(key, x.shape), adapter)

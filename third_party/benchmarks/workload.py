@@ -18,27 +18,16 @@ from third_party.benchmarks.harness import Measurement, failure
 
 
 class Sizes(NamedTuple):
-    """How much is measured; the least time of `repeats` runs counts.
+    """How much is measured."""
 
-    Attributes:
-        samples: the numbers of samples that are decoded side by side.
-        shared_tokens, own_tokens: of a prompt: what all prompts begin with, and what is behind it.
-        answer_tokens: of every answer; no token ends one early.
-        tasks: prompts that we sample in one run, one after the other; the references sample one. Our prefill
-            takes 8 at a time and leaves what is missing empty.
-        rows: sequences of an update, each a prompt and its answer.
-        micro_batch: of these, differentiated at a time.
-        repeats: timed runs, after one that compiles.
-    """
-
-    samples: tuple[int, ...]
-    shared_tokens: int
-    own_tokens: int
-    answer_tokens: int
-    tasks: int
-    rows: int
-    micro_batch: int
-    repeats: int
+    samples: tuple[int, ...]  # the numbers of samples that are decoded side by side
+    shared_tokens: int  # that all prompts begin with
+    own_tokens: int  # of each prompt behind these
+    answer_tokens: int  # of every answer; no token ends one early
+    tasks: int  # prompts that we sample in one run, one after the other; the references sample one
+    rows: int  # sequences of an update, each a prompt and its answer
+    micro_batch: int  # sequences that are differentiated at a time
+    repeats: int  # timed runs, after one that compiles; the fastest counts
 
 
 GPU = Sizes((1, 8, 64, 256), 600, 100, 128, tasks=8, rows=32, micro_batch=4, repeats=2)
@@ -46,20 +35,14 @@ CPU = Sizes((1, 8, 64), 96, 32, 9, tasks=2, rows=4, micro_batch=2, repeats=1)
 
 
 class Workload(NamedTuple):
-    """A model and what is done with it.
+    """A model and what is done with it."""
 
-    Attributes:
-        platform: of the device, "gpu" or "cpu".
-        directory: with our weights; random ones if empty.
-        sampling: but for its sizes.
-    """
-
-    platform: str
+    platform: str  # of the device: "gpu" or "cpu"
     config: ModelConfig
-    directory: str
+    directory: str  # of our weights; they are random if it is empty
     quantization: str
     dtype: str
-    sampling: SamplingConfig
+    sampling: SamplingConfig  # but for its sizes
     rank: int
     alpha: float
     remat: bool
@@ -67,7 +50,6 @@ class Workload(NamedTuple):
 
     @property
     def prompt_tokens(self) -> int:
-        """Of one prompt."""
         return self.sizes.shared_tokens + self.sizes.own_tokens
 
     def prompts(self) -> list[list[int]]:
@@ -86,18 +68,13 @@ class Workload(NamedTuple):
 
 
 class Sampler(NamedTuple):
-    """What the costs of sampling depend on.
+    """What the costs of sampling depend on."""
 
-    Attributes:
-        prompts: that one run samples.
-        shared: whether what all prompts begin with is computed once, and all samples of a prompt read one
-            cache of it; if not, every sample has its own copy.
-        stored: the model.
-    """
-
-    prompts: int
+    prompts: int  # that one run samples
+    # Whether what all prompts begin with is computed once, and all samples of a prompt read one cache of it;
+    # if not, every sample has its own copy.
     shared: bool
-    stored: ByteSizes
+    stored: ByteSizes  # of the model
 
 
 def sampled(
@@ -107,7 +84,7 @@ def sampled(
 
     Args:
         first, whole: seconds of a run to the first token of every sample, and of one to the last.
-        peak: most bytes held until then.
+        peak: most bytes that the process has held until then.
     """
     (prompts, shared, stored), config = sampler, work.config
     prompt, answer = work.prompt_tokens, work.sizes.answer_tokens

@@ -18,22 +18,15 @@ POWER = 0.8
 
 
 class Agreement(NamedTuple):
-    """The means of both sides, and how precisely their difference is known.
-
-    Attributes:
-        ours, theirs: means over replicates and tasks.
-        half_width: of the interval around ours - theirs; 0 where nothing varies.
-        detectable: the least true difference whose interval leaves out 0 with probability POWER.
-    """
+    """The means of both sides over replicates and tasks, and how precisely their difference is known."""
 
     ours: float
     theirs: float
-    half_width: float
-    detectable: float
+    half_width: float  # of the interval around ours - theirs; 0 where nothing varies
+    detectable: float  # the least true difference whose interval leaves out 0 with probability POWER
 
     @property
     def difference(self) -> float:
-        """ours - theirs."""
         return self.ours - self.theirs
 
 

@@ -45,27 +45,18 @@ _logits = jax.jit(decoder.logits, static_argnums=0)
 
 
 class LeftPadded(NamedTuple):
-    """A batch as either side takes it; P positions in all are real.
+    """A batch as either side takes it; P positions in all are real."""
 
-    Attributes:
-        prompts: the token ids of each row.
-        ids, attention: torch's, [B, T] integers.
-        tokens, positions: ours, [B, T] int32.
-        mask: ours, [B, T, T] bool, (query, key).
-        real: [B, T] bool; the values of padding have no meaning on either side.
-    """
-
-    prompts: list[list[int]]
-    ids: torch.Tensor
-    attention: torch.Tensor
-    tokens: np.ndarray
-    positions: np.ndarray
-    mask: np.ndarray
-    real: np.ndarray
+    prompts: list[list[int]]  # the token ids of each row
+    ids: torch.Tensor  # torch's [B, T], integers
+    attention: torch.Tensor  # torch's [B, T], integers
+    tokens: np.ndarray  # ours [B, T], int32
+    positions: np.ndarray  # ours [B, T], int32
+    mask: np.ndarray  # ours [B, T, T] (query, key), bool
+    real: np.ndarray  # [B, T] bool; the values of padding have no meaning on either side
 
     @classmethod
     def of(cls, prompts: list[list[int]]) -> LeftPadded:
-        """Pads the prompts."""
         ids, attention = left_padded(prompts)
         real = attention.numpy().astype(bool)
         width = real.shape[1]
@@ -100,7 +91,7 @@ def whole_logits(
 
 
 def logits_by_layer(config: ModelConfig, params: Params, batch: LeftPadded) -> np.ndarray:
-    """As `whole_logits` without adapter, but a call a layer.
+    """As `whole_logits` without an adapter, but with one call for each layer.
 
     XLA:CPU multiplies in float32, and of a bfloat16 model under one scan it converts all layers beforehand.
     """
@@ -138,7 +129,7 @@ def _return_freed_memory() -> None:
 
 
 def int4_row(config: ModelConfig, params: Params, reference: PreTrainedModel, batch: LeftPadded) -> Row:
-    """Ours with int4 weights, in groups of GROUP, beside transformers with what they stand for."""
+    """Compares ours with int4 weights, in groups of GROUP, with transformers on what they stand for."""
     theirs = model_reference.logits(reference, batch.ids, batch.attention)
     error = worst_position(whole_logits(config, params, None, batch), theirs)
     measured = "max abs error / max abs of the position, transformers with the weights multiplied out"
@@ -171,7 +162,7 @@ def streamed_rows(
     """Compares hidden states after every layer, and logits; one layer of either side is in memory at a time.
 
     Args:
-        head_rows: of the vocabulary at a time.
+        head_rows: rows of the embedding and the head that are read at a time.
 
     Returns:
         the rows, and transformers' logits [P, V] float32 of the real positions.

@@ -25,17 +25,11 @@ from third_party.comparison.training import ALPHA, RANK, lora_rows
 
 
 class Limits(NamedTuple):
-    """How far a comparison goes.
+    """How far a comparison goes."""
 
-    Attributes:
-        whole: bytes of float32 weights up to which both sides are loaded whole.
-        streamed: GiB that the process may have held where they are streamed.
-        tokens: of each greedy continuation.
-    """
-
-    whole: int = 4 * 2**30
-    streamed: float = 6.0
-    tokens: int = TOKENS
+    whole: int = 4 * 2**30  # bytes of float32 weights up to which both sides are loaded whole
+    streamed: float = 6.0  # GiB that the process may have held where they are streamed
+    tokens: int = TOKENS  # of each greedy continuation
 
 
 LIMITS = Limits()
@@ -64,11 +58,11 @@ def show(rows: Iterable[Row | LeftOut]) -> bool:
 
 
 def compare(directory: Path, reference_dir: Path, limits: Limits = LIMITS) -> Iterator[Row | LeftOut]:
-    """All rows; both directories hold the same model, or should.
+    """All rows.
 
     Args:
-        directory: of ours.
-        reference_dir: of transformers'.
+        directory: of the model that we load.
+        reference_dir: of the model that transformers loads; it should be the same.
 
     Raises:
         UserError: a directory does not hold a whole Hugging Face model.
@@ -111,6 +105,6 @@ def _whole_rows(directory: Path, reference_dir: Path, batch: LeftPadded, tokens:
 
 
 def float32_bytes(config: ModelConfig) -> int:
-    """Of the weights in float32, without the norms."""
+    """Bytes of the weights in float32, without the norms."""
     tables = config.vocab_size * config.hidden_size * (1 if config.tie_word_embeddings else 2)
     return 4 * (config.num_hidden_layers * layer_weights(config) + tables)

@@ -78,7 +78,7 @@ class Ours:
         address: Address,
         directory: Path,
     ) -> None:
-        """Trains an adapter and leaves it in directory/PEFT.
+        """Trains an adapter as a round does and leaves it in directory/PEFT.
 
         Args:
             start: an adapter in peft's format; None for a fresh one.
@@ -86,12 +86,13 @@ class Ours:
             address: of the batches and of a fresh adapter.
             directory: of the stage.
         """
-        model, lora, training = self.stages.base.model, self.config.lora, self.config.training
+        model, lora = self.stages.base.model, self.config.lora
+        training = self.config.training.to_dict() | {"learning_rate": self.config.star.learning_rate}
         if start is None:
             initial = init_adapter(model.config, address.key(), lora.rank, lora.alpha)
         else:
             initial = load_peft(start, model.config)
-        rows = self.stages.base.memory.micro_batch(pool, training.batch_size, training.remat)
+        rows = self.stages.base.memory.micro_batch(pool, training["batch_size"], training["remat"])
         settings = TrainingConfig(**training, updates=updates, micro_batch=rows)
         generator, metadata = Generator(model, stack([initial])), {"name": address.arm}
         finetune(generator, [pool], settings, address, directory, metadata)
@@ -156,7 +157,7 @@ class Theirs:
         else:
             model = PeftModel.from_pretrained(self.base, start, is_trainable=True)
         if pool:
-            rate, decay = training.learning_rate, training.weight_decay
+            rate, decay = self.config.star.learning_rate, training.weight_decay
             optimizer = training_reference.make_optimizer(model, rate, decay)
             order = RandomSampler(pool, num_samples=updates * training.batch_size)
             with Progress(f"training {address.arm}", updates, "updates") as progress:

@@ -50,19 +50,12 @@ RESULTS = "pytorch.jsonl"
 
 
 class Sizes(NamedTuple):
-    """How much is sampled to compare; what a round is, the config says.
+    """How much is sampled to compare; what a round is, the config says."""
 
-    Attributes:
-        replicates: of everything on either side, at least 2.
-        tasks: of the bank.
-        samples: of each task, in each replicate.
-        ks: of pass@k; all but the first for the round's change, too.
-    """
-
-    replicates: int = 4
-    tasks: int = 100
-    samples: int = 64
-    ks: tuple[int, ...] = (1, 8, 64)
+    replicates: int = 4  # of everything on either side, at least 2
+    tasks: int = 100  # of the bank
+    samples: int = 64  # of each task, in each replicate
+    ks: tuple[int, ...] = (1, 8, 64)  # of pass@k; the change by the round is compared at all but the first
 
 
 def run(
@@ -74,10 +67,10 @@ def run(
 ) -> bool:
     """Runs, or continues, both sides, prints the table, and returns whether every row passed.
 
-    The rows are written to workdir/RESULTS, too.
+    The rows are also written to workdir/RESULTS.
 
     Args:
-        domain: instead of the config's.
+        domain: instead of the one that the config names.
         sides: what is compared, ours first.
 
     Raises:
@@ -125,7 +118,7 @@ class _Protocol:
         self.config = stages.config
 
     def passes(self) -> Passes:
-        """What comes out of it."""
+        """pass@k of every model, of each replicate and task."""
         bank, drawn = self.stages.bank(BANK), range(self.sizes.replicates)
 
         def curve(stage: Stage) -> NDArray[np.float64]:

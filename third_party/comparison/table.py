@@ -9,20 +9,12 @@ import numpy as np
 
 
 class Row(NamedTuple):
-    """One comparison.
+    """One comparison."""
 
-    Attributes:
-        name: of what is compared.
-        measured: in words, what `value` is.
-        value: of the measurement.
-        limit: the tolerance: the largest value that passes, or the least where `at_least`.
-        at_least: as for a p-value.
-    """
-
-    name: str
-    measured: str
+    name: str  # of what is compared
+    measured: str  # what `value` is, in words
     value: float
-    limit: float
+    limit: float  # the largest value that passes, or with `at_least` the least one, as of a p-value
     at_least: bool = False
 
     @property

@@ -63,6 +63,7 @@ def config(tmp_path_factory) -> ConfigDict:
         star__tasks=32,
         star__samples=16,
         star__passes=10,
+        star__learning_rate=0.02,
     )
 
 

@@ -90,7 +90,7 @@ def _questions(
     samples: SampleSet,
     split: Splitter,
 ) -> list[_Questions]:
-    """Those of every task with survivors."""
+    """What the critic is asked, for every task with survivors."""
     questions = []
     for t, task in enumerate(tasks):
         rows = samples.rows_where(samples.fits, t)

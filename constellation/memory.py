@@ -28,7 +28,10 @@ FLOAT32 = 4
 
 
 def layer_bytes(config: ModelConfig, how: Quantization, itemsize: int, int4: float = 0.5) -> float:
-    """Of the projections of one layer, with their scales; `itemsize` of a dense weight and of a scale."""
+    """Bytes of one layer's projections with their scales.
+
+    `itemsize` is that of a dense weight and of a scale, `int4` the bytes that an int4 takes.
+    """
     if how.group is None:
         return float(itemsize * layer_weights(config))
     shapes = projection_shapes(config).values()
@@ -36,7 +39,7 @@ def layer_bytes(config: ModelConfig, how: Quantization, itemsize: int, int4: flo
 
 
 def kv_token_bytes(config: ModelConfig, itemsize: int, int8: bool) -> float:
-    """Of the keys and values of one token in all layers; int8 ones with a scale a head."""
+    """Bytes of one token's keys and values in all layers; those in int8 have a scale for each head."""
     head = config.head_dim + itemsize if int8 else config.head_dim * itemsize
     return 2 * config.num_hidden_layers * config.num_key_value_heads * head
 
@@ -113,9 +116,9 @@ class Memory:
         self._largest(lambda _: self.scoring(prefix, width), 1, "batch of candidates to score")
 
     def sampling(self, rows: int, prefix: int, prompt: int, sampling: SamplingConfig) -> Footprint:
-        """Of decoding `rows` samples at a time, with padded prompts behind a shared prefix."""
+        """The footprint of decoding `rows` samples at a time, their padded prompts behind a shared prefix."""
         c, answer = self.config, sampling.max_new_tokens
-        # Slots, and what is prefilled for the next of them.
+        # One prompt a slot, and those that are prefilled for the next tasks.
         prompts = max(rows // width_of(sampling.n, rows), 1) + 2 * PREFILL
         token = self.kv_token(sampling.int8_kv)
         kv = prefix * self.kv_token(False) + (prompts * prompt + rows * answer) * token
@@ -126,7 +129,7 @@ class Memory:
         return self._footprint(kv=kv, workspace=max(decoding, prefill))
 
     def scoring(self, prefix: int, width: int) -> Footprint:
-        """Of scoring rows of `width` tokens behind a shared prefix."""
+        """The footprint of scoring rows of `width` tokens behind a shared prefix."""
         c, rows = self.config, rows_a_batch(width, prefix)
         attention = 3 * FLOAT32 * rows * c.num_attention_heads * width * (prefix + width)
         mlp = 3 * FLOAT32 * rows * width * c.intermediate_size
@@ -134,7 +137,7 @@ class Memory:
         return self._footprint(kv=prefix * self.kv_token(False), workspace=attention + mlp + logits)
 
     def training(self, rows: int, width: int, targets: int, remat: bool) -> Footprint:
-        """Of an update by micro-batches of rows x width tokens a trajectory, so many targets a row."""
+        """The footprint of an update by micro-batches: `rows` of each trajectory, with `targets` a row."""
         c, rows = self.config, rows * self.trajectories
         tokens, pairs = rows * width, rows * c.num_attention_heads * width**2
         kept = c.num_hidden_layers * tokens * c.hidden_size * jnp.dtype(self.dtype).itemsize

@@ -167,7 +167,7 @@ def continued_tasks(study: Study) -> Stage:
 
 
 def withheld_tasks(study: Study) -> Stage:
-    """Fresh tasks of the withheld classes, as many as a round has; their most atoms are that bank's."""
+    """Fresh tasks of the withheld classes, as many as a round has, as hard as the withheld bank's."""
     assert study.domain.exact is not None
     most, _ = study.domain.exact.bank_law("withheld")
     return _fresh_tasks(study, "withheld", "star", most, withheld=True)

@@ -20,6 +20,7 @@ from constellation.experiments.check import check
 from constellation.experiments.config import load_base, memory_of
 from constellation.experiments.question import stages_in
 from constellation.experiments.questions import graph
+from constellation.experiments.selection import TUNING
 from constellation.experiments.study import Study
 from constellation.experiments.work import Sampling, Scoring, Training, Work
 from constellation.generator import padded_prompt
@@ -210,7 +211,7 @@ def _behind(conductor: PlannedStages, stages: Iterable[Stage]) -> set[str]:
 @functools.lru_cache
 def tuning_tasks(bank: Callable[[str, int], Iterator[Task]], seed: int) -> tuple[Task, ...]:
     """Drawn once for all bases of a study and all cells of a grid: it takes a second."""
-    return tuple(itertools.islice(bank("tuning_hard", seed), TASKS))
+    return tuple(itertools.islice(bank(TUNING, seed), TASKS))
 
 
 def workload(model: Model, domain: Domain, config: ConfigDict) -> Workload:

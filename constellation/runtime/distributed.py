@@ -40,7 +40,7 @@ def join(coordinator: str, processes: int, process: int) -> None:
 
 
 def own_workdir(workdir: Path) -> Path:
-    """Where this process keeps its results: the workdir itself, and below it for all but the first."""
+    """Where this process keeps its results: the first in the workdir itself, each other in a folder below."""
     index = jax.process_index()
     return workdir / f"process_{index}" if index else workdir
 

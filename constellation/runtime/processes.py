@@ -30,7 +30,8 @@ def in_processes(
 ) -> Iterator[Result]:
     """The function's results for every tuple of arguments, in order; several are computed side by side.
 
-    The function is of the module's level, for it is pickled; a single tuple's is computed here.
+    The function has to be a module's own, because it is pickled. A single tuple's result is computed in this
+    process.
     """
     with progress, contextlib.ExitStack() as stack:
         results: Iterator[Result] = itertools.starmap(function, arguments)

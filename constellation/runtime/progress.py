@@ -18,7 +18,7 @@ _LOG_SECONDS = 10.0
 
 
 class Progress:
-    """Prints label, done/total, rate, elapsed and left time: one living line on a terminal, else one in 10 s.
+    """Prints label, done/total, rate and times: over its last line on a terminal, elsewhere every 10 s.
 
     Units that a resumed job finds `done` do not count for the rate. The stream is stderr by default, so that
     a program's own output stays clean.
@@ -59,7 +59,7 @@ class Progress:
             self._print()
 
     def close(self) -> None:
-        """Prints the last line; what was not done by then will not be."""
+        """Prints the last line, whether all units are done or not."""
         self._print()
         if self._tty:
             print(file=self._stream, flush=True)

@@ -126,7 +126,7 @@ def pack(examples: Sequence[TrainingExample], max_width: int = MAX_WIDTH) -> Bat
 
 
 def pad(batch: Batch, rows: int, width: int, targets: int) -> Batch:
-    """The batch with so many rows, tokens a row and targets a row, or as many as it has."""
+    """The batch padded to these numbers of rows, tokens a row and targets a row; it is never cut."""
 
     def padded(name: str, array: np.ndarray) -> np.ndarray:
         columns = targets if name in ("source", "target", "weight") else width
@@ -160,8 +160,8 @@ def _write(row: Batch, example: TrainingExample, number: int, start: int, filled
 def _divide(example: TrainingExample, max_width: int) -> list[TrainingExample]:
     """Documents of limited length if possible, each with the prompt and some of the answers."""
     longest = max(max_width, PROMPTS_A_DOCUMENT * len(example.prompt))
-    starts: list[int] = []  # of the parts
-    length = 0  # of the last one
+    starts: list[int] = []  # where the parts begin
+    length = 0  # of the last part
     for index, answer in enumerate(example.answers):
         if not starts or length + len(answer) > longest:
             starts.append(index)
@@ -199,7 +199,8 @@ def draw_batches(
 
     Args:
         rng: of this training's address.
-        order: in which long and short batches come; one for all trajectories, which are padded alike.
+        order: says in which order long and short batches come; all trajectories share it, for batches of one
+            update are padded to one shape.
     """
     if not len(lengths) or not updates:
         return []

@@ -55,7 +55,7 @@ def finetune(
         metadata: saved beside every checkpoint.
 
     Returns:
-        for each trajectory kept (answers in the pool), kept_tasks, updates, answer_tokens (those learnt).
+        for each trajectory `kept` (answers in the pool), `kept_tasks`, `updates`, `answer_tokens` (learnt).
 
     Raises:
         UserError: the loss is not finite.

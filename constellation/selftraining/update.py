@@ -87,7 +87,7 @@ def make_update(
     trajectory whose batch has no targets, or all of them at weight 0, stays as it is.
 
     Args:
-        mesh: the devices, which hold the rest replicated along `data`; one by default.
+        mesh: the devices, one by default; a batch's rows are divided along `data`, all else is replicated.
         micro_batch: rows of each trajectory that a slice differentiates at a time; 0 for all of its rows.
         remat, choices: as for `forward` and `cross_entropy`.
     """
@@ -95,7 +95,7 @@ def make_update(
     slices = mesh.shape[DATA]
 
     def gradient_of(adapters: Adapter, params: Params, batch: Batch) -> tuple[jax.Array, dict[str, Any]]:
-        """Sums over the rows of a slice: slices and micro-batches may hold different numbers of targets."""
+        """Sums, not means, over a slice's rows: slices and micro-batches may differ in their targets."""
 
         def add(sums: Any, batch: Batch) -> tuple[Any, None]:
             def loss_of(weights: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
@@ -125,7 +125,7 @@ def make_update(
         targets: jax.Array,
         learns: jax.Array,
     ) -> tuple[dict[str, Any], optax.OptState, jax.Array]:
-        """One trajectory's, of a gradient that is summed over so many targets."""
+        """One trajectory's step, by a gradient that is summed over its targets."""
         gradient = jax.tree.map(lambda x: x / targets, gradient)
         updates, opt_state = optimizer.update(gradient, opt_state, weights)
         updates = jax.tree.map(lambda x: jnp.where(learns, x, 0), updates)

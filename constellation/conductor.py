@@ -243,7 +243,7 @@ class FinishedStages(Conductor):
 class PlannedStages(Conductor):
     """Stands in for a conductor where nothing is run or read: notes the graph that a study asks for.
 
-    `stages` are in the order in which they would run; `recipes` hold what the stages' digests are of.
+    `stages` and their `recipes` are in the order in which they would run.
     """
 
     def __init__(self) -> None:
@@ -271,7 +271,7 @@ class PlannedStages(Conductor):
 
 
 def _recipe(name: str, fields: Mapping[str, Any], inputs: Sequence[Stage], version: int) -> dict[str, Any]:
-    """What a stage's digest is of."""
+    """A stage's recipe: what its digest is a hash of."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"not a stage name: {name!r}")
     return {

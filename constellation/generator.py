@@ -43,7 +43,7 @@ WIDTH = 8  # most samples of a task side by side: few end evenly, many share eac
 WAVES = 2  # samples that a row decodes in turn, at least: one long answer holds up few others
 PREFILL = 8  # prompts in one prefill, at most
 ROWS = 256  # samples decoded at a time on a slice, where memory allows ...
-MOST_TOGETHER = 4  # ... by one trajectory; on a CPU more than so many of them gain nothing by more rows
+MOST_TOGETHER = 4  # ... by one trajectory; on a CPU more trajectories than these gain nothing by more rows
 SHORTEST = 64  # the least padded length of a prompt; longer ones are powers of two
 
 
@@ -127,7 +127,7 @@ def sample(
 
 
 def _alternate(streams: Sequence[Iterator[None]], most: int) -> None:
-    """Exhausts all iterators, so many of them in turn at a time."""
+    """Exhausts all iterators; at any time `most` of them take turns."""
     waiting, running = deque(streams), deque[Iterator[None]]()
     while waiting or running:
         while waiting and len(running) < most:

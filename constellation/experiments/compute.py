@@ -1,4 +1,4 @@
-"""What stages compute with; a test hands in another."""
+"""What stages compute with: a value, so that a test can hand in another."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ Choice = Callable[[int, SampleSet], dict[str, Any]]  # (trajectory, samples) -> 
 
 
 class Stages(NamedTuple):
-    """What the evaluation reads.
+    """The stages that the evaluation reads.
 
     Attributes:
         samples: control -> its samples of its bank; the first round's, too, if the study drew fewer of it.
@@ -74,7 +74,7 @@ class Stages(NamedTuple):
 
 
 def rules(config: ConfigDict, domain: Domain) -> list[configs.Rule]:
-    """What holds of `config.controls`."""
+    """The rules of `config.controls`."""
     twice = 2 * config.evaluation.large_k
     return [
         configs.banks_rule(config, domain, "hard", "withheld"),
@@ -109,7 +109,7 @@ def stages(study: Study) -> Stages:
 
 
 def part(study: Study, found: Stages) -> Controls:
-    """What the evaluation reads."""
+    """The question's part of what the evaluation reads."""
     seed = study.config.tasks.split_seed
     return Controls(
         {

@@ -63,7 +63,7 @@ class Stages(NamedTuple):
 
 
 def rules(config: ConfigDict, domain: Domain) -> list[Rule]:
-    """What holds of `config.critics`."""
+    """The rules of `config.critics`."""
     visible = config.critics.visible
     return [
         trajectories_rule(config, "critics"),
@@ -96,7 +96,7 @@ def stages(study: Study) -> Stages | None:
 
 
 def part(study: Study, found: Stages) -> Critics:
-    """What the evaluation reads."""
+    """The question's part of what the evaluation reads."""
     seed = study.config.tasks.split_seed
     return Critics(
         {

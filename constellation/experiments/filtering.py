@@ -70,7 +70,7 @@ def stages(study: Study) -> Stages | None:
 
 
 def part(study: Study, found: Stages) -> ExactPosterior:
-    """What the evaluation reads."""
+    """The question's part of what the evaluation reads."""
     star, primary = study.config.star, study.config.tasks.split_seed
     ceilings = {}
     for bank, stage in found.ceilings.items():

@@ -17,7 +17,7 @@ from constellation.samples import SampleSet
 
 SHOWN = 8  # candidates a model
 
-Recipes = dict[str, dict[str, Any]]  # stage -> what its digest is of: fields, inputs and version
+Recipes = dict[str, dict[str, Any]]  # stage -> its recipe: name, fields, inputs and version
 
 
 def inspect_task(workdir: str, wanted: str, trajectory: int = 0) -> None:

@@ -25,7 +25,7 @@ class Stages(NamedTuple):
 
 
 def rules(config: ConfigDict, domain: Domain) -> list[Rule]:
-    """What holds of `config.null`."""
+    """The rules of `config.null`."""
     return [at_least(config, "null.samples", config.evaluation.samples, "evaluation.samples")]
 
 
@@ -37,7 +37,7 @@ def stages(study: Study) -> Stages:
 
 
 def part(study: Study, found: Stages) -> NullPools:
-    """What the evaluation reads."""
+    """The question's part of what the evaluation reads."""
     seed = study.config.tasks.split_seed
     return NullPools(by_trajectory(BANK, START, seed, samples_of(found.pool)))
 

@@ -45,7 +45,7 @@ class Stages(NamedTuple):
 
 
 def rules(config: ConfigDict, domain: Domain) -> list[Rule]:
-    """What holds of `config.reach`."""
+    """The rules of `config.reach`."""
     evaluation, first, sampling = config.evaluation, config.reach.samples, config.sampling
     pools = [evaluation.samples, evaluation.other_samples, evaluation.middle_samples]
     pools += [config.controls.samples] if asks(config, "controls") else []

@@ -130,9 +130,9 @@ def results(study: Study, found: Graph, made_by: Mapping[str, str]) -> StudyResu
 
 def _sources(study: Study, found: Graph, parts: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """Question -> the stages that it reads, name to content; "study" is all that no question adds."""
-    asked = {name: stages_in(found.questions[name]) for name in parts}
-    own = [stage for stage in sources(study, found) if not any(stage in stages for stages in asked.values())]
-    read = {"study": own} | asked
+    added = {name: stages_in(found.questions[name]) for name in parts}
+    own = [stage for stage in sources(study, found) if not any(stage in stages for stages in added.values())]
+    read = {"study": own} | added
     return {name: {stage.name: stage.content for stage in stages} for name, stages in read.items()}
 
 

@@ -33,7 +33,7 @@ TUNING = "tuning_hard"  # the bank on which the critic's rival is chosen
 
 
 class Scored(NamedTuple):
-    """What the selectors read of a generator's samples of a bank; None for what is not asked for."""
+    """What the selectors read of a generator's samples of a bank; None for what the config leaves out."""
 
     critic: Stage
     posterior: Stage | None
@@ -42,11 +42,11 @@ class Scored(NamedTuple):
 
 
 class Stages(NamedTuple):
-    """What the selectors read.
+    """The stages that the selectors read.
 
     Attributes:
-        scored: (bank, model, split seed) to the columns of that set.
-        samples: of the same, sets that are drawn for the selectors alone.
+        scored: (bank, model, split seed) -> the columns of that set.
+        samples: of these sets, by the same keys, those that are drawn for the selectors alone.
         tuning: gen_v0's samples of tuning tasks, and what the unlearned selectors read of them.
     """
 
@@ -56,7 +56,7 @@ class Stages(NamedTuple):
 
 
 def rules(config: ConfigDict, domain: Domain) -> list[Rule]:
-    """What holds where other selectors are compared with the critic."""
+    """The rules of a study that compares other selectors with the critic."""
     return [programs_rule(domain, "selectors")] if asks(config, "selectors") else []
 
 
@@ -80,7 +80,7 @@ def stages(study: Study) -> Stages:
 
 
 def part(study: Study, found: Stages) -> Selectors:
-    """What the evaluation reads."""
+    """The question's part of what the evaluation reads."""
     tuned: list[tuple[SampleSet, Columns]] = []
     if found.tuning:
         samples, unlearned = found.tuning

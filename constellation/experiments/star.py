@@ -178,7 +178,7 @@ def evaluated(study: Study) -> Iterator[Sampled]:
 
 
 def rules(config: ConfigDict, domain: Domain) -> list[Rule]:
-    """What holds of the second arm, if the config asks for it."""
+    """The rules of the second arm, if the config asks for it."""
     if not asks(config, "arm"):
         return []
     hardest, other = max(domain.difficulties), config.star.max_atoms

@@ -43,7 +43,7 @@ class Stages(NamedTuple):
 
 
 def rules(config: ConfigDict, domain: Domain) -> list[Rule]:
-    """What holds of `config.temperature`."""
+    """The rules of `config.temperature`."""
     section, evaluation, own = config.temperature, config.evaluation, config.sampling.temperature
     compared = list(section.compared)
     return [
@@ -74,7 +74,7 @@ def increasing(temperatures: Sequence[float]) -> bool:
 
 
 def stages(study: Study) -> Stages:
-    """Every stage."""
+    """Both models on tuning tasks and on the bank, then gen_v0 at the temperature that matches it."""
     section, own = study.config.temperature, study.config.sampling.temperature
     both = [*itertools.product(models(study), section.compared)]
     further = [(START, lower) for lower in section.matching]  # gen_v0 alone
@@ -95,7 +95,7 @@ def stages(study: Study) -> Stages:
 
 
 def part(study: Study, found: Stages) -> Temperatures:
-    """What the evaluation reads."""
+    """The question's part of what the evaluation reads."""
     section, own = study.config.temperature, study.config.sampling.temperature
     found_match, evaluated = match_of(found.match), _loaded(found.evaluated)
     if found_match.temperature != own:  # there the study's own samples serve

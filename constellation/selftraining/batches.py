@@ -17,7 +17,7 @@ import numpy as np
 from constellation.model.padding import multiple
 
 MAX_WIDTH = 256  # a longer document is divided, attention costing the square of a row's width ...
-PROMPTS_A_DOCUMENT = 2  # ... unless it is so many times its prompt or less, which every part would repeat
+PROMPTS_A_DOCUMENT = 2  # ... unless it is at most this many prompts long: every part would repeat the prompt
 WIDTH_STEP = 16  # widths, rows and targets are padded to multiples, so that few shapes are compiled
 ROW_STEP = 4
 TARGET_STEP = 32

@@ -31,7 +31,7 @@ from constellation.runtime.provenance import commit
 
 
 def report(study: Study) -> Path:
-    """Everything, and at its end the report; returns the path of report.html in the workdir."""
+    """Runs every stage and at the end the report; returns the path of report.html in the workdir."""
     found = graph(study)
 
     def write(path: Path) -> None:

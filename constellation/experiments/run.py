@@ -31,7 +31,7 @@ def run(
 
     Args:
         siblings: as for `Conductor`.
-        compute: what stages compute with.
+        compute: what stages compute with, if not the library's own functions.
 
     Raises:
         UserError: a config value that is not allowed, a model that cannot be loaded (both found before the

@@ -36,6 +36,7 @@ LONG = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first; `make test` keeps this order."""
     place = {Path(__file__).parent / name: number for number, name in enumerate(LONG)}
+    assert all(path.is_file() for path in place)
     items.sort(key=lambda item: place.get(item.path, len(LONG)))
 
 

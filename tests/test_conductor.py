@@ -168,7 +168,7 @@ def test_work_of_another_recipe_is_not_continued(tmp_path):
     assert sorted(path.name for path in stage.path.iterdir()) == ["result.txt", "stage.json"]
 
 
-def test_two_processes_in_one_workdir(tmp_path):
+def test_two_conductors_in_one_workdir(tmp_path):
     with conductor(tmp_path):
         with pytest.raises(UserError, match=f"in use by process {os.getpid()}"):
             conductor(tmp_path)

@@ -73,6 +73,7 @@ def test_differences_are_those_of_pass_at_k_in_the_trajectories_that_have_contro
 def test_of_the_first_trajectories_nothing_else_is_read() -> None:
     few, all_ = (answered(study(trajectories=k, controlled=2)) for k in (2, 3))
     quantities = [DIFFERENCE, GAIN, LEAD]  # of reach more programs are known where there are more samples
+    assert set(quantities) <= set(few.values("quantity"))
     for one, other in zip(few, all_, strict=True):
         assert one.quantity not in quantities or one.estimate == other.estimate
 

@@ -65,7 +65,7 @@ def many(*counts: int, trajectories: int = 3) -> list[list[int]]:
     ]
 
 
-def test_amplification_is_found_and_corrected() -> None:
+def test_findings_are_corrected_and_the_verdict_over_all_follows_its_rule() -> None:
     # what is likely becomes likelier, soon and then no further; what is rare is lost
     counts = {"theta0": [[1] * 40], "gen_v0": many(1, 3), "v1": many(0, 16), "v2": many(0, 17)}
     counts["v1"] = counts["v2"] = [[0 if c < 3 else c for c in row] for row in counts["v2"]]

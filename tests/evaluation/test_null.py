@@ -16,7 +16,6 @@ from constellation.evaluation.crossover import NULL_CHANGE
 from constellation.evaluation.entries import Entries
 from constellation.evaluation.findings import conclude
 from constellation.evaluation.gains import NULL_GAIN
-from constellation.evaluation.methods import methods
 from constellation.evaluation.null import (
     CLASS_REACH,
     HALVINGS,
@@ -191,11 +190,6 @@ def test_refuses_pools_of_other_trajectories_and_models() -> None:
         replace(
             four, parts={"null": NullPools({key._replace(model="v1"): own for key, own in pools.items()})}
         )
-
-
-def test_samples_are_counted_for_the_methods() -> None:
-    found = study(tasks=5, n=8, trajectories=2, doubled=True, resamples=10)
-    assert methods(found)["samples"]["null"] == {"gen_v0": 2 * 5 * 8}
 
 
 def test_the_null_of_fewer_trajectories_is_that_of_their_study() -> None:

@@ -284,4 +284,5 @@ def test_secret_mass_by_hand() -> None:
 def test_empty_classes_are_left_out() -> None:
     drawn = study(tasks=2, n=256, resamples=2)
     known = known_of(drawn, known_programs(drawn))
-    assert all(own.any() for own in classes(drawn, known.programs, known.own, np.arange(1)).values())
+    found = classes(drawn, known.programs, known.own, np.arange(1))
+    assert found and all(own.any() for own in found.values())

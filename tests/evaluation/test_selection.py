@@ -186,6 +186,7 @@ def test_the_extension_is_the_critic_minus_the_rival_of_the_tuning_tasks(
 
 
 def test_every_learned_selector_meets_a_rival_that_knows_no_more(found: Answer, rows: Entries) -> None:
+    assert found.facts["rivals"]
     for k, rivals in found.facts["rivals"].items():
         at = rows.where(quantity=RIVAL, bank="hard", models=("v2",), k=k)
         assert set(at.values("of")) == {"critic", "prior_critic", "critic_mass", "probe_critic_mass"}

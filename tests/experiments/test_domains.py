@@ -34,11 +34,10 @@ def test_the_whole_study_runs_on_another_domain(tmp_path: Path) -> None:
 
 
 def test_star_needs_a_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "blind_words.py").write_text(
+    (tmp_path / "blind").mkdir()
+    (tmp_path / "blind" / "words.py").write_text(
         "from tests.reverse_words import DOMAIN as JUDGED\nDOMAIN = JUDGED.unjudged()\n"
     )
-    (tmp_path / "blind").mkdir()
-    (tmp_path / "blind_words.py").rename(tmp_path / "blind" / "words.py")
     monkeypatch.syspath_prepend(tmp_path)
     config = tiny_config(tmp_path, **(ANOTHER | {"domain": "blind.words"}))
     with pytest.raises(UserError, match=r"config\.domain = 'blind\.words' must be a domain with a judge"):

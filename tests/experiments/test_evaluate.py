@@ -73,6 +73,7 @@ def test_draws_the_studys_samples_again(stored, capsys, name):
         (bare,) = draw_samples(Generator(model), *asked)
         assert bare.text.tolist() != samples.text.tolist()
 
+    assert [row[0] for row in rows] == ["1", "4"]
     for k, passed, _, fitted, _ in rows:
         for shown, column in ((passed, samples.right), (fitted, samples.fits)):
             expected = pass_at_k(samples.n, samples.per_sample(column).sum(axis=1), int(k)).mean()

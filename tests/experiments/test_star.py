@@ -414,8 +414,7 @@ def rounds(model_dir, workdir):
     """rounds(restart) trains two rounds from the finished gen_v0; returns what each was given."""
 
     def train(restart: str) -> list[dict]:
-        for stage in ("v1",):
-            shutil.rmtree(workdir / "stages" / stage)
+        shutil.rmtree(workdir / "stages" / "v1")
         trainings = []
 
         class Recorded(StandIn):

@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 
 def analyse(study: StudyResults, questions: Sequence[Question] = QUESTIONS) -> Results:
-    """All results, with rounded floats, string keys and None for what is not defined."""
+    """Answers the questions and judges the findings; what is not defined is None."""
     bootstrap = resamples(study)
     claims = primary_claims(study, bootstrap)
     rows: list[Entry] = []
@@ -40,7 +40,7 @@ def analyse(study: StudyResults, questions: Sequence[Question] = QUESTIONS) -> R
 
 
 def resamples(study: StudyResults) -> Bootstrap:
-    """The resamples of a study: the trajectories' for all banks, each bank's tasks' its own."""
+    """The resamples that all statistics of a study share: of its trajectories, and of each bank's tasks."""
     choice = study.analysis
 
     def drawn(units: int, *address: str) -> Array:

@@ -19,12 +19,12 @@ class Candidate:
 
     text: str  # as the model wrote it
     count: int  # how often it was drawn among the first k
-    total: int  # and in the whole pool
+    total: int  # how often it was drawn in the whole pool
     verdict: str  # "generalises", "fits only", "fails" or "no program"
-    probes: int | None  # probe inputs it is right on, if they were run
+    probes: int | None  # on how many probe inputs it is right, if it was run on them
     outputs: str  # a letter for its held-out outputs, shared by survivors that agree; "" for the others
     score: float | None  # the critic's logit(yes) - logit(no), if it was scored
-    picked_by: tuple[str, ...]  # of "first survivor" and "critic", those that hand it in
+    picked_by: tuple[str, ...]  # which of "first survivor" and "critic" hand it in
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Case:
 
 
 def cases(study: StudyResults) -> list[Case]:
-    """The first task of the primary bank that shows each situation among trajectory 0's first k samples."""
+    """For each situation the first task of the primary bank that shows it in the first k of trajectory 0."""
     choice, part = study.analysis, selectors_of(study)
     key = SetKey(choice.primary_bank, part.model, study.primary_split)
     if key not in study.samples:

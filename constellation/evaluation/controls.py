@@ -27,7 +27,7 @@ from constellation.evaluation.question import Answer, Question, Results
 from constellation.evaluation.selection import GAIN, LEAD, selectors_of
 from constellation.evaluation.selectors import select_each
 from constellation.evaluation.statistics import Bootstrap
-from constellation.evaluation.study import Part, SetKey, StudyResults, first
+from constellation.evaluation.study import Part, SetKey, StudyResults, trajectory_count
 from constellation.runtime.keys import host_rng
 from constellation.samples import SampleSet
 
@@ -53,8 +53,8 @@ class Controls(Part):
 
     @property
     def trajectories(self) -> int:
-        """Those that have the controls."""
-        return first([*self.samples, *self.scores])
+        """How many trajectories have the controls."""
+        return trajectory_count([*self.samples, *self.scores])
 
     def check(self, study: StudyResults) -> None:
         for key, samples in self.samples.items():

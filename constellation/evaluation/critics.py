@@ -37,7 +37,7 @@ from constellation.evaluation.selection import (
 )
 from constellation.evaluation.selectors import Selection, select_each
 from constellation.evaluation.statistics import Bootstrap
-from constellation.evaluation.study import Part, SetKey, StudyResults, first
+from constellation.evaluation.study import Part, SetKey, StudyResults, trajectory_count
 from constellation.runtime.keys import host_rng
 
 GAINS = ("critic", "majority", "oracle")
@@ -62,14 +62,14 @@ class Critics(Part):
 
     @property
     def trajectories(self) -> int:
-        """Those that have the variants."""
+        """How many trajectories have the variants."""
         keys = [key for scores in self.scores.values() for key in scores]
-        return max(first(keys), *map(len, self.visible.values()), 0)
+        return max(trajectory_count(keys), *map(len, self.visible.values()), 0)
 
     def check(self, study: StudyResults) -> None:
         """Refuses scores with a gap in their trajectories."""
         for name, scores in self.scores.items():
-            study.check_trajectories(scores, name, first(scores))
+            study.check_trajectories(scores, name, trajectory_count(scores))
 
     def drawn(self) -> Iterator[tuple[str, str, int]]:
         for sets in self.visible.values():
@@ -84,7 +84,7 @@ def critics(study: StudyResults, part: Critics, bootstrap: Bootstrap) -> Answer:
     own_visible, sets = len(study.tasks[bank][0].visible), dict(part.visible)
     if sets:
         shown = len(next(iter(sets.values())))
-        keys = [SetKey(bank, part.model, study.primary_split, r) for r in range(shown)]
+        keys = study.primary_keys(bank, part.model, shown)
         sets[own_visible] = selectors_of(study).critic_sets(study, keys)
     visible = {number: f"{part.model}, {number} visible" for number in sorted(sets)}
     by_name = {name: sets[number] for number, name in visible.items()}

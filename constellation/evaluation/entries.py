@@ -1,4 +1,4 @@
-"""Numbers as rows: each names its quantity, bank, models and k; and how text spells them."""
+"""Every number is a row that names its quantity, bank, models and k; and how numbers are spelt in text."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ DIGITS = 6  # of every float in findings.json
 
 
 class Entry(NamedTuple):
-    """One number; None in the place of what is not defined or does not apply."""
+    """One number; a field that is not defined or does not apply is None."""
 
     quantity: str  # what it is, in the words of the report's tables
     bank: str  # whose tasks it is a mean over
-    models: tuple[str, ...]  # those it speaks of; of a difference the later one last
+    models: tuple[str, ...]  # that it is about; in a difference the later one comes last
     k: int | None  # of pass@k or of a selection, or the sample budget B of reach
     estimate: Any = None
     interval: Any = None
-    p: Any = None  # of the estimate being 0, two-sided, or of a claim
+    p: Any = None  # two-sided, of the estimate being 0; or the p of a claim
     tested: bool = False  # in the exploratory family, whose false discoveries are controlled together
-    of: str = ""  # what else tells it apart: a selector, a class of programs, a temperature
-    by_trajectory: Any = None  # [K]
+    of: str = ""  # what else distinguishes it: a selector, a class of programs, a temperature
+    by_trajectory: Any = None  # [K] the estimate in each trajectory
     minimum_detectable_effect: Any = None
-    unit: str = "share"  # of the estimate; a share, of tasks as a rule, is shown in percent or points
+    unit: str = "share"  # of the estimate; a share, usually of tasks, is shown in percent or points
     q: float | None = None  # p, adjusted over the exploratory family
-    question: str = ""  # that it answers; `analyse` fills it in
+    question: str = ""  # name of the question that it answers; `analyse` fills it in
 
     def as_json(self) -> dict[str, Any]:
         """The row of findings.json, without fields that do not apply."""
@@ -43,7 +43,7 @@ class Entry(NamedTuple):
         }
 
     def rounded(self) -> Entry:
-        """With numbers as JSON holds them."""
+        """The row with its numbers as JSON holds them."""
         numbers = ("estimate", "interval", "p", "by_trajectory", "minimum_detectable_effect", "q")
         return self._replace(**{name: plain(getattr(self, name)) for name in numbers})
 
@@ -67,17 +67,17 @@ class Entries(Sequence[Entry]):
         return self._rows[index]
 
     def where(self, **fields: Any) -> Entries:
-        """Those whose fields have these values: `where(quantity="pass@k", bank="hard", models=("v1",))`."""
+        """The rows with these values: `where(quantity="pass@k", bank="hard", models=("v1",))`."""
         rows = self._by_quantity.get(fields["quantity"], []) if "quantity" in fields else self._rows
         wanted = fields.items()
         return Entries(row for row in rows if all(getattr(row, name) == value for name, value in wanted))
 
     def first(self, **fields: Any) -> Entry | None:
-        """The first of those, if there is one."""
+        """The first row of `where`, if there is one."""
         return next(iter(self.where(**fields)), None)
 
     def one(self, **fields: Any) -> Entry:
-        """The only one of those; LookupError where there is none, or more than one."""
+        """The only row of `where`; LookupError where there is none, or more than one."""
         (found, *more) = self.where(**fields) or [None]
         if found is None or more:
             raise LookupError(f"{'no row' if found is None else 'more than one row'} has {fields}")
@@ -103,7 +103,7 @@ def entry(
     tested: bool = False,
     **more: Any,
 ) -> Entry:
-    """The row of one estimate, with its two-sided p if it is tested; `more` fields of `Entry` as they are."""
+    """The row of one estimate, with its two-sided p if it is tested; `more` are further fields of `Entry`."""
     p = estimate.p_two_sided() if tested else None
     interval = (estimate.low, estimate.high)
     return Entry(quantity, bank, tuple(models), k, estimate.value, interval, p, tested, **more)
@@ -145,7 +145,7 @@ def written_p(p: float | Array) -> str:
 
 
 def plain(value: Any) -> Any:
-    """JSON values, of the same bytes for the same inputs: rounded floats, string keys, None if not finite."""
+    """A value as JSON holds it: floats rounded, keys as strings, None for what is not finite."""
     if isinstance(value, Entry):
         value = value.rounded().as_json()
     if isinstance(value, Mapping):

@@ -254,19 +254,14 @@ def predictions(
 ) -> Forecast:
     """The forecasts from each trajectory's own samples of the start, stacked: [K, R, T, len(ks)] each."""
     filtered = exact.star_samples, exact.star_keep, len(study.rounds), unfit_stays
-    keys = primary_sets(study, bank, study.start)
+    keys = study.primary_keys(bank, study.start)
     made = [forecast_curves(study.samples[key], exact.filter[key], ks, *filtered) for key in keys]
     return Forecast(*map(np.array, zip(*made, strict=True)))
 
 
 def measured(study: StudyResults, bank: str, model: str, ks: Sequence[int]) -> Array:
     """[K, T, len(ks)] pass@k under the primary split."""
-    return pooled_curves([study.samples[key] for key in primary_sets(study, bank, model)], ks)
-
-
-def primary_sets(study: StudyResults, bank: str, model: str) -> list[SetKey]:
-    """A model's sets under the primary split, one a trajectory."""
-    return [SetKey(bank, model, study.primary_split, k) for k in range(study.trajectories)]
+    return pooled_curves([study.samples[key] for key in study.primary_keys(bank, model)], ks)
 
 
 def powers(study: StudyResults, bank: str, *models: str) -> list[int]:

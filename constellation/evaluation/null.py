@@ -43,7 +43,7 @@ from constellation.evaluation.question import Answer, Question
 from constellation.evaluation.selection import Selectors, selectors_of
 from constellation.evaluation.selectors import cut, pick
 from constellation.evaluation.statistics import Bootstrap, Estimate, holm
-from constellation.evaluation.study import Part, SetKey, StudyResults, first
+from constellation.evaluation.study import Part, SetKey, StudyResults, trajectory_count
 from constellation.runtime.errors import UserError
 from constellation.runtime.keys import host_rng
 from constellation.samples import SampleSet
@@ -73,7 +73,7 @@ class NullPools(Part):
     def check(self, study: StudyResults) -> None:
         for key, samples in self.pools.items():
             study.check_tasks(key.bank, key.model, key.split_seed, samples)
-        study.check_trajectories(self.pools, "null pools", first(self.pools))
+        study.check_trajectories(self.pools, "null pools", trajectory_count(self.pools))
         for bank, model, split_seed, _ in self.pools:
             if (model, split_seed) != (study.start, study.primary_split):
                 raise UserError(
@@ -94,7 +94,7 @@ def null(study: StudyResults, part: NullPools | None, bootstrap: Bootstrap) -> A
     rows: list[Entry] = []
     samples = {}
     if part:
-        pooled = study.first_trajectories(first(part.pools))
+        pooled = study.first_trajectories(trajectory_count(part.pools))
         rng = host_rng(study.analysis.seed, "bootstrap", "null trajectories")
         drawn = bootstrap.first_trajectories(pooled.trajectories, rng)
         for bank in sorted({key.bank for key in part.pools}):
@@ -157,11 +157,12 @@ def halvings(
 
 
 def doubled(study: StudyResults, part: NullPools, bank: str, trajectories: int) -> tuple[Counts, int, int]:
-    """[K, T] correct ones of the start's own samples and the fresh ones, their number a task, and the own's.
+    """The start's own and fresh samples as one pool, in the first trajectories.
 
-    Of the first trajectories.
+    Returns:
+        [K, T] how many of a task's samples are correct, how many there are, and how many are the study's own.
     """
-    keys = [SetKey(bank, study.start, study.primary_split, k) for k in range(trajectories)]
+    keys = study.primary_keys(bank, study.start, trajectories)
     pools = [[study.samples[key], part.pools[key]] for key in keys]
     right = [[pool.per_sample(pool.right).sum(1) for pool in own] for own in pools]
     return np.sum(right, axis=1), sum(pool.n for pool in pools[0]), pools[0][0].n
@@ -187,12 +188,12 @@ def permuted_gains(
 ) -> Estimate | None:
     """[S] the critic's gain over the first survivor at small_k, its scores permuted; None without scores.
 
-    Among a task's surviving samples; and these stand in a random order, so that the first survivor is another
-    one each time. Its gain has mean 0 then. A critic of scores permuted among the distinct programs would be
-    behind, for what is drawn often is right more often.
+    The scores are permuted among a task's surviving samples, and these are put in a random order, so that the
+    first survivor is another one each time. The gain then has mean 0. With scores permuted among the distinct
+    programs the critic would be behind, since programs that are drawn often are right more often.
     """
     choice = study.analysis
-    keys = [SetKey(bank, study.start, study.primary_split, k) for k in range(study.trajectories)]
+    keys = study.primary_keys(bank, study.start)
     if not scored.columns.keys() >= set(keys):
         return None
     rng = host_rng(choice.seed, "null", bank, "critic")

@@ -21,7 +21,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 Array = NDArray[np.float64]
-ROUNDING = 1e-12  # a draw nearer to 0 is 0: what remains of it depends on the order of a sum
+ROUNDING = 1e-12  # a resampled mean nearer to 0 counts as 0: such a rest depends on the order of a sum
 COLUMNS = 64  # statistics resampled at a time: memory of 8 R K COLUMNS bytes, 41 MB at R = 10,000 and K = 8
 
 
@@ -63,7 +63,7 @@ class Bootstrap:
     level: float  # coverage of the two-sided intervals, and of the one-sided bounds
 
     def first_trajectories(self, trajectories: int, rng: np.random.Generator) -> Bootstrap:
-        """The first trajectories alone: they are drawn anew, the tasks stay as they are."""
+        """The resamples of the first trajectories, which are drawn anew, and of the same tasks as before."""
         if trajectories == self.trajectories.shape[1]:
             return self
         return replace(self, trajectories=resample(trajectories, len(self.trajectories), rng))
@@ -95,7 +95,7 @@ class Bootstrap:
     def both(
         self, bank: str, values: Array, function: Callable[[Array], Array] = lambda means: means
     ) -> tuple[Estimate, Estimate | None]:
-        """The two of which `of_means` gives the wider: the bootstrap's, and Student's over trajectories.
+        """The bootstrap's estimate and Student's over the trajectories; `of_means` takes the wider.
 
         The second is None with one trajectory, and where the estimate is not finite.
         """
@@ -129,7 +129,7 @@ class Bootstrap:
 
 
 def student_t(value: Array, each: Array, level: float) -> Estimate:
-    """Student's t of an estimate, [...], over those of each of K >= 2 trajectories, [K, ...]."""
+    """The estimate `value` [...] with Student's t intervals, from `each` [K, ...] of K >= 2 trajectories."""
     freedom = len(each) - 1
     with np.errstate(invalid="ignore", divide="ignore"):
         error = each.std(axis=0, ddof=1) / np.sqrt(len(each))  # NaN where a trajectory has no finite value
@@ -160,8 +160,8 @@ class Components(NamedTuple):
 def variance_components(values: Array) -> Components:
     """The method of moments of a two-way layout without replication (Searle, Casella & McCulloch 1992, 4.4).
 
-    Of values [K, T, ...] with T >= 2; none is below 0. With K = 1 the tasks' variance holds the residual, and
-    the others are NaN.
+    `values` are [K, T, ...] with T >= 2; no variance is below 0. With K = 1 the tasks' variance includes the
+    residual, and the others are NaN.
     """
     trajectories, tasks = values.shape[:2]
     if trajectories == 1:
@@ -193,11 +193,12 @@ def bootstrap_variance(values: Array) -> Array:
 
 
 def minimum_detectable_effect(values: Array, alpha: float, power: float = 0.8) -> Array:
-    """About the true mean that a one-sided test at alpha tells from 0 with this power, in a design like this.
+    """Approximately the true mean that a one-sided test at alpha tells from 0 with this power.
 
-    The larger of two, because both tests have to reject: z_{1 - alpha} bootstrap standard errors plus z_power
-    standard errors from the variance components; and t_{1 - alpha} + t_power standard errors of the
-    trajectories' means, with K - 1 degrees of freedom. For differences [K, T, ...], T >= 2; in their units.
+    It is the larger of two, because both tests have to reject: z_{1 - alpha} bootstrap standard errors plus
+    z_power standard errors from the variance components; and t_{1 - alpha} + t_power standard errors of the
+    trajectories' means, with K - 1 degrees of freedom. `values` are differences [K, T, ...] with T >= 2 of a
+    study of the same design; the effect is in their units.
     """
     values = np.asarray(values, np.float64)
     trajectories, tasks = values.shape[:2]

@@ -47,18 +47,18 @@ class TaskInfo:
 
 @dataclass(frozen=True)
 class StageSummary:
-    """One training stage in figures, None where one does not apply; those of a name are averaged."""
+    """Counts of one training stage, None where one does not apply; the report averages those of one name."""
 
     name: str  # as the stage is called: "theta0", "gen_v0", "v1", ..., "critic"
-    role: str  # that its tasks come from
-    tasks: int | None = None  # that it used or sampled
-    samples: int | None = None  # programs it sampled for its data
-    kept_tasks: int | None = None  # with at least one example kept for training
-    kept: int | None = None  # examples in the pool it trained on
+    role: str  # the role that its tasks have
+    tasks: int | None = None  # tasks that it used or sampled
+    samples: int | None = None  # programs that it sampled for its data
+    kept_tasks: int | None = None  # tasks with at least one example kept for training
+    kept: int | None = None  # examples that it trained on
     updates: int | None = None
-    answer_tokens: int | None = None  # that carried loss, over all updates
-    losses: Sequence[float] = ()  # mean of each update, or of each logged stretch
-    pool: SampleSet | None = None  # what its data came from, of STaR rounds only
+    answer_tokens: int | None = None  # tokens of answers that carried loss, over all updates
+    losses: Sequence[float] = ()  # mean loss of each update, or of each logged stretch
+    pool: SampleSet | None = None  # the samples that its data were chosen from, in STaR rounds only
     trajectory: int = 0
 
 
@@ -67,30 +67,30 @@ class AnalysisConfig:
     """The choices of the analysis, fixed before any result is seen."""
 
     seed: int = 0  # of the bootstrap and of the null's halvings
-    primary_bank: str = "hard"  # that the findings are read on; the others are exploratory
-    small_k: int = 8  # with large_k, above it, those of the crossover; serves the other findings too
-    large_k: int = 64
+    primary_bank: str = "hard"  # bank that the findings are read on; the others are exploratory
+    small_k: int = 8  # where the crossover claims a gain, and where the other findings are read
+    large_k: int = 64  # above small_k, where the crossover claims a loss
     max_k: int = 64  # pass@k curves run over k = 1..max_k
     selection_ks: tuple[int, ...] = (2, 4, 8, 16, 32, 64)  # group sizes of the selectors
     diversity_samples: int = 4  # m of the rarefied count of distinct programs
     margin: float = 0.01  # smallest effect of interest, as a share of tasks
-    level: float = 0.95  # of two-sided intervals and of one-sided bounds; a family errs at 1 - level
+    level: float = 0.95  # coverage of intervals and one-sided bounds; a family of tests errs at 1 - level
     power: float = 0.8  # of the minimum detectable effects
     resamples: int = 10_000  # of the bootstrap
     halvings: int = 200  # pseudo-studies that the null draws from a doubled pool
     reach_budgets: tuple[int, ...] = (64, 1024, 16384)  # sample budgets B that reach is tabulated for
     reach_at: int = 1024  # the B at which expansion of reach is decided
-    shown_tasks: int = 4  # that the report shows with their candidates
+    shown_tasks: int = 4  # at most so many tasks are shown with their candidates
 
 
 class Part:
-    """What one question reads beside the study's samples; each question has a dataclass of its own."""
+    """The data that one question reads besides the study's samples; each has a dataclass of its own."""
 
     def check(self, study: StudyResults) -> None:
         """Refuses data that do not belong to the study, by a `UserError`."""
 
     def drawn(self) -> Iterable[tuple[str, str, int]]:
-        """(purpose, model, samples) of what was sampled for the question alone, for the methods."""
+        """(purpose, model, number of samples) of what was sampled for the question alone."""
         return ()
 
 
@@ -103,19 +103,19 @@ class StudyResults:
     """
 
     base: str  # name of the pretrained model, "theta0"
-    start: str  # of the generator that the rounds are compared with, "gen_v0"
-    rounds: tuple[str, ...]  # of the STaR rounds in order, "v1", "v2", ...; may be none
-    tasks: Mapping[str, Sequence[TaskInfo]]  # bank -> its own, in the order of `SampleSet.task_ids`
+    start: str  # name of the generator that the rounds are compared with, "gen_v0"
+    rounds: tuple[str, ...]  # names of the STaR rounds in order, "v1", "v2", ...; may be empty
+    tasks: Mapping[str, Sequence[TaskInfo]]  # bank -> its tasks, in the order of `SampleSet.task_ids`
     samples: Mapping[SetKey, SampleSet]  # of every trajectory; of the base under trajectory 0 alone
     primary_split: int  # the split seed of the tasks shown in the report
     trajectories: int = 1  # K, replicates of the training, numbered 0..K-1
     arms: tuple[str, ...] = ()  # models self-trained on other tasks; no finding reads them
-    parts: Mapping[str, Part] = field(default_factory=dict)  # of the questions that were asked
+    parts: Mapping[str, Part] = field(default_factory=dict)  # question -> the data that it reads besides
     stages: Sequence[StageSummary] = ()  # training stages in order
-    roles: Mapping[str, int] = field(default_factory=dict)  # -> tasks drawn, disjoint by construction
-    config: Mapping[str, Any] = field(default_factory=dict)  # the experiment's, JSON-like
-    provenance: Mapping[str, Any] = field(default_factory=dict)  # no times: the same bytes again
-    # question -> the stored stages that it read, each with the hash of its content; under "study" those of
+    roles: Mapping[str, int] = field(default_factory=dict)  # role -> its tasks, disjoint by construction
+    config: Mapping[str, Any] = field(default_factory=dict)  # the experiment's, as JSON values
+    provenance: Mapping[str, Any] = field(default_factory=dict)  # without times: reports repeat to the byte
+    # question -> stored stage that it read -> hash of the stage's content; under "study" stand the stages of
     # the samples that every question may read
     sources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     analysis: AnalysisConfig = AnalysisConfig()
@@ -142,7 +142,7 @@ class StudyResults:
     def check_trajectories(self, keys: Iterable[SetKey], what: str, only: int | None = None) -> None:
         """Refuses a (bank, model, split seed) of which a trajectory is missing or one too many.
 
-        By a `UserError` that says `what` they are. Wanted are the first `only` trajectories, or all.
+        The `UserError` says `what` the sets are. There must be the first `only` trajectories, or all.
         """
         found: dict[tuple[str, str, int], set[int]] = {}
         for key in keys:
@@ -182,12 +182,17 @@ class StudyResults:
 
     @property
     def scope(self) -> str:
-        """What a verdict speaks of; theta0 is one, so no verdict speaks of other bases."""
+        """What a verdict is about: never about other bases, since all trajectories start from one."""
         return "this trajectory" if self.trajectories == 1 else "trajectories from this base"
 
     def trajectories_of(self, model: str) -> range:
-        """The trajectories a model was sampled in: all, of the base the first."""
+        """The trajectories that a model was sampled in: all, except for the base, which has the first."""
         return range(1 if model == self.base else self.trajectories)
+
+    def primary_keys(self, bank: str, model: str, trajectories: int | None = None) -> list[SetKey]:
+        """A model's sets under the primary split in the first `trajectories`, or in all."""
+        count = self.trajectories if trajectories is None else trajectories
+        return [SetKey(bank, model, self.primary_split, k) for k in range(count)]
 
     def splits(self, bank: str) -> list[int]:
         """The split seeds for which every model was sampled on the bank."""
@@ -217,6 +222,6 @@ class StudyResults:
         )
 
 
-def first(keys: Iterable[SetKey]) -> int:
-    """How many of the first trajectories these sets are of."""
+def trajectory_count(keys: Iterable[SetKey]) -> int:
+    """How many trajectories these sets are of, counted from trajectory 0 to the last that occurs."""
     return max((key.trajectory + 1 for key in keys), default=0)

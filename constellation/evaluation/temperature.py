@@ -32,7 +32,7 @@ from constellation.evaluation.null import NullPools, divide, doubled
 from constellation.evaluation.pass_at_k import pass_at_k
 from constellation.evaluation.question import Answer, Question, Results
 from constellation.evaluation.statistics import Bootstrap, Estimate
-from constellation.evaluation.study import AnalysisConfig, Part, SetKey, StudyResults, first
+from constellation.evaluation.study import AnalysisConfig, Part, StudyResults, trajectory_count
 from constellation.runtime.errors import UserError
 from constellation.runtime.keys import host_rng
 from constellation.samples import SampleSet
@@ -188,9 +188,8 @@ def temperature(study: StudyResults, part: Temperatures, bootstrap: Bootstrap) -
 def curves(study: StudyResults, part: Temperatures, model: str, value: float, ks: Sequence[int]) -> Array:
     """[R, T, len(ks)] a model's pass@k at a temperature on the primary bank."""
     if value == part.own:
-        key = SetKey(study.analysis.primary_bank, model, study.primary_split)
-        sets = [study.samples[key._replace(trajectory=r)] for r in range(part.trajectories)]
-        return pooled_curves(sets, ks)
+        keys = study.primary_keys(study.analysis.primary_bank, model, part.trajectories)
+        return pooled_curves([study.samples[key] for key in keys], ks)
     return pooled_curves(part.evaluated[model, value], ks)
 
 
@@ -220,7 +219,7 @@ def null_readings(study: StudyResults, part: Temperatures, bootstrap: Bootstrap)
     if not isinstance(fresh, NullPools):
         return {}
     bank, k = choice.primary_bank, choice.large_k
-    count = min(part.trajectories, first(key for key in fresh.pools if key.bank == bank))
+    count = min(part.trajectories, trajectory_count(key for key in fresh.pools if key.bank == bank))
     correct, total, n = doubled(study, fresh, bank, count)
     rng = host_rng(choice.seed, "null", bank, "temperature")
     halves = divide(correct, total, [n, n], choice.halvings, rng)  # [2, S, K, T]

@@ -24,10 +24,15 @@ def load(directory: str | Path, dtype: str = "float32") -> PreTrainedModel:
     return AutoModelForCausalLM.from_pretrained(directory, dtype=getattr(torch, dtype)).eval()
 
 
+def token_positions(mask: torch.Tensor) -> torch.Tensor:
+    """The positions of the tokens of a left-padded batch, [B, T]; those of the padding are 0."""
+    return (mask.cumsum(-1) - 1).clamp(min=0)
+
+
 @torch.inference_mode()
 def logits(model: torch.nn.Module, ids: torch.Tensor, mask: torch.Tensor) -> np.ndarray:
     """float32 [P, V]: of the P real positions of a left-padded batch [B, T], row after row."""
-    output = model(input_ids=ids, attention_mask=mask, position_ids=_positions(mask), use_cache=False)
+    output = model(input_ids=ids, attention_mask=mask, position_ids=token_positions(mask), use_cache=False)
     return output.logits[mask.bool()].float().numpy()
 
 
@@ -47,13 +52,13 @@ def hidden_states(directory: str | Path, ids: torch.Tensor, mask: torch.Tensor) 
     """
     config = _config(directory)
     x = _embeddings(directory, ids)
-    rope = Qwen3RotaryEmbedding(config)(x, _positions(mask))
+    rope = Qwen3RotaryEmbedding(config)(x, token_positions(mask))
     visible = create_causal_mask(
         config=config,
         inputs_embeds=x,
         attention_mask=mask,
         past_key_values=None,
-        position_ids=_positions(mask),
+        position_ids=token_positions(mask),
     )
     yield x.numpy()
     for index in range(config.num_hidden_layers):
@@ -86,10 +91,6 @@ def _config(directory: str | Path) -> Qwen3Config:
     config = Qwen3Config.from_pretrained(directory)
     config._attn_implementation = "sdpa"  # as `from_pretrained` of a model chooses
     return config
-
-
-def _positions(mask: torch.Tensor) -> torch.Tensor:
-    return (mask.cumsum(-1) - 1).clamp(min=0)
 
 
 def _embeddings(directory: str | Path, ids: torch.Tensor) -> torch.Tensor:

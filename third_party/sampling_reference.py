@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from constellation.model.sampling import SamplingConfig
+from third_party.model_reference import token_positions
 
 
 @torch.inference_mode()
@@ -75,7 +76,7 @@ def prefill_once(
         as `plain_generate`.
     """
     ids, mask = left_padded(prompts)
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    positions = token_positions(mask)
     cache = DynamicCache(config=model.config)
     output = model(ids, attention_mask=mask, position_ids=positions, past_key_values=cache, logits_to_keep=1)
     cache.batch_repeat_interleave(sampling.n)
@@ -112,7 +113,7 @@ def greedy(
         ids [B, tokens], and by how much the logit of each leads the next best, float32 [B, tokens].
     """
     ids, mask = left_padded(prompts)
-    position = (mask.cumsum(-1) - 1).clamp(min=0)
+    position = token_positions(mask)
     cache = DynamicCache(config=model.config)
     taken, margins = [], []
     while True:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -44,11 +43,14 @@ class Tokenizer:
             )
         return self
 
-    def chat(self, messages: Sequence[Mapping[str, str]], **template_kwargs: Any) -> list[int]:
-        """A conversation as prompt ids, up to where the answer begins; thinking is off by default."""
-        kwargs = {"enable_thinking": False} | template_kwargs
+    def chat(self, messages: Sequence[Mapping[str, str]], enable_thinking: bool = False) -> list[int]:
+        """A conversation as prompt ids, up to where the answer begins."""
         return self._tokenizer.apply_chat_template(
-            list(messages), add_generation_prompt=True, tokenize=True, return_dict=False, **kwargs
+            list(messages),
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=False,
+            enable_thinking=enable_thinking,
         )
 
     def encode(self, text: str) -> list[int]:

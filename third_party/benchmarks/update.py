@@ -28,11 +28,12 @@ ROWS, PROMPT, ANSWER = 64, 80, 24  # the padded batch: 64 sequences of 104 token
 TASKS, SAMPLES, KEPT = 96, 64, 4  # the STaR data: distinct generalising programs kept of a task's samples
 ADDRESS = Address(0, "benchmark", "update")
 SEQUENCES = 64  # of torch's batches; ours hold as many answers on average
+REPEATS = 10
 
 Groups = Sequence[Sequence[TrainingExample]]  # the examples of each update
 
 
-def update_benchmark(model_dir: str | Path, repeats: int = 10) -> dict[str, list[Measurement]]:
+def update_benchmark(model_dir: str | Path) -> dict[str, list[Measurement]]:
     """Times ours, dense and int4, and torch's; collation is included, and the targets are counted.
 
     Returns:
@@ -58,9 +59,9 @@ def update_benchmark(model_dir: str | Path, repeats: int = 10) -> dict[str, list
     width = PROMPT + ANSWER
     return {
         f"LoRA update, {ROWS} x {width} tokens": _compare(
-            dense, int4, [padded], [padded], partial(without_padding, width=width), repeats
+            dense, int4, [padded], [padded], partial(without_padding, width=width)
         ),
-        title: _compare(dense, int4, shared, groups, lambda batch: batch, repeats),
+        title: _compare(dense, int4, shared, groups, lambda batch: batch),
     }
 
 
@@ -70,7 +71,6 @@ def _compare(
     our_groups: Groups,
     their_groups: Groups,
     finish: Callable[[Batch], Batch],
-    repeats: int,
 ) -> list[Measurement]:
     def our_run(model: Model) -> Callable[[], None]:
         adapter = init_adapter(model.config, ADDRESS.key(), RANK, ALPHA)
@@ -83,7 +83,7 @@ def _compare(
         "ours, int4 base": (our_run(int4), our_groups),
         "peft and torch": (partial(theirs.updates(peft, finish=finish), their_groups), their_groups),
     }
-    timed = fastest(*(run for run, _ in runs.values()), repeats=repeats)
+    timed = fastest(*(run for run, _ in runs.values()), repeats=REPEATS)
     rows = []
     for (name, (_, groups)), seconds in zip(runs.items(), timed, strict=True):
         examples = [example for group in groups for example in group]

@@ -40,19 +40,19 @@ GROUP = flags.DEFINE_integer(
 RANDOM_WEIGHTS = flags.DEFINE_bool(
     "random_weights", False, "with --config: no weights are read; without its model.dir, shapes are the 4B's"
 )
-LAYERS = flags.DEFINE_integer("layers", None, "with --random_weights: so many instead of the model's own", 1)
-REFERENCES = flags.DEFINE_bool("references", True, "with --config: whether to measure others than ours")
+LAYERS = flags.DEFINE_integer("layers", None, "with --random_weights: how many layers, if not all", 1)
+REFERENCES = flags.DEFINE_bool("references", True, "with --config: measure transformers and peft, too")
 OUT = flags.DEFINE_string("out", None, "file for the measurements as JSON")
 SAMPLES = flags.DEFINE_list("samples", None, "with --config: numbers of samples decoded side by side")
 SIZES = [
     flags.DEFINE_integer(name, None, f"with --config: {text}", 1)
     for name, text in {
-        "shared_tokens": "what all prompts begin with",
-        "own_tokens": "of each prompt behind that",
-        "answer_tokens": "of every answer",
-        "tasks": "prompts that we sample in one run",
+        "shared_tokens": "tokens that all prompts begin with",
+        "own_tokens": "tokens of each prompt behind its shared beginning",
+        "answer_tokens": "tokens of every answer",
+        "tasks": "prompts that we sample in one run; the references sample one",
         "rows": "sequences of an update",
-        "micro_batch": "of these, differentiated at a time",
+        "micro_batch": "sequences of an update that are differentiated at a time",
         "repeats": "timed runs, of which the fastest counts",
     }.items()
 ]

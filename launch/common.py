@@ -150,8 +150,8 @@ def required(what: str, **values: str | None) -> list[Path]:
     """The paths that some flags give, all of which have to be given.
 
     Args:
-        what: they are, as "both directories".
-        values: of the flags, by their names.
+        what: what the user is told to give if one is missing, as "both directories".
+        values: the values of the flags, by name.
 
     Raises:
         UserError: one is missing.

@@ -31,9 +31,9 @@ MODEL_DIR = flags.DEFINE_string(
     "model_dir", "constellation/assets/nano", "model directory, in Hugging Face's format"
 )
 STUDY = flags.DEFINE_bool("study", False, "compare a self-training round of --config, in --workdir")
-REPLICATES = flags.DEFINE_integer("replicates", 4, "with --study: of the whole comparison", 2)
-TASKS = flags.DEFINE_integer("tasks", 100, "with --study: tuning tasks that are sampled", 2)
-SAMPLES = flags.DEFINE_integer("samples", 64, "with --study: of each task, in each replicate", 64)
+REPLICATES = flags.DEFINE_integer("replicates", 4, "with --study: how often all of it is repeated", 2)
+TASKS = flags.DEFINE_integer("tasks", 100, "with --study: how many tuning tasks are sampled", 2)
+SAMPLES = flags.DEFINE_integer("samples", 64, "with --study: samples of each task in each replicate", 64)
 FAILED = 1
 
 

@@ -22,7 +22,7 @@ CHECKPOINT = flags.DEFINE_string(
 )
 BANK = flags.DEFINE_string("bank", "hard", "bank of tasks: easy, hard, withheld, tuning_easy or tuning_hard")
 K = flags.DEFINE_list("k", ["1", "8", "64"], "the k of pass@k")
-TRAJECTORY = flags.DEFINE_integer("trajectory", 0, "of the checkpoint, from 0", lower_bound=0)
+TRAJECTORY = flags.DEFINE_integer("trajectory", 0, "trajectory of the checkpoint, from 0", lower_bound=0)
 SAMPLES = flags.DEFINE_integer("samples", 128, "samples a task, at least the largest k", lower_bound=1)
 
 

@@ -19,16 +19,18 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 
-COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0, where there are several")
-PROCESSES = flags.DEFINE_integer("processes", 1, "how many there are", lower_bound=1)
-PROCESS = flags.DEFINE_integer("process", 0, "which of them this is", lower_bound=0)
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "host:port of process 0, if there are several processes"
+)
+PROCESSES = flags.DEFINE_integer("processes", 1, "how many processes run the study", lower_bound=1)
+PROCESS = flags.DEFINE_integer("process", 0, "the number of this process, from 0", lower_bound=0)
 
 
 def main(config: ConfigDict, workdir: str) -> None:
     """Runs the study."""
     common.hold_gpu_memory(config.memory.budget_gib)
     if COORDINATOR.value is None and (PROCESSES.value, PROCESS.value) != (1, 0):
-        raise UserError("--processes and --process are of several: give --coordinator=<host:port>, too")
+        raise UserError("--processes and --process need a coordinator: give --coordinator=<host:port>, too")
     if COORDINATOR.value is not None:
         from constellation.runtime.distributed import join
 

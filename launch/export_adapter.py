@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Orbax directory of a trained adapter")
-TRAJECTORY = flags.DEFINE_integer("trajectory", 0, "of the checkpoint, from 0", lower_bound=0)
+TRAJECTORY = flags.DEFINE_integer("trajectory", 0, "trajectory of the checkpoint, from 0", lower_bound=0)
 OUT = flags.DEFINE_string("out", None, "directory to write")
 
 

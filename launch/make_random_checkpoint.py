@@ -17,9 +17,9 @@ from launch import common
 
 SIZE = flags.DEFINE_string("size", "4B", "published size: 0.6B, 1.7B, 4B, 4B-2507 or 8B")
 CONFIG_JSON = flags.DEFINE_string("config_json", None, "a config.json to follow instead of --size")
-LAYERS = flags.DEFINE_integer("layers", None, "so many layers instead of the model's own", lower_bound=1)
+LAYERS = flags.DEFINE_integer("layers", None, "how many layers, if not all", lower_bound=1)
 OUT = flags.DEFINE_string("out", None, "directory to write")
-SEED = flags.DEFINE_integer("seed", 0, "of the weights", lower_bound=0)
+SEED = flags.DEFINE_integer("seed", 0, "seed of the weights", lower_bound=0)
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ OUT = flags.DEFINE_string("out", None, "directory to write")
 QUANTIZATION = flags.DEFINE_string(
     "quantization", "int4:128", "'' (dense) or int4:<group or channel>[:clip][:int8_embedding]"
 )
-DTYPE = flags.DEFINE_enum("dtype", "bfloat16", ["bfloat16", "float32"], "of norms, embedding and scales")
+DTYPE = flags.DEFINE_enum("dtype", "bfloat16", ["bfloat16", "float32"], "dtype of norms, embedding, scales")
 
 
 def main() -> None:

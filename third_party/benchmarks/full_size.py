@@ -72,7 +72,7 @@ def run(
         parts: "sampling", "update".
         random_weights: instead of those in config.model.dir.
         layers: how many layers the random weights have, instead of the model's own number.
-        references: whether to measure others than ours.
+        references: whether transformers and peft are measured, too.
         given: sizes instead of the platform's own; see `choose_sizes`.
         out: file that the measurements are also written to, as JSON.
 

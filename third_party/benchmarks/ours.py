@@ -16,10 +16,9 @@ from constellation.selftraining.batches import Batch, TrainingExample, collate
 from constellation.selftraining.update import make_optimizer, make_update
 from third_party.benchmarks.costs import ByteSizes
 from third_party.benchmarks.harness import resident_peak
-from third_party.benchmarks.workload import Sampler, Workload
+from third_party.benchmarks.workload import CLIP, RATE, Sampler, Workload
 from third_party.random_model import random_model
 
-RATE, CLIP = 1e-4, 1.0
 ADDRESS = Address(0, "benchmark", "full size")
 
 
@@ -27,13 +26,13 @@ class Ours:
     """Our generator and update on the model of a workload."""
 
     def __init__(self, work: Workload):
-        self.work, itemsize = work, 4 if work.dtype == "float32" else 2
+        self.work = work
         if work.directory:
             model = load_model(work.directory, work.quantization, work.dtype)
             self.model = dataclasses.replace(model, stop_ids=())  # every answer has its full length
         else:
             self.model = random_model(work.config, work.quantization, work.dtype)
-        stored = ByteSizes(work.quantization, itemsize, work.sampling.int8_kv)
+        stored = ByteSizes(work.quantization, work.itemsize, work.sampling.int8_kv)
         self.sampler = Sampler(work.sizes.tasks, shared=True, stored=stored)
         self.prompts = work.prompts()
         self.ids = [f"task {index}" for index in range(len(self.prompts))]

@@ -22,9 +22,8 @@ from constellation.selftraining.batches import Batch, TrainingExample
 from third_party import sampling_reference, training_reference
 from third_party.benchmarks.costs import ByteSizes
 from third_party.benchmarks.harness import resident_peak
-from third_party.benchmarks.workload import Sampler, Workload, without_padding
+from third_party.benchmarks.workload import CLIP, RATE, Sampler, Workload, without_padding
 
-RATE, CLIP = 1e-4, 1.0
 warnings.simplefilter("ignore", FutureWarning)  # peft and transformers about each other
 
 
@@ -50,8 +49,7 @@ class Theirs:
         self.work, self.compiled = work, compiled
         self.cache = "static" if static_cache else None
         self.model = _model(work, four_bits)
-        itemsize = 4 if work.dtype == "float32" else 2
-        stored = ByteSizes("int4:64" if four_bits else "", itemsize)  # bitsandbytes' block
+        stored = ByteSizes("int4:64" if four_bits else "", work.itemsize)  # bitsandbytes' block
         self.prompts = work.prompts()[:1]
         self.sampler = Sampler(1, shared=False, stored=stored)
 

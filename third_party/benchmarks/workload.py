@@ -16,6 +16,8 @@ from constellation.selftraining.batches import Batch, TrainingExample
 from third_party.benchmarks.costs import ByteSizes, decode_bytes, sampling_flops, update_flops
 from third_party.benchmarks.harness import Measurement, failure
 
+RATE, CLIP = 1e-4, 1.0  # learning rate and largest norm of a gradient, of every update
+
 
 class Sizes(NamedTuple):
     """How much is measured."""
@@ -49,6 +51,11 @@ class Workload(NamedTuple):
     sizes: Sizes
 
     @property
+    def itemsize(self) -> int:
+        """Bytes of a value of `dtype`."""
+        return 4 if self.dtype == "float32" else 2
+
+    @property
     def prompt_tokens(self) -> int:
         return self.sizes.shared_tokens + self.sizes.own_tokens
 
@@ -71,8 +78,8 @@ class Sampler(NamedTuple):
     """What the costs of sampling depend on."""
 
     prompts: int  # that one run samples
-    # Whether what all prompts begin with is computed once, and all samples of a prompt read one cache of it;
-    # if not, every sample has its own copy.
+    # Whether the beginning of all prompts is computed once, and all samples of a prompt read one cache; if
+    # not, every sample has its own copy.
     shared: bool
     stored: ByteSizes  # of the model
 

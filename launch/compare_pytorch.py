@@ -9,7 +9,8 @@ layer, streamed from the disk, and in bfloat16. Needs third_party/requirements.t
 
 compares what comes out: the config's base and gen_v0 sampled by either side, and a STaR round that either
 side trains on samples of its own. A row is an interval of the difference of pass@k on tuning tasks; all rows
-hold together with 95 %. What is finished in the workdir is not done again; that of a study gives its gen_v0.
+hold together with 95 %. What is finished in the workdir is not done again. The workdir of a study gives its
+gen_v0; if that study sampled tuning tasks, --tasks has to be its tasks.bank_size.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 At natural prevalence: every surviving *sample* counts once, so that a program counts as often as the
 generator draws it. A score is read as the probability sigmoid(score) that the program generalises.
 
-All figures are functions of sums over samples. These are kept for each task (`tally`) and may be added up,
-over tasks, split seeds and trajectories, or with bootstrap weights, before `calibration` makes them figures.
+All these numbers are functions of sums over samples. The sums are made for each task (`tally`), and may be
+added up over tasks, split seeds and trajectories, or with bootstrap weights, before `calibration` is applied.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ class Calibration(NamedTuple):
 def tally(samples: SampleSet, scores: NDArray[Any], bins: int = BINS) -> Array:
     """[T, 4, B] each task's sums over surviving samples, in B bins of equal width of their probability p.
 
-    Of 1, p, y and (p - y)^2, where y is 1 for a sample that generalises and 0 for one that does not. Bin b
-    holds b / B <= p < (b + 1) / B, the last one p = 1, too. `scores`, [D] logit(yes) - logit(no) of each
-    distinct program, may be NaN where it does not fit.
+    The four sums are of 1, p, y and (p - y)^2, where y is 1 for a sample that generalises and 0 for one that
+    does not. Bin b holds b / B <= p < (b + 1) / B, and the last one p = 1 as well. `scores`, [D] logit(yes) -
+    logit(no) of each distinct program, may be NaN where the program does not fit.
 
     Raises:
         UserError: a program that fits has no score, or the scores are of another sample set.
@@ -79,7 +79,7 @@ def tally(samples: SampleSet, scores: NDArray[Any], bins: int = BINS) -> Array:
 
 
 def calibration(sums: Array) -> Calibration:
-    """The figures of a `tally` that was added up over tasks, [..., 4, B] -> [...]."""
+    """The calibration by a `tally` that was added up over tasks, [..., 4, B] -> [...]."""
     drawn, forecasts, observed, squared_error = np.moveaxis(sums, -2, 0)  # [..., B] each
     total = drawn.sum(-1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -101,7 +101,7 @@ def calibration(sums: Array) -> Calibration:
 
 
 def calibrations(study: StudyResults, part: Selectors, bootstrap: Bootstrap) -> Answer:
-    """Of every model on every bank that the critic scored; bins without samples are left out."""
+    """Calibration on every model and bank that the critic scored; bins without samples are left out."""
     rows: list[Entry] = []
     for bank, model in sorted({key[:2] for key in part.columns}):
         sums, where = tallies(study, part, bank, model), (bank, (model,), None)
@@ -117,7 +117,7 @@ def calibrations(study: StudyResults, part: Selectors, bootstrap: Bootstrap) -> 
 
 
 def tallies(study: StudyResults, part: Selectors, bank: str, model: str) -> Array:
-    """[K, T, 4, B] the `tally` a sample, averaged over split seeds, however many samples one has."""
+    """[K, T, 4, B] each `tally` divided by the samples a task, averaged over split seeds."""
     rows = []
     for r in study.trajectories_of(model):
         keys = [SetKey(bank, model, seed, r) for seed in part.splits(study, bank, model)]
@@ -127,7 +127,7 @@ def tallies(study: StudyResults, part: Selectors, bank: str, model: str) -> Arra
 
 
 def reliability(results: Results) -> Figure | None:
-    """How often what the critic says is so; a panel a model on the primary bank."""
+    """How often the critic's forecasts come true on the primary bank, a panel for each model."""
     rows = results.entries.where(question=QUESTION.name, bank=results.study.analysis.primary_bank)
     if not rows:
         return None

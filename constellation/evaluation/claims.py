@@ -1,4 +1,4 @@
-"""A claim as measured, and the rule that turns it into a verdict; the rule stands in `findings`."""
+"""A claim as measured, and its verdict by the rule that `findings` states."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Claim:
 
     text: str
     directions: tuple[int, ...]  # [P] what it says of each number: +1 above 0, -1 below
-    both: tuple[Estimate, Estimate | None]  # the numbers [P], as `Bootstrap.both`
+    both: tuple[Estimate, Estimate | None]  # the numbers [P], from `Bootstrap.both`
     values: Array  # [K, T, P] what they are means of
     openings: tuple[str, str, str]  # how its sentence opens with each of the `VERDICTS`
     sentence: str  # what was measured
@@ -41,17 +41,17 @@ class Claim:
         return wider(*self.both)
 
     def p_value(self) -> float:
-        """Of all its parts holding: the largest of theirs (the intersection-union test, Berger 1982)."""
+        """The p of all its numbers at once: the largest of theirs (intersection-union test, Berger 1982)."""
         return float(np.where(np.array(self.directions) > 0, *self.estimate[5:]).max())
 
     def entry(self, quantity: str, bank: str, models: Sequence[str], k: int | None, of: str = "") -> Entry:
-        """The row of its p in the exploratory family; the numbers have rows of their own."""
+        """The row that enters its p in the exploratory family; its numbers have rows of their own."""
         return Entry(quantity, bank, tuple(models), k, p=self.p_value(), tested=True, of=of)
 
     def judged(
         self, choice: AnalysisConfig, scope: str, p_adjusted: float | None = None, family: int = 1
     ) -> dict[str, Any]:
-        """The verdict with all it rests on; a claim about one number holds numbers, others lists.
+        """The verdict with all it rests on: numbers for a claim about one number, lists for other claims.
 
         A claim that stands alone has no `p_adjusted` and is judged by its own p.
         """

@@ -1,12 +1,12 @@
 """The controls of the findings: models trained like the first round but for one thing.
 
-A finding about the first round says something about what the control lacks only as far as the round differs
-from it. The crossover has each control's own D(k) = pass@k(control) - pass@k(start), and the first round's
-D(k) minus it; the critic's gain that of a critic trained on permuted labels, and the difference. The controls
-have one round each, hence no second difference: deceleration has its control in the `null`. Reach and the
-mass ledger are those of the controls, each on its bank, of programs that the controls know as well: where not
-even training on the secret programs of withheld classes expands reach, an expansion is not measurable.
-Trajectories and tasks are paired. All of it is exploratory.
+A finding about the first round says something about what a control lacks only as far as the round differs
+from that control. For the crossover these are each control's own D(k) = pass@k(control) - pass@k(start), and
+the first round's D(k) minus it; for the critic's gain, that of a critic trained on permuted labels, and the
+difference. The controls have one round each, hence no second difference: the control of deceleration is the
+`null`. Reach and the mass ledger are computed for each control on its bank, with programs that the controls
+know as well: where not even training on the secret programs of withheld classes expands reach, an expansion
+is not measurable. Trajectories and tasks are paired. All of it is exploratory.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Array = NDArray[np.float64]
 COLOURS = ("#3f7fce", "#3a9a7c", "#a07cc5", "#e39a2d", "#cf4a35", "#7d8b2a")
 DIFFERENCE = "difference of pass@k"
 PERMUTED = "permuted_critic"
-SAME_TASKS = ("own_withheld", "secret_solved", "secret")  # other programs for the same tasks, or more tasks
+SAME_TASKS = ("own_withheld", "secret_solved", "secret")  # all on withheld tasks: compared with each other
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,9 @@ class Controls(Part):
     """
 
     samples: Mapping[SetKey, SampleSet]  # of models trained like the first round but for one thing
-    scores: Mapping[
-        SetKey, Array
-    ]  # of a critic of permuted labels, for the study's sets of one model and bank
-    known: Mapping[str, reach.KnownPrograms]  # bank -> programs that its controls and every model were asked
+    # for the study's sets of one model and bank, the scores of a critic that learned permuted labels
+    scores: Mapping[SetKey, Array]
+    known: Mapping[str, reach.KnownPrograms]  # bank -> with probabilities under its controls and every model
 
     @property
     def trajectories(self) -> int:
@@ -86,7 +85,7 @@ def controls(study: StudyResults, part: Controls, bootstrap: Bootstrap) -> Answe
 def with_controls(study: StudyResults, part: Controls, bank: str) -> StudyResults:
     """The study of one bank and the controls' trajectories, with the controls as its arms.
 
-    Of a round that was sampled again, the samples are those.
+    Where the first round was sampled again, these samples take the place of the study's.
     """
     own = {key: samples for key, samples in part.samples.items() if key.bank == bank}
     few = study.first_trajectories(part.trajectories)
@@ -104,12 +103,12 @@ def with_controls(study: StudyResults, part: Controls, bank: str) -> StudyResult
 
 
 def same_tasks(study: StudyResults) -> list[tuple[str, str]]:
-    """The controls that are compared with each other."""
+    """The pairs of controls that are compared with each other."""
     return [pair for pair in combinations(SAME_TASKS, 2) if set(pair) <= set(study.arms)]
 
 
 def curve_rows(study: StudyResults, bootstrap: Bootstrap, bank: str, part: Controls) -> list[Entry]:
-    """D(k) of the first round and every control; at k = 1 and both k, the round's minus a control's.
+    """D(k) of the first round and every control; at k = 1 and both k also the round's minus a control's.
 
     The round's D is tested where it was sampled again; elsewhere it is tested among the study's changes.
     """
@@ -128,10 +127,10 @@ def curve_rows(study: StudyResults, bootstrap: Bootstrap, bank: str, part: Contr
 def reach_rows(
     study: StudyResults, bootstrap: Bootstrap, programs: reach.KnownPrograms
 ) -> tuple[list[Entry], dict[str, Any]]:
-    """Changes of reach, whether each expands it, and the mass ledger, of what the controls know as well.
+    """Changes of reach, whether each model expands it, and the mass ledger, with the controls' programs too.
 
     Returns:
-        the rows, and first round or control -> its claim of expansion as judged.
+        the rows, and for the first round and each control its claim of expansion as judged.
     """
     known, bank, budgets = reach.known_of(study, programs), programs.bank, study.analysis.reach_budgets
     rows, judged = reach.mass_ledger(study, bootstrap, known), {}
@@ -147,7 +146,7 @@ def reach_rows(
 
 
 def critic_rows(study: StudyResults, part: Controls, bootstrap: Bootstrap) -> list[Entry]:
-    """Critic minus first survivor at small_k: of permuted labels, and of true ones minus that."""
+    """The gain of a critic of permuted labels at small_k, and how much more the study's own critic gains."""
     k, keys = study.analysis.small_k, sorted(part.scores)
     bank, model = keys[0][:2]
     permuted = [(study.samples[key], {"critic": part.scores[key]}) for key in keys]
@@ -166,7 +165,7 @@ def control_changes(results: Results) -> Figure | None:
 
 
 def control_reach(results: Results) -> Figure | None:
-    """The same of reach over B, of the programs that the controls know, too."""
+    """The change of reach over B of the same models, with the programs that the controls know as well."""
     figure = from_start(results, reach.CHANGE, "reach")
     for ax in figure.axes if figure else ():
         reach.budgets_axis(ax, results.study.analysis.reach_at)
@@ -174,7 +173,7 @@ def control_reach(results: Results) -> Figure | None:
 
 
 def from_start(results: Results, quantity: str, what: str) -> Figure | None:
-    """A panel a bank, a curve a model over its change from the start."""
+    """The change of a quantity from the start, a panel for each bank and a curve for each model."""
     study, rows = results.study, results.entries.where(question=QUESTION.name, quantity=quantity)
     pairs = [pair for pair in rows.values("models") if pair[0] == study.start]
     if not pairs:

@@ -1,7 +1,7 @@
 """What counts as right: fitting the visible examples, the held-out ones, and further inputs.
 
-Every generalising program was run on probe inputs as well; those that err there had 12 examples that missed
-it.
+Every generalising program was run on probe inputs as well. One that errs there is right on all 12 examples of
+its task, and still wrong.
 """
 
 from __future__ import annotations

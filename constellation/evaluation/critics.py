@@ -1,14 +1,14 @@
 """The critic under other circumstances: other visible examples, trained anew, on a base of its own.
 
 *Visible examples*: what critic, majority and oracle gain over the first survivor, and the critic's share of
-the room, which is the oracle's gain. The more is visible, the fewer wrong programs survive; whether that
-leaves less room is read from the difference between neighbouring numbers. A program is right iff it is right
-on all examples of a task, visible or not, so the accuracies at all numbers are of one kind.
+the room, which is the oracle's gain. The more examples are visible, the fewer wrong programs survive; whether
+that leaves less room is read from the difference between neighbouring numbers. A program is right iff it is
+right on all examples of a task, visible or not, so accuracies at all numbers can be compared.
 
-*Critics*: what one that was trained otherwise gains over the first survivor, what the study's own does on the
-same candidates, and the difference.
+*Critics*: what a critic that was trained otherwise gains over the first survivor, what the study's own gains
+on the same candidates, and the difference.
 
-All of it is exploratory, under the primary split, and of the first trajectories, which have the variants.
+All of it is exploratory, under the primary split, and in the first trajectories, which have these variants.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ class Critics(Part):
     """Candidates of other prompts and scores of other critics, in the first trajectories.
 
     Attributes:
-        visible: other numbers of visible examples -> the selection model's samples of the primary bank so
-            prompted, with the critic's scores; a set a trajectory.
-        model: the selection model.
-        scores: critic trained otherwise -> for sets of the study that carry critic scores, its own [D]; of
-            one model on one bank.
+        visible: number of visible examples, other than the study's -> the samples of `model` on the primary
+            bank when it is shown so many, with the critic's scores; one set for each trajectory.
+        model: the model that selection is read on.
+        scores: name of a critic trained otherwise -> its scores [D] for sets of the study that have the
+            study's critic scores, all of one model on one bank.
     """
 
     visible: Mapping[int, Sets]
@@ -77,7 +77,7 @@ class Critics(Part):
 
 
 def critics(study: StudyResults, part: Critics, bootstrap: Bootstrap) -> Answer:
-    """Both comparisons."""
+    """What changes with the number of visible examples, and with the critic."""
     bank, count = study.analysis.primary_bank, part.trajectories
     rng = host_rng(study.analysis.seed, "bootstrap", "variant trajectories")
     drawn = bootstrap.first_trajectories(count, rng)
@@ -98,9 +98,10 @@ def critics(study: StudyResults, part: Critics, bootstrap: Bootstrap) -> Answer:
 
 
 def visible_rows(study: StudyResults, bootstrap: Bootstrap, sets: Mapping[str, Sets]) -> list[Entry]:
-    """At every number of visible examples and k that all pools can fill; and the changes at small_k.
+    """Accuracy and gains at every number of visible examples, and how the gains change at small_k.
 
-    These are from each number to the next, and from the first to the last.
+    All k are taken that all pools can fill. Changes are from each number to the next, and from the first to
+    the last.
     """
     bank, small, rows = study.analysis.primary_bank, study.analysis.small_k, []
     ks = group_sizes(study, (samples.n for pools in sets.values() for samples, _ in pools)) if sets else []
@@ -129,7 +130,7 @@ def critic_rows(study: StudyResults, part: Critics, bootstrap: Bootstrap) -> lis
         bank, model = next(iter(scores))[:2]
         own = selectors_of(study).critic_sets(study, sorted(scores))
         other = [(study.samples[key], {"critic": scores[key]}) for key in sorted(scores)]
-        seen = any(row.models == (model,) for row in rows)  # by another critic, with the same fixed one
+        seen = any(row.models == (model,) for row in rows)  # the fixed critic has its rows already
         for k in group_sizes(study, (samples.n for samples, _ in own)):
             fixed, variant = select_each(own, k), select_each(other, k)
             if not seen:
@@ -159,7 +160,7 @@ def gains(
 
 
 def critic_variants(results: Results) -> Figure | None:
-    """Gains over the first survivor by number of visible examples, over k at each, and of other critics."""
+    """Gains over the first survivor by number of visible examples, by k at each number, and by critic."""
     facts = results.facts[QUESTION.name]
     count = 2 * bool(facts["visible"]) + bool(facts["critics"])
     figure, axes = drawing.panels(count, height=3.2, sharey=False)
@@ -175,7 +176,7 @@ def critic_variants(results: Results) -> Figure | None:
 
 
 def gain_rows(results: Results, model: str, selector: str) -> Entries:
-    """Over k."""
+    """A selector's gain over the first survivor, by k."""
     return results.entries.where(question=QUESTION.name, quantity=GAIN, models=(model,), of=selector)
 
 
@@ -193,7 +194,7 @@ def by_number(ax: Axes, results: Results) -> None:
 
 
 def over_k(ax: Axes, results: Results) -> None:
-    """The critic's gain over k, a curve a number of visible examples."""
+    """The critic's gain over k, a curve for each number of visible examples."""
     visible, paints = results.facts[QUESTION.name]["visible"], (drawing.START, *drawing.ROUNDS) * 2
     for (number, model), paint in zip(visible.items(), paints, strict=False):
         rows = gain_rows(results, model, "critic")
@@ -204,7 +205,7 @@ def over_k(ax: Axes, results: Results) -> None:
 
 
 def by_critic(ax: Axes, results: Results) -> None:
-    """Other critics, filled, beside the fixed one on the same candidates, open; last, of permuted labels."""
+    """Other critics, filled, and the fixed one on the same candidates, open; last, one of permuted labels."""
     critics, k = results.facts[QUESTION.name]["critics"], results.study.analysis.small_k
     for position, (name, model) in enumerate(critics.items()):
         paint = drawing.colour(results.study, model)

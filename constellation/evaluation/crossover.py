@@ -19,7 +19,7 @@ from constellation.evaluation.study import StudyResults
 
 Array = NDArray[np.float64]
 CHANGE = "change of pass@k"
-NULL_CHANGE = "null of the change of pass@k"  # rows of `null`
+NULL_CHANGE = "null of the change of pass@k"  # the question `null` answers with it
 
 
 def crossover(study: StudyResults, bootstrap: Bootstrap) -> Claim | NotMeasured:
@@ -35,7 +35,7 @@ def crossover(study: StudyResults, bootstrap: Bootstrap) -> Claim | NotMeasured:
 
 
 def claim_text(ks: Sequence[int]) -> str:
-    """What is claimed at these two k."""
+    """The claim of a crossover between these two k."""
     return f"Self-training raises pass@{ks[0]} and lowers pass@{ks[1]}: the curves cross."
 
 
@@ -47,7 +47,7 @@ def crossing_claim(
     values: Array,
     where: str = "",
 ) -> Claim:
-    """That the first of two changes of pass@k, values [K, T, 2], lies above 0 and the second below."""
+    """The claim that of two changes of pass@k, values [K, T, 2], the first lies above 0, the second below."""
     both = bootstrap.both(bank, values)
     small, large = (points(*wider(*both).at(i)[:3]) for i in (0, 1))
     return Claim(
@@ -77,7 +77,7 @@ def changes_and_crossings(study: StudyResults, part: None, bootstrap: Bootstrap)
 
 
 def changes(study: StudyResults, bootstrap: Bootstrap, bank: str, model: str) -> list[Entry]:
-    """D(k) of a round or arm; up to n/2 tested at powers of two and the deciding k, but for the finding's."""
+    """D(k) of a round or arm; tested up to n/2 at powers of two and the deciding k, except the finding's."""
     allowed = verdict_ks(study, bank, study.start, model)
     tested = {*study.deciding_ks, *(2**i for i in range(len(allowed).bit_length()))} & set(allowed)
     if (bank, model) == (study.analysis.primary_bank, study.sequence[-1]):
@@ -89,11 +89,11 @@ def changes(study: StudyResults, bootstrap: Bootstrap, bank: str, model: str) ->
 
 
 def crossing(study: StudyResults, bootstrap: Bootstrap, bank: str) -> dict[str, Any]:
-    """K* of the last round; None, for one that is not there or an end among the censored.
+    """K* of the last round with its interval; None stands for a K*, or an end, that is censored.
 
-    Ends of the interval are quantiles over the resamples, with no t interval beside them (a censored K* has
-    no mean), in the order of "never ahead" < every K* < "never behind": a censored replicate counts at its
-    end of the scale.
+    Ends of the interval are quantiles over the resamples, in the order "never ahead" < every K* < "never
+    behind", so that a censored replicate counts at its end of the scale. There is no t interval, because a
+    censored K* has no mean.
     """
     ks = verdict_ks(study, bank, *study.first_and_last)
     values = change(study, bank, study.rounds[-1], ks)  # [K, T, n/2]
@@ -129,7 +129,7 @@ def first_behind(difference: Array) -> Array:
 
 
 def crossed(k: float) -> int | None:
-    """K* where there is one."""
+    """K*, or None where it is censored."""
     return int(k) if 0 < k < np.inf else None
 
 
@@ -144,10 +144,10 @@ def sentence(at: float, low: float, high: float, limit: int) -> str:
 
 
 def change_at_k(results: Results) -> Figure | None:
-    """D(k) of every round and arm: above 0 it is ahead of the start.
+    """D(k) of every round and arm, which is ahead of the start above 0.
 
-    Dotted is the null: of the halvings, in each round's colour, where there is a doubled pool, and elsewhere
-    of another warm start.
+    Dotted curves are the null: that of halvings in each round's colour where there is a doubled pool, and
+    elsewhere that of another warm start.
     """
     study, rows = results.study, results.entries.where(quantity=CHANGE)
     if not rows:

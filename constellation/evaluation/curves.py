@@ -51,15 +51,15 @@ def curve_ks(study: StudyResults, bank: str, *models: str) -> range:
 
 
 def verdict_ks(study: StudyResults, bank: str, *models: str) -> range:
-    """1..n/2, the k that something may be concluded from.
+    """1..n/2, the k at which something may be concluded.
 
-    Beyond, pass@k from n samples a task is close to whether any sample was correct, and as noisy.
+    At larger k, pass@k from n samples a task nearly says whether any sample was correct, and is as noisy.
     """
     return range(1, study.pool_size(bank, *models) // 2 + 1)
 
 
 def check_verdict(study: StudyResults, bank: str, models: Sequence[str], k: int) -> None:
-    """Refuses a verdict at a k beyond n/2."""
+    """Refuses a verdict at a k beyond n/2, by a `UserError`."""
     if k not in verdict_ks(study, bank, *models):
         n = study.pool_size(bank, *models)
         raise UserError(

@@ -22,7 +22,7 @@ DIVERGENCE = "share of groups that diverge"
 
 
 def divergences(study: StudyResults, part: None, bootstrap: Bootstrap) -> Answer:
-    """The share of every model's k-groups, a mean over tasks."""
+    """The share of every model's groups of k that diverge, averaged over tasks."""
     rows: list[Entry] = []
     for bank in study.tasks:
         for model in study.models:
@@ -38,7 +38,7 @@ def divergences(study: StudyResults, part: None, bootstrap: Bootstrap) -> Answer
 
 
 def divergence_over_k(results: Results) -> Figure | None:
-    """A panel a bank, a curve a model."""
+    """The share of divergent groups over k, a panel for each bank and a curve for each model."""
     rows = results.entries.where(quantity=DIVERGENCE)
     if not rows:
         return None

@@ -23,7 +23,7 @@ from constellation.evaluation.study import StudyResults
 from constellation.samples import SampleSet
 
 Array = NDArray[np.float64]
-DATA = "STaR data"  # stands for a bank: each trajectory's round has tasks of its own
+DATA = "STaR data"  # takes the place of a bank's name: each trajectory's rounds have tasks of their own
 COUNTED = "distinct correct programs of a solved task"
 RAREFIED = "distinct correct programs at a fixed number of correct samples"
 
@@ -48,9 +48,9 @@ def rarefied_programs(samples: SampleSet, m: int) -> Array:
 
 
 def diversity(study: StudyResults, part: None, bootstrap: Bootstrap) -> Answer:
-    """In the data of each round, counted and rarefied; on the banks rarefied, over tasks that all solve.
+    """Distinct programs in each round's data, and on the banks, rarefied, over tasks that all models solve.
 
-    The facts are how many tasks each number rests on.
+    The facts say how many tasks each number rests on.
     """
     m, rows = study.analysis.diversity_samples, []
     pools: dict[str, list[SampleSet]] = {}
@@ -84,8 +84,8 @@ def diversity(study: StudyResults, part: None, bootstrap: Bootstrap) -> Answer:
 def pooled_mean(values: list[Array], level: float) -> tuple[float | None, tuple[float, float] | None]:
     """Mean over the solved tasks of a round with Student's t interval.
 
-    `values` are those of each trajectory, [T] with NaN where not defined. Its tasks are its own, so nothing
-    is crossed: with several trajectories their means are the units, with one its tasks.
+    `values` has an array [T] for each trajectory, NaN where not defined. Trajectories have different tasks,
+    so the design is not crossed: the units are the trajectories' means, or the tasks of a single trajectory.
     """
     known = [one[~np.isnan(one)] for one in values]
     units = known[0] if len(known) == 1 else np.array([one.mean() for one in known if len(one)])

@@ -1,4 +1,4 @@
-"""How the report's figures look: their style, axes and marks, and how one becomes SVG for the page."""
+"""How the report's figures look: their style, axes and marks, and how a figure becomes SVG for the page."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Curve(NamedTuple):
 def curves_by_bank(
     curves: Sequence[Curve], ylabel: str, height: float, by: str = "bank"
 ) -> tuple[Figure, dict[Any, Axes]]:
-    """A panel a bank (or other values of the rows' field `by`), with one y axis and one legend above."""
+    """A panel for each bank (or value of the rows' field `by`), with a shared y axis and a legend above."""
     titles = list(dict.fromkeys(getattr(row, by) for curve in curves for row in curve.rows))
     figure, axes = panels(len(titles), height, sharey=True)
     for title, ax in zip(titles, axes, strict=True):
@@ -127,7 +127,7 @@ def curves_by_bank(
 
 
 def zero_line(ax: Axes) -> None:
-    """Where nothing differs, under the curves."""
+    """A line at 0, where nothing differs, under the curves."""
     ax.axhline(0, color=INK, linewidth=0.9, zorder=1.9)
 
 
@@ -144,7 +144,7 @@ def interval_mark(
     scale: float = 100,
     level: bool = False,
 ) -> None:
-    """A row's estimate on its interval, if defined: upright at x = `at` or, `level`, lying at y = `at`.
+    """A row's estimate and interval, if defined: upright at x = `at` or, if `level`, lying at y = `at`.
 
     `face` fills the mark, by default its own colour.
     """
@@ -157,7 +157,7 @@ def interval_mark(
 
 
 def mark(ax: Axes, *at: int) -> None:
-    """Dashes down at the k that a finding is read at."""
+    """Dashed vertical lines at the k that a finding is read at."""
     for x in at:
         ax.axvline(x, color=RULE, linewidth=1.2, linestyle=(0, (2, 2)))
 
@@ -165,14 +165,14 @@ def mark(ax: Axes, *at: int) -> None:
 def null_span(
     ax: Axes, at: float, interval: Sequence[float], scale: float = 100, *, level: bool = False
 ) -> None:
-    """Behind the mark at x = `at` or, `level`, at y = `at`: the interval of what the null finds there."""
+    """A grey span of the null's interval behind the mark at x = `at` or, if `level`, at y = `at`."""
     ends, across = [scale * end for end in interval], [at - 0.4, at + 0.4]
     x, (low, high) = (ends, across) if level else (across, ends)
     ax.fill_between(x, low, high, color=RULE, alpha=0.45, linewidth=0, zorder=0)
 
 
 def null_curve(ax: Axes, rows: Entries, paint: str = INK) -> None:
-    """Dotted, both ends of a null's interval over k."""
+    """Dotted curves of both ends of a null's interval over k."""
     for end in zip(*(row.interval for row in rows), strict=True):
         ax.plot(rows.values("k"), percent(end), color=paint, linewidth=0.8, linestyle=(0, (1, 2)))
 

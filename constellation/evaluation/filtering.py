@@ -74,7 +74,7 @@ class ExactPosterior(Part):
             critic gives the secret program's outputs; [T] each, by the law of the *bank's* tasks.
         bank_atoms: bank -> the most atoms of that law.
         filter: sets of the start on those banks -> [D] the probability that a distinct program generalises,
-            by the law of the *STaR* tasks: it is on these that a round filters.
+            by the law of the *STaR* tasks, since a round filters answers to those.
         star_atoms: the most atoms of that law.
         star_samples, star_keep: samples a task of a round, and programs of a task that it trains on at most.
     """
@@ -93,7 +93,7 @@ class Forecast(NamedTuple):
     Attributes:
         pass_at_k: [R, T, K] float64; round 0's is the measured one.
         draws: [R, T, K] float64, how many draws of round 0 the round's k draws are worth. Where they are more
-            than the n samples of a task that some of them solve, pass_at_k is a lower bound.
+            than n, on a task that some of the n samples solve, pass_at_k is a lower bound.
     """
 
     pass_at_k: Array
@@ -117,8 +117,8 @@ def forecast_curves(
     """The forecast of self-training's rounds from round 0's samples of T tasks.
 
     Args:
-        posterior: [D] of each distinct program, the exact probability that it generalises given the visible
-            examples and all inputs; anything where a program does not fit.
+        posterior: [D] exact probability that a distinct program generalises, given the visible examples and
+            all inputs; not read where the program does not fit.
         ks: the K values of k, at most n.
         star_samples, keep: s and K in (1).
         unfit_stays: hold each task's share of answers that fit at round 0's, instead of full adoption.
@@ -199,7 +199,7 @@ def kept(mass: Array, samples: int, keep: int) -> Array:
 
 
 def filtering(study: StudyResults, exact: ExactPosterior, bootstrap: Bootstrap) -> Answer:
-    """The ceiling of every bank, and every round beside its forecasts."""
+    """The ceiling of every bank, and every round with its forecasts."""
     rows = []
     for bank in study.tasks:
         rows += ceiling(study, exact, bootstrap, bank)
@@ -209,7 +209,7 @@ def filtering(study: StudyResults, exact: ExactPosterior, bootstrap: Bootstrap) 
 
 
 def ceiling(study: StudyResults, exact: ExactPosterior, bootstrap: Bootstrap, bank: str) -> list[Entry]:
-    """pass@k of the ideal sampler and the start, their difference, the ideal critic's score of the secret."""
+    """pass@k of ideal sampler and start, their difference, and the ideal critic's chance for the secret."""
     ks = powers(study, bank, study.start)
     own = measured(study, bank, study.start, ks)
     ideal = np.broadcast_to(ideal_pass_at_k(exact.ceiling[bank]["sampler"], ks), own.shape)
@@ -223,9 +223,9 @@ def ceiling(study: StudyResults, exact: ExactPosterior, bootstrap: Bootstrap, ba
 
 
 def forecasts(study: StudyResults, exact: ExactPosterior, bootstrap: Bootstrap, bank: str) -> list[Entry]:
-    """Each round's forecasts beside what was measured.
+    """Each round's forecasts, what was measured, and the residuals.
 
-    On the primary bank a residual at k = 1, small_k and large_k, as far as n/2, is tested.
+    On the primary bank the residuals at k = 1, small_k and large_k are tested, if k is at most n/2.
     """
     choice, start = study.analysis, study.start
     tested = {1, choice.small_k, choice.large_k} if bank == choice.primary_bank else set()
@@ -272,7 +272,7 @@ def powers(study: StudyResults, bank: str, *models: str) -> list[int]:
 
 
 def forecast_figure(results: Results) -> Figure:
-    """The last round's pass@k beside its two forecasts, the start, and the ideal sampler."""
+    """pass@k of the last round, its two forecasts, the start and the ideal sampler."""
     study, last = results.study, results.study.sequence[-1]
     rows = results.entries.where(question=QUESTION.name)
     curves = [Curve(rows.where(quantity=IDEAL), INK, "ideal sampler")]

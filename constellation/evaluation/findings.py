@@ -10,11 +10,11 @@ and is adjusted by Holm over the three findings; one that was not measured count
 - *supported*: the adjusted p-value is at most alpha;
 - *not supported*: the two-sided interval of a number excludes 0 in the other direction, or lies within
   [-margin, margin], so that any effect is too small to matter;
-- *inconclusive*: anything else; the minimum detectable effect says what the design could have seen, of the
-  crossover in either number alone: both at once are seen less often.
+- *inconclusive*: anything else. The minimum detectable effect says what the design could have seen; for the
+  crossover it is that of either number alone, and both at once are seen less often.
 
-**The verdict over all**, with D(k) the change of pass@k from start to last round and the *second difference*
-the second round's gain in pass@small_k minus the first's. In this order:
+**The verdict over all** rests on D(k), the change of pass@k from start to last round, and on the *second
+difference*, the second round's gain in pass@small_k minus the first's. In this order:
 
 - *compounding*: the second difference, or D(large_k), lies above 0; Holm over these two;
 - *amplification*: D(small_k) > 0 and D(large_k) < 0, each at alpha, and the upper one-sided bound of the
@@ -22,8 +22,8 @@ the second round's gain in pass@small_k minus the first's. In this order:
 - *no gain*: the interval of D(small_k) lies within the margin or below it;
 - *inconclusive*: anything else.
 
-A verdict speaks of its `scope`: of one trajectory where the study has one, else of trajectories that start
-from the same base.
+A verdict is about its `scope`: one trajectory if the study has one, else trajectories that start from the
+same base.
 
 **Everything else that is tested**, on other banks, rounds, arms, temperatures, selectors and k, was not
 singled out beforehand. Its p-values are adjusted as one family by Benjamini & Hochberg (1995), so that of the
@@ -122,10 +122,10 @@ def conclude(small: Estimate, large: Estimate, second: Estimate | None, choice: 
 
 
 def adjust(rows: list[Entry], level: float) -> tuple[Entries, dict[str, int]]:
-    """Gives every row that was tested its q; where its p is not defined there is nothing to adjust.
+    """Gives every tested row its q, unless its p is not defined.
 
     Returns:
-        the rows; and how many numbers were "tested", how many of them are "discoveries".
+        the rows, and how many numbers were "tested" and how many of them are "discoveries".
     """
     family = [i for i, row in enumerate(rows) if row.tested and np.isfinite(row.p)]
     adjusted = false_discovery_control([rows[i].p for i in family], method="bh") if family else []

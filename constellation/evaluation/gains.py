@@ -1,8 +1,8 @@
 """The gain of each round: whether it shrinks, as it stands, against the headroom left, and in logits.
 
-A gain shrinks by itself where little is left to gain. Beside pass@k stand therefore the share of the headroom
-that a round closes, mean gain / (1 - mean pass@k before), and the change of logit(mean pass@k), for which
-equal odds ratios are equal gains.
+A gain shrinks by itself where little is left to gain. A round's gain is therefore also given as the share of
+the headroom that it closes, mean gain / (1 - mean pass@k before), and as the change of logit(mean pass@k), by
+which equal odds ratios are equal gains.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from constellation.evaluation.study import StudyResults
 Array = NDArray[np.float64]
 Scale = Callable[[Array], Array]
 GAIN, SECOND_DIFFERENCE = "gain over the model before", "gain minus the gain before"
-NULL_GAIN = "null of the gain over the model before"  # rows of `null`
-SCALES: dict[str, Scale] = {  # `of` -> of mean pass@k before and after, [R, 2], to a gain, [R]
+NULL_GAIN = "null of the gain over the model before"  # the question `null` answers with it
+SCALES: dict[str, Scale] = {  # `of` in rows -> gain [R] from mean pass@k before and after [R, 2]
     "": lambda means: means[:, 1] - means[:, 0],
     "share of headroom": lambda means: (means[:, 1] - means[:, 0]) / (1 - means[:, 0]),
     "logit": lambda means: logit(means[:, 1]) - logit(means[:, 0]),
@@ -80,7 +80,7 @@ def gains(study: StudyResults, part: None, bootstrap: Bootstrap) -> Answer:
 def round_gain(study: StudyResults, bootstrap: Bootstrap, bank: str, models: Sequence[str]) -> list[Entry]:
     """What a round adds to the model before it: at the deciding k that both pools answer, and on all scales.
 
-    The first round's gain is its change from the start, which is tested as such.
+    The first round's gain is also its change from the start, and is tested among those changes.
     """
     choice = study.analysis
     rows = []
@@ -113,7 +113,7 @@ def gain_difference(
 def on_other_scales(
     study: StudyResults, bootstrap: Bootstrap, bank: str, models: Sequence[str], quantity: str
 ) -> list[Entry]:
-    """At small_k a gain, of two models, or the difference of two gains, of three, which is tested."""
+    """At small_k the gain of two models, or the difference of the gains of three, which is tested."""
     k, difference = study.analysis.small_k, len(models) == 3
     levels = np.stack([task_curves(study, bank, model, [k])[..., 0] for model in models], axis=-1)
     rows = []
@@ -125,14 +125,14 @@ def on_other_scales(
 
 
 def second_gain(scale: Scale) -> Scale:
-    """Of mean pass@k of three models in a row, [R, 3]: the second gain minus the first."""
+    """The second gain minus the first, from mean pass@k of three successive models, [R, 3]."""
     return lambda means: scale(means[:, 1:]) - scale(means[:, :2])
 
 
 def round_gains(results: Results) -> Figure | None:
-    """What each round adds to the one before, at both k; small marks are the trajectories.
+    """What each round adds to the model before, at both k; small marks are the trajectories.
 
-    The spans behind are the null's at small_k.
+    Grey spans are the null at small_k.
     """
     study = results.study
     if not study.rounds:
@@ -161,7 +161,7 @@ def round_gains(results: Results) -> Figure | None:
 def headroom(results: Results) -> Figure | None:
     """Each round's gain at small_k on three scales: as it stands, of the headroom left, and in logits.
 
-    The spans behind are the null's on the primary bank.
+    Grey spans are the null on the primary bank.
     """
     study = results.study
     if not study.rounds:
@@ -185,7 +185,7 @@ def headroom(results: Results) -> Figure | None:
 
 
 def round_axis(ax: Axes, results: Results, bank: str, scale: str, factor: float = 100) -> None:
-    """An x axis of the rounds, "gen_v0 to v1", with what the null gains behind each."""
+    """An x axis of the rounds, "gen_v0 to v1", with the null's interval as a grey span behind each."""
     study = results.study
     drawing.zero_line(ax)
     for position, row in enumerate(results.entries.where(quantity=NULL_GAIN, bank=bank, of=scale)):

@@ -26,7 +26,7 @@ PAPER = {  # field -> the value of paper A, from its abstract or a summary of it
 
 
 def methods(study: StudyResults) -> dict[str, Any]:
-    """What findings.json holds of the methods: the stages read, and samples drawn by purpose and model."""
+    """The methods in findings.json: the stages read, and the samples drawn by purpose and model."""
     purposes = ("training", "evaluation", "tuning", "controls", "variants", "null", "temperature")
     drawn: dict[str, Counter[str]] = {purpose: Counter() for purpose in purposes}
     for stage in study.stages:
@@ -41,11 +41,11 @@ def methods(study: StudyResults) -> dict[str, Any]:
     return {"sources": read, "samples": counts}
 
 
-OPTIONAL = {"arm", *OF_STAGES} - {"selection"}  # the sections that are read where the question is asked
+OPTIONAL = {"arm", *OF_STAGES} - {"selection"}  # sections of the config that only one question reads
 
 
 class Choices:
-    """A nested config's values for the prose, marked where the paper has one; knows which were not named."""
+    """A nested config's values for the prose, marked where the paper has one; it knows which were named."""
 
     def __init__(self, config: Mapping[str, Any]):
         self._values = dotted(config)
@@ -66,7 +66,7 @@ class Choices:
         return self._values[field]
 
     def rest(self, chosen: Sequence[str]) -> dict[str, Any]:
-        """The fields that nothing has named yet, but for the sections of questions that are not asked."""
+        """The fields that were not named yet, without the sections of questions that were not chosen."""
         left = {field: value for field, value in self._values.items() if field not in self._named}
         return {
             name: value for name, value in left.items() if name.partition(".")[0] not in OPTIONAL - {*chosen}

@@ -1,24 +1,24 @@
 """The null: the start against itself, sent through the same analysis as a round.
 
-Pseudo-studies that learned nothing, of three kinds:
+There are three kinds of pseudo-studies, in which nothing was learned:
 
-- *halvings*: the start's own samples and as many fresh ones are one doubled pool, halved at random; one half
-  stands for the start and the other for the last round. For a round's gain and the second difference each
-  model gets a part of as many samples as the study has of it (all the same where the pool does not suffice).
-  What remains is the noise of sampling, under the primary split. Given c correct ones of N samples, those of
-  a random part are hypergeometric, so that no sample need be looked at again. The critic's part is played by
-  its own scores, permuted among a task's surviving samples.
-- *pairs*: the start of one trajectory stands for the round of another, three of them for start, first and
-  last round. This adds the noise of another warm start, which an analysis of a single trajectory, over tasks
-  alone, knows nothing of; it is this analysis that is put to the test.
-- *pairs* and *triples* of several trajectories: these are divided at random, so that none plays two parts,
-  and a verdict over several is put to the test as the study reaches it. With few trajectories pseudo-studies
-  overlap, and a rate is rough. Of reach, both models of a pair are asked for the programs that either's
-  trajectory knows, so that neither has a share in the choice that the other lacks.
+- *halvings*: the start's own samples and as many fresh ones form a doubled pool, which is halved at random;
+  one half stands for the start and the other for the last round. For a round's gain and the second difference
+  each model gets a part of as many samples as the study has of it (equal parts where the pool does not
+  suffice). What remains is the noise of sampling, under the primary split. If c of N samples are correct, the
+  number of correct ones in a random part is hypergeometric, so that no sample need be looked at again. For
+  the critic's gain its own scores are permuted among a task's surviving samples.
+- *pairs*: the start of one trajectory stands for the last round of another; of three trajectories, the second
+  stands for the first round. This adds the noise of another warm start, of which an analysis of a single
+  trajectory, over tasks alone, knows nothing; this analysis is put to the test.
+- *pairs* and *triples* of several trajectories: the trajectories are divided at random, so that none plays
+  two parts, and a verdict over several is put to the test as the study reaches it. With few trajectories the
+  pseudo-studies overlap, and a rate is rough. For reach, both models of a pair are scored on the programs
+  that either's trajectory knows, so that neither has a share in the choice that the other lacks.
 
-Each gives the distribution of its statistics without any learning, as a mean and central interval, and the
-share of pseudo-studies that reach each verdict: its false-positive rate, at alpha and after Holm's correction
-over the primary findings.
+Each kind gives the distribution of its statistics without any learning, as a mean and central interval, and
+the share of pseudo-studies that reach each verdict. This is the verdict's false-positive rate, at alpha and
+after Holm's correction over the primary findings.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ from constellation.samples import SampleSet
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 Trajectories = NDArray[np.intp]
-HALVINGS, PAIRS, RESTARTED = "halvings", "pairs", "another warm start"  # `of` rows; several: "pairs, 3 ..."
+# `of` in rows; pairs and triples of several trajectories are "pairs, 3 trajectories"
+HALVINGS, PAIRS, RESTARTED = "halvings", "pairs", "another warm start"
 
 STUDIES = "pseudo-studies of a null"
 SECOND = "null of the gain minus the gain before"
@@ -63,9 +64,10 @@ CLASS_REACH = "null of the change of reach by a class of programs"
 
 @dataclass(frozen=True)
 class NullPools(Part):
-    """Fresh samples of the start, of draws of their own, under the primary split.
+    """Samples of the start that were drawn afresh under the primary split.
 
-    Of each bank that occurs in every trajectory or in the first ones, at least as many a task as its own.
+    A bank has them in all trajectories, in the first ones, or not at all; at least as many a task as the
+    study's own.
     """
 
     pools: Mapping[SetKey, SampleSet]
@@ -87,7 +89,7 @@ class NullPools(Part):
 
 
 def null(study: StudyResults, part: NullPools | None, bootstrap: Bootstrap) -> Answer:
-    """Halvings of banks with a doubled pool; the others of the primary bank, with the trajectories it takes.
+    """Halvings on every bank with a doubled pool, and the other kinds where there are enough trajectories.
 
     A pool whose half is too small for large_k is refused.
     """
@@ -169,10 +171,10 @@ def doubled(study: StudyResults, part: NullPools, bank: str, trajectories: int) 
 
 
 def divide(correct: Counts, total: int, sizes: Sequence[int], times: int, rng: np.random.Generator) -> Counts:
-    """[parts, S, K, T] correct ones in parts of pools that are drawn at random, S = `times` times.
+    """[parts, S, K, T] how many samples are correct in parts of these `sizes`, drawn S = `times` times.
 
-    Without replacement, from pools of `total` samples each with `correct` [K, T] of them right; what the
-    `sizes` leave over is in no part.
+    The parts are drawn at random and without replacement from pools of `total` samples, of which `correct`
+    [K, T] are correct. Samples that the sizes leave over are in no part.
     """
     left = np.broadcast_to(correct, (times, *correct.shape))
     result = []
@@ -213,7 +215,7 @@ def permuted_gains(
 
 
 def curve_changes(before: Counts, after: Counts, sizes: tuple[int, int], ks: range) -> Array:
-    """[S, len(ks)] D(k) of parts of these sizes; a mean needs only how many tasks have each count."""
+    """[S, len(ks)] D(k) between parts of these sizes; its mean needs only how many tasks have each count."""
     means = []
     for part, n in zip((before, after), sizes, strict=True):
         counts = np.array([np.bincount(half.ravel(), minlength=n + 1) for half in part])  # [S, n + 1]
@@ -222,14 +224,14 @@ def curve_changes(before: Counts, after: Counts, sizes: tuple[int, int], ks: ran
 
 
 def pairs(study: StudyResults, bootstrap: Bootstrap) -> list[Entry]:
-    """Verdicts of studies of one trajectory each, in every order of two trajectories, or three of more."""
+    """Verdicts of studies of one trajectory each, for every order of three trajectories, or of only two."""
     alone = Bootstrap(np.ones((len(bootstrap.trajectories), 1)), bootstrap.tasks, bootstrap.level)
     orders = list(permutations(range(study.trajectories), min(study.trajectories, 3)))
     return pseudo_studies(study, alone, PAIRS, np.array(orders)[..., None], two_rounds=len(study.rounds) != 1)
 
 
 def several(study: StudyResults, bootstrap: Bootstrap) -> list[Entry]:
-    """Verdicts over two or more trajectories a part, with and without a first round."""
+    """Verdicts of studies of two or more trajectories each, with and without a first round."""
     rows: list[Entry] = []
     for parts, name in ((2, "pairs"), (3, "triples")):
         size = study.trajectories // parts
@@ -251,10 +253,10 @@ def divisions(study: StudyResults, parts: int) -> Trajectories:
 def pseudo_studies(
     study: StudyResults, bootstrap: Bootstrap, kind: str, parts: Trajectories, two_rounds: bool = True
 ) -> list[Entry]:
-    """Verdicts of S studies whose parts are played by starts of these trajectories, [S, parts, size].
+    """Verdicts of S studies whose models are the starts of these trajectories, [S, parts, size].
 
-    Two parts are start and last round; of three the first round stands between them, and there is a second
-    difference if the study has `two_rounds`.
+    Two parts stand for start and last round. Of three parts the second stands for the first round, and there
+    is a second difference if the study has `two_rounds`.
     """
     bank = study.analysis.primary_bank
     curve = task_curves(study, bank, study.start, study.deciding_ks)[parts]  # [S, parts, size, T, 2]
@@ -325,7 +327,7 @@ def spread(
 ) -> list[Entry]:
     """Mean and central interval of a statistic over the pseudo-studies, [S, len(ks)], in its own unit.
 
-    `models` are those that it has as many samples as; the start alone by default.
+    `models` are those whose numbers of samples the parts have, by default the start alone.
     """
     level = study.analysis.level
     ends = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
@@ -336,7 +338,7 @@ def spread(
 def another_warm_start(study: StudyResults, bootstrap: Bootstrap) -> list[Entry]:
     """What changes from one half of the starts to the other: the control of the report's curves.
 
-    Of four trajectories or more.
+    There are rows with four trajectories or more.
     """
     if study.trajectories < 4:
         return []
@@ -357,7 +359,7 @@ def another_warm_start(study: StudyResults, bootstrap: Bootstrap) -> list[Entry]
 def restarted_reach(
     study: StudyResults, bootstrap: Bootstrap, known: reach.Known, starts: Trajectories, lasts: Trajectories
 ) -> list[Entry]:
-    """How far reach changes, how often it is said to expand, and how often to rise over the start alone."""
+    """How far reach changes, and how often it is found to expand, or to rise over the start alone."""
     programs, choice, bank, K = known.programs, study.analysis, known.programs.bank, study.trajectories
     budgets = sorted({*reach.DRAWN, choice.reach_at})
     table = np.empty((K, K, len(study.tasks[bank]), len(budgets), 2))
@@ -380,7 +382,7 @@ def restarted_reach(
 def restarted_mass(
     study: StudyResults, known: reach.Known, starts: Trajectories, lasts: Trajectories
 ) -> list[Entry]:
-    """How far the mass ledger changes, class by class; the samples that one class goes by are the start's."""
+    """How far the mass ledger changes in each class; "in the start's samples" refers to those of `starts`."""
     programs, at, K = known.programs, study.analysis.reach_at, study.trajectories
     either = (known.own[:, None] | known.own).reshape(K * K, -1)  # [K * K, D] of each start and last round
     rows: list[Entry] = []

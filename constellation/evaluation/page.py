@@ -1,4 +1,4 @@
-"""How the pages' templates are read, and how they spell numbers."""
+"""How the templates of the report and of the sweep are read, and how they spell numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DASH = "\N{EM DASH}"
 
 
 def environment(filters: Mapping[str, Callable[..., Any]] | None = None) -> jinja2.Environment:
-    """Of templates that escape what they are given, and that may not name what they are not given."""
+    """Where templates are found; they escape every value, and a name that they are not given is an error."""
     made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -30,7 +30,7 @@ def environment(filters: Mapping[str, Callable[..., Any]] | None = None) -> jinj
 
 
 def report_filters(alpha: float) -> dict[str, Callable[..., Any]]:
-    """Those of the report; a number whose q is at most alpha, a discovery, bears an asterisk."""
+    """The filters of the report's templates; a discovery, with q at most alpha, bears an asterisk."""
 
     def star(entry: Entry | None) -> str:
         return "*" if entry and entry.q is not None and entry.q <= alpha else ""

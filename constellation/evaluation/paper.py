@@ -1,7 +1,7 @@
-"""What paper A (arXiv 2606.07856) reports, so that the report can set our figures beside it.
+"""What paper A (arXiv 2606.07856) reports, for the report's comparison with it.
 
-Marks: "stated" is the paper's own abstract, "secondary" a summary of its full text that may err in detail.
-Figures are percentages of tasks, or points of them.
+"stated" marks what the paper's own abstract says, "secondary" what a summary of its full text says, which may
+err in detail. Numbers are percentages of tasks, or percentage points.
 """
 
 from __future__ import annotations

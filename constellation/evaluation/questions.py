@@ -1,8 +1,8 @@
 """The questions, in the order of the report.
 
-A question is its name: of a module here, of a template in `templates/`, of its section of the config, and,
-where it has stages of its own, of a module in `experiments`. To ask a new one is to write these and to add
-the name below.
+A question's name is that of a module here, of a template in `templates/`, of its section of the config, and,
+where it has stages of its own, of a module in `experiments`. For a new question one writes these and adds its
+name below.
 """
 
 from __future__ import annotations

@@ -7,10 +7,10 @@ untruncated, that an answer is one of the task's *known* generalising programs,
     reach(B) = mean over tasks of 1 - (1 - m)^B
 
 is what B samples solve by known programs. A trajectory knows the secret program and those among the first
-samples of the base and of each of its models, as many of each. So every model is asked for the same programs,
+samples of the base and of each of its models, as many of each. So every model is scored on the same programs,
 differences are paired, and trajectories remain replicates of each other.
 
-m is a lower bound of the chance P to be right. What it misses, three ways:
+m is a lower bound of the chance P to be right. Three numbers tell what it misses:
 
 - c / n - m, of all n samples that were drawn c being right: as E[c / n] = P, this *missing mass* is unbiased,
   but noisy;
@@ -21,8 +21,8 @@ m is a lower bound of the chance P to be right. What it misses, three ways:
 *Expansion* claims that the last round's reach at one B, fixed in the config, lies above both the base's and
 the start's (intersection-union: the larger of two one-sided p-values).
 
-The *mass ledger* says where training moves probability: of each class of the known programs, m and the reach
-of that m alone, without sampling. What a class gains, another or the wrong answers have lost.
+The *mass ledger* says where training moves probability: it has m and the reach by m alone for each class of
+the known programs, without sampling. What a class gains, other classes or wrong answers have lost.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ GOOD_TURING = "Good-Turing bound of the unknown programs' probability"
 PROGRAMS = "known programs a task"
 MASS, MASS_CHANGE = "probability of the known programs", "change of the known programs' probability"
 CLASS_REACH, CLASS_REACH_CHANGE = "reach by a class of programs", "change of reach by a class of programs"
-NULL_REACH = "null of the change of reach"  # this and the next: rows of `null`
+NULL_REACH = "null of the change of reach"  # the question `null` answers with this and the next
 NULL_MASS = "null of the change of the known programs' probability"
 
 
@@ -77,13 +77,11 @@ class KnownPrograms(Part):
     atoms: NDArray[np.integer]  # [D] parts that the program concatenates
     structures: tuple[tuple[str, ...], ...]  # [D] the withheld classes it belongs to, usually none
     secret: Mask  # [D] whether it is the secret program, however it is spelt
-    log_prob: Mapping[
-        tuple[str, int], Array
-    ]  # (model, trajectory) -> [D] ln p that the model answers with it
+    log_prob: Mapping[tuple[str, int], Array]  # (model, trajectory) -> [D] ln p(program) under the model
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Every model that was asked, in order."""
+        """Every model with probabilities, in order."""
         return tuple(dict.fromkeys(model for model, _ in self.log_prob))
 
     def of(self, model: str, trajectory: int) -> Array:
@@ -114,7 +112,7 @@ def known_of(study: StudyResults, programs: KnownPrograms) -> Known:
 
 
 def log_mass(programs: KnownPrograms, own: Mask, model: str) -> Array:
-    """[K, T] ln of the probability that a model answers with those of a trajectory's programs, [K, D]."""
+    """[K, T] ln of the probability that a model answers with a program that the trajectory knows, [K, D]."""
     return np.array([programs.log_mass(subset, model, k) for k, subset in enumerate(own)])
 
 
@@ -147,7 +145,7 @@ def generalising(samples: SampleSet, first: int) -> dict[tuple[int, str], int]:
 
 
 def solved_in(log_mass: ArrayLike, budgets: Sequence[int]) -> Array:
-    """[..., N] 1 - (1 - m)^B of N budgets, exact to rounding however small m, [...], or large B."""
+    """[..., N] 1 - (1 - m)^B for N budgets B, exact to rounding however small m [...] or large B."""
     log_mass = np.asarray(log_mass, np.float64)
     with np.errstate(divide="ignore"):  # ln(1 - m), each way where it is the exact one (Maechler 2012)
         small, large = np.log1p(-np.exp(log_mass)), np.log(-np.expm1(log_mass))
@@ -177,7 +175,7 @@ def reach(study: StudyResults, programs: KnownPrograms, bootstrap: Bootstrap) ->
 
 
 def drawn_samples(study: StudyResults, bootstrap: Bootstrap, known: Known, model: str) -> list[Entry]:
-    """What a model's own samples say beside its reach and m."""
+    """What a model's own samples say: pass@k, the share that is right, and what m misses of it."""
     programs, bank = known.programs, known.programs.bank
     pools = [pool(study, programs, model, k) for k in range(study.trajectories)]
     right = np.array([drawn.per_sample(drawn.right).mean(1) for drawn in pools])  # [K, T]
@@ -200,7 +198,7 @@ def reach_change(known: Known, before: str, after: str, budgets: Sequence[int]) 
 
 
 def expansion(study: StudyResults, bootstrap: Bootstrap, known: Known, model: str) -> Claim:
-    """That a model's reach lies above the base's and the start's, at the config's B."""
+    """The claim that a model's reach lies above the base's and the start's, at the B of the config."""
     at, bank, before = study.analysis.reach_at, known.programs.bank, (study.base, study.start)
     values = np.concatenate([reach_change(known, name, model, [at]) for name in before], axis=2)  # [K, T, 2]
     both = bootstrap.both(bank, values)
@@ -226,15 +224,13 @@ def expanded(
 
 
 def mass_ledger(study: StudyResults, bootstrap: Bootstrap, known: Known) -> list[Entry]:
-    """Of each class its mass under every model, and what that mass would solve in reach_at samples."""
+    """For each class its mass under every model, and what that mass would solve in reach_at samples."""
     programs, bank, at = known.programs, known.programs.bank, study.analysis.reach_at
     rows = []
     for name, own in classes(study, programs, known.own, np.arange(study.trajectories)).items():
         rows.append(Entry(PROGRAMS, bank, (), None, own.sum(1).mean() / len(study.tasks[bank]), of=name))
         masses = {model: log_mass(programs, own, model) for model in programs.models}
-        values = {
-            model: solved_in(mass, [1, at]) for model, mass in masses.items()
-        }  # [K, T, 2]: m is reach(1)
+        values = {model: solved_in(mass, [1, at]) for model, mass in masses.items()}  # [K, T, 2] m, reach
         for model, value in values.items():
             found = bootstrap(bank, value)
             rows.append(entry(MASS, bank, (model,), None, found.at(0), of=name))
@@ -249,12 +245,12 @@ def mass_ledger(study: StudyResults, bootstrap: Bootstrap, known: Known) -> list
 def classes(
     study: StudyResults, programs: KnownPrograms, own: Mask, starts: NDArray[np.integer]
 ) -> dict[str, Mask]:
-    """All of the N sets of known programs, `own` [N, D], and their named parts, without those that are empty.
+    """N sets of known programs, `own` [N, D], and their parts by class; classes that are empty are left out.
 
-    By the parts a program concatenates, by withheld class, the secret program against others, and by whether
-    the start's samples show it, each set by those of its trajectory in `starts` [N]. Of the last two kinds,
-    "not in the samples" are by selection programs that the start finds improbable: that a round finds them
-    likelier is no surprise, that the *mass* does tells.
+    Programs are classed by the parts that they concatenate, by withheld class, as secret program or other,
+    and by whether the start's samples show them, for which each set goes by the trajectory in `starts` [N].
+    Programs that are not in the start's samples are selected for being improbable to the start. That a round
+    finds each of them likelier is therefore no surprise; that their whole mass grows is informative.
     """
     masks = {ALL: np.ones_like(programs.secret)}
     for atoms in np.unique(programs.atoms):
@@ -271,9 +267,9 @@ def classes(
 
 
 def reach_curves(results: Results) -> Figure | None:
-    """Reach over B with pass@k as dots, and each round's against the base and against the start.
+    """Reach over B with pass@k as dots, and each round's minus the base's and minus the start's.
 
-    Dotted, by how much another warm start alone changes it.
+    Dotted curves say by how much another warm start alone changes it.
     """
     rows, study = results.entries.where(question=QUESTION.name), results.study
     paints = {model: drawing.colour(study, model) for model in study.models}
@@ -297,7 +293,7 @@ def reach_curves(results: Results) -> Figure | None:
 
 
 def budgets_axis(ax: Axes, at: int) -> None:
-    """A logarithmic axis of sample budgets B, the one of the verdict marked."""
+    """A logarithmic axis of sample budgets B, with a mark at the budget of the verdict."""
     drawing.mark(ax, at)
     ax.set_xscale("log")
     ax.xaxis.set_minor_locator(NullLocator())
@@ -307,7 +303,7 @@ def budgets_axis(ax: Axes, at: int) -> None:
 def ledger_figure(results: Results) -> Figure | None:
     """The probability of each class of the known programs under every model, and its change from the start.
 
-    The spans behind are what another warm start alone changes.
+    Grey spans are what another warm start alone changes.
     """
     study, rows = results.study, results.entries.where(question=QUESTION.name)
     names = [name for name in rows.where(quantity=MASS).values("of") if name != ALL]

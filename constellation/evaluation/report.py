@@ -104,7 +104,7 @@ def render(
 def traces(
     study: StudyResults, figures: Mapping[str, str], questions: Sequence[Question]
 ) -> dict[str, Mapping[str, str]]:
-    """Figure -> the stages that its question reads, those that all questions may read first, with hashes."""
+    """Figure -> stage that its question reads -> hash; stages that all questions may read come first."""
     shared = study.sources.get("study", {})
     return {
         name: {**shared, **study.sources.get(question.part or question.name, {})}

@@ -1,7 +1,8 @@
 """Which survivor to hand in: what every selector is worth, and whether the critic beats the others.
 
-Selectors are read where critic scores exist: for these (bank, model) pairs over all their split seeds, six in
-the study, and averaged within a task first. At a large k the seeds with fewer candidates drop out.
+Selectors are compared on every bank and model whose candidates the critic scored, under all split seeds for
+which it did, six in the study. A task's values are averaged over the split seeds first; at a large k, seeds
+with fewer candidates are left out.
 
 Two claims are read on the primary bank at small_k. The *finding* says that the critic's pick is right more
 often than the first survivor. The *primary extension* says so of the critic and its *rival*: the best
@@ -9,8 +10,8 @@ unlearned selector that knows no more than it does. The rival is chosen among th
 so that the numbers compared have no part in the choice; one claim, hence no correction. All else here is
 exploratory.
 
-The *room* is what the oracle gains over the first survivor, and the critic's share of it a ratio of means: a
-task's own ratio is undefined where there is nothing to win.
+The *room* is what the oracle gains over the first survivor. The critic's share of it is a ratio of means,
+because a single task's ratio is undefined where there is nothing to win.
 """
 
 from __future__ import annotations
@@ -51,24 +52,24 @@ GAIN = "gain over the first survivor"
 LEAD = "difference between two selectors"
 RIVAL = "difference from the unlearned rival"
 ROOM = "share of the room"
-FIXED = "critic, fixed tasks"  # `of` the room, weighted by the start's divergence
+FIXED = "critic, fixed tasks"  # `of` in rows of `ROOM` whose tasks are weighted by the start's divergence
 DIVERGENT = "divergent tasks"
 EXCHANGED = "null rate of a lead over the rival"
-TUNING = "tuning"  # stands for a bank
+TUNING = "tuning"  # takes the place of a bank's name
 LEARNED = [name for name, selector in SELECTORS.items() if selector.learned]
 OVER_K = ("critic", "majority", "likeliest", "ideal_critic")  # selectors that are drawn over k
 
 
 @dataclass(frozen=True)
 class Selectors(Part):
-    """What selectors read of the study's samples.
+    """What selectors read about the study's samples.
 
     Attributes:
-        model: whose candidates both claims are read on, as a rule the start.
-        columns: for some of the study's sets, "critic" and further columns of `selectors.COLUMNS`, [D] each;
-            of one model on one bank the same ones in all its sets. NaN where a program does not fit.
-        tuning: the model's samples of *tuning* tasks, a set a trajectory, with the columns of the unlearned
-            selectors: on them the critic's rival is chosen. Empty where none were drawn.
+        model: the model whose candidates both claims are read on, usually the start.
+        columns: for some of the study's sets, "critic" and further columns of `selectors.COLUMNS`, [D] each
+            and NaN where a program does not fit. All sets of one model on one bank have the same columns.
+        tuning: the model's samples of *tuning* tasks, one set for each trajectory, with the columns of the
+            unlearned selectors. The critic's rival is chosen on them. Empty if none were drawn.
     """
 
     model: str
@@ -90,21 +91,20 @@ class Selectors(Part):
                 )
 
     def drawn(self) -> Iterator[tuple[str, str, int]]:
-        """(purpose, model, samples), for the methods."""
         for samples, _ in self.tuning:
             yield "tuning", self.model, samples.program.size
 
     def critic_sets(self, study: StudyResults, keys: Iterable[SetKey]) -> Sets:
-        """Sets of the study with the critic's scores alone."""
+        """Sets of the study, each with the critic's scores as its only column."""
         return [(study.samples[key], {"critic": self.columns[key]["critic"]}) for key in keys]
 
     def splits(self, study: StudyResults, bank: str, model: str, k: int = 1) -> list[int]:
-        """The split seeds of the sets of k samples or more that have columns, possibly none."""
+        """The split seeds under which the model has columns and at least k samples; there may be none."""
         keys = (key for key in self.columns if key[:2] == (bank, model) and study.samples[key].n >= k)
         return sorted({key.split_seed for key in keys})
 
     def places(self, study: StudyResults) -> list[Place]:
-        """Every bank, model and k at which a selector picks."""
+        """Every bank, model and k at which selectors are compared."""
         sizes: dict[tuple[str, str], list[int]] = {}
         for key in sorted(self.columns):
             sizes.setdefault(key[:2], []).append(study.samples[key].n)
@@ -116,24 +116,24 @@ class Selectors(Part):
 
 
 def selectors_of(study: StudyResults) -> Selectors:
-    """The study's part; one without columns if it has none."""
+    """The study's part for this question, or one without columns."""
     part = study.parts.get(QUESTION.name, Selectors(study.start))
     assert isinstance(part, Selectors)
     return part
 
 
 def group_sizes(study: StudyResults, pools: Iterable[int]) -> list[int]:
-    """The k of selection that all of these pools can fill; small_k always, for the claim rests on it."""
+    """The k of selection that all pools of these sizes can fill; always small_k, which the claims rest on."""
     smallest, choice = min(pools), study.analysis
     return sorted({choice.small_k, *(k for k in choice.selection_ks if k <= smallest)})
 
 
 def picked(study: StudyResults, part: Selectors, place: Place) -> Selection:
-    """Every selector on every group of k, [S, K, T], under the S split seeds with so many candidates."""
+    """Every selector on every group of k, [S, K, T], under the S split seeds with at least k candidates."""
     bank, model, k = place
     seeds = part.splits(study, bank, model, k) or part.splits(study, bank, model)  # `cut` refuses these
 
-    def for_all_trajectories(arrays: Sequence[Array]) -> Array:  # of the base all have the same
+    def for_all_trajectories(arrays: Sequence[Array]) -> Array:  # the base's one set stands for all
         return np.broadcast_to(arrays, (study.trajectories, len(arrays[0])))
 
     keys = [[SetKey(bank, model, seed, r) for r in study.trajectories_of(model)] for seed in seeds]
@@ -302,7 +302,7 @@ def extension(
 def exchanged_rate(study: StudyResults, bootstrap: Bootstrap, bank: str, lead: Array) -> float:
     """How often a lead is found where there is none: with the two selectors exchanged on tasks at random.
 
-    On a task the sign of `lead`, [K, T], turns in all trajectories.
+    Where they are exchanged on a task, the sign of `lead` [K, T] is reversed in all trajectories.
     """
     choice = study.analysis
     rng = host_rng(choice.seed, "null", bank, "exchanged")
@@ -313,15 +313,14 @@ def exchanged_rate(study: StudyResults, bootstrap: Bootstrap, bank: str, lead: A
 def on_fixed_tasks(
     study: StudyResults, part: Selectors, place: Place, found: Selection
 ) -> tuple[Array, Array] | None:
-    """The leads of critic and oracle, [K, T] each, weighted by the start's divergence at k, the same split.
+    """The gains of critic and oracle, [K, T] each, weighted by the start's divergence at k on the same split.
 
-    So models are compared on the same tasks. For the start itself a group's lead is weighted by the
+    So models are compared on the same tasks. For the start itself a group's gain is weighted by the
     divergence of the pool's *other* groups, since luck in its own draws would count twice. With D and g the
-    means of divergence and lead over G groups, and m that of their product, the mean over pairs of unlike
+    means of divergence and gain over G groups, and m that of their product, the mean over pairs of unlike
     groups is (G D g - m) / (G - 1).
 
-    Returns:
-        None where no split has two groups of the start, or samples of it.
+    None where no split has a group of the start's candidates, or two groups if the model is the start.
     """
     bank, model, k = place
     leads: dict[str, list[Array]] = {"critic": [], "oracle": []}
@@ -379,7 +378,7 @@ def selectors(results: Results) -> Figure | None:
 
 
 def rivals(results: Results) -> Figure | None:
-    """Each learned selector minus its unlearned rival over k; a panel a model on the primary bank."""
+    """Each learned selector minus its unlearned rival over k on the primary bank, a panel for each model."""
     rows = results.entries.where(quantity=RIVAL, bank=results.study.analysis.primary_bank)
     if not rows:
         return None

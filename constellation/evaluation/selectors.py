@@ -1,4 +1,4 @@
-"""Which of k candidates to hand in: the critic, the selectors beside it, and divergence.
+"""Which of k candidates to hand in: the critic, all other selectors, and where survivors diverge.
 
 Paper A's loop at test time: k candidates, the verifier drops those that fail a visible example, a selector
 picks one *survivor*, and the pick is judged on the held-out examples. A pool of n samples a task holds n // k
@@ -25,7 +25,7 @@ from constellation.samples import SampleSet
 Array = NDArray[np.float64]
 Columns = Mapping[str, NDArray[Any]]
 
-COLUMNS = {  # what selectors read of every distinct program -> how errors call it
+COLUMNS = {  # what selectors read about every distinct program -> its name in error messages
     "critic": "critic score",  # float64, the critic's logit(yes) - logit(no)
     "prior_critic": "prior-only critic score",  # the same of one that is shown the program without examples
     "log_likelihood": "log-likelihood",  # float64, ln p(program | visible examples) under the generator
@@ -43,7 +43,7 @@ class Groups:
     program: NDArray[np.int32]  # index of its distinct program
     cluster: NDArray[np.int32]  # candidates of a task with the same held-out outputs share it
     length: NDArray[np.int32]  # its tokens
-    columns: Columns  # the given ones of `COLUMNS`
+    columns: Columns  # those of `COLUMNS` that were given
 
     @property
     def score(self) -> Array:
@@ -85,7 +85,7 @@ def cut(samples: SampleSet, k: int, scores: Array | Columns | None = None) -> Gr
 
 
 def check_column(samples: SampleSet, name: str, column: NDArray[Any]) -> None:
-    """Raises UserError unless a column of `COLUMNS` is one of this sample set, and complete."""
+    """Raises UserError unless a column is one of `COLUMNS`, of this sample set, and complete."""
     if name not in COLUMNS:
         raise UserError(f"no selector reads a column {name!r}: choose from {', '.join(COLUMNS)}")
     if column.shape != samples.task.shape:
@@ -163,13 +163,13 @@ SELECTORS: Mapping[str, Selector] = {
     "uniform": Selector(None),
     "shortest": Selector(lambda groups: -groups.length),
     "likeliest": highest("log_likelihood"),
-    # of the largest cluster of behaviour on generated probes: a vote without held-out inputs
+    # a survivor of the largest cluster of behaviour on generated probes: a vote without held-out inputs
     "probe_majority": Selector(
         lambda groups: votes(groups, groups.columns["probe_cluster"]), needs=("probe_cluster",)
     ),
-    # of the largest output cluster, counted in samples (AlphaCode, MBR-exec)
+    # a survivor of the largest output cluster, counted in samples (AlphaCode, MBR-exec)
     "majority": Selector(lambda groups: votes(groups, groups.cluster), Information.HELD_OUT_INPUTS),
-    # of a critic that sees the program alone: what its prior is worth
+    # the choice of a critic that sees the program alone: what its prior is worth
     "prior_critic": highest("prior_critic", learned=True),
     "critic": Selector(lambda groups: groups.score, learned=True, needs=("critic",)),
     # as critic_mass, without held-out inputs
@@ -178,19 +178,19 @@ SELECTORS: Mapping[str, Selector] = {
         learned=True,
         needs=("critic", "probe_cluster"),
     ),
-    # Of the output cluster with the largest critic mass (DiVeRSe, arXiv 2206.02336): sigmoid(score), the
-    # critic's probability that the program generalises, summed over *samples*. How often the generator draws
-    # an output is evidence for it, too, so a critic that knows nothing leaves the majority vote. A sum over
-    # distinct programs would drop that evidence; one of exp(score), the odds, is unbounded, and a single
-    # overconfident program would decide.
+    # A survivor of the output cluster with the largest critic mass (DiVeRSe, arXiv 2206.02336), which is the
+    # sum of sigmoid(score), the critic's probability that the program generalises, over *samples*. How often
+    # the generator draws an output is evidence for it, too, so that a critic that knows nothing makes the
+    # majority vote. A sum over distinct programs would drop that evidence. A sum of exp(score), the odds, is
+    # unbounded, and a single overconfident program would decide.
     "critic_mass": Selector(
         lambda groups: votes(groups, groups.cluster, expit(groups.score)),
         Information.HELD_OUT_INPUTS,
         learned=True,
         needs=("critic",),
     ),
-    # Its held-out outputs are the most probable under the law that the tasks are drawn from: the best choice
-    # there is, on average over tasks of that law, for who knows the held-out inputs.
+    # The survivor whose held-out outputs are the most probable under the law that the tasks are drawn from:
+    # on average over tasks of that law the best choice for a selector that knows the held-out inputs.
     "ideal_critic": highest("posterior", information=Information.LAW),
     # a correct survivor wherever there is one: the ceiling of every selector
     "oracle": Selector(lambda groups: groups.correct, Information.HELD_OUT_OUTPUTS),
@@ -215,7 +215,7 @@ class Selection(NamedTuple):
 def combined(
     found: Sequence[Selection], how: Callable[[Sequence[Array]], Array] = lambda arrays: np.stack(arrays)
 ) -> Selection:
-    """Selections by the same selectors as one; by default each stands on a new first axis."""
+    """Selections by the same selectors as one, combined by `how`: by default stacked on a new first axis."""
     names = list(found[0].accuracy)
     return Selection(
         {name: how([one.accuracy[name] for one in found]) for name in names},
@@ -257,13 +257,13 @@ def divergence(samples: SampleSet, k: int) -> Array:
     return cut(samples, k).divergent().mean(1)
 
 
-def best_unlearned(tuning: Selection, rival: str = "critic") -> str:
+def best_unlearned(tuning: Selection, learned: str = "critic") -> str:
     """The unlearned selector that a learned one must beat: the most accurate in selection on *tuning* tasks.
 
-    On the tasks of the comparison itself the best of several would be best by luck, too. It may know no more
-    than its rival does: the one that knows less is no worse a rival for that. Ties go to the earlier.
+    On the tasks of the comparison itself the best of several would partly be best by luck. It may know as
+    much as the learned selector does, or less. Ties go to the earlier selector.
     """
-    allowed = SELECTORS[rival].information
+    allowed = SELECTORS[learned].information
     eligible = [
         name
         for name, selector in SELECTORS.items()

@@ -24,7 +24,7 @@ def summary(workdir: Path) -> str:
 
 
 def table(results: Mapping[str, Any]) -> list[str]:
-    """pass@k at the two k of the crossover, % of tasks, a line a bank and a column a model."""
+    """pass@k at the two k of the crossover in % of tasks, a line for each bank, a column for each model."""
     ks = results["analysis"]["small_k"], results["analysis"]["large_k"]
     found = {
         (row["bank"], row["models"][0], row["k"]): row["estimate"]

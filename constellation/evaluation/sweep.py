@@ -25,7 +25,7 @@ from constellation.runtime.files import write_atomically
 
 FINDINGS = {"critic_gain": "critic gain", "crossover": "crossover", "deceleration": "deceleration"}
 NULLS = {"critic_gain": PICKED, "crossover": NULL_CHANGE, "deceleration": SECOND}  # finding -> quantity
-READ = frozenset({"findings", "overall", "entries", "methods"})  # of findings.json
+READ = frozenset({"findings", "overall", "entries", "methods"})  # what a sweep needs of a findings.json
 
 
 class Cell(NamedTuple):
@@ -43,8 +43,8 @@ class Measure(NamedTuple):
 
     panel: str  # the finding and, of several numbers, which one: "crossover pass@8"
     row: Entry
-    supported: bool  # the finding is
-    null: dict[str, Any] | None  # `null_of` it
+    supported: bool  # whether the finding is supported
+    null: dict[str, Any] | None  # its `null_of`
 
 
 def write_sweep(cells: Sequence[Cell], directory: Path) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def summarise(cells: Sequence[Cell]) -> dict[str, Any]:
 
 
 def described(cell: Cell) -> dict[str, Any]:
-    """A cell; if finished, with what it found, its nulls, its stored stages and what made them."""
+    """A cell as sweep.json holds it: if finished, with its findings, nulls, provenance and stored stages."""
     told = {"name": cell.name, "fields": cell.fields, "failure": cell.failure}
     if cell.results is None:
         return told
@@ -140,8 +140,8 @@ def measures(cell: Cell) -> Iterator[Measure]:
 def null_of(results: Mapping[str, Any], quantity: str, number: Entry) -> dict[str, Any] | None:
     """{"kind": "halvings" or "pairs", "interval"}: a number's central interval where nothing was learned.
 
-    None where the study has no null of it. Of the halvings first: they average over trajectories as the study
-    does, and a pair is one against one.
+    None where the study has no null of it. Halvings come before pairs: they average over trajectories as the
+    study does, while a pair sets one trajectory against another.
     """
     rows = rows_of(results).where(quantity=quantity, bank=number.bank, k=number.k)
     intervals = {row.of: row.interval for row in rows if len(row.models) == 1}

@@ -2,16 +2,16 @@
 
 Sharpening a distribution raises what is likely and lowers what is not, and raising the temperature undoes it:
 a sampler of categories p that is sharpened to p^(1/t) / Z gives p back at temperature 1/t times as high. A
-round that lost pass@large_k might have lost programs or might only write them less often. Four readings, all
-on the primary bank, in the first trajectories, and exploratory:
+round that lost pass@large_k might have lost programs or might only write them less often. Four comparisons
+bear on this, all on the primary bank, in the first trajectories, and exploratory:
 
 - the crossover at each temperature, both models at the same one;
 - D(k) with each model at its own best temperature for that k, which is chosen on tuning tasks, for k up to
-  their samples;
+  the number of samples of these;
 - the *sharpening* reading at large_k (`reading`);
-- the *matched* start, sampled where its pass@1 is that of the last round. The temperature is found on tuning
-  tasks and is one for all trajectories; intervals do not cover how well it was found. Of the round's change
-  from the start, sharpening reproduces the matched start's change, and not the rest.
+- the *matched* start, sampled at the temperature at which its pass@1 is that of the last round. One
+  temperature for all trajectories is found on tuning tasks; intervals do not cover how well it was found. Of
+  the round's change from the start, sharpening reproduces the matched start's change, and not the rest.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Match(NamedTuple):
     """The temperature at which the start solves as much with one sample as the last round does."""
 
     temperature: float
-    clipped: bool  # none that was tried was enough, and this one came nearest
+    clipped: bool  # whether none that was tried reaches the last round, and this one comes nearest
 
 
 @dataclass(frozen=True)
@@ -63,15 +63,16 @@ class Temperatures(Part):
     """The start and the last round at several temperatures, in the first R trajectories."""
 
     values: tuple[float, ...]  # the temperatures of the comparison, increasing
-    own: float  # that of all other samples, one of `values`; sets at it are the study's own
+    own: float  # the temperature of all other samples, one of `values`, at which the study's sets are read
     samples: int  # n, samples a task of the primary bank; the study's own sets may have more
-    evaluated: Sets  # of the primary bank under its split: both at every other value, the start at the match
+    # of the primary bank under its split: both models at every other value, and the start at the match
+    evaluated: Sets
     tuning: Sets  # of tuning tasks: both models at every value, and the start at further temperatures
     match: Match  # found on the tuning tasks
 
     @property
     def trajectories(self) -> int:
-        """R."""
+        """How many trajectories have these samples, R."""
         return len(next(iter(self.evaluated.values())))
 
     def check(self, study: StudyResults) -> None:
@@ -87,7 +88,7 @@ class Temperatures(Part):
 
 
 def solved_by_one(tuning: Sets, model: str) -> dict[float, float]:
-    """Temperature -> a model's pass@1, mean over trajectories and tuning tasks, temperatures increasing."""
+    """Increasing temperature -> a model's mean pass@1 over trajectories and tuning tasks."""
     return {
         temperature: float(np.mean([own.per_sample(own.right).mean() for own in tuning[name, temperature]]))
         for name, temperature in sorted(tuning)
@@ -112,7 +113,7 @@ def match(passed: Mapping[float, float], target: float) -> Match:
 
 
 def temperature(study: StudyResults, part: Temperatures, bootstrap: Bootstrap) -> Answer:
-    """All four readings. A large_k beyond half the samples a task is refused."""
+    """All four comparisons. A large_k beyond half the samples a task is refused."""
     choice, own, deciding = study.analysis, part.own, study.deciding_ks
     ks = range(1, part.samples // 2 + 1)
     if choice.large_k not in ks:
@@ -127,7 +128,7 @@ def temperature(study: StudyResults, part: Temperatures, bootstrap: Bootstrap) -
     passed = {  # [R, T, len(ks)] each
         (model, value): curves(study, part, model, value, ks) for model in models for value in part.values
     }
-    # at the study's own temperature a change is a finding, or tested as such
+    # at the study's own temperature a change belongs to a finding, or is tested with the study's changes
     tested = {value: () if value == own else (1, *deciding) for value in part.values}
     rows: list[Entry] = []
 
@@ -194,10 +195,10 @@ def curves(study: StudyResults, part: Temperatures, model: str, value: float, ks
 
 
 def best_temperatures(study: StudyResults, part: Temperatures) -> dict[int, dict[str, float]]:
-    """k -> model -> the value at which k samples solve most tuning tasks; k = 1, 2, 4, ...
+    """k -> model -> the temperature at which k samples solve most tuning tasks; k = 1, 2, 4, ...
 
-    As far as there are so many samples of a tuning task, and twice as many of one of the bank: to choose
-    needs an unbiased estimate alone; what is then compared has other tasks, and twice k samples.
+    k goes up to the samples of a tuning task and to half the samples of a task of the bank: the choice needs
+    an unbiased estimate only, and what is then compared is measured on other tasks with 2 k samples or more.
     """
     n = min(own.n for sets in part.tuning.values() for own in sets)
     ks = [2**i for i in range(min(n, part.samples // 2).bit_length())]
@@ -209,11 +210,11 @@ def best_temperatures(study: StudyResults, part: Temperatures) -> dict[int, dict
 
 
 def null_readings(study: StudyResults, part: Temperatures, bootstrap: Bootstrap) -> dict[str, Any]:
-    """How often each reading is given of a start that stands for its own round, with nothing learned.
+    """How often each reading is given when the start stands for its own round, and nothing was learned.
 
-    At the study's temperature two random halves of its doubled pool stand for start and round (see `null`),
-    at the higher ones its samples there for the round's; in the trajectories that have both. Empty without a
-    doubled pool.
+    At the study's temperature two random halves of the start's doubled pool stand for start and round (see
+    `null`); at higher temperatures its samples there stand for the round's. Trajectories are those that have
+    both. Empty without a doubled pool.
     """
     choice, fresh = study.analysis, study.parts.get("null")
     if not isinstance(fresh, NullPools):
@@ -242,8 +243,8 @@ def null_readings(study: StudyResults, part: Temperatures, bootstrap: Bootstrap)
 def reading(own: Estimate, higher: Sequence[Estimate], choice: AnalysisConfig) -> str:
     """What became of the start's pass@large_k in the last round.
 
-    From the last round's minus the start's: `own`, both at the study's temperature, where all trajectories
-    and split seeds tell; and `higher`, the last round at each higher temperature.
+    It is read from the last round's pass@large_k minus the start's: `own` with both at the study's
+    temperature, over all trajectories and split seeds, and `higher` with the last round at each higher one.
 
     The round is *below* the start where the one-sided p of a difference below 0 is at most 1 - level, and *no
     lower* where the estimate is at least 0 or its one-sided lower bound above -margin. In this order:
@@ -265,7 +266,7 @@ def reading(own: Estimate, higher: Sequence[Estimate], choice: AnalysisConfig) -
 
 
 def temperature_curves(results: Results) -> Figure | None:
-    """Both models at one temperature or at their best ones; and against the start at the study's."""
+    """The change with both models at one temperature or at their best; and from the start at the study's."""
     rows, facts = results.entries, results.facts[QUESTION.name]
     start, last = results.study.first_and_last
     figure, (together, against) = drawing.panels(2, height=3.6, sharey=True)

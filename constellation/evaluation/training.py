@@ -15,7 +15,7 @@ COUNTS = ("tasks", "samples", "kept_tasks", "kept", "updates", "answer_tokens")
 
 
 def training(study: StudyResults, part: None, bootstrap: Bootstrap) -> Answer:
-    """The training stages in order, each the mean over its trajectories with a list of losses of each."""
+    """The training stages in order, with counts averaged over trajectories and the losses of each."""
     by_name: dict[str, list[StageSummary]] = {}
     for stage in study.stages:
         by_name.setdefault(stage.name, []).append(stage)
@@ -28,13 +28,13 @@ def training(study: StudyResults, part: None, bootstrap: Bootstrap) -> Answer:
 
 
 def mean_count(values: Sequence[int | None]) -> int | None:
-    """The rounded mean of those that apply."""
+    """The rounded mean of the values that are not None, if there are any."""
     known = [value for value in values if value is not None]
     return round(sum(known) / len(known)) if known else None
 
 
 def learning_curves(results: Results) -> Figure | None:
-    """The loss of every training stage over its updates, a line a trajectory."""
+    """The loss of every training stage over its updates, a line for each trajectory."""
     study = results.study
     stages = [stage for stage in results.facts[QUESTION.name]["stages"] if max(map(len, stage["losses"])) > 1]
     if not stages:

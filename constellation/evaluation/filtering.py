@@ -30,7 +30,7 @@ that a round does to the curve is to change the worth of a draw: its k draws fai
 round 0 do, with the *exchange rate* a = log(1 - q') / log(1 - q). That is steady where counts are small (for
 a rare behaviour it tends to s * pi_b / P(solved)), and of pass@(a * k) under round 0 there is the unbiased
 estimate of `pass_at_k`, continued to real k. A task that none of the n samples solved stays at 0, as it does
-there. Where a * k exceeds n nothing in the pool tells, and pass@n stands in, on average too low a value.
+there. Where a * k exceeds n the pool says nothing, and pass@n is taken instead, which is too low on average.
 """
 
 from __future__ import annotations

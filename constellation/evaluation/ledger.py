@@ -74,9 +74,9 @@ def sign_test(gained: ArrayLike, lost: ArrayLike) -> Array:
 
 
 def changed(before: Counts, after: Counts, n: int) -> Array:
-    """Whether a task's chance of a correct sample changed: Fisher's exact test of c of n against c of n.
+    """Whether a task's chance of a correct sample changed, by Fisher's exact test of counts of n samples.
 
-    Of counts [..., T] the two-sided p-values, adjusted over the T tasks by Benjamini & Hochberg (1995).
+    Returns the two-sided p-values [..., T], adjusted over the T tasks by Benjamini & Hochberg (1995).
     """
     return false_discovery_control(fisher_table(n)[before, after], axis=-1, method="bh")
 

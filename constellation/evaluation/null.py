@@ -154,8 +154,8 @@ def halvings(
     significant = (changed(before, after, n) <= 1 - choice.level).sum(-1)
     for quantity, counts in ((TASKS_GAINED, gained), (TASKS_LOST, lost), (TASKS_CHANGED, significant)):
         rows += spread(study, quantity, bank, [None], counts.reshape(-1, 1), HALVINGS)
-    told = (sign_test(gained, lost) <= 1 - choice.level).mean()
-    return n, rows + rates(study, bank, HALVINGS, {"the sign test": told})
+    rejected = (sign_test(gained, lost) <= 1 - choice.level).mean()
+    return n, rows + rates(study, bank, HALVINGS, {"the sign test": rejected})
 
 
 def doubled(study: StudyResults, part: NullPools, bank: str, trajectories: int) -> tuple[Counts, int, int]:
@@ -277,8 +277,8 @@ def verdicts(
 ) -> list[Entry]:
     """How the statistics of S pseudo-studies are distributed, and how often each verdict is reached.
 
-    `change` is D at small_k and large_k, [S, 2]; the `second` difference, [S], is None where there are too
-    few trajectories or rounds, the critic's gain, [S], where nothing was `picked`.
+    `change` is D at small_k and large_k, [S, 2]. The `second` difference, [S], is None where there are too
+    few trajectories or rounds; `picked`, the critic's gain [S], is None where no critic played a part.
     """
     choice, count = study.analysis, len(change.value)
     p_values = {"crossover": np.maximum(change.p_above[:, 0], change.p_below[:, 1])}
@@ -373,8 +373,8 @@ def restarted_reach(
     gains = table[starts, lasts]  # [S, K // 2, T, N, 2]
     drawn = bootstrap.first_trajectories(starts.shape[1], host_rng(choice.seed, "bootstrap", "null", "reach"))
     decided = gains[..., budgets.index(choice.reach_at), :].transpose(1, 2, 0, 3)
-    told = drawn(bank, decided).p_above <= 1 - choice.level  # [S, 2]
-    shares = {"expansion of reach": told.all(1).mean(), "reach above the start": told[:, 1].mean()}
+    above = drawn(bank, decided).p_above <= 1 - choice.level  # [S, 2]
+    shares = {"expansion of reach": above.all(1).mean(), "reach above the start": above[:, 1].mean()}
     changes = spread(study, reach.NULL_REACH, bank, budgets, gains[..., 1].mean((1, 2)), RESTARTED)
     return changes + rates(study, bank, RESTARTED, shares)
 

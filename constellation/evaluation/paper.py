@@ -31,7 +31,7 @@ class Row(NamedTuple):
 
 
 def comparison(results: Results) -> list[Row]:
-    """The table beside the paper's; a dash where the study did not measure a quantity."""
+    """The rows of the comparison; a dash where the study did not measure a quantity."""
     entries, study, finding = results.entries, results.study, results.findings["critic_gain"]
     (small, large), primary = study.deciding_ks, study.analysis.primary_bank
     gain, seeds, agreeing = DASH, DASH, DASH

@@ -33,5 +33,5 @@ def pass_at_k(n: ArrayLike, correct: ArrayLike, k: ArrayLike) -> NDArray[np.floa
 
 
 def pass_curve(correct: NDArray[np.bool_], ks: Sequence[int]) -> NDArray[np.float64]:
-    """[T, len(ks)] pass@k of every task, of whose n samples `correct` [T, n] tells which count."""
+    """[T, len(ks)] pass@k of every task from its n samples, which `correct` [T, n] judges."""
     return pass_at_k(correct.shape[1], correct.sum(1)[:, None], np.asarray(ks))

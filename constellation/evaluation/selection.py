@@ -44,7 +44,7 @@ from constellation.runtime.keys import host_rng
 from constellation.samples import SampleSet
 
 Array = NDArray[np.float64]
-Sets = Sequence[tuple[SampleSet, Columns]]  # of each trajectory
+Sets = Sequence[tuple[SampleSet, Columns]]  # one for each trajectory
 Place = tuple[str, str, int]  # bank, model and k
 
 ACCURACY, ACCURACY_DIVERGENT = "accuracy of the pick", "accuracy of the pick on divergent tasks"

@@ -3,8 +3,8 @@
 Every trajectory meets the same tasks, so a statistic is a table [K, T]. Samples and split seeds are averaged
 within a cell; then trajectories and tasks are resampled independently of each other (Owen 2007, The
 pigeonhole bootstrap, arXiv 0712.1111). Few trajectories make the bootstrap too narrow, by (K - 1) / K in the
-variance, so a Student t interval over the trajectories' own means stands beside it, and *the wider decides*;
-of the p-values the larger. With one trajectory tasks alone are resampled.
+variance, so a Student t interval over the trajectories' own means is computed as well. *The wider interval
+decides*, and the larger of the p-values. With one trajectory tasks alone are resampled.
 
 The resamples are drawn once and used for every statistic, which pairs all comparisons between models.
 """
@@ -71,9 +71,9 @@ class Bootstrap:
     def __call__(self, bank: str, values: Array, within: ArrayLike | None = None) -> Estimate:
         """The mean over trajectories and tasks of values [K, T, ...], as arrays [...].
 
-        Differences of models go in as differences. `within`, [T] or [K, T], is the share of each task that
-        `values` was summed over, for a mean over a part of the tasks (the ratio estimator: sum of values /
-        sum of shares); NaN where no task has a share.
+        To compare models, `values` are their differences. For a mean over a part of the tasks, `within`, [T]
+        or [K, T], is the share of each task that `values` was summed over (the ratio estimator: sum of values
+        / sum of shares); the mean is NaN where no task has a share.
         """
         values = np.asarray(values, np.float64)
         if within is None:

@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 
 
 class SetKey(NamedTuple):
-    """What tells the evaluation's sample sets apart.
+    """Identifies one sample set of the evaluation.
 
     A *trajectory* is one independent replicate of the whole training; the pretrained base, which all share,
     is sampled once, under trajectory 0.

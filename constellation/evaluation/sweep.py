@@ -1,7 +1,8 @@
 """The end of a sweep: every cell of the grid in one table, one figure and one JSON file.
 
-Verdicts are each cell's own, from `findings`; over the cells nothing is corrected and nothing left out. Every
-number stands beside its control, the cell's own null, and every cell names the stages it was read from.
+Verdicts are each cell's own, from `findings`; nothing is corrected for the number of cells, and none is left
+out. Every number is shown with its control, the cell's own null, and every cell names the stages it was read
+from.
 """
 
 from __future__ import annotations
@@ -85,10 +86,10 @@ def summarise(cells: Sequence[Cell]) -> dict[str, Any]:
 
 def described(cell: Cell) -> dict[str, Any]:
     """A cell as sweep.json holds it: if finished, with its findings, nulls, provenance and stored stages."""
-    told = {"name": cell.name, "fields": cell.fields, "failure": cell.failure}
+    named = {"name": cell.name, "fields": cell.fields, "failure": cell.failure}
     if cell.results is None:
-        return told
-    return told | {
+        return named
+    return named | {
         "findings": cell.results["findings"],
         "overall": cell.results["overall"],
         "null": {measure.panel: measure.null for measure in measures(cell)},

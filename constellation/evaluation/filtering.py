@@ -54,7 +54,7 @@ from constellation.evaluation.study import Part, SetKey, StudyResults
 from constellation.samples import SampleSet
 
 Array = NDArray[np.float64]
-FORECASTS = {"full adoption": False, "unfit stays": True}  # `of` of the rows -> `unfit_stays`
+FORECASTS = {"full adoption": False, "unfit stays": True}  # `of` in rows -> `unfit_stays`
 STYLES = {"full adoption": (0, (4, 2)), "unfit stays": (0, (1, 1.5))}
 
 MEASURED, IDEAL = "pass@k under the primary split", "pass@k of the ideal sampler"

@@ -19,7 +19,7 @@ from constellation.evaluation.study import StudyResults
 
 Array = NDArray[np.float64]
 CHANGE = "change of pass@k"
-NULL_CHANGE = "null of the change of pass@k"  # the question `null` answers with it
+NULL_CHANGE = "null of the change of pass@k"  # of rows of the question `null`
 
 
 def crossover(study: StudyResults, bootstrap: Bootstrap) -> Claim | NotMeasured:

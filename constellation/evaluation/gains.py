@@ -27,7 +27,7 @@ from constellation.evaluation.study import StudyResults
 Array = NDArray[np.float64]
 Scale = Callable[[Array], Array]
 GAIN, SECOND_DIFFERENCE = "gain over the model before", "gain minus the gain before"
-NULL_GAIN = "null of the gain over the model before"  # the question `null` answers with it
+NULL_GAIN = "null of the gain over the model before"  # of rows of the question `null`
 SCALES: dict[str, Scale] = {  # `of` in rows -> gain [R] from mean pass@k before and after [R, 2]
     "": lambda means: means[:, 1] - means[:, 0],
     "share of headroom": lambda means: (means[:, 1] - means[:, 0]) / (1 - means[:, 0]),

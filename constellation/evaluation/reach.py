@@ -62,7 +62,7 @@ GOOD_TURING = "Good-Turing bound of the unknown programs' probability"
 PROGRAMS = "known programs a task"
 MASS, MASS_CHANGE = "probability of the known programs", "change of the known programs' probability"
 CLASS_REACH, CLASS_REACH_CHANGE = "reach by a class of programs", "change of reach by a class of programs"
-NULL_REACH = "null of the change of reach"  # the question `null` answers with this and the next
+NULL_REACH = "null of the change of reach"  # this and the next are of rows of the question `null`
 NULL_MASS = "null of the change of the known programs' probability"
 
 

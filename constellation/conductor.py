@@ -154,7 +154,8 @@ class Conductor:
                         f"stage {name!r} in {self.workdir} was made with other settings: "
                         f"{_differences(record['recipe'], recipe)}; give another --workdir, or set them back"
                     )
-            if not _is_complete(partial, wanted) and not self._link(partial, name, wanted):
+            inputs_read = made_of if derived else None  # what is cheap to redo is not taken from other inputs
+            if not (_is_complete(partial, wanted, inputs_read) or self._link(partial, wanted, inputs_read)):
                 self._run(run, partial, recipe, made_of)
             if path.exists():
                 os.rename(path, replaced)
@@ -164,13 +165,14 @@ class Conductor:
             self._schedule.finish(name)
         return replace(_checked(path, read_record(path)), work=work)
 
-    def _link(self, partial: Path, name: str, wanted: str) -> bool:
+    def _link(self, partial: Path, wanted: str, made_of: dict[str, str] | None) -> bool:
         """Whether a sibling has the stage; then it is in `partial`, all of it by one rename."""
+        name = partial.stem
         linked = self._stages / f"{name}.linked"
         shutil.rmtree(linked, ignore_errors=True)
         for sibling in self._siblings:
             finished = sibling / "stages" / name
-            if _is_complete(finished, wanted):
+            if _is_complete(finished, wanted, made_of):
                 _checked(finished, read_record(finished))
                 shutil.copytree(finished, linked, copy_function=os.link)
                 shutil.rmtree(partial, ignore_errors=True)
@@ -263,7 +265,8 @@ class PlannedStages(Conductor):
     ) -> Stage:
         """The stage as it would be, with the digest that it would have."""
         recipe = _recipe(name, fields, inputs, version)
-        self.recipes[name] = recipe
+        if self.recipes.setdefault(name, recipe) != recipe:
+            raise ValueError(f"two stages are called {name}: {_differences(self.recipes[name], recipe)}")
         return self.stages.setdefault(name, Stage(name, digest(recipe), self.workdir / name, work=work))
 
     def close(self) -> None:
@@ -345,13 +348,17 @@ def read_record(path: Path) -> dict[str, Any]:
     raise UserError(f"{path}/stage.json is damaged or missing: delete {path} and give the same command")
 
 
-def _is_complete(partial: Path, expected: str) -> bool:
-    """Whether a killed run had finished everything but the rename."""
+def _is_complete(path: Path, expected: str, made_of: dict[str, str] | None) -> bool:
+    """Whether the stage of this digest is finished there, of inputs of these contents if they are given.
+
+    Of a partial directory: a killed run had finished everything but the rename.
+    """
     try:
-        record = json.loads((partial / "stage.json").read_text())
+        record = json.loads((path / "stage.json").read_text())
     except FileNotFoundError:
         return False
-    return record["digest"] == expected and record["complete"]
+    same = made_of is None or record.get("made_of") == made_of
+    return record["digest"] == expected and record["complete"] and same
 
 
 def _hashes(path: Path) -> dict[str, str]:

@@ -51,9 +51,9 @@ class Verdicts:
     def load(cls, path: str | os.PathLike[str]) -> Verdicts:
         """Reads what `save` wrote. Raises UserError: there is no such file, or it is damaged."""
         try:
-            return cls(**_columns_in(path))
+            return cls(**_columns_in(path, "verdicts", "judge"))
         except TypeError as error:
-            raise _damaged(path, error) from error
+            raise _damaged(path, error, "verdicts", "judge") from error
 
 
 def _verdict_column(name: str) -> Any:
@@ -274,18 +274,22 @@ def collect(
     )
 
 
-def _columns_in(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def _columns_in(
+    path: str | os.PathLike[str], what: str = "samples", make: str = "draw"
+) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
     except FileNotFoundError:
-        raise UserError(f"no samples at {path}: run the stage that draws them") from None
+        raise UserError(f"no {what} at {path}: run the stage that {make}s them") from None
     except Exception as error:  # zip and zlib each have their own
-        raise _damaged(path, error) from error
+        raise _damaged(path, error, what, make) from error
 
 
-def _damaged(path: str | os.PathLike[str], error: Exception) -> UserError:
-    return UserError(f"the samples in {path} are damaged ({error}): delete their stage and draw them again")
+def _damaged(
+    path: str | os.PathLike[str], error: Exception, what: str = "samples", make: str = "draw"
+) -> UserError:
+    return UserError(f"the {what} in {path} are damaged ({error}): delete their stage and {make} them again")
 
 
 def _pack(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

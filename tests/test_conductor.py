@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from constellation.conductor import (
     Conductor,
     FinishedStages,
+    PlannedStages,
     Stage,
     canonical_json,
     digest,
@@ -507,6 +508,32 @@ def test_a_stage_of_another_recipe_or_unfinished_is_not_taken(tmp_path):
     with conductor(tmp_path / "three", [tmp_path / "one"]) as three:
         three.stage("a", fields={"x": 1}, version=1, run=lambda path: ran.append(path))
     assert len(ran) == 1
+
+
+def test_a_derived_stage_of_other_inputs_is_not_taken(tmp_path):
+    def read(workdir: str, text: str, siblings: list[Path]) -> str:
+        with conductor(tmp_path / workdir, siblings) as stages:
+            first = stages.stage("first", fields={}, version=1, run=writes(text))
+            second = stages.stage(
+                "second", fields={}, inputs=[first], version=1, run=writes(f"of {text}"), derived=True
+            )
+            return (second.path / "result.txt").read_text()
+
+    assert read("one", "1", []) == "of 1"
+    first = tmp_path / "two/stages/first"
+    assert read("two", "2", []) == "of 2"
+    shutil.rmtree(tmp_path / "two/stages/second")
+    assert first.exists() and read("two", "2", [tmp_path / "one"]) == "of 2"
+    shutil.rmtree(tmp_path / "two")
+    assert read("two", "2", [tmp_path / "one"]) == "of 1"  # both are taken
+
+
+def test_a_plan_refuses_two_stages_of_one_name() -> None:
+    with PlannedStages() as stages:
+        stages.stage("s", fields={"x": 1}, version=1, run=must_not_run)
+        stages.stage("s", fields={"x": 1}, version=1, run=must_not_run)
+        with pytest.raises(ValueError, match="two stages are called s: x: 1 -> 2"):
+            stages.stage("s", fields={"x": 2}, version=1, run=must_not_run)
 
 
 def test_finished_stages_are_only_read(tmp_path):

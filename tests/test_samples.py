@@ -211,5 +211,7 @@ def test_verdicts_by_themselves(tmp_path):
     with pytest.raises(UserError, match="not judged"):
         assert unjudged.fits is None
     (tmp_path / "v.npz").write_bytes((tmp_path / "v.npz").read_bytes()[:-9])
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(UserError, match=r"the verdicts in .* are damaged .* judge them again"):
         SampleSet.load(tmp_path / "s.npz", tmp_path / "v.npz")
+    with pytest.raises(UserError, match=r"no verdicts at .* judges them"):
+        SampleSet.load(tmp_path / "s.npz", tmp_path / "none.npz")

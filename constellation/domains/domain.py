@@ -190,11 +190,14 @@ def load_domain(name: str) -> Domain:
     """The domain of a folder here, or of a module by its dotted name. Raises UserError: there is none."""
     module = name if "." in name else f"{__package__}.{name}"
     try:
-        found = importlib.import_module(module).DOMAIN
-    except (ModuleNotFoundError, AttributeError):
-        raise UserError(
-            f"config.domain = {name!r} is no domain: give a folder of constellation/domains, or the dotted "
-            "name of a module that has a DOMAIN"
-        ) from None
-    assert isinstance(found, Domain)
-    return found
+        found = getattr(importlib.import_module(module), "DOMAIN", None)
+    except ModuleNotFoundError as error:
+        if not f"{module}.".startswith(f"{error.name}."):  # the module is there and imports what is not
+            raise
+        found = None
+    if isinstance(found, Domain):
+        return found
+    raise UserError(
+        f"config.domain = {name!r} is no domain: give a folder of constellation/domains, or the dotted "
+        "name of a module that has a DOMAIN"
+    )

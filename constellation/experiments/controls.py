@@ -79,6 +79,7 @@ def rules(config: ConfigDict, domain: Domain) -> list[configs.Rule]:
     return [
         configs.banks_rule(config, domain, "hard", "withheld"),
         configs.trajectories_rule(config, "controls"),
+        ("questions", domain.exact is not None, f"without controls: {domain.name} has no `exact` law"),
         ("star.rounds", config.star.rounds >= 1, "at least 1 for controls"),
         configs.at_least(config, "controls.samples", twice, "twice evaluation.large_k"),
     ]

@@ -99,9 +99,14 @@ def own_config(metadata: dict[str, Any], given: ConfigDict) -> ConfigDict:
     """The config a checkpoint was trained with, on the devices of `given`; its base may lie there, too.
 
     Raises:
-        UserError: the base model is in neither directory.
+        UserError: the base model is in neither directory, or the config is of an older version.
     """
     config, wanted = ConfigDict(metadata["config"]), metadata["model"]["hash"]
+    if "domain" not in config:
+        raise UserError(
+            f"the checkpoint of {metadata['name']} was made by an older version, whose config names no "
+            "domain: check that version out to evaluate it"
+        )
     config.mesh, config.memory = given.mesh, given.memory
     for directory in (config.model.dir, given.model.dir):
         try:

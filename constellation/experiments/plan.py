@@ -83,14 +83,19 @@ class Plan(NamedTuple):
         if isinstance(work, Sampling):
             return self._sampling_seconds(work, speed, config.sampling.int8_kv) / slices
         if isinstance(work, Training):
-            answers = work.candidates * (load.answer + QUESTION) if work.candidates else load.answer
-            tokens = work.visits * (load.prefix + load.prompt + answers)
+            tokens = work.visits * self.document(work)
             # Forward, backward to the inputs alone (the weights are frozen), and forward again with remat.
             return (3 if config.training.remat else 2) * self._operations(tokens) / speed.matmul / slices
         if isinstance(work, Scoring):
             tokens = work.tasks * (load.prompt + work.candidates * (load.answer + QUESTION))
             return self._operations(tokens) / speed.matmul / slices
         return 0.0
+
+    def document(self, work: Training) -> float:
+        """Tokens of a document: a prompt, and behind it one answer or every candidate with its question."""
+        load = self.workload
+        answers = work.candidates * (load.answer + QUESTION) if work.candidates else load.answer
+        return load.prefix + load.prompt + answers
 
     def _sampling_seconds(self, work: Sampling, speed: Speed, int8_kv: bool) -> float:
         """Prefill bound by operations; every step bound by reading weights, prompts' KV and answers' KV."""
@@ -140,7 +145,9 @@ def print_plan(config: ConfigDict, platform: str, speed: Speed) -> None:
     }
     for stage, own in zip(found.stages[STUDY], hours[STUDY], strict=True):
         if own:
-            print(f"{stage.name:36}{stage.work!s:>36}{own:10.3f} h")
+            is_training = isinstance(stage.work, Training)
+            tokens = f" of {found.document(stage.work):,.0f} tokens" if is_training else ""
+            print(f"{stage.name:36}{f'{stage.work}{tokens}':>36}{own:10.3f} h")
     for part, stages in found.stages.items():
         if part != STUDY and stages:
             print(f"{f'question: {part}':36}{f'{len(stages)} stages':>36}{sum(hours[part]):10.3f} h")

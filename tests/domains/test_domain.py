@@ -20,6 +20,14 @@ def test_what_is_none_is_refused_by_name(name: str) -> None:
         load_domain(name)
 
 
+def test_a_domain_that_imports_what_is_not_there_says_so(tmp_path, monkeypatch) -> None:
+    (tmp_path / "faulty_domain").mkdir()
+    (tmp_path / "faulty_domain/words.py").write_text("import no_such_package\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="no_such_package"):
+        load_domain("faulty_domain.words")
+
+
 def test_an_unjudged_domain_has_no_judge() -> None:
     unjudged = DOMAIN.unjudged()
     assert unjudged.judge is None and unjudged.answer_key is DOMAIN.answer_key

@@ -372,7 +372,7 @@ def selectors(results: Results) -> Figure | None:
         drawing.band(axes[2], curve, drawing.SELECTORS[name], name, style=style)
     for row in results.entries.where(question="controls", quantity=GAIN, bank=bank):  # of permuted labels
         drawing.interval_mark(axes[2], small, row, INK, marker="D", size=5)
-    axes[2].set(title="by k, same colours", ylabel="minus first survivor, points")
+    axes[2].set(title="gain by k, in these colours", ylabel="minus first survivor, points")
     drawing.k_axis(axes[2], rows.where(quantity=GAIN).values("k"))
     return figure
 

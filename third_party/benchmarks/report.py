@@ -14,19 +14,22 @@ from constellation.domains.trapdoor.signature import ROLES
 from constellation.domains.trapdoor.synthesis import synthesise
 from constellation.nano.pretraining import SKELETONS
 from third_party.benchmarks.harness import Measurement, Report, matmul_peak, measure_limits
-from third_party.benchmarks.int4_product import activation_dtype, int4_product_benchmark, table
+from third_party.benchmarks.int4_product import ROWS, activation_dtype, int4_product_benchmark, table
 from third_party.benchmarks.quantization import quantization_benchmark
 from third_party.benchmarks.trajectories import trajectories_benchmark
 
 TASKS = 2000  # accepted tasks timed
 
 
-def run(model_dir: str, parts: Sequence[str], group: int, out: str | None) -> None:
+def run(
+    model_dir: str, parts: Sequence[str], group: int, out: str | None, rows: Sequence[int] = ROWS
+) -> None:
     """Measures the parts in turn and prints them.
 
     Args:
         group: inputs that share an int4 scale.
         out: file that the measurements are also written to, as JSON.
+        rows: how many vectors an int4 product multiplies, one value after another.
 
     Raises:
         UserError: a model or a group that cannot be used, or a file that cannot be written.
@@ -36,7 +39,7 @@ def run(model_dir: str, parts: Sequence[str], group: int, out: str | None) -> No
     if "quantization" in parts:
         _quantization(report, model_dir, group)
     if "int4_product" in parts:
-        _int4_product(report, model_dir, group)
+        _int4_product(report, model_dir, group, rows)
     if "trajectories" in parts:
         _trajectories(report, model_dir)
     if "tasks" in parts:
@@ -98,9 +101,9 @@ def _quantization(report: Report, model_dir: str, group: int) -> None:
         print(f"{row.name:16}" + "".join(f"{row.errors[kind]:10.4f}" for kind in kinds) + kl)
 
 
-def _int4_product(report: Report, model_dir: str, group: int) -> None:
+def _int4_product(report: Report, model_dir: str, group: int, counts: Sequence[int]) -> None:
     dtype = activation_dtype()
-    limits, rows = measure_limits(dtype), int4_product_benchmark(model_dir, group)
+    limits, rows = measure_limits(dtype), int4_product_benchmark(model_dir, group, counts)
     for row in rows:
         report.add(row, part="int4_product")
     print(f"\n{table(rows, group, dtype, limits)}")

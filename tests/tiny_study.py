@@ -79,11 +79,10 @@ def tiny_config(model_dir: Path, **fields: object) -> ConfigDict:
     return load_config(NANO, overrides(model_dir, **fields))
 
 
-def write_tiny_model(directory: Path, seed: int = 0, hidden_size: int = 32) -> Path:
-    """A model directory with random weights and the nano's tokenizer."""
-    tokenizer = build_tokenizer(PRETRAINING)
-    config = ModelConfig(
-        vocab_size=tokenizer.get_vocab_size(),
+def tiny_model_config(vocab_size: int, hidden_size: int = 32) -> ModelConfig:
+    """One layer of two heads."""
+    return ModelConfig(
+        vocab_size=vocab_size,
         hidden_size=hidden_size,
         intermediate_size=64,
         num_hidden_layers=1,
@@ -94,6 +93,12 @@ def write_tiny_model(directory: Path, seed: int = 0, hidden_size: int = 32) -> P
         rope_theta=10_000.0,
         tie_word_embeddings=True,
     )
+
+
+def write_tiny_model(directory: Path, seed: int = 0, hidden_size: int = 32) -> Path:
+    """A model directory with random weights and the nano's tokenizer."""
+    tokenizer = build_tokenizer(PRETRAINING)
+    config = tiny_model_config(tokenizer.get_vocab_size(), hidden_size)
     write_model(directory, config, init_params(config, fold(seed, "tiny")), tokenizer)
     return directory
 

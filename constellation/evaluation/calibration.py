@@ -105,7 +105,7 @@ def calibrations(study: StudyResults, part: Selectors, bootstrap: Bootstrap) -> 
     rows: list[Entry] = []
     for bank, model in sorted({key[:2] for key in part.columns}):
         sums, where = tallies(study, part, bank, model), (bank, (model,), None)
-        estimate = bootstrap.of_means(bank, sums, lambda means: np.stack(calibration(means), axis=-1))
+        estimate = bootstrap.transformed(bank, sums, lambda means: np.stack(calibration(means), axis=-1))
         rows += [entry(name, *where, estimate.at(i), unit="score") for i, name in enumerate(QUANTITIES)]
         total, expected, *_ = sums.mean((0, 1))
         for b in np.flatnonzero(total):

@@ -118,7 +118,8 @@ def on_other_scales(
     levels = np.stack([task_curves(study, bank, model, [k])[..., 0] for model in models], axis=-1)
     rows = []
     for name in ("share of headroom", "logit"):
-        estimate = bootstrap.of_means(bank, levels, second_gain(SCALES[name]) if difference else SCALES[name])
+        scale = second_gain(SCALES[name]) if difference else SCALES[name]
+        estimate = bootstrap.transformed(bank, levels, scale)
         unit = "logit" if name == "logit" else "share"
         rows.append(entry(quantity, bank, models, k, estimate, tested=difference, of=name, unit=unit))
     return rows

@@ -84,14 +84,14 @@ class KnownPrograms(Part):
         """Every model with probabilities, in order."""
         return tuple(dict.fromkeys(model for model, _ in self.log_prob))
 
-    def of(self, model: str, trajectory: int) -> Array:
+    def log_prob_of(self, model: str, trajectory: int) -> Array:
         """[D] a model's `log_prob` in a trajectory; the base has one, trajectory 0's, for all."""
         return self.log_prob.get((model, trajectory), self.log_prob[model, 0])
 
     def log_mass(self, subset: Mask, model: str, trajectory: int) -> Array:
         """[T] ln of the probability that a model answers with a task's programs of this subset [D]."""
         result = np.full(self.task[-1] + 1, -np.inf)  # every task has a program, its secret one
-        np.logaddexp.at(result, self.task[subset], self.of(model, trajectory)[subset])
+        np.logaddexp.at(result, self.task[subset], self.log_prob_of(model, trajectory)[subset])
         return np.minimum(result, 0)  # rounding may lift a sum that is all but certain
 
 

@@ -81,10 +81,10 @@ class Bootstrap:
         flat = values.reshape(*values.shape[:2], -1)
         share = np.broadcast_to(np.asarray(within, np.float64), values.shape[:2])[..., None]
         summed = np.concatenate([flat, share], axis=2)
-        ratio = self.of_means(bank, summed, lambda means: means[..., :-1] / means[..., -1:])
+        ratio = self.transformed(bank, summed, lambda means: means[..., :-1] / means[..., -1:])
         return Estimate(*(part.reshape(values.shape[2:]) for part in ratio))
 
-    def of_means(self, bank: str, values: Array, function: Callable[[Array], Array]) -> Estimate:
+    def transformed(self, bank: str, values: Array, function: Callable[[Array], Array]) -> Estimate:
         """A smooth function, such as a ratio or a logit, of the means of values [K, T, ...].
 
         It maps means [R, ...] to one result for each of the R, without mixing them. Resamples in which it is
@@ -95,7 +95,7 @@ class Bootstrap:
     def both(
         self, bank: str, values: Array, function: Callable[[Array], Array] = lambda means: means
     ) -> tuple[Estimate, Estimate | None]:
-        """The bootstrap's estimate and Student's over the trajectories; `of_means` takes the wider.
+        """The bootstrap's estimate and Student's over the trajectories; `transformed` takes the wider.
 
         The second is None with one trajectory, and where the estimate is not finite.
         """

@@ -235,7 +235,7 @@ class Study:
                 self.generator(generator, trajectories),
                 self.domain,
                 self.tasks_of(tasks, trajectories),
-                functools.partial(split, **divided),
+                self.splitting(**divided),
                 SamplingConfig(n=n, **(sampling | found)),
                 Address(config.seed, f"{draw.purpose}, split {divided['split_seed']}", draw.arm),
                 dataclasses.replace(self.base.memory, trajectories=trajectories),
@@ -264,7 +264,7 @@ class Study:
         def run(path: Path) -> None:
             from constellation.verifier import judge_samples
 
-            splitting, drawn = functools.partial(split, **divided), files.samples_of(draws)
+            splitting, drawn = self.splitting(**divided), files.samples_of(draws)
             each = zip(self.tasks_of(tasks, len(drawn)), drawn, strict=True)
             for trajectory, (own, samples) in enumerate(each):
                 judged = judge_samples(self.domain, own, splitting, samples, name).judged()

@@ -43,7 +43,7 @@ def test_changes_are_adjusted_over_the_tasks_of_a_trajectory() -> None:
         np.testing.assert_allclose(changed(before, after, 16)[k], scipy.stats.false_discovery_control(p))
 
 
-def of(study: StudyResults, model: str) -> tuple[list[dict[str, Any]], list[Entry]]:
+def ledger_of(study: StudyResults, model: str) -> tuple[list[dict[str, Any]], list[Entry]]:
     """What the ledger says of a model on the hard bank in each trajectory, and the tests of it."""
     rows, facts = ledger(study, None, resamples(study))
     return facts["hard"][model], [row for row in rows if row.models == ("gen_v0", model)]
@@ -55,7 +55,7 @@ def test_tasks_solved_and_lost_by_trajectory() -> None:
         "gen_v0": [[0, 0, 5, 30, 2, 0], [1, 0, 5, 0, 2, 0]],
         "v1": [[20, 1, 5, 0, 0, 0], [0, 1, 5, 1, 2, 1]],
     }
-    (first, second), (_, tested) = of(counted_study(counts), "v1")
+    (first, second), (_, tested) = ledger_of(counted_study(counts), "v1")
     assert (first["solved_before"], first["solved_after"], first["gained"], first["lost"]) == (3, 3, 2, 2)
     assert (second["solved_before"], second["solved_after"]) == (3, 5)
     assert (second["gained"], second["lost"], second["samples"]) == (3, 1, 32)
@@ -68,7 +68,7 @@ def test_tasks_solved_and_lost_by_trajectory() -> None:
 def test_both_are_given_as_many_samples() -> None:
     counts = {"theta0": [[0, 0]], "gen_v0": [[2, 40]], "v1": [[10, 20]]}
     study = counted_study(counts, n={"theta0": 64, "gen_v0": 64, "v1": 20})
-    (row,), _ = of(study, "v1")
+    (row,), _ = ledger_of(study, "v1")
     # gen_v0's two correct samples are its 32nd and 33rd, beyond the first 20
     assert (row["samples"], row["solved_before"], row["gained"]) == (20, 1, 1)
 
@@ -76,5 +76,5 @@ def test_both_are_given_as_many_samples() -> None:
 def test_split_seeds_are_pooled() -> None:
     study = counted_study({"theta0": [[0, 0]], "gen_v0": [[0, 3]], "v1": [[1, 0]]})
     more = {key._replace(split_seed=2): samples for key, samples in study.samples.items()}
-    (row,), _ = of(replace(study, samples={**study.samples, **more}), "v1")
+    (row,), _ = ledger_of(replace(study, samples={**study.samples, **more}), "v1")
     assert (row["samples"], row["gained"], row["lost"]) == (64, 1, 1)

@@ -309,7 +309,7 @@ def test_reach_of_the_programs_of_either_trajectory(drawn: StudyResults) -> None
 
     def solved(model: str, of: int, asked: np.ndarray, budget: int) -> np.ndarray:
         mass = np.zeros(12)
-        np.add.at(mass, programs.task[asked], np.exp(programs.of(model, of)[asked]))
+        np.add.at(mass, programs.task[asked], np.exp(programs.log_prob_of(model, of)[asked]))
         return 1 - (1 - mass) ** budget  # [T]
 
     changes, rates = [], []
@@ -333,7 +333,7 @@ def test_reach_of_the_programs_of_either_trajectory(drawn: StudyResults) -> None
 def test_mass_by_class_and_curves_by_bank(drawn: StudyResults) -> None:
     rows, programs = Entries(another_warm_start(drawn, resamples(drawn))), known_programs(drawn)
     # all know the secret ones
-    masses = np.array([np.exp(programs.of("gen_v0", k))[programs.secret] for k in range(4)])
+    masses = np.array([np.exp(programs.log_prob_of("gen_v0", k))[programs.secret] for k in range(4)])
     halves = divisions(drawn, 2)
     moved = [(masses[last].sum(1) - masses[start].sum(1)).mean() / 12 for start, last in halves]
     ledger = rows.where(quantity=NULL_MASS)

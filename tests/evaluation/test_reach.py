@@ -122,8 +122,8 @@ def rows(drawn: StudyResults) -> Entries:
 def test_the_base_is_the_same_in_every_trajectory(drawn: StudyResults) -> None:
     known = known_programs(drawn)
     assert known.models == ("theta0", "gen_v0", "v1", "v2")
-    assert known.of("theta0", 1) is known.of("theta0", 0)
-    assert (known.of("v2", 1) != known.of("v2", 0)).any()
+    assert known.log_prob_of("theta0", 1) is known.log_prob_of("theta0", 0)
+    assert (known.log_prob_of("v2", 1) != known.log_prob_of("v2", 0)).any()
 
 
 def test_known_programs_are_the_secret_one_and_those_of_the_trajectorys_first_samples(

@@ -29,7 +29,6 @@ from constellation.domains.trapdoor.pretraining import PRETRAINING
 from constellation.experiments.plan import Speed, print_plan
 from constellation.experiments.run import run
 from constellation.generator import Sample
-from constellation.model.config import ModelConfig
 from constellation.model.decoder import init_params
 from constellation.model.lora import Adapter
 from constellation.nano.pretraining import write_model
@@ -39,7 +38,7 @@ from constellation.samples import SampleSet
 from launch.common import load_config
 from tests.experiments import frozen_rows, wiring
 from tests.experiments.frozen_rows import Account
-from tests.tiny_study import ROOT, Untrained, adapters_of, leave_trained, tiny_config
+from tests.tiny_study import ROOT, Untrained, adapters_of, leave_trained, tiny_config, tiny_model_config
 from third_party.random_model import published_fields, write_random_checkpoint
 
 FROZEN = Path(__file__).parent / "frozen"
@@ -73,18 +72,7 @@ def number(*parts: Any) -> int:
 def write_whole_model(directory: Path, seed: int) -> Path:
     """A model directory whose weights are drawn without floating point."""
     tokenizer = build_tokenizer(PRETRAINING)
-    config = ModelConfig(
-        vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=16,
-        rms_norm_eps=1e-6,
-        rope_theta=10_000.0,
-        tie_word_embeddings=True,
-    )
+    config = tiny_model_config(tokenizer.get_vocab_size())
     rng = host_rng(seed, "whole")
     shapes = jax.eval_shape(lambda: init_params(config, fold(seed, "whole")))
     params = jax.tree.map(lambda leaf: (rng.integers(-8, 9, leaf.shape) / 64).astype(leaf.dtype), shapes)

@@ -95,5 +95,5 @@ def candidate_posterior(
 
 
 def _columns(examples: Sequence[Example]) -> tuple[list[str], list[str]]:
-    """Their inputs and outputs."""
+    """The inputs of examples, and their outputs."""
     return [example.inputs[0] for example in examples], [example.output for example in examples]

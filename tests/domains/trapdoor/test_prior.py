@@ -102,21 +102,21 @@ def test_rare_atoms_are_drawn_as_often_as_their_density_says(kind: str):
 def entropy(kind: str) -> float:
     """Of an atom given its kind, from the tables as the module's docstring describes them."""
 
-    def of(weights: list[float]) -> float:
+    def entropy_of(weights: list[float]) -> float:
         total = sum(weights)
         return -sum(w / total * math.log(w / total) for w in weights)
 
-    case = of([0.62, 0.14, 0.12, 0.07, 0.05])
-    classes = of([0.22, 0.22, 0.14, 0.10, 0.08, 0.06, 0.06, 0.05, 0.04, 0.03])
-    index = of([0.32, 0.18, 0.08, 0.03, 0.24, 0.11, 0.04])
+    case = entropy_of([0.62, 0.14, 0.12, 0.07, 0.05])
+    classes = entropy_of([0.22, 0.22, 0.14, 0.10, 0.08, 0.06, 0.06, 0.05, 0.04, 0.03])
+    index = entropy_of([0.32, 0.18, 0.08, 0.03, 0.24, 0.11, 0.04])
     if kind == "SubStr":
-        offset, length = of([0.4, 0.2, 0.15, 0.1, 0.08, 0.07]), of([0.3, 0.3, 0.25, 0.15])
-        return case + of([0.5, 0.25, 0.25]) + offset + length
+        offset, length = entropy_of([0.4, 0.2, 0.15, 0.1, 0.08, 0.07]), entropy_of([0.3, 0.3, 0.25, 0.15])
+        return case + entropy_of([0.5, 0.25, 0.25]) + offset + length
     if kind == "GetSpan":
-        pattern = of([0.5, 0.5]) + 0.5 * classes + 0.5 * math.log(8)
+        pattern = entropy_of([0.5, 0.5]) + 0.5 * classes + 0.5 * math.log(8)
         return case + 2 * (pattern + index + math.log(2))
-    word = math.log(2) + of([0.4, 0.3, 0.3]) + (0.4 + 2 * 0.3 + 3 * 0.3) * math.log(26)
-    return of([0.75, 0.25]) + 0.75 * math.log(16) + 0.25 * word
+    word = math.log(2) + entropy_of([0.4, 0.3, 0.3]) + (0.4 + 2 * 0.3 + 3 * 0.3) * math.log(26)
+    return entropy_of([0.75, 0.25]) + 0.75 * math.log(16) + 0.25 * word
 
 
 @pytest.mark.parametrize("most", prior.ATOMS)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -34,6 +34,7 @@ Update = Callable[
 ]
 
 
+@cache  # one object for the same settings, so that `make_update` knows it again
 def make_optimizer(
     learning_rate: float, weight_decay: float, clip_norm: float
 ) -> optax.GradientTransformation:
@@ -72,13 +73,14 @@ def visible(batch: Batch) -> jax.Array:
     return branch_mask(batch.branch) & (batch.document[:, :, None] == batch.document[:, None, :])
 
 
+@cache  # trainings of one kind share their compiled programs
 def make_update(
     config: ModelConfig,
     optimizer: optax.GradientTransformation,
     mesh: Mesh | None = None,
     micro_batch: int = 0,
     remat: bool = False,
-    choices: Sequence[int] = (),
+    choices: tuple[int, ...] = (),
 ) -> Update:
     """A jitted (adapters, opt_states, params, batch) -> (adapters, opt_states, metrics) of R trajectories.
 

@@ -18,7 +18,8 @@ def run(model: Path, workdir: Path, processes: int) -> None:
         free.bind(("localhost", 0))
         coordinator = f"localhost:{free.getsockname()[1]}"
     command = [sys.executable, "-m", "launch.experiment", f"--workdir={workdir}"]
-    command += [*overrides(model, mesh__data=processes, star__rounds=0), f"--processes={processes}"]
+    fields = {"mesh__data": processes, "star__rounds": 0, "tasks__banks": "hard"}
+    command += [*overrides(model, **fields), f"--processes={processes}"]
     if processes > 1:
         command.append(f"--coordinator={coordinator}")
     running = [
@@ -45,7 +46,7 @@ def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
     # As if the second had been killed before it had ended two stages; the first loses none of its own.
     kept = tmp_path / "two" / "stages" / "gen_v0" / "stage.json"
     written = kept.stat().st_mtime_ns
-    for stage in ("samples_gen_v0_easy_1234", "gen_v0"):
+    for stage in ("samples_gen_v0_hard_1234", "gen_v0"):
         shutil.rmtree(tmp_path / "two" / "process_1" / "stages" / stage)
     (tmp_path / "two" / "findings.json").unlink()
     run(model, tmp_path / "two", 2)

@@ -36,6 +36,11 @@ SCALES: dict[str, Scale] = {  # `of` in rows -> gain [R] from mean pass@k before
 MARKERS = "osD^v"
 
 
+def unit_of(scale: str) -> str:
+    """The unit of a row of one of `SCALES`."""
+    return "logit" if scale == "logit" else "share"
+
+
 def deceleration(study: StudyResults, bootstrap: Bootstrap) -> Claim | NotMeasured:
     """The second round's gain minus the first round's at pass@small_k, claimed negative.
 
@@ -120,8 +125,8 @@ def on_other_scales(
     for name in ("share of headroom", "logit"):
         scale = second_gain(SCALES[name]) if difference else SCALES[name]
         estimate = bootstrap.transformed(bank, levels, scale)
-        unit = "logit" if name == "logit" else "share"
-        rows.append(entry(quantity, bank, models, k, estimate, tested=difference, of=name, unit=unit))
+        named = {"of": name, "unit": unit_of(name)}
+        rows.append(entry(quantity, bank, models, k, estimate, tested=difference, **named))
     return rows
 
 

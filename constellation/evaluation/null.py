@@ -36,7 +36,7 @@ from constellation.evaluation.claims import FAMILY, INCONCLUSIVE
 from constellation.evaluation.crossover import NULL_CHANGE
 from constellation.evaluation.curves import curve_ks, task_curves
 from constellation.evaluation.entries import Entry
-from constellation.evaluation.gains import NULL_GAIN, SCALES
+from constellation.evaluation.gains import NULL_GAIN, SCALES, unit_of
 from constellation.evaluation.ledger import changed, sign_test
 from constellation.evaluation.pass_at_k import pass_at_k
 from constellation.evaluation.question import Answer, Question
@@ -144,7 +144,8 @@ def halvings(
     for models in pairwise(study.sequence[1:]):
         means = levels(models).mean((1, 2)).T  # [S, 2]
         for name, scale in SCALES.items():
-            rows += spread(study, NULL_GAIN, bank, [choice.small_k], scale(means)[:, None], name, models)
+            values, unit = scale(means)[:, None], unit_of(name)
+            rows += spread(study, NULL_GAIN, bank, [choice.small_k], values, name, models, unit)
         sizes = n, study.pool_size(bank, models[1])
         ks = range(1, min(choice.max_k, *sizes) + 1)
         parts = divide(correct, total, sizes, choice.halvings, rng)
@@ -153,7 +154,7 @@ def halvings(
     gained, lost = (((b > 0) & (a == 0)).sum(-1) for a, b in ((before, after), (after, before)))  # [S, K]
     significant = (changed(before, after, n) <= 1 - choice.level).sum(-1)
     for quantity, counts in ((TASKS_GAINED, gained), (TASKS_LOST, lost), (TASKS_CHANGED, significant)):
-        rows += spread(study, quantity, bank, [None], counts.reshape(-1, 1), HALVINGS)
+        rows += spread(study, quantity, bank, [None], counts.reshape(-1, 1), HALVINGS, unit="tasks")
     rejected = (sign_test(gained, lost) <= 1 - choice.level).mean()
     return n, rows + rates(study, bank, HALVINGS, {"the sign test": rejected})
 
@@ -302,7 +303,7 @@ def verdicts(
     )
     names = findings.COMPOUNDING, findings.AMPLIFICATION, findings.NO_GAIN, INCONCLUSIVE
     shares |= {name: outcomes[name] / count for name in names}
-    studies = Entry(STUDIES, bank, (study.start,), None, count, of=kind)
+    studies = Entry(STUDIES, bank, (study.start,), None, count, of=kind, unit="pseudo-studies")
     return [studies, *rows, *rates(study, bank, kind, shares)]
 
 
@@ -324,15 +325,17 @@ def spread(
     values: Array | Counts,
     of: str,
     models: tuple[str, ...] = (),
+    unit: str = "share",
 ) -> list[Entry]:
-    """Mean and central interval of a statistic over the pseudo-studies, [S, len(ks)], in its own unit.
+    """Mean and central interval of a statistic over the pseudo-studies, [S, len(ks)].
 
     `models` are those whose numbers of samples the parts have, by default the start alone.
     """
     level = study.analysis.level
     ends = np.quantile(values, [(1 - level) / 2, (1 + level) / 2], axis=0)
     found = zip(ks, values.mean(0), zip(*ends, strict=True), strict=True)
-    return [Entry(quantity, bank, models or (study.start,), k, mean, pair, of=of) for k, mean, pair in found]
+    where = bank, models or (study.start,)
+    return [Entry(quantity, *where, k, mean, pair, of=of, unit=unit) for k, mean, pair in found]
 
 
 def another_warm_start(study: StudyResults, bootstrap: Bootstrap) -> list[Entry]:

@@ -228,7 +228,8 @@ def mass_ledger(study: StudyResults, bootstrap: Bootstrap, known: Known) -> list
     programs, bank, at = known.programs, known.programs.bank, study.analysis.reach_at
     rows = []
     for name, own in classes(study, programs, known.own, np.arange(study.trajectories)).items():
-        rows.append(Entry(PROGRAMS, bank, (), None, own.sum(1).mean() / len(study.tasks[bank]), of=name))
+        count = own.sum(1).mean() / len(study.tasks[bank])
+        rows.append(Entry(PROGRAMS, bank, (), None, count, of=name, unit="programs"))
         masses = {model: log_mass(programs, own, model) for model in programs.models}
         values = {model: solved_in(mass, [1, at]) for model, mass in masses.items()}  # [K, T, 2] m, reach
         for model, value in values.items():

@@ -26,6 +26,7 @@ from constellation.conductor import digest, read_record
 from constellation.domains.task import Task, read_tasks
 from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.domains.trapdoor.pretraining import PRETRAINING
+from constellation.evaluation.entries import rows_of
 from constellation.experiments.plan import Speed, print_plan
 from constellation.experiments.run import run
 from constellation.generator import Sample
@@ -349,6 +350,14 @@ def test_findings_are_those_frozen(whole: Whole) -> None:
         question(account)
     nested = {name: part for name, part in found.items() if name not in ("entries", "facts")}
     assert [*account.wrong, *account.rows_left(), *differences(account.frozen, nested)][:20] == []
+
+
+def test_a_count_is_not_called_a_share(whole: Whole) -> None:
+    """A share lies within -1 and 1, a difference of two differences within -2 and 2."""
+    relative = "share of the room", "share of headroom"
+    for row in rows_of(whole.findings):
+        if row.unit == "share" and row.estimate is not None and not {row.quantity, row.of} & set(relative):
+            assert abs(row.estimate) <= 2, (row.quantity, row.of)
 
 
 def test_digests_are_those_frozen(whole: Whole) -> None:

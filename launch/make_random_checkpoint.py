@@ -1,4 +1,4 @@
-"""Writes a Qwen3 directory with random weights, in the exact layout of a published model.
+"""Writes a model directory with random weights, in the exact layout of a published model.
 
     python -m launch.make_random_checkpoint --size=4B --out=runs/random_4b
 
@@ -15,7 +15,12 @@ from absl import flags
 from constellation.runtime.errors import UserError
 from launch import common
 
-SIZE = flags.DEFINE_string("size", "4B", "published size: 0.6B, 1.7B, 4B, 4B-2507 or 8B")
+SIZE = flags.DEFINE_string(
+    "size",
+    "4B",
+    "published model: 0.6B, 1.7B, 4B, 4B-2507 or 8B of Qwen3, or Qwen2.5-1.5B, Llama-3.2-1B, Gemma-2-2B or "
+    "Gemma-3-1B",
+)
 CONFIG_JSON = flags.DEFINE_string("config_json", None, "a config.json to follow instead of --size")
 LAYERS = flags.DEFINE_integer("layers", None, "how many layers, if not all", lower_bound=1)
 OUT = flags.DEFINE_string("out", None, "directory to write")
@@ -24,7 +29,7 @@ SEED = flags.DEFINE_integer("seed", 0, "seed of the weights", lower_bound=0)
 
 def main() -> None:
     """Writes the directory."""
-    from third_party.random_model import published_fields, write_random_checkpoint
+    from third_party.random_model import published_fields, with_layers, write_random_checkpoint
 
     [out] = common.required("the directory to write", out=OUT.value)
     if CONFIG_JSON.value is None:
@@ -37,8 +42,7 @@ def main() -> None:
         if not isinstance(fields, dict):
             raise UserError(f"--config_json={CONFIG_JSON.value} is no JSON object: give a config.json")
         if LAYERS.value:
-            fields["num_hidden_layers"] = LAYERS.value
-            fields.pop("layer_types", None)
+            fields = with_layers(fields, LAYERS.value)
     write_random_checkpoint(out, fields, _corpus(), SEED.value)
     print(f"{out}: {sum(file.stat().st_size for file in out.iterdir()):,} bytes")
 

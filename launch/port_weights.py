@@ -32,6 +32,7 @@ def main() -> None:
     """Writes the directory."""
     from constellation.model import port, weights
     from constellation.model.config import ModelConfig
+    from constellation.model.decoder import layer_shapes
     from constellation.model.model import SMALL_FILES, check_model
     from constellation.runtime.progress import Progress
 
@@ -41,7 +42,7 @@ def main() -> None:
     described = {"quantization": QUANTIZATION.value, "dtype": DTYPE.value}
     described["hash"] = check_model(source, QUANTIZATION.value, DTYPE.value)
     config = ModelConfig.from_dir(source)
-    count = len(port.MODULES) + 2 + (not config.tie_word_embeddings)
+    count = len(layer_shapes(config)) + 2 + (not config.tie_word_embeddings)
     with Progress("porting", count, "leaves") as progress:
 
         def counted() -> Iterator[tuple[str, Leaf]]:

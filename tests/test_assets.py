@@ -14,7 +14,7 @@ from constellation.domains.task import split
 from constellation.domains.trapdoor import DOMAIN
 from constellation.domains.trapdoor.pretraining import PRETRAINING
 from constellation.model.model import Generator, load_model
-from constellation.model.qwen3 import Qwen3
+from constellation.model.module import CausalLM
 from constellation.nano.tokenizer import build_tokenizer, save_tokenizer
 
 NANO = Path(__file__).parents[1] / "constellation" / "assets" / "nano"
@@ -23,7 +23,7 @@ NANO = Path(__file__).parents[1] / "constellation" / "assets" / "nano"
 def test_transformers_gives_our_logits() -> None:
     tokenizer = AutoTokenizer.from_pretrained(NANO)
     reference = AutoModelForCausalLM.from_pretrained(NANO, dtype=torch.float32).eval()
-    model, face = load_model(NANO), Qwen3.from_pretrained(NANO)
+    model, face = load_model(NANO), CausalLM.from_pretrained(NANO)
     for task in DOMAIN.make_bank("tuning_hard", 4):
         messages = DOMAIN.messages(split(task, 0))
         prompt = model.tokenizer.chat(messages)

@@ -28,18 +28,18 @@ RANK = 16
 INT4, BF16 = "int4:128", "bfloat16"
 
 
-def memory(dtype: str, **changed: Any) -> Memory:
-    return Memory(CONFIG, INT4, dtype, RANK, "cpu", **changed)
+def memory(dtype: str, config: ModelConfig = CONFIG, **changed: Any) -> Memory:
+    return Memory(config, INT4, dtype, RANK, "cpu", **changed)
 
 
 def of(shape: tuple[int, ...], dtype: Any = jnp.int32) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, dtype)
 
 
-def abstract(dtype: str) -> tuple[Any, Any]:
+def abstract(dtype: str, config: ModelConfig) -> tuple[Any, Any]:
     def make() -> tuple[Any, Any]:
-        params = decoder.init_params(CONFIG, jax.random.key(0), dtype)
-        return quantize(params, INT4), init_adapter(CONFIG, jax.random.key(0), RANK, 32)
+        params = decoder.init_params(config, jax.random.key(0), dtype)
+        return quantize(params, INT4), init_adapter(config, jax.random.key(0), RANK, 32)
 
     return jax.eval_shape(make)
 
@@ -54,10 +54,12 @@ def measured(compiled: Any) -> float:
     )
 
 
-def compile_sampling(dtype: str, rows: int, prefix: int, prompt: int, sampling: SamplingConfig) -> Any:
-    params, adapter = abstract(dtype)
-    vocabulary, devices = CONFIG.vocab_size, make_mesh()
-    static = decoding.Static(CONFIG, sampling.without_sizes(), vocabulary, devices, decoding.draw)
+def compile_sampling(
+    dtype: str, rows: int, prefix: int, prompt: int, sampling: SamplingConfig, config: ModelConfig = CONFIG
+) -> Any:
+    params, adapter = abstract(dtype, config)
+    vocabulary, devices = config.vocab_size, make_mesh()
+    static = decoding.Static(config, sampling.without_sizes(), vocabulary, devices, decoding.draw)
     key: Any = of((1,), jax.random.key(0).dtype)
     adapters = jax.tree.map(lambda x: of((len(x), 1, *x.shape[1:]), x.dtype), adapter)
     fixed = decoding.Fixed(static, params, decoding.Own(adapters, {}, None, key))
@@ -77,14 +79,22 @@ def compile_sampling(dtype: str, rows: int, prefix: int, prompt: int, sampling: 
     ).compile()
 
 
-def compile_update(dtype: str, rows: int, micro_batch: int, width: int, targets: int, remat: bool) -> Any:
-    params, adapter = abstract(dtype)
+def compile_update(
+    dtype: str,
+    rows: int,
+    micro_batch: int,
+    width: int,
+    targets: int,
+    remat: bool,
+    config: ModelConfig = CONFIG,
+) -> Any:
+    params, adapter = abstract(dtype, config)
     optimizer = make_optimizer(1e-4, 0.0, 1.0)
     adapters = jax.tree.map(lambda leaf: of((1, *leaf.shape), leaf.dtype), adapter)
     opt_states = jax.eval_shape(jax.vmap(optimizer.init), adapters.weights)
     tokens, answers = of((rows, 1, width)), of((rows, 1, targets))
     batch = Batch(tokens, tokens, tokens, tokens, answers, answers, of((rows, 1, targets), jnp.float32))
-    update: Any = make_update(CONFIG, optimizer, None, micro_batch, remat)
+    update: Any = make_update(config, optimizer, None, micro_batch, remat)
     return update.lower(adapters, opt_states, params, batch).compile()
 
 
@@ -108,19 +118,39 @@ def test_training_bounds_what_is_compiled(dtype: str, rows: int, micro_batch: in
     assert actual <= planned <= 2 * actual
 
 
-def test_scoring_bounds_what_is_compiled() -> None:
-    prefix, width = 600, 576
-    params, adapter = abstract(BF16)
+def compile_scoring(dtype: str, prefix: int, width: int, config: ModelConfig = CONFIG) -> Any:
+    params, adapter = abstract(dtype, config)
     rows = score.rows_a_batch(width, prefix)
-    head = (CONFIG.num_hidden_layers, CONFIG.num_key_value_heads)
-    sizes = (CONFIG.head_dim, prefix), (prefix, CONFIG.head_dim)
-    shared = decoder.KV(*(of((1, *head, *size), jnp.bfloat16) for size in sizes))  # type: ignore[arg-type]
+    head = (config.num_hidden_layers, config.num_key_value_heads)
+    sizes = (config.head_dim, prefix), (prefix, config.head_dim)
+    shared = decoder.KV(*(of((1, *head, *size), jnp.dtype(dtype)) for size in sizes))  # type: ignore[arg-type]
     tokens = of((rows, 1, width))
     batch = score._Padded(tokens, tokens, tokens), of((rows, 1, 16))
     adapters = jax.tree.map(lambda x: of((1, *x.shape), x.dtype), adapter)
-    static = score._Static(CONFIG, make_mesh())
-    compiled = score._chosen_logits.lower(static, params, (adapters, shared), of((2,)), batch).compile()
-    assert measured(compiled) <= memory(BF16).scoring(prefix, width).total <= 2 * measured(compiled)
+    static = score._Static(config, make_mesh())
+    return score._chosen_logits.lower(static, params, (adapters, shared), of((2,)), batch).compile()
+
+
+def test_scoring_bounds_what_is_compiled() -> None:
+    actual = measured(compile_scoring(BF16, 600, 576))
+    assert actual <= memory(BF16).scoring(600, 576).total <= 2 * actual
+
+
+@pytest.mark.parametrize("size", ["Qwen2.5-1.5B", "Llama-3.2-1B", "Gemma-2-2B", "Gemma-3-1B"])
+def test_other_families_are_bounded_too(size: str) -> None:
+    config = ModelConfig.from_fields(published_fields(size, 2))
+    small = dataclasses.replace(config, vocab_size=16384)  # or scoring is bounded by more than twice
+    planned, sampling = memory(BF16, config), SamplingConfig(n=64, max_new_tokens=192)
+    pairs = {
+        "sampling": (
+            planned.sampling(64, 600, 128, sampling),
+            compile_sampling(BF16, 64, 600, 128, sampling, config),
+        ),
+        "training": (planned.training(2, 768, 64, True), compile_update(BF16, 8, 2, 768, 64, True, config)),
+        "scoring": (memory(BF16, small).scoring(600, 576), compile_scoring(BF16, 600, 576, small)),
+    }
+    for name, (footprint, compiled) in pairs.items():
+        assert measured(compiled) <= footprint.total <= 2 * measured(compiled), name
 
 
 def test_weights_are_those_that_are_loaded() -> None:

@@ -1,4 +1,4 @@
-"""transformers' Qwen3: the whole model, or in float32 one layer at a time where memory cannot hold it."""
+"""transformers' decoders: the whole model, or in float32 one layer at a time where memory cannot hold it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen3Config
-from transformers.masking_utils import create_causal_mask
-from transformers.models.qwen3.modeling_qwen3 import (
-    Qwen3DecoderLayer,
-    Qwen3RMSNorm,
-    Qwen3RotaryEmbedding,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 
 EMBED, NORM, LM_HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
 
@@ -51,23 +46,28 @@ def hidden_states(directory: str | Path, ids: torch.Tensor, mask: torch.Tensor) 
     The layer, the rotary angles and the mask are transformers' own; one layer's weights exist at a time.
     """
     config = _config(directory)
-    x = _embeddings(directory, ids)
-    rope = Qwen3RotaryEmbedding(config)(x, token_positions(mask))
-    visible = create_causal_mask(
-        config=config,
-        inputs_embeds=x,
-        attention_mask=mask,
-        past_key_values=None,
-        position_ids=token_positions(mask),
-    )
+    body = _empty(config)
+    x = _embeddings(directory, ids) * getattr(body.embed_tokens, "scalar_embed_scale", 1.0)
+    positions, rotary = token_positions(mask), type(body.rotary_emb)(config)
+    masked = {
+        "config": config,
+        "inputs_embeds": x,
+        "attention_mask": mask,
+        "past_key_values": None,
+        "position_ids": positions,
+    }
+    kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
+    make = {"full_attention": create_causal_mask, "sliding_attention": create_sliding_window_causal_mask}
+    visible = {kind: make[kind](**masked) for kind in set(kinds)}
+    by_kind = hasattr(rotary, "layer_types")  # whether kinds of layers have angles of their own
+    rope = {kind: rotary(x, positions, *([kind] if by_kind else [])) for kind in set(kinds)}
     yield x.numpy()
-    for index in range(config.num_hidden_layers):
-        with torch.device("meta"):
-            layer = Qwen3DecoderLayer(config, index)
+    for index, kind in enumerate(kinds):
+        layer, body.layers[index] = body.layers[index], torch.nn.Identity()
         prefix = f"model.layers.{index}."
         tensors = {name: _read(directory, prefix + name) for name in layer.state_dict()}
         layer.load_state_dict(tensors, assign=True)
-        x = layer(x, attention_mask=visible, position_embeddings=rope)
+        x = layer(x, attention_mask=visible[kind], position_embeddings=rope[kind])
         del layer, tensors  # before the caller takes memory for its own
         yield x.numpy()
 
@@ -76,21 +76,30 @@ def hidden_states(directory: str | Path, ids: torch.Tensor, mask: torch.Tensor) 
 def streamed_logits(directory: str | Path, hidden: np.ndarray, rows: int) -> np.ndarray:
     """float32 [P, V] of what the last layer made of P positions [P, D]; `rows` rows of the head at a time."""
     config = _config(directory)
-    norm = Qwen3RMSNorm(config.hidden_size, config.rms_norm_eps)
-    norm.load_state_dict({"weight": _read(directory, NORM)})
+    norm = _empty(config).norm
+    norm.load_state_dict({"weight": _read(directory, NORM)}, assign=True)
     normed = norm(torch.from_numpy(hidden))
     name = EMBED if config.tie_word_embeddings else LM_HEAD
     pieces = []
     for start in range(0, config.vocab_size, rows):
         piece = slice(start, min(start + rows, config.vocab_size))
         pieces.append(normed @ _read(directory, name, piece).T)
-    return torch.cat(pieces, 1).numpy()
+    logits, cap = torch.cat(pieces, 1), getattr(config, "final_logit_softcapping", None)
+    return (logits if cap is None else torch.tanh(logits / cap) * cap).numpy()
 
 
-def _config(directory: str | Path) -> Qwen3Config:
-    config = Qwen3Config.from_pretrained(directory)
-    config._attn_implementation = "sdpa"  # as `from_pretrained` of a model chooses
+def _config(directory: str | Path) -> PreTrainedConfig:
+    config = AutoConfig.from_pretrained(directory)
+    # As `from_pretrained` of a model chooses; soft caps are computed by the plain way alone.
+    capped = getattr(config, "attn_logit_softcapping", None) is not None
+    config._attn_implementation = "eager" if capped else "sdpa"
     return config
+
+
+def _empty(config: PreTrainedConfig) -> torch.nn.Module:
+    """Embeddings, layers and norm, without memory for their weights."""
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32).model.eval()
 
 
 def _embeddings(directory: str | Path, ids: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Models of any size with random weights: on the device as they are stored there, or as a checkpoint.
 
-A checkpoint has the exact layout of a published Qwen3. With such models loading, memory and speed are tried
+A checkpoint has the exact layout of a published model. With such models loading, memory and speed are tried
 without a download; what they write has no meaning.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,29 +19,60 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 from aqt.jax.v2.aqt_tensor import QTensor
-from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from constellation.model.config import ModelConfig
-from constellation.model.decoder import Params, layer_shapes
+from constellation.model.decoder import Params, initial_value, layer_shapes
+from constellation.model.families import FAMILIES
 from constellation.model.lora import projection_shapes
 from constellation.model.model import Model
-from constellation.model.port import INDEX, SINGLE, tensor_shapes
+from constellation.model.port import SHARD_BYTES, tensor_shapes, write_shards
 from constellation.model.quantize import Nibbles, Quantization, qtensor, unpack
 from constellation.runtime import keys
 from constellation.runtime.errors import UserError
-from constellation.runtime.files import disk_full_is_user_error
+from constellation.runtime.files import new_directory
 
 _SMALL = {"head_dim": 128, "num_key_value_heads": 8, "num_attention_heads": 16, "num_hidden_layers": 28}
 _LARGE = {"head_dim": 128, "num_key_value_heads": 8, "num_attention_heads": 32, "num_hidden_layers": 36}
-# What distinguishes the published dense models' config.json files.
+_QWEN2 = {"model_type": "qwen2", "max_position_embeddings": 32_768, "sliding_window": 32_768}
+_LLAMA = {"model_type": "llama", "vocab_size": 128_256, "max_position_embeddings": 131_072, "mlp_bias": False}
+_LLAMA_ROPE = {
+    "rope_type": "llama3",
+    "factor": 32.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+_GEMMA = {"hidden_activation": "gelu_pytorch_tanh", "head_dim": 256, "query_pre_attn_scalar": 256}
+# What distinguishes the published models' shapes; those of a size alone are Qwen3's.
 PUBLISHED: dict[str, dict[str, Any]] = {
     "0.6B": {**_SMALL, "hidden_size": 1024, "intermediate_size": 3072},
     "1.7B": {**_SMALL, "hidden_size": 2048, "intermediate_size": 6144},
     "4B": {**_LARGE, "hidden_size": 2560, "intermediate_size": 9728},
     "4B-2507": {**_LARGE, "hidden_size": 2560, "intermediate_size": 9728, "rope_theta": 5_000_000},
     "8B": {**_LARGE, "hidden_size": 4096, "intermediate_size": 12288, "tie_word_embeddings": False},
-}
+    "Qwen2.5-1.5B": {
+        **_QWEN2, "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28,
+        "num_attention_heads": 12, "num_key_value_heads": 2,
+    },
+    "Llama-3.2-1B": {
+        **_LLAMA, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
+        "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64, "rms_norm_eps": 1e-5,
+        "rope_theta": 500_000.0, "rope_scaling": _LLAMA_ROPE,
+    },
+    "Gemma-2-2B": {
+        **_GEMMA, "model_type": "gemma2", "vocab_size": 256_000, "hidden_size": 2304,
+        "intermediate_size": 9216, "num_hidden_layers": 26, "num_attention_heads": 8,
+        "num_key_value_heads": 4, "rope_theta": 10_000.0, "sliding_window": 4096,
+        "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0, "max_position_embeddings": 8192,
+    },
+    "Gemma-3-1B": {
+        **_GEMMA, "model_type": "gemma3_text", "vocab_size": 262_144, "hidden_size": 1152,
+        "intermediate_size": 6912, "num_hidden_layers": 26, "num_attention_heads": 4,
+        "num_key_value_heads": 1, "rope_theta": 1_000_000, "rope_local_base_freq": 10_000,
+        "sliding_window": 512, "sliding_window_pattern": 6, "max_position_embeddings": 32_768,
+    },
+}  # fmt: skip
 STD = 0.02
 INT4_STD = (sum(value**2 for value in range(-8, 8)) / 16) ** 0.5  # of uniform integers of 4 bits
 INT8_STD = 256 / 12**0.5
@@ -71,6 +102,14 @@ CHAT_TEMPLATE = """\
 {{- '<think>\\n\\n</think>\\n\\n' }}
 {%- endif %}
 {%- endif %}"""
+# As Gemma 2's: no system turn, and "model" for the assistant.
+GEMMA_TEMPLATE = """\
+{%- for message in messages %}
+{%- if message.role == 'system' %}{{ raise_exception('System role not supported') }}{%- endif %}
+{{- '<|im_start|>' + ('model' if message.role == 'assistant' else message.role) + '\\n' }}
+{{- message.content | trim + '<|im_end|>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{- '<|im_start|>model\\n' }}{%- endif %}"""
 
 
 def published_fields(size: str, layers: int | None = None) -> dict[str, Any]:
@@ -81,16 +120,14 @@ def published_fields(size: str, layers: int | None = None) -> dict[str, Any]:
     """
     if size not in PUBLISHED:
         raise UserError(f"no published size {size!r}: use one of {', '.join(PUBLISHED)}, or a config.json")
+    own = PUBLISHED[size]
+    model_type = own.get("model_type", "qwen3")
     fields = {
-        "architectures": ["Qwen3ForCausalLM"],
-        "attention_bias": False,
+        "architectures": [FAMILIES[model_type].architecture],
         "attention_dropout": 0.0,
-        "bos_token_id": FIRST_SPECIAL,
-        "eos_token_id": FIRST_SPECIAL + 2,
-        "hidden_act": "silu",
         "initializer_range": STD,
         "max_position_embeddings": 40_960,
-        "model_type": "qwen3",
+        "model_type": model_type,
         "rms_norm_eps": 1e-6,
         "rope_scaling": None,
         "rope_theta": 1_000_000,
@@ -98,13 +135,34 @@ def published_fields(size: str, layers: int | None = None) -> dict[str, Any]:
         "tie_word_embeddings": True,
         "torch_dtype": "bfloat16",
         "use_cache": True,
-        "use_sliding_window": False,
         "vocab_size": 151_936,
-        **PUBLISHED[size],
+        **own,
     }
-    if layers:
-        fields["num_hidden_layers"] = layers
-    return fields | {"max_window_layers": fields["num_hidden_layers"]}
+    first = first_special(fields["vocab_size"])
+    fields |= {"bos_token_id": first, "eos_token_id": first + 2}
+    if model_type != "qwen2":
+        fields["attention_bias"] = False
+    if not model_type.startswith("gemma"):
+        fields["hidden_act"] = "silu"
+    if model_type.startswith("qwen"):
+        fields |= {"use_sliding_window": False, "max_window_layers": fields["num_hidden_layers"]}
+    if model_type == "llama":
+        del fields["sliding_window"]
+    return with_layers(fields, layers) if layers else fields
+
+
+def with_layers(fields: dict[str, Any], count: int) -> dict[str, Any]:
+    """config.json of a slice of a model; see `ModelConfig.with_layers`.
+
+    Raises UserError: as `ModelConfig.from_fields`.
+    """
+    types = ModelConfig.from_fields(fields).with_layers(count).layer_types
+    return fields | {"num_hidden_layers": count} | ({"layer_types": list(types)} if types else {})
+
+
+def first_special(vocab_size: int) -> int:
+    """The id of the first special token."""
+    return min(FIRST_SPECIAL, vocab_size - len(SPECIAL))
 
 
 def random_model(config: ModelConfig, quantization: str, dtype: str) -> Model:
@@ -128,7 +186,7 @@ def random_model(config: ModelConfig, quantization: str, dtype: str) -> Model:
 
 
 def random_params(config: ModelConfig, quantization: str, dtype: jnp.dtype) -> Params:
-    """Weights of deviation STD, and norms at one; int4 weights are drawn as int4, never as dense ones.
+    """Weights of deviation STD, norms that multiply by one; int4 weights are drawn as int4, never as dense.
 
     Raises:
         UserError: as `random_model`.
@@ -138,7 +196,7 @@ def random_params(config: ModelConfig, quantization: str, dtype: jnp.dtype) -> P
     for name, shape in layer_shapes(config).items():
         stacked = config.num_hidden_layers, *shape
         if name not in projection_shapes(config):
-            layers[name] = jnp.ones(stacked, dtype)
+            layers[name] = jnp.full(stacked, initial_value(config, name), dtype)
         elif how.group is None:
             layers[name] = _uniform(name, stacked, dtype)
         else:
@@ -149,7 +207,8 @@ def random_params(config: ModelConfig, quantization: str, dtype: jnp.dtype) -> P
                     "use a divisor of every projection's width"
                 )
             layers[name] = random_projection(name, stacked, group, dtype)
-    params: Params = {"norm": jnp.ones(config.hidden_size, dtype), "layers": layers}
+    norm = jnp.full(config.hidden_size, initial_value(config, "norm"), dtype)
+    params: Params = {"norm": norm, "layers": layers}
     for name in ("embed",) if config.tie_word_embeddings else ("embed", "lm_head"):
         vocabulary, width = config.vocab_size, config.hidden_size
         if how.int8_embedding:
@@ -184,7 +243,11 @@ def _bits(name: str, shape: tuple[int, ...]) -> jax.Array:
 
 
 def write_random_checkpoint(
-    directory: Path, fields: dict[str, Any], corpus: Iterable[str], seed: int = 0, shard_bytes: int = 2**32
+    directory: Path,
+    fields: dict[str, Any],
+    corpus: Iterable[str],
+    seed: int = 0,
+    shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Writes a whole Hugging Face directory: sharded weights with an index, tokenizer, template, configs.
 
@@ -193,62 +256,32 @@ def write_random_checkpoint(
     Args:
         fields: of config.json.
         corpus: texts from which the tokenizer's merges are learnt, so that prompts have a natural length.
-        shard_bytes: most bytes of tensors in a file, unless one tensor alone is larger.
+        shard_bytes: as for `port.write_shards`.
 
     Raises:
-        UserError: `fields` is no Qwen3, the directory holds files already, or the disk is full.
+        UserError: `fields` are of no family, the directory holds files already, or the disk is full.
     """
     config = ModelConfig.from_fields(fields)
-    if directory.exists() and any(directory.iterdir()):
-        raise UserError(f"{directory} is not empty: give another --out")
-    directory.mkdir(parents=True, exist_ok=True)
-    with disk_full_is_user_error(directory):
+    tensors = ((name, _random(seed, name, shape, config)) for name, shape in tensor_shapes(config).items())
+    with new_directory(directory):
         (directory / "config.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
-        _write_tokenizer(directory, config.vocab_size, corpus)
-        _write_weights(directory, config, seed, shard_bytes)
+        template = GEMMA_TEMPLATE if config.model_type.startswith("gemma") else CHAT_TEMPLATE
+        _write_tokenizer(directory, config.vocab_size, corpus, template)
+        write_shards(directory, tensors, shard_bytes)
 
 
-def _write_weights(directory: Path, config: ModelConfig, seed: int, shard_bytes: int) -> None:
-    shards = list(_shards(config, shard_bytes))
-    if len(shards) == 1:
-        names = [SINGLE]
-    else:
-        names = [f"model-{i:05}-of-{len(shards):05}.safetensors" for i in range(1, len(shards) + 1)]
-    weight_map: dict[str, str] = {}
-    for file, shapes in zip(names, shards, strict=True):
-        tensors = {name: _random(seed, name, shape) for name, shape in shapes.items()}
-        save_file(tensors, directory / file, metadata={"format": "pt"})
-        weight_map |= dict.fromkeys(shapes, file)
-    if len(shards) > 1:
-        total = sum(2 * int(np.prod(shape)) for shapes in shards for shape in shapes.values())
-        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-        (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-
-
-def _shards(config: ModelConfig, shard_bytes: int) -> Iterator[dict[str, tuple[int, ...]]]:
-    """The tensors' shapes, in the order of published files, a shard at a time."""
-    shard: dict[str, tuple[int, ...]] = {}
-    size = 0
-    for name, shape in tensor_shapes(config).items():
-        tensor = 2 * int(np.prod(shape))
-        if shard and size + tensor > shard_bytes:
-            yield shard
-            shard, size = {}, 0
-        shard[name] = shape
-        size += tensor
-    yield shard
-
-
-def _random(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Normals of deviation STD; norms vary around one, so that a port that mixes them up is seen."""
+def _random(seed: int, name: str, shape: tuple[int, ...], config: ModelConfig) -> np.ndarray:
+    """Normals of deviation STD; norms and biases vary more, so that a port that mixes them up is seen."""
     values = keys.host_rng(seed, name).standard_normal(shape, np.float32)
     values *= STD if len(shape) > 1 else 0.1
-    return (values if len(shape) > 1 else 1 + values).astype(ml_dtypes.bfloat16)
+    # "model.layers.3.self_attn.q_proj.bias" ends as our names of biases do.
+    middle = 0.0 if len(shape) > 1 else initial_value(config, name)
+    return (middle + values).astype(ml_dtypes.bfloat16)
 
 
-def _write_tokenizer(directory: Path, vocab_size: int, corpus: Iterable[str]) -> None:
+def _write_tokenizer(directory: Path, vocab_size: int, corpus: Iterable[str], template: str) -> None:
     """Byte-level BPE with Qwen3's special tokens, at Qwen3's ids where the vocabulary reaches so far."""
-    first = min(FIRST_SPECIAL, vocab_size - len(SPECIAL))
+    first = first_special(vocab_size)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(
@@ -270,7 +303,7 @@ def _write_tokenizer(directory: Path, vocab_size: int, corpus: Iterable[str]) ->
         "eos_token": end,
         "pad_token": pad,
         "clean_up_tokenization_spaces": False,
-        "chat_template": CHAT_TEMPLATE,
+        "chat_template": template,
     }
     generation = {
         "do_sample": True,

@@ -84,6 +84,8 @@ def loss_of(model: PeftModel, batch: Batch) -> torch.Tensor:
     hidden = decoder.model(input_ids=tokens, use_cache=False).last_hidden_state
     rows, slots = (target >= 0).nonzero(as_tuple=True)
     scores = decoder.lm_head(hidden[rows, source[rows, slots].long()])
+    if cap := getattr(decoder.config, "final_logit_softcapping", None):
+        scores = cap * torch.tanh(scores / cap)
     losses = torch.nn.functional.cross_entropy(scores, target[rows, slots].long(), reduction="none")
     return (losses * weight[rows, slots]).mean()
 

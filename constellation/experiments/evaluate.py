@@ -17,7 +17,7 @@ from constellation.domains.task import split
 from constellation.evaluation.pass_at_k import pass_at_k
 from constellation.experiments.config import BASE, CRITIC, load_base, memory_of
 from constellation.model.config import ModelConfig
-from constellation.model.lora import stack
+from constellation.model.lora import Adapter, stack
 from constellation.model.model import Generator, model_hash
 from constellation.model.peft_format import is_peft, load_peft
 from constellation.model.sampling import SamplingConfig
@@ -56,13 +56,9 @@ def evaluate_checkpoint(
     if not ks or len(ks) != len(k) or not all(1 <= value <= n for value in ks):
         raise UserError(f"--k={','.join(k)}: give whole numbers from 1 to --samples={n}")
     name, adapter = BASE, None
-    if checkpoint != "none" and is_peft(Path(checkpoint)):
-        name = Path(checkpoint).resolve().name
-        adapter = load_peft(Path(checkpoint), ModelConfig.from_dir(config.model.dir))
-    elif checkpoint != "none":
-        adapter, metadata = load_adapter(Path(checkpoint), trajectory)
-        name, config = metadata["name"], own_config(metadata, config)
-        if CRITIC in name:  # the study's own, or one trained otherwise
+    if checkpoint != "none":
+        name, adapter, config = load_checkpoint(Path(checkpoint), trajectory, config)
+        if CRITIC in name and not is_peft(Path(checkpoint)):  # the study's own, or one trained otherwise
             raise UserError(f"{checkpoint} is a critic's, which answers no task: give a generator's")
     domain = domain or load_domain(config.domain)
     tasks = domain.make_bank(bank, config.tasks.bank_size, config.tasks.seed)
@@ -93,6 +89,23 @@ def _share(samples: SampleSet, column: np.ndarray, k: int) -> str:
     per_task = pass_at_k(samples.n, samples.per_sample(column).sum(axis=1), k)
     error = np.std(per_task, ddof=1) / np.sqrt(len(per_task)) if len(per_task) > 1 else 0.0
     return f"{100 * np.mean(per_task):8.1f} +- {100 * error:3.1f}"
+
+
+def load_checkpoint(checkpoint: Path, trajectory: int, given: ConfigDict) -> tuple[str, Adapter, ConfigDict]:
+    """The name of a trained adapter, the adapter, and the config that it is used with.
+
+    Args:
+        checkpoint: an Orbax directory, which says what its config is, or one in peft's format, which does
+            not: its name is the directory's and its base that of the `given` config.
+
+    Raises:
+        UserError: as `load_adapter` and `own_config`, or `load_peft`.
+    """
+    if is_peft(checkpoint):
+        adapter = load_peft(checkpoint, ModelConfig.from_dir(given.model.dir))
+        return checkpoint.resolve().name, adapter, given
+    adapter, metadata = load_adapter(checkpoint, trajectory)
+    return metadata["name"], adapter, own_config(metadata, given)
 
 
 def own_config(metadata: dict[str, Any], given: ConfigDict) -> ConfigDict:

@@ -1,1 +1,1 @@
-"""The language model: Qwen3 in JAX, driven by a Hugging Face directory; knows nothing of tasks."""
+"""The language model: dense decoders in JAX, driven by a Hugging Face directory; knows nothing of tasks."""

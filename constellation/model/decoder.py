@@ -1,10 +1,11 @@
-"""The Qwen3 decoder: one layer body, scanned over stacked layers, for training, prefill and decoding.
+"""The decoder: one layer body for every family, scanned over the layers, to train, to prefill and to decode.
 
 Dimensions: B rows, T positions, D hidden, N query heads, K key/value heads, G = N / K, H head_dim,
 V vocabulary, L layers, S cached positions. Parameters are a pytree:
     {"embed": [V, D], "norm": [D], "lm_head": [V, D] unless tied,
-     "layers": {projection: [L, out, in], "input_layernorm" and "post_attention_layernorm": [L, D],
-                "q_norm" and "k_norm": [L, H]}}
+     "layers": {projection: [L, out, in], and as the family has them
+                biases "q_bias", "k_bias", "v_bias": [L, out], "q_norm" and "k_norm": [L, H],
+                the other norms: [L, D]}}
 A projection may be an int4 QTensor, an embedding or head an int8 one. Activations have the dtype of "norm";
 norms, angles, softmax and logits are computed in float32.
 """
@@ -17,16 +18,18 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from constellation.model.attention import masked_attention
-from constellation.model.config import ModelConfig
-from constellation.model.linear import head, linear, look_up
+from constellation.model.attention import masked_attention, soft_cap
+from constellation.model.config import SLIDING, ModelConfig
+from constellation.model.linear import Weight, head, linear, look_up
 from constellation.model.lora import Adapter, projection_shapes
 from constellation.model.rope import rotary, rotate
 
 Params = dict[str, Any]
-# (a layer's cache, q [..., N, H], k [..., K, H], v [..., K, H]) -> [..., N, H], with q and k already rotated
-Attend = Callable[[Any, jax.Array, jax.Array, jax.Array], jax.Array]
+# (a layer's cache, whether it is local [], q [..., N, H], k [..., K, H], v [..., K, H]) -> [..., N, H]; query
+# and key are rotated already.
+Attend = Callable[[Any, Any, jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 class KV(NamedTuple):
@@ -41,7 +44,7 @@ class KV(NamedTuple):
 def init_params(
     config: ModelConfig, key: jax.Array, dtype: jax.typing.DTypeLike = jnp.float32, std: float = 0.02
 ) -> Params:
-    """Random weights as transformers initialises them: normals of deviation `std`, norms at one."""
+    """Random weights as transformers initialises them: normals of deviation `std`, and `initial_value`."""
     layers, table = config.num_hidden_layers, (config.vocab_size, config.hidden_size)
     matrices = ["embed", "lm_head", *projection_shapes(config)]  # each is drawn with a key of its own
 
@@ -49,25 +52,41 @@ def init_params(
         drawn = jax.random.normal(jax.random.fold_in(key, matrices.index(name)), shape)
         return (std * drawn).astype(dtype)
 
-    params: Params = {"embed": normal("embed", table), "norm": jnp.ones(config.hidden_size, dtype)}
+    def constant(name: str, shape: tuple[int, ...]) -> jax.Array:
+        return jnp.full(shape, initial_value(config, name), dtype)
+
+    params: Params = {"embed": normal("embed", table), "norm": constant("norm", (config.hidden_size,))}
     if not config.tie_word_embeddings:
         params["lm_head"] = normal("lm_head", table)
     params["layers"] = {
-        name: normal(name, (layers, *shape)) if name in matrices else jnp.ones((layers, *shape), dtype)
+        name: (normal if name in matrices else constant)(name, (layers, *shape))
         for name, shape in layer_shapes(config).items()
     }
     return params
 
 
+def initial_value(config: ModelConfig, name: str) -> float:
+    """What a bias or norm begins at: norms multiply by 1."""
+    return 0.0 if name.endswith("bias") or config.family.centred_norms else 1.0
+
+
 def layer_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """The shape of every weight of a layer."""
+    family, projections = config.family, projection_shapes(config)
+    norms = ["input_layernorm", "post_attention_layernorm"]
+    if family.post_norms:
+        norms += ["pre_feedforward_layernorm", "post_feedforward_layernorm"]
     return {
-        **projection_shapes(config),
-        "q_norm": (config.head_dim,),
-        "k_norm": (config.head_dim,),
-        "input_layernorm": (config.hidden_size,),
-        "post_attention_layernorm": (config.hidden_size,),
+        **projections,
+        **{bias_of(name): projections[name][:1] for name in family.biases},
+        **({"q_norm": (config.head_dim,), "k_norm": (config.head_dim,)} if family.qk_norm else {}),
+        **dict.fromkeys(norms, (config.hidden_size,)),
     }
+
+
+def bias_of(projection: str) -> str:
+    """Our name of a projection's bias: "q_proj" -> "q_bias"."""
+    return projection.replace("_proj", "_bias")
 
 
 def forward(
@@ -90,7 +109,8 @@ def forward(
             computation, and of a layer only [B, T, D] is kept.
         prefix: as for `prefill`.
     """
-    return _run(config, params, adapter, tokens, positions, _masked(mask, prefix), remat)[0]
+    attention = _masked(config, positions, mask, prefix)
+    return _run(config, params, adapter, tokens, positions, attention, remat)[0]
 
 
 def prefill(
@@ -108,12 +128,18 @@ def prefill(
         prefix: KV [L, K, H, P], [L, K, P, H] of P tokens that every row begins with and `tokens` leaves out;
             positions count on from it.
     """
-    hidden, (k, v) = _run(config, params, adapter, tokens, positions, _masked(mask, prefix))
+    attention = _masked(config, positions, mask, prefix)
+    hidden, (k, v) = _run(config, params, adapter, tokens, positions, attention)
     return hidden, KV(jnp.moveaxis(k, 2, -1), jnp.moveaxis(v, 2, -2))
 
 
 def through_layers(
-    config: ModelConfig, layers: Params, x: jax.Array, positions: jax.Array, mask: jax.Array
+    config: ModelConfig,
+    layers: Params,
+    x: jax.Array,
+    positions: jax.Array,
+    mask: jax.Array,
+    local: jax.Array | None,
 ) -> jax.Array:
     """Runs some layers without embedding and final norm, to stream a model that memory cannot hold.
 
@@ -121,8 +147,14 @@ def through_layers(
         layers: as params["layers"], of some consecutive layers.
         x: [B, T, D] hidden states before the first of these layers; those after the last are returned.
         positions, mask: as for `forward`.
+        local: of these layers, as `local_layers`.
     """
-    return _scan(config, layers, None, x, positions, _masked(mask))[0]
+    return _scan(config, layers, None, x, positions, _masked(config, positions, mask), local)[0]
+
+
+def local_layers(config: ModelConfig) -> np.ndarray | None:
+    """[L] bool: whether a layer attends to a window; None where none does."""
+    return None if config.layer_types is None else np.array([one == SLIDING for one in config.layer_types])
 
 
 def branch_mask(branch: jax.Array) -> jax.Array:
@@ -143,7 +175,7 @@ def decode_step(
     adapter: Adapter | None,
     token: jax.Array,
     position: jax.Array,
-    caches: Sequence[tuple[KV, jax.Array]],
+    caches: Sequence[tuple[KV, jax.Array, jax.Array]],
 ) -> tuple[jax.Array, KV]:
     """Decodes one token of one sample; it is vmapped over samples (a prompt's KV unbatched) and over tasks.
 
@@ -153,19 +185,26 @@ def decode_step(
     Args:
         token, position: [] integers.
         caches: what the token attends to besides itself, in any order: of the prompt, of the sample's suffix
-            and so on, the KV [L, K, H, S], [L, K, S, H] and how many [] of its S positions are read.
+            and so on, the KV [L, K, H, S], [L, K, S, H], how many [] of its S positions are read, and the
+            position [] of the first.
 
     Returns:
         hidden [D] after the final norm, and this token's KV, k [L, K, H, 1] and v [L, K, 1, H].
     """
-    seen = [jnp.arange(kv.k.shape[-1]) < length for kv, length in caches]  # [S] each
+    places = [jnp.arange(kv.k.shape[-1]) for kv, *_ in caches]  # [S] each
+    seen = [place < length for place, (_, length, _) in zip(places, caches, strict=True)]
+    near = None
+    if window := _window(config, 1 + sum(map(len, places))):
+        since = [position - start - place for place, (*_, start) in zip(places, caches, strict=True)]
+        near = [ago < window for ago in since]
 
-    def attend(kvs: tuple[KV, ...], q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    def attend(kvs: tuple[KV, ...], local: Any, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         # One softmax over all caches, each multiplied where it lies: none is concatenated or copied.
         groups = q.reshape(k.shape[0], -1, k.shape[1])  # [K, G, H]
         own = KV(k[..., None], v[..., None, :])
-        pieces = [*zip(kvs, seen, strict=True), (own, jnp.ones(1, bool))]
-        scores = [_decode_scores(groups, kv, mask) for kv, mask in pieces]
+        masks = seen if near is None else [a & (b | ~local) for a, b in zip(seen, near, strict=True)]
+        pieces = [*zip(kvs, masks, strict=True), (own, jnp.ones(1, bool))]
+        scores = [_decode_scores(config, groups, kv, mask) for kv, mask in pieces]
         highest = functools.reduce(jnp.maximum, [s.max(-1, keepdims=True) for s in scores])  # [K, G, 1]
         weights = [jnp.exp(s - highest) for s in scores]  # [K, G, S] each
         total = functools.reduce(jnp.add, [w.sum(-1, keepdims=True) for w in weights])
@@ -173,7 +212,7 @@ def decode_step(
         out = functools.reduce(jnp.add, values) / total.astype(v.dtype)
         return out.reshape(q.shape)
 
-    attention = _Attention(attend, tuple(kv for kv, _ in caches))
+    attention = _Attention(attend, tuple(kv for kv, *_ in caches))
     hidden, (k, v) = _run(config, params, adapter, token, position, attention)
     return hidden, KV(k[..., None], v[..., None, :])
 
@@ -199,7 +238,8 @@ def int8_kv(kv: KV) -> KV:
 
 def logits(config: ModelConfig, params: Params, hidden: jax.Array) -> jax.Array:
     """[..., D] -> [..., V] float32, by the embedding itself when it is tied."""
-    return head(hidden, params["embed" if config.tie_word_embeddings else "lm_head"])
+    scores = head(hidden, params["embed" if config.tie_word_embeddings else "lm_head"])
+    return soft_cap(scores, config.final_logit_softcapping)
 
 
 class _Attention(NamedTuple):
@@ -209,19 +249,34 @@ class _Attention(NamedTuple):
     caches: Any
 
 
-def _masked(mask: jax.Array, prefix: KV | None = None) -> _Attention:
+def _masked(
+    config: ModelConfig, positions: jax.Array, mask: jax.Array, prefix: KV | None = None
+) -> _Attention:
     """Attention of whole rows under a mask [B, T, T], behind a shared prefix if there is one."""
+    key_positions = positions
     if prefix is not None:
-        everywhere = jnp.ones((*mask.shape[:2], prefix.k.shape[-1]), bool)
-        mask = jnp.concatenate([everywhere, mask], axis=-1)  # [B, T, P + T]
+        length = prefix.k.shape[-1]
+        mask = jnp.concatenate([jnp.ones((*mask.shape[:2], length), bool), mask], axis=-1)  # [B, T, P + T]
+        before = jnp.broadcast_to(jnp.arange(length), (len(positions), length))
+        key_positions = jnp.concatenate([before, positions], axis=-1)  # [B, P + T]
+    near = None
+    if window := _window(config, mask.shape[-1]):
+        near = positions[:, :, None] - key_positions[:, None] < window  # [B, T, P + T]
 
-    def attend(prefix: KV | None, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    def attend(prefix: KV | None, local: Any, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         if prefix is not None:
             k = _behind(jnp.moveaxis(prefix.k, -1, 0), k)
             v = _behind(jnp.moveaxis(prefix.v, -2, 0), v)
-        return masked_attention(q, k, v, mask)
+        visible = mask if near is None else mask & (near | ~local)
+        return masked_attention(q, k, v, visible, config.attention_scale, config.attn_logit_softcapping)
 
     return _Attention(attend, prefix)
+
+
+def _window(config: ModelConfig, length: int) -> int | None:
+    """The window of local layers; None where all of so many positions lie in it."""
+    window = config.sliding_window
+    return window if window is not None and window < length else None
 
 
 def _behind(shared: jax.Array, own: jax.Array) -> jax.Array:
@@ -239,9 +294,22 @@ def _run(
     remat: bool = False,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     """Embeds, scans the layers and norms: hidden states [..., D], and keys and values [L, ..., K, H]."""
-    x = look_up(params["embed"], tokens, params["norm"].dtype)  # [..., D]
-    x, kv = _scan(config, params["layers"], adapter, x, positions, attention, remat)
-    return rms_norm(x, params["norm"], config.rms_norm_eps), kv
+    x = embed(config, params["embed"], tokens, params["norm"].dtype)
+    local = local_layers(config)
+    x, kv = _scan(config, params["layers"], adapter, x, positions, attention, local, remat)
+    return norm(config, x, params["norm"]), kv
+
+
+def embed(config: ModelConfig, table: Weight, tokens: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
+    """The embeddings [..., D] of integers [...]."""
+    x = look_up(table, tokens, dtype)
+    # Rounded to the dtype first, as it was when the family was trained.
+    return x * jnp.asarray(config.hidden_size**0.5, x.dtype) if config.family.scaled_embedding else x
+
+
+def norm(config: ModelConfig, x: jax.Array, weight: jax.Array) -> jax.Array:
+    """The family's norm over the last axis."""
+    return rms_norm(x, weight, config.rms_norm_eps, config.family.centred_norms)
 
 
 def _scan(
@@ -251,59 +319,79 @@ def _scan(
     x: jax.Array,
     positions: jax.Array,
     attention: _Attention,
+    local: jax.Array | np.ndarray | None,
     remat: bool = False,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    rope = rotary(positions, config.head_dim, config.rope_theta, config.rope_scaling, x.dtype)
+    dtype, family = x.dtype, config.family
+    rope = rotary(positions, config.head_dim, config.rope_theta, config.rope_scaling, dtype)
+    local_rope = None
+    if local is not None and config.rope_local_base_freq:
+        local_rope = rotary(positions, config.head_dim, config.rope_local_base_freq, None, dtype)
     scale = 1.0 if adapter is None else adapter.scale
     lora = {} if adapter is None else adapter.weights
 
     def layer(x: jax.Array, stacked: tuple) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        w, lora, cache = stacked
+        w, lora, cache, local = stacked
+        here = rope
+        if local_rope is not None:
+            here = jax.tree.map(lambda near, far: jnp.where(local, near, far), local_rope, rope)
 
         def project(name: str, x: jax.Array) -> jax.Array:
-            return linear(x, w[name], lora.get(name), scale)
+            y = linear(x, w[name], lora.get(name), scale)
+            return y + w[bias_of(name)].astype(y.dtype) if name in family.biases else y
 
         def heads(name: str) -> jax.Array:
             y = project(name, h)
             return y.reshape(*y.shape[:-1], -1, config.head_dim)
 
-        h = rms_norm(x, w["input_layernorm"], config.rms_norm_eps)
-        q = rotate(rms_norm(heads("q_proj"), w["q_norm"], config.rms_norm_eps), rope)  # [..., N, H]
-        k = rotate(rms_norm(heads("k_proj"), w["k_norm"], config.rms_norm_eps), rope)  # [..., K, H]
+        def normed(name: str, x: jax.Array, applies: bool = True) -> jax.Array:
+            return norm(config, x, w[name]) if applies else x
+
+        before_mlp = "pre_feedforward_layernorm" if family.post_norms else "post_attention_layernorm"
+        h = normed("input_layernorm", x)
+        q = rotate(normed("q_norm", heads("q_proj"), family.qk_norm), here)  # [..., N, H]
+        k = rotate(normed("k_norm", heads("k_proj"), family.qk_norm), here)  # [..., K, H]
         v = heads("v_proj")  # [..., K, H]
-        attended = attention.attend(cache, q, k, v)  # [..., N, H]
-        x = x + project("o_proj", attended.reshape(*x.shape[:-1], -1))
-        h = rms_norm(x, w["post_attention_layernorm"], config.rms_norm_eps)
-        x = x + project("down_proj", swiglu(project("gate_proj", h), project("up_proj", h)))
+        attended = attention.attend(cache, local, q, k, v)  # [..., N, H]
+        attended = project("o_proj", attended.reshape(*x.shape[:-1], -1))
+        x = x + normed("post_attention_layernorm", attended, family.post_norms)
+        h = normed(before_mlp, x)
+        gated = gated_unit(project("gate_proj", h), project("up_proj", h), family.gelu)
+        x = x + normed("post_feedforward_layernorm", project("down_proj", gated), family.post_norms)
         return x, (k, v)
 
-    return jax.lax.scan(recomputed(layer) if remat else layer, x, (layers, lora, attention.caches))
+    return jax.lax.scan(recomputed(layer) if remat else layer, x, (layers, lora, attention.caches, local))
 
 
 # The backward recomputes what is only elementwise: cheaper than to keep every intermediate of every layer.
 recomputed = functools.partial(jax.checkpoint, prevent_cse=False)
 
 
-@recomputed
-def swiglu(gate: jax.Array, up: jax.Array) -> jax.Array:
-    """silu(gate) * up (2002.05202)."""
-    return jax.nn.silu(gate) * up
-
-
 @functools.partial(recomputed, static_argnums=2)
-def rms_norm(x: jax.Array, weight: jax.Array, eps: float) -> jax.Array:
-    """x / rms(x) over the last axis in float32, rounded to the dtype of x, times the weight (1910.07467)."""
+def gated_unit(gate: jax.Array, up: jax.Array, gelu: bool) -> jax.Array:
+    """silu(gate) * up, or gelu(gate) * up with the GELU's tanh approximation (2002.05202)."""
+    return (jax.nn.gelu(gate, approximate=True) if gelu else jax.nn.silu(gate)) * up
+
+
+@functools.partial(recomputed, static_argnums=(2, 3))
+def rms_norm(x: jax.Array, weight: jax.Array, eps: float, centred: bool = False) -> jax.Array:
+    """x / rms(x) over the last axis in float32, rounded to the dtype of x, times the weight (1910.07467).
+
+    A `centred` weight is one around zero, of Gemma: times 1 + weight, and rounded afterwards.
+    """
     x32 = x.astype(jnp.float32)
     x32 = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + eps)
+    if centred:
+        return (x32 * (1 + weight.astype(jnp.float32))).astype(x.dtype)
     return weight.astype(x.dtype) * x32.astype(x.dtype)
 
 
-def _decode_scores(q: jax.Array, kv: KV, seen: jax.Array) -> jax.Array:
-    """q [K, G, H] . k [K, H, S] / sqrt H -> float32 [K, G, S], masked by seen [S]."""
+def _decode_scores(config: ModelConfig, q: jax.Array, kv: KV, seen: jax.Array) -> jax.Array:
+    """scale q [K, G, H] . k [K, H, S], capped -> float32 [K, G, S], masked by seen [S]."""
     scores = jnp.einsum("kgh,khs->kgs", q, kv.k.astype(q.dtype), preferred_element_type=jnp.float32)
     if kv.k_scale is not None:
         scores *= kv.k_scale
-    return jnp.where(seen, scores * q.shape[-1] ** -0.5, -1e30)
+    return jnp.where(seen, soft_cap(scores * config.attention_scale, config.attn_logit_softcapping), -1e30)
 
 
 def _decode_values(weights: jax.Array, kv: KV, dtype: jnp.dtype) -> jax.Array:

@@ -155,10 +155,13 @@ def extend(
         index: jax.Array,
     ) -> tuple[jax.Array, KV]:
         (prompt, length), (suffix, count, token) = slot, row
-        caches = [(prompt, length), (suffix, count - 1), (recent, index)]
+        shared = jnp.int32(prefix_length(own.prefix))
+        answer = shared + length  # the position of its first token
+        chunk = answer + count - 1
+        caches = [(prompt, length, shared), (suffix, count - 1, answer), (recent, index, chunk)]
         if own.prefix is not None:
-            caches.append((own.prefix, jnp.int32(prefix_length(own.prefix))))
-        position = prefix_length(own.prefix) + length + count - 1 + index
+            caches.append((own.prefix, shared, jnp.int32(0)))
+        position = chunk + index
         return decode_step(static.config, _with(params, own), own.adapter, token, position, caches)
 
     # The KV of this chunk are kept apart until its end, since there one index serves all rows.

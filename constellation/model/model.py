@@ -37,7 +37,7 @@ class Model:
     config: ModelConfig
     params: Params
     tokenizer: Tokenizer
-    stop_ids: tuple[int, ...]  # each ends an answer
+    stop_ids: tuple[int, ...]  # each ends an answer; the first is the one that the chat template writes
     hash: str  # of everything that changes what the model computes
     dir: Path
     system: str = ""  # the system message of every conversation; none if empty
@@ -112,8 +112,10 @@ def _read_small_files(directory: Path, dtype: str) -> tuple[ModelConfig, Tokeniz
     if dtype not in DTYPES:
         raise UserError(f"model.dtype = {dtype!r}: use {' or '.join(map(repr, DTYPES))}")
     config = ModelConfig.from_dir(directory)
-    size = config.vocab_size
-    return config, Tokenizer.from_dir(directory, size), _read_stop_ids(directory, size)
+    tokenizer = Tokenizer.from_dir(directory, config.vocab_size)
+    stop_ids = _read_stop_ids(directory, config.vocab_size)
+    written = tokenizer.last_of(stop_ids)
+    return config, tokenizer, tuple(sorted(stop_ids, key=lambda id: id != written))
 
 
 def _read_stop_ids(directory: Path, vocab_size: int) -> tuple[int, ...]:

@@ -21,19 +21,18 @@ from constellation.model.quantize import Leaf, Quantization, pack, quantize_tabl
 from constellation.runtime.errors import UserError
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+SHARD_BYTES = 2**32
 EMBED, NORM, LM_HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
-# Our name of a layer's tensor -> the module that holds it there; "" is the layer itself.
-MODULES = {
-    "q_proj": "self_attn.", "k_proj": "self_attn.", "v_proj": "self_attn.", "o_proj": "self_attn.",
-    "q_norm": "self_attn.", "k_norm": "self_attn.",
-    "gate_proj": "mlp.", "up_proj": "mlp.", "down_proj": "mlp.",
-    "input_layernorm": "", "post_attention_layernorm": "",
-}  # fmt: skip
 
 
 def layer_tensor(layer: int, name: str) -> str:
-    """Hugging Face's name of a layer's tensor: (3, "q_proj") -> "model.layers.3.self_attn.q_proj.weight"."""
-    return f"model.layers.{layer}.{MODULES[name]}{name}.weight"
+    """Hugging Face's name of a layer's tensor: (3, "q_bias") -> "model.layers.3.self_attn.q_proj.bias"."""
+    kind = "bias" if name.endswith("_bias") else "weight"
+    module = name.replace("_bias", "_proj")
+    if module.endswith("layernorm"):
+        return f"model.layers.{layer}.{module}.{kind}"
+    part = "mlp" if module in ("gate_proj", "up_proj", "down_proj") else "self_attn"
+    return f"model.layers.{layer}.{part}.{module}.{kind}"
 
 
 def tensor_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -74,7 +73,12 @@ class Tensors:
         """
         with contextlib.ExitStack() as stack:
             files = {path: stack.enter_context(_open(path)) for path in weight_files(directory)}
-            self._holder = {name: path for path, file in files.items() for name in file.keys()}  # noqa: SIM118
+            self._holder = {
+                name: path
+                for path, file in files.items()
+                for name in file.keys()  # noqa: SIM118
+                if not name.endswith(".rotary_emb.inv_freq")  # Llama 2's constants, which no one reads
+            }
             _check(directory, config, {name: files[path] for name, path in self._holder.items()})
 
     def read(self, name: str) -> np.ndarray:
@@ -142,7 +146,7 @@ def save_hf(directory: str | Path, config: ModelConfig, params: Params) -> None:
     tensors = {EMBED: params["embed"], NORM: params["norm"]}
     if not config.tie_word_embeddings:
         tensors[LM_HEAD] = params["lm_head"]
-    for name in MODULES:
+    for name in layer_shapes(config):
         for layer in range(config.num_hidden_layers):
             tensors[layer_tensor(layer, name)] = params["layers"][name][layer]
     directory = Path(directory)
@@ -151,6 +155,51 @@ def save_hf(directory: str | Path, config: ModelConfig, params: Params) -> None:
     save_file(rounded, directory / SINGLE, metadata={"format": "pt"})
     fields = config.to_fields() | {"dtype": "bfloat16"}
     (directory / "config.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+
+
+def write_shards(
+    directory: Path, tensors: Iterable[tuple[str, np.ndarray]], shard_bytes: int = SHARD_BYTES
+) -> None:
+    """Writes model.safetensors or, of what one file may not hold, shards and then their index.
+
+    Holds one shard at a time. Until the last tensor has come, no file has a name that is read.
+
+    Args:
+        shard_bytes: most bytes of tensors in a file, unless one tensor alone is larger.
+    """
+    numbers: dict[str, int] = {}  # of the shard that a tensor is in
+    unfinished: list[Path] = []
+    total = 0
+    for shard in _shards(tensors, shard_bytes):
+        numbers |= dict.fromkeys(shard, len(unfinished))
+        unfinished.append(directory / f"model-{len(unfinished) + 1:05}.unfinished")
+        save_file(shard, unfinished[-1], metadata={"format": "pt"})
+        total += _bytes(shard)
+    count = len(unfinished)
+    names = [f"model-{number:05}-of-{count:05}.safetensors" for number in range(1, count + 1)]
+    if count == 1:
+        names = [SINGLE]
+    for path, name in zip(unfinished, names, strict=True):
+        path.rename(directory / name)
+    if count > 1:
+        weight_map = {tensor: names[number] for tensor, number in numbers.items()}
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _shards(tensors: Iterable[tuple[str, np.ndarray]], shard_bytes: int) -> Iterator[dict[str, np.ndarray]]:
+    """The tensors of one file after another in one dict, so that those of two never exist at a time."""
+    shard: dict[str, np.ndarray] = {}
+    for name, tensor in tensors:
+        if shard and _bytes(shard) + tensor.nbytes > shard_bytes:
+            yield shard
+            shard.clear()
+        shard[name] = tensor
+    yield shard
+
+
+def _bytes(shard: Mapping[str, np.ndarray]) -> int:
+    return sum(tensor.nbytes for tensor in shard.values())
 
 
 def weight_files(directory: str | Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Rotary position embeddings (2104.09864) in Hugging Face's half-split layout, plain, linear or YaRN."""
+"""Rotary position embeddings (2104.09864) in Hugging Face's half-split layout, plain or scaled."""
 
 from __future__ import annotations
 
@@ -13,15 +13,26 @@ import numpy as np
 
 from constellation.runtime.errors import is_number
 
+# rope_type -> the fields that it must have, and those that it may have.
+NEEDED = {
+    "linear": {"factor"},
+    "yarn": {"factor", "original_max_position_embeddings"},
+    "llama3": {"factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor"},
+}
+OPTIONAL = {"yarn": {"beta_fast", "beta_slow", "attention_factor"}}
+
 
 @dataclasses.dataclass(frozen=True)
 class RopeScaling:
     """How positions beyond the trained length are mapped; fields have Hugging Face's names."""
 
-    rope_type: str  # "linear" (2306.15595) or "yarn" (2309.00071)
+    rope_type: str  # "linear" (2306.15595), "yarn" (2309.00071) or "llama3" (2407.21783)
     factor: float
+    original_max_position_embeddings: int = 0  # of all but linear scaling
+    # Llama 3's alone:
+    low_freq_factor: float = 0.0
+    high_freq_factor: float = 0.0
     # YaRN's alone:
-    original_max_position_embeddings: int = 0
     beta_fast: float = 32.0
     beta_slow: float = 1.0
     attention_factor: float | None = None
@@ -38,18 +49,26 @@ class RopeScaling:
         kind = next((kind for kind in (new, old) if kind is not None), "default")
         if kind == "default" and not fields:
             return None
-        allowed = {"linear": {"factor"}, "yarn": {field.name for field in dataclasses.fields(cls)}}
-        if not isinstance(kind, str) or kind not in allowed:
+        if not isinstance(kind, str) or kind not in NEEDED:
             raise ValueError(f"rope_type {kind!r}")
-        if unknown := sorted(fields.keys() - allowed[kind]):
+        needed = NEEDED[kind]
+        if unknown := sorted(fields.keys() - needed - OPTIONAL.get(kind, set())):
             raise ValueError(", ".join(unknown))
         given = {name: value for name, value in fields.items() if value is not None}  # null is the default
-        needed = {"factor"} if kind == "linear" else {"factor", "original_max_position_embeddings"}
         for name in sorted(needed | given.keys()):
             value: Any = given.get(name)
-            if not is_number(value) or value <= 0 or (name in needed and value < 1):
+            least = 1 if name in ("factor", "original_max_position_embeddings") else 0
+            if not is_number(value) or value <= 0 or value < least:
                 raise ValueError(f"{name} {value!r}")
+        if kind == "llama3" and given["low_freq_factor"] >= given["high_freq_factor"]:
+            raise ValueError(f"low_freq_factor {given['low_freq_factor']!r} is not below high_freq_factor")
         return cls(kind, **given)
+
+    def to_fields(self) -> dict[str, Any]:
+        """The object that `from_fields` reads as this."""
+        names = {"rope_type"} | NEEDED[self.rope_type] | OPTIONAL.get(self.rope_type, set())
+        values = dataclasses.asdict(self).items()
+        return {name: value for name, value in values if name in names and value is not None}
 
 
 def rotary(
@@ -76,6 +95,12 @@ def _frequencies(dim: int, theta: float, scaling: RopeScaling | None) -> tuple[n
         return plain, 1.0
     if scaling.rope_type == "linear":
         return plain / scaling.factor, 1.0
+    if scaling.rope_type == "llama3":
+        # Waves that the original length holds often enough stay, those that it does not hold are stretched.
+        often, seldom = scaling.high_freq_factor, scaling.low_freq_factor
+        times = scaling.original_max_position_embeddings * plain / (2 * math.pi)  # [H/2]
+        kept = np.clip((times - seldom) / (often - seldom), 0, 1)
+        return plain / scaling.factor * (1 - kept) + plain * kept, 1.0
 
     def dimension(rotations: float) -> float:
         """The dimension that turns so often over the original length (YaRN, section 3.2)."""

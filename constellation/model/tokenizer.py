@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
+from jinja2 import TemplateError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from constellation.runtime.errors import UserError
+
+# What Llama 3's templates take for today's date where none is known: prompts must not change overnight.
+DATE = "26 Jul 2024"
 
 
 class Tokenizer:
     """`transformers.AutoTokenizer` of a model directory."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> None:
         self._tokenizer = tokenizer
         # Ids below have a meaning; the vocabulary of the model may be padded beyond.
-        self.size = max(tokenizer.get_vocab().values()) + 1
+        self.size = max(id for id in tokenizer.get_vocab().values() if id < vocab_size) + 1
 
     @classmethod
     def from_dir(cls, directory: str | Path, vocab_size: int) -> Tokenizer:
@@ -35,23 +40,50 @@ class Tokenizer:
             raise UserError(f"{path} is not readable by transformers ({reason}): fetch it again") from None
         if not tokenizer.chat_template:
             raise UserError(f"{directory} has no chat template: add chat_template.jinja of a chat model")
-        self = cls(tokenizer)
-        if self.size > vocab_size:
+        self = cls(tokenizer, vocab_size)
+        # An added token beyond that no prompt has may be of the model's kin, as Gemma 3's for images is.
+        written = set(tokenizer.get_vocab().values()) - tokenizer.added_tokens_decoder.keys()
+        written.update(self.chat([{"role": "user", "content": "a"}]))
+        if max(written) >= vocab_size:
             raise UserError(
-                f"{path} has ids up to {self.size - 1}, beyond vocab_size = {vocab_size} of config.json: "
+                f"{path} has ids up to {max(written)}, beyond vocab_size = {vocab_size} of config.json: "
                 "use the tokenizer that belongs to the model"
             )
         return self
 
     def chat(self, messages: Sequence[Mapping[str, str]], enable_thinking: bool = False) -> list[int]:
-        """A conversation as prompt ids, up to where the answer begins."""
+        """A conversation as prompt ids, up to where the answer begins.
+
+        Where the template has no system turn, its text begins the first user turn.
+        """
+        turns = list(messages)
+        if turns[0]["role"] == "system" and not self._has_system_turn:
+            system, user, *rest = turns
+            turns = [{"role": "user", "content": f"{system['content']}\n\n{user['content']}"}, *rest]
         return self._tokenizer.apply_chat_template(
-            list(messages),
+            turns,
             add_generation_prompt=True,
             tokenize=True,
             return_dict=False,
             enable_thinking=enable_thinking,
+            date_string=DATE,
         )
+
+    def last_of(self, ids: Collection[int]) -> int | None:
+        """Which of the ids comes last in a conversation that ends with an answer: it ends the answer."""
+        turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        rendered = self._tokenizer.apply_chat_template(turns, return_dict=False, date_string=DATE)
+        return next((id for id in reversed(rendered) if id in ids), None)
+
+    @cached_property
+    def _has_system_turn(self) -> bool:
+        """Whether the template shows a system turn: some raise an error, some leave it out."""
+        marker = "a system message"
+        turns = [{"role": "system", "content": marker}, {"role": "user", "content": ""}]
+        try:
+            return marker in self._tokenizer.apply_chat_template(turns, tokenize=False, date_string=DATE)
+        except TemplateError:
+            return False
 
     def encode(self, text: str) -> list[int]:
         """The ids of the text alone, without special tokens around it."""

@@ -45,19 +45,29 @@ def load_params(
         quantization: as for `Quantization.parse`.
 
     Raises:
-        UserError: as `port.leaves`; a damaged array; a ported directory of another dtype or quantisation.
+        UserError: as `read_leaves`.
     """
-    directory, dtype, mesh = Path(directory), jnp.dtype(dtype), mesh or make_mesh()
-    if is_ported(directory):
-        leaves = _ported_leaves(directory, read_manifest(directory, dtype.name, quantization))
-    else:
-        leaves = port.leaves(directory, config, dtype, quantization)
+    mesh = mesh or make_mesh()
     params: Params = {"layers": {}}
-    for name, leaf in leaves:
+    for name, leaf in read_leaves(directory, config, dtype, quantization):
         on_device = put(name, leaf, mesh)
         place = params["layers"] if name.startswith("layers/") else params
         place[name.removeprefix("layers/")] = unpack(on_device) if isinstance(leaf, Nibbles) else on_device
     return params
+
+
+def read_leaves(
+    directory: str | Path, config: ModelConfig, dtype: jax.typing.DTypeLike, quantization: str = ""
+) -> Iterator[tuple[str, Leaf]]:
+    """The weights leaf by leaf, on the host, as `port.leaves` yields them.
+
+    Raises:
+        UserError: as `port.leaves`; a damaged array; a ported directory of another dtype or quantisation.
+    """
+    directory, dtype = Path(directory), jnp.dtype(dtype)
+    if is_ported(directory):
+        return _ported_leaves(directory, read_manifest(directory, dtype.name, quantization))
+    return port.leaves(directory, config, dtype, quantization)
 
 
 def check_weights(directory: str | Path, config: ModelConfig, dtype: str, quantization: str = "") -> None:

@@ -56,6 +56,24 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         fsync(path.parent)
 
 
+@contextmanager
+def new_directory(path: Path) -> Iterator[None]:
+    """Makes a directory for the files that are written in this context; empties it again if that fails.
+
+    Raises UserError: there is something already, or the disk is full.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(f"{path} is not empty: give another --out")
+    path.mkdir(parents=True, exist_ok=True)
+    with disk_full_is_user_error(path):
+        try:
+            yield
+        except BaseException:
+            for file in path.iterdir():  # or the same command would be refused
+                file.unlink()
+            raise
+
+
 def content_hash(path: Path) -> str:
     """32 hexadecimal digits that name a file's bytes; read once a process while the file stays as it is."""
     stat = path.stat()
@@ -81,7 +99,7 @@ def disk_full_is_user_error(where: Path) -> Iterator[None]:
     """Turns the errors of a full disk, whatever library met it, into a UserError that names the remedy."""
     try:
         yield
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:
         if _is_disk_full(error):
             raise UserError(
                 f"no space left for {where}: free some and give the same command; what was finished is kept"
@@ -93,7 +111,7 @@ def _is_disk_full(error: Exception) -> bool:
     """By the error's number, or by its words where a library keeps no number."""
     if getattr(error, "errno", None) in _FULL:
         return True
-    words = [os.strerror(code) for code in _FULL]  # TensorStore, under Orbax
+    words = [os.strerror(code) for code in _FULL]  # safetensors, and TensorStore under Orbax
     words.append("requested and")  # numpy: "<n> requested and <m> written"
     return any(word in str(error) for word in words)
 

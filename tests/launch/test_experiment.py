@@ -40,7 +40,7 @@ def break_model(directory: Path, how: str) -> None:
     elif how == "truncated weights":
         weights.write_bytes(weights.read_bytes()[:-100])
     elif how == "other architecture":
-        config.write_text(json.dumps(json.loads(config.read_text()) | {"model_type": "llama"}))
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"model_type": "mistral"}))
     elif how == "another shape":
         config.write_text(json.dumps(json.loads(config.read_text()) | {"hidden_size": 48}))
     elif how == "larger tokenizer":
@@ -54,7 +54,7 @@ def break_model(directory: Path, how: str) -> None:
 MESSAGES = {
     "missing weights": "holds no model.safetensors",
     "truncated weights": "model.safetensors is damaged or cut short",
-    "other architecture": "model_type is 'llama', and only 'qwen3' is implemented",
+    "other architecture": "model_type is 'mistral', and what is implemented is qwen3, qwen2, llama",
     "another shape": "the weights do not match config.json",
     "larger tokenizer": "use the tokenizer that belongs to the model",
     "no such directory": "model.dir must be a Hugging Face model directory",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ from constellation.model.score import log_prob, next_token_logits
 from constellation.runtime.keys import Address
 from constellation.selftraining.batches import TrainingExample, collate
 from constellation.selftraining.update import make_update
+from tests.model.tiny import FIELDS, tiny_config
 
 SIZE = 37  # ids that the tokenizer knows
 CONFIG = ModelConfig(
@@ -40,23 +42,29 @@ CONFIG = ModelConfig(
 )
 
 
-def results(data: int, model: int) -> dict[str, np.ndarray]:
-    mesh = make_mesh(data, model)
-    params = quantize(init_params(CONFIG, jax.random.key(1), std=0.25), "int4:16")
+def config_of(model_type: str) -> ModelConfig:
+    """CONFIG as one of the family, with all that its row of the table honours."""
+    config = tiny_config(model_type, num_hidden_layers=CONFIG.num_hidden_layers)
+    return dataclasses.replace(config, **{name: getattr(CONFIG, name) for name in FIELDS})
+
+
+def results(model_type: str, data: int, model: int) -> dict[str, np.ndarray]:
+    mesh, config = make_mesh(data, model), config_of(model_type)
+    params = quantize(init_params(config, jax.random.key(1), std=0.25), "int4:16")
     host: Any = jax.tree.map(np.asarray, params)
     params = {name: put(name, leaf, mesh) for name, leaf in host.items() if name != "layers"}
     params["layers"] = {name: put(f"layers/{name}", leaf, mesh) for name, leaf in host["layers"].items()}
-    base = Model(CONFIG, params, SimpleNamespace(size=SIZE), (3, 5), "", Path(), mesh=mesh)  # type: ignore[arg-type]
+    base = Model(config, params, SimpleNamespace(size=SIZE), (3, 5), "", Path(), mesh=mesh)  # type: ignore[arg-type]
 
     rng = np.random.default_rng(0)
     beginning = rng.integers(0, SIZE, 70).tolist()  # long enough to be shared
     # with their texts all in rows of one padded length: every mesh compiles its programs anew
     prompts = [beginning + rng.integers(0, SIZE, length).tolist() for length in (5, 20, 12, 9, 4)]
-    adapter = init_adapter(CONFIG, jax.random.key(2), rank=4, alpha=8)
+    adapter = init_adapter(config, jax.random.key(2), rank=4, alpha=8)
     adapters = stack([jax.tree.map(lambda x: x + 0.05, adapter)])  # B unlike zero, so that it matters
     generator, address = Generator(base, adapters), Address(0, "sampling", "v0")
-    config = SamplingConfig(n=8, max_new_tokens=9)
-    (drawn,) = sample(generator, [prompts], [list("abcde")], address, config, rows=16)
+    sampling = SamplingConfig(n=8, max_new_tokens=9)
+    (drawn,) = sample(generator, [prompts], [list("abcde")], address, sampling, rows=16)
     texts = [[rng.integers(0, SIZE, 6).tolist() for _ in range(count)] for count in (3, 1, 2, 2, 4)]
     (scores,) = log_prob(generator, [prompts], [texts])
     (answers,) = next_token_logits(generator, [prompts], [texts], [1, 2])
@@ -67,7 +75,7 @@ def results(data: int, model: int) -> dict[str, np.ndarray]:
     optimizer = optax.sgd(1.0)
     before = jax.tree.map(np.asarray, adapters.weights)
     adapters, opt_states = replicate((adapters, jax.vmap(optimizer.init)(adapters.weights)), mesh)
-    update = make_update(CONFIG, optimizer, mesh, micro_batch=2)
+    update = make_update(config, optimizer, mesh, micro_batch=2)
     after, _, metrics = update(adapters, opt_states, params, collate([examples]))
     change = jax.tree.map(lambda new, old: np.asarray(new) - old, after.weights, before)
     return {
@@ -85,5 +93,6 @@ if __name__ == "__main__":
     if processes > 1:
         jax.distributed.initialize(f"localhost:{port}", processes, index)
     assert jax.process_count() == processes
-    for data, model in meshes:
-        np.savez(f"{out}/{data}x{model}_of_{processes}_{index}.npz", **results(data, model))  # type: ignore[arg-type]
+    for model_type, data, model in meshes:
+        found: Any = results(model_type, data, model)
+        np.savez(f"{out}/{model_type}_{data}x{model}_of_{processes}_{index}.npz", **found)

@@ -1,4 +1,4 @@
-"""The decoder against transformers' Qwen3, and its uses against each other."""
+"""The decoder against transformers', and its uses against each other."""
 
 from __future__ import annotations
 
@@ -14,12 +14,21 @@ import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from constellation.model import decoder
-from constellation.model.config import ModelConfig
+from constellation.model.config import FULL, SLIDING, ModelConfig
 from constellation.model.decoder import KV
-from constellation.model.port import EMBED, LM_HEAD, MODULES, NORM
+from constellation.model.families import FAMILIES
+from constellation.model.port import EMBED, LM_HEAD, NORM, layer_tensor
 from constellation.model.rope import RopeScaling
 from constellation.model.weights import load_params
-from tests.model.tiny import CONFIG, FIELDS, causal, params_and_adapter, random_tokens, reference
+from tests.model.tiny import (
+    CONFIG,
+    FIELDS,
+    causal,
+    params_and_adapter,
+    random_tokens,
+    reference,
+    tiny_config,
+)
 
 forward = jax.jit(decoder.forward, static_argnums=0)
 prefill = jax.jit(decoder.prefill, static_argnums=0)
@@ -55,30 +64,47 @@ def test_logits_equal_transformers(fields: dict[str, Any], tmp_path: Path) -> No
         np.testing.assert_allclose(ours[real], theirs[real], rtol=0, atol=1e-5 * np.abs(theirs).max())
 
 
-def test_each_config_field_is_used() -> None:
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_each_config_field_is_used(model_type: str) -> None:
     tokens, positions, mask, real = padded_batch("right")
 
     def output(config: ModelConfig) -> jax.Array:
         params, _ = params_and_adapter(config)
         return decoder.logits(config, params, forward(config, params, None, tokens, positions, mask))
 
+    config = tiny_config(model_type)
     changed: dict[str, Any] = {
-        "vocab_size": 300,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 4,
-        "head_dim": 8,
         "rms_norm_eps": 1e-2,
         "rope_theta": 20000.0,
         "tie_word_embeddings": False,
         "rope_scaling": RopeScaling("linear", 2.0),
     }
-    assert set(changed) == {field.name for field in dataclasses.fields(ModelConfig)}
-    before = output(CONFIG)[real]
+    own: dict[str, Any] = {
+        "query_pre_attn_scalar": 48,
+        "attn_logit_softcapping": 1.0,
+        "final_logit_softcapping": 1.0,
+        "sliding_window": 4,
+        "rope_local_base_freq": 1000.0,
+    }
+    changed |= {name: own[name] for name in config.family.honoured}
+    if config.family.global_every:
+        changed["layer_types"] = (SLIDING, SLIDING, FULL)
+    if model_type == "qwen3":  # the shapes of one family stand for all
+        changed |= {
+            "vocab_size": 300,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 4,
+            "head_dim": 8,
+            "model_type": "llama",
+        }
+        every = {field.name for field in dataclasses.fields(ModelConfig)}
+        assert set(changed) == every - set(own) - {"layer_types"}
+    before = output(config)[real]
     for name, value in changed.items():
-        after = output(dataclasses.replace(CONFIG, **{name: value}))[real]
+        after = output(dataclasses.replace(config, **{name: value}))[real]
         assert after.shape != before.shape or np.abs(after - before).max() > 1e-4, name
 
 
@@ -87,8 +113,8 @@ def test_initial_weights_are_transformers() -> None:
     params = jax.jit(decoder.init_params, static_argnums=0)(config, jax.random.key(0))
     theirs = Qwen3ForCausalLM(Qwen3Config(**FIELDS | {"tie_word_embeddings": False}))
     state = {name: tensor.numpy() for name, tensor in theirs.state_dict().items()}
-    for name, module in MODULES.items():
-        ours, want = np.asarray(params["layers"][name][1]), state[f"model.layers.1.{module}{name}.weight"]
+    for name in decoder.layer_shapes(config):
+        ours, want = np.asarray(params["layers"][name][1]), state[layer_tensor(1, name)]
         assert ours.shape == want.shape
         np.testing.assert_allclose((ours.mean(), ours.std()), (want.mean(), want.std()), rtol=0.05, atol=2e-3)
     for name, key in (("embed", EMBED), ("lm_head", LM_HEAD), ("norm", NORM)):
@@ -104,25 +130,27 @@ def test_only_differences_of_positions_matter() -> None:
     np.testing.assert_allclose(base[real], shifted[real], rtol=0, atol=1e-4 * np.abs(base).max())
 
 
-def test_decoding_continues_a_prefill() -> None:
+@pytest.mark.parametrize("model_type", ["qwen3", "gemma2", "gemma3_text"])
+def test_decoding_continues_a_prefill(model_type: str) -> None:
     """Two tasks with prompts of unequal length and three samples each: every step equals the forward pass."""
-    params, adapter = params_and_adapter()
+    config = tiny_config(model_type)
+    params, adapter = params_and_adapter(config)
     lengths, samples, new = jnp.array([9, 5]), 3, 4
     prompts = random_tokens((2, 9), seed=1)
     answers = random_tokens((2, samples, new), seed=2)
     positions, mask = causal(2, 9)
     mask = mask & (positions < lengths[:, None])[:, None]
-    _, prompt = prefill(CONFIG, params, adapter, prompts, positions, mask)
+    _, prompt = prefill(config, params, adapter, prompts, positions, mask)
     prompt = KV(pad(prompt.k, 4), pad(prompt.v, 3))
-    shape = (CONFIG.num_hidden_layers, 2, samples, CONFIG.num_key_value_heads)
-    rubbish = jnp.full((*shape, CONFIG.head_dim, new + 1), 7.0)
+    shape = (config.num_hidden_layers, 2, samples, config.num_key_value_heads)
+    rubbish = jnp.full((*shape, config.head_dim, new + 1), 7.0)
     suffix = KV(rubbish, rubbish.mT)
 
     def one(
         token: jax.Array, length: jax.Array, prompt: KV, suffix: KV, step: jax.Array
     ) -> tuple[jax.Array, KV]:
-        caches = (prompt, length), (suffix, step)
-        return decoder.decode_step(CONFIG, params, adapter, token, length + step, caches)
+        caches = (prompt, length, jnp.int32(0)), (suffix, step, length)
+        return decoder.decode_step(config, params, adapter, token, length + step, caches)
 
     over_samples = jax.vmap(one, in_axes=(0, None, None, 1, None), out_axes=(0, 1))
     over_tasks = jax.jit(jax.vmap(over_samples, in_axes=(0, 0, 1, 1, None), out_axes=(0, 1)))
@@ -134,7 +162,7 @@ def test_decoding_continues_a_prefill() -> None:
     for task, length in enumerate(lengths.tolist()):
         start = jnp.broadcast_to(prompts[task, :length], (samples, length))
         whole = jnp.concatenate([start, answers[task]], axis=1)
-        expected = forward(CONFIG, params, adapter, whole, *causal(samples, length + new))[:, length:]
+        expected = forward(config, params, adapter, whole, *causal(samples, length + new))[:, length:]
         ours = jnp.stack(steps, axis=2)[task]
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 

@@ -14,7 +14,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from constellation.model import decoder
 from constellation.model.config import ModelConfig
 from constellation.model.lora import Adapter, init_adapter, projection_shapes
-from constellation.model.port import MODULES
+from constellation.model.port import layer_tensor
 from constellation.model.weights import load_params
 from tests.model.tiny import CONFIG, causal, params_and_adapter, random_tokens, reference
 
@@ -102,9 +102,10 @@ def from_peft(
     parameters = dict(model.named_parameters())
 
     def stack(name: str, part: str) -> np.ndarray:
+        modules = (layer_tensor(layer, name) for layer in range(config.num_hidden_layers))
         keys = (
-            f"base_model.model.model.layers.{layer}.{MODULES[name]}{name}.lora_{part.upper()}.default.weight"
-            for layer in range(config.num_hidden_layers)
+            f"base_model.model.{module.removesuffix('weight')}lora_{part.upper()}.default.weight"
+            for module in modules
         )
         tensors = (parameters[key].grad if gradient else parameters[key] for key in keys)
         return np.stack([tensor.detach().numpy() for tensor in tensors])

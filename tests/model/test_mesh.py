@@ -14,19 +14,21 @@ import jax
 import numpy as np
 import pytest
 
+from constellation.model.families import FAMILIES
 from constellation.model.int4_product import choose, dequantised, pallas
 from constellation.model.mesh import check_mesh, is_divided, make_mesh
 from constellation.runtime.errors import UserError
 from tests.model.on_mesh import CONFIG
 
 ROOT = Path(__file__).parents[2]
-MESHES = (1, 1), (2, 1), (1, 2), (4, 2)
+MESHES = [("qwen3", *mesh) for mesh in ((1, 1), (2, 1), (1, 2), (4, 2))]
+MESHES += [(name, *mesh) for name in FAMILIES if name != "qwen3" for mesh in ((1, 1), (1, 2), (2, 2))]
 
 
 def start(
     out: Path,
     environment: dict[str, str],
-    meshes: tuple,
+    meshes: list[tuple[str, int, int]],
     processes: int = 1,
     index: int = 0,
     port: int = 0,
@@ -47,18 +49,19 @@ def out(tmp_path_factory: pytest.TempPathFactory, virtual_devices: Callable[[int
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    both = [start(directory, virtual_devices(2), ((2, 2),), 2, index, port) for index in range(2)]
+    both = [start(directory, virtual_devices(2), [("qwen3", 2, 2)], 2, index, port) for index in range(2)]
     assert [process.wait() for process in both] == [0, 0]
     return directory
 
 
-NAMES = [f"{data}x{model}_of_1_0" for data, model in MESHES[1:]]
-NAMES += ["2x2_of_2_0", "2x2_of_2_1"]
+NAMES = [f"{name}_{data}x{model}_of_1_0" for name, data, model in MESHES if data * model > 1]
+NAMES += ["qwen3_2x2_of_2_0", "qwen3_2x2_of_2_1"]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_equals_one_device(name: str, out: Path) -> None:
-    with np.load(out / "1x1_of_1_0.npz") as one, np.load(out / f"{name}.npz") as other:
+    family, _, _ = name.rpartition("_of_")[0].rpartition("_")
+    with np.load(out / f"{family}_1x1_of_1_0.npz") as one, np.load(out / f"{name}.npz") as other:
         # Rounding differs between meshes, and no draw here is decided by it.
         np.testing.assert_array_equal(one["ids"], other["ids"])
         np.testing.assert_array_equal(one["lengths"], other["lengths"])

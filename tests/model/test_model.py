@@ -39,6 +39,9 @@ def test_the_hash_names_what_is_computed(model_dir: Path, copy: Path) -> None:
     template = copy / "chat_template.jinja"
     template.write_text(template.read_text() + " ")
     seen.add(load_model(copy).hash)
+    both = byte_tokenizer().convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"])
+    (copy / "generation_config.json").write_text(json.dumps({"eos_token_id": [3, *both]}))
+    assert load_model(copy).stop_ids == (both[1], 3, both[0])  # the template's own end of an answer first
     (copy / "generation_config.json").write_text(json.dumps({"eos_token_id": 3}))
     assert load_model(copy).stop_ids == (3,)
     seen.add(load_model(copy).hash)

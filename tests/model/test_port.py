@@ -36,6 +36,13 @@ def load(directory: Path, quantization: str = "") -> decoder.Params:
     return load_params(directory, ModelConfig.from_dir(directory), jnp.float32, quantization)
 
 
+def test_rotary_constants_of_old_files_are_not_read(copy: Path) -> None:
+    before, tensors = load(copy), load_file(copy / SINGLE)
+    tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(8)
+    save_file(tensors, copy / SINGLE, metadata={"format": "pt"})
+    jax.tree.map(np.testing.assert_array_equal, load(copy), before)
+
+
 def test_shards_equal_a_single_file(make_dir: MakeDir) -> None:
     single, sharded = make_dir(tie_word_embeddings=False), make_dir(tie_word_embeddings=False, shard="100KB")
     assert (sharded / INDEX).exists()

@@ -29,12 +29,36 @@ def test_chat_is_the_template(thinking: bool | None, tokenizer: Tokenizer) -> No
     assert all(isinstance(id, int) for id in ids)
 
 
+USER_TURNS = "{% for turn in messages if turn.role == 'user' %}<{{ turn.content }}>{% endfor %}"
+REFUSES = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+
+
+@pytest.mark.parametrize("template", [USER_TURNS, REFUSES + USER_TURNS], ids=["left out", "refused"])
+def test_without_a_system_turn_its_text_begins_the_first_user_turn(
+    template: str, model_dir: Path, tmp_path: Path
+) -> None:
+    directory = Path(shutil.copytree(model_dir, tmp_path / "copy"))
+    (directory / "chat_template.jinja").write_text(template)
+    tokenizer = Tokenizer.from_dir(directory, CONFIG.vocab_size)
+    assert tokenizer.decode(tokenizer.chat(MESSAGES)) == "<abc\n\na b\nc>"
+    assert tokenizer.decode(tokenizer.chat(MESSAGES[1:])) == "<a b\nc>"
+
+
 @pytest.mark.parametrize("text", ["", "abc a", " caf\u00e9 \u2603\n", "(cat x0 'y')  ?  ."])
 def test_decode_inverts_encode(text: str, tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
     special = byte_tokenizer().convert_tokens_to_ids("<|im_start|>")
     assert tokenizer.decode([*ids, special]) == text + "<|im_start|>"  # not hidden from the verifier
+
+
+def test_an_added_token_beyond_the_vocabulary_may_lie_there_unused(model_dir: Path, tmp_path: Path) -> None:
+    directory = Path(shutil.copytree(model_dir, tmp_path / "copy"))
+    extended = byte_tokenizer()
+    extended.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<image>"]})
+    extended.save_pretrained(directory)
+    assert len(extended) == 263
+    assert Tokenizer.from_dir(directory, 262).size == 262
 
 
 def test_size_counts_special_tokens(tokenizer: Tokenizer) -> None:

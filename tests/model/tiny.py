@@ -1,4 +1,4 @@
-"""A tiny Qwen3 as transformers makes it, with tokenizer and chat template, and batches for it."""
+"""Tiny models of every family as transformers makes them, with tokenizer and chat template, and batches."""
 
 from __future__ import annotations
 
@@ -10,12 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from constellation.model import decoder
-from constellation.model.config import ModelConfig
+from constellation.model.config import FULL, SLIDING, ModelConfig
+from constellation.model.families import FAMILIES
 from constellation.model.linear import dense
 from constellation.model.lora import Adapter, init_adapter
+from constellation.model.rope import RopeScaling
 
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
@@ -36,24 +44,43 @@ FIELDS: dict[str, Any] = {
     "tie_word_embeddings": True,
 }
 CONFIG = ModelConfig(**FIELDS)
+# What some families have beside these: caps that bend, windows shorter than the tests' texts.
+SPECIAL: dict[str, Any] = {
+    "query_pre_attn_scalar": 24,
+    "attn_logit_softcapping": 2.0,
+    "final_logit_softcapping": 3.0,
+    "sliding_window": 5,
+    "rope_local_base_freq": 100.0,
+}
 
 
-def reference(seed: int = 0, **fields: Any) -> Qwen3ForCausalLM:
+def tiny_config(model_type: str, **fields: Any) -> ModelConfig:
+    """A tiny model of a family, with all that its row of the table honours."""
+    family = FAMILIES[model_type]
+    values = FIELDS | {name: SPECIAL[name] for name in family.honoured} | {"model_type": model_type} | fields
+    if family.global_every:
+        values["layer_types"] = (SLIDING, FULL, SLIDING)[: values["num_hidden_layers"]]
+    if model_type == "llama":
+        values["rope_scaling"] = RopeScaling("llama3", 8.0, 64, low_freq_factor=1.0, high_freq_factor=4.0)
+    return ModelConfig(**values)
+
+
+def reference(seed: int = 0, model_type: str = "qwen3", **fields: Any) -> PreTrainedModel:
     """transformers' model in float32; all weights random, so that one which is forgotten shows."""
     torch.manual_seed(seed)
-    fields = FIELDS | fields
-    theta = fields.pop("rope_theta")
-    config = Qwen3Config(
-        **fields,
-        rope_parameters={"rope_type": "default", "rope_theta": theta},
-        initializer_range=0.1,  # at 0.02 a model of this width barely attends
-        max_position_embeddings=512,
-    )
-    model = Qwen3ForCausalLM(config).float().eval()
+    config = tiny_config(model_type, **fields)
+    described = config.to_fields() | {"max_position_embeddings": 512, "pad_token_id": 0}
+    # At a deviation of 0.02 a model of this width barely attends.
+    theirs = AutoConfig.for_model(**described | {"initializer_range": 0.1})
+    attention = "sdpa" if config.attn_logit_softcapping is None else "eager"
+    model = AutoModelForCausalLM.from_config(theirs, attn_implementation=attention).float().eval()
+    middle = 0.0 if config.family.centred_norms else 1.0
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" in name:
-                parameter.uniform_(0.5, 1.5)
+                parameter.uniform_(middle - 0.5, middle + 0.5)
+            elif name.endswith("bias"):
+                parameter.uniform_(-1, 1)
     return model
 
 
@@ -72,7 +99,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     return fast
 
 
-def save(directory: Path, model: Qwen3ForCausalLM, tokenizer: Any, shard: str = "10GB") -> Path:
+def save(directory: Path, model: PreTrainedModel, tokenizer: Any, shard: str = "10GB") -> Path:
     """Writes model, generation_config and tokenizer as transformers does; returns the directory."""
     stop_ids = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
     model.generation_config = GenerationConfig(eos_token_id=stop_ids, pad_token_id=stop_ids[1])
@@ -86,7 +113,7 @@ def params_and_adapter(config: ModelConfig = CONFIG) -> tuple[decoder.Params, Ad
     rng = np.random.default_rng(0)
 
     def draw(path: jax.tree_util.KeyPath, leaf: jax.ShapeDtypeStruct) -> jax.Array:
-        mean = 1.0 if "norm" in jax.tree_util.keystr(path) else 0.0
+        mean = 1.0 if "norm" in jax.tree_util.keystr(path) and not config.family.centred_norms else 0.0
         return jnp.asarray(rng.normal(mean, 0.1, leaf.shape), leaf.dtype)
 
     key = jax.random.key(0)

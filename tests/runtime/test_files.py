@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from constellation.runtime.errors import UserError
 from constellation.runtime.files import (
@@ -53,8 +54,12 @@ def test_device_full(tmp_path):
         Path("/dev/full").write_bytes(b"x")
 
 
-@pytest.mark.parametrize("save", [np.save, np.savez])
-def test_numpy_at_the_file_size_limit(tmp_path, save):
+def save_safetensors(path, array) -> None:
+    save_file({"array": array}, path)
+
+
+@pytest.mark.parametrize("save", [np.save, np.savez, save_safetensors])
+def test_at_the_file_size_limit(tmp_path, save):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 18, hard))
     try:

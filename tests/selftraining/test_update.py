@@ -21,7 +21,7 @@ from constellation.model.quantize import quantize
 from constellation.model.weights import load_params
 from constellation.selftraining.batches import Batch, TrainingExample, collate, pack
 from constellation.selftraining.update import make_optimizer, make_update
-from tests.model.tiny import CONFIG, dequantize, params_and_adapter, reference
+from tests.model.tiny import CONFIG, dequantize, params_and_adapter, reference, tiny_config
 from third_party import training_reference
 from third_party.comparison.table import relative_norm
 
@@ -147,12 +147,24 @@ SHARED = (7, (5, 3, 8)), (12, (4,)), (6, (2, 9)), (3, (3,)), (4, (2,))
 
 @pytest.mark.parametrize("loss_from", [0, 1])
 def test_a_shared_prompt_equals_separate_sequences(loss_from: int) -> None:
+    assert_same(*both_ways(loss_from))
+
+
+@pytest.mark.parametrize("model_type", ["gemma2", "gemma3_text"])
+def test_so_it_does_with_windows_shorter_than_the_texts(model_type: str) -> None:
+    config = tiny_config(model_type)
+    update = make_update(config, optax.sgd(1.0))
+    assert_same(*both_ways(0, params=params_and_adapter(config)[0], update=update))
+
+
+def both_ways(loss_from: int, **how: Any) -> list[tuple[float, dict[str, Any]]]:
+    """Loss and gradient of packed rows, and of a row for every answer."""
     together = examples(0, *SHARED, loss_from=loss_from)
     packed = one_shape(pack(together))
     assert packed.document.max() > 0 and packed.branch.max() == 3  # rows and prompts are shared
     separate = one_shape(*(pack([example]) for example in training_reference.separate(together)))
     assert separate.document.max() == 0 and separate.branch.max() == 1
-    assert_same(loss_and_gradient(packed), loss_and_gradient(separate))
+    return [loss_and_gradient(batch, **how) for batch in (packed, separate)]
 
 
 def test_torch_has_a_row_for_every_example() -> None:

@@ -162,4 +162,4 @@ def _model_config(directory: str, random_weights: bool, layers: int | None) -> M
             f"model directory {directory} not found: set --config.model.dir, or give --random_weights"
         )
     config = ModelConfig.from_dir(directory)
-    return dataclasses.replace(config, num_hidden_layers=layers) if layers else config
+    return config.with_layers(layers) if layers else config

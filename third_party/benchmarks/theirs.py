@@ -16,7 +16,7 @@ from functools import partial
 
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel, Qwen3Config
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
 from constellation.selftraining.batches import Batch, TrainingExample
 from third_party import sampling_reference, training_reference
@@ -117,7 +117,7 @@ def _model(work: Workload, four_bits: bool) -> PreTrainedModel:
         raise RuntimeError("this torch has no CUDA")
     dtype = getattr(torch, work.dtype)
     with torch.device(device):
-        config = Qwen3Config.from_dict(work.config.to_fields())
+        config = AutoConfig.for_model(**work.config.to_fields())
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     if not four_bits:
         return model

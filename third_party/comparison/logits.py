@@ -20,9 +20,10 @@ from transformers import PreTrainedModel
 from constellation.domains.task import Task, split
 from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.model import decoder, port
+from constellation.model.attention import soft_cap
 from constellation.model.config import ModelConfig
-from constellation.model.decoder import Params, rms_norm
-from constellation.model.linear import Weight, head, look_up
+from constellation.model.decoder import Params
+from constellation.model.linear import Weight, head
 from constellation.model.lora import Adapter, projection_shapes
 from constellation.model.tokenizer import Tokenizer
 from constellation.model.weights import load_params
@@ -95,12 +96,15 @@ def logits_by_layer(config: ModelConfig, params: Params, batch: LeftPadded) -> n
 
     XLA:CPU multiplies in float32, and of a bfloat16 model under one scan it converts all layers beforehand.
     """
-    x = look_up(params["embed"], jnp.asarray(batch.tokens), params["norm"].dtype)  # [B, T, D]
+    tokens, local = jnp.asarray(batch.tokens), decoder.local_layers(config)
+    x = decoder.embed(config, params["embed"], tokens, params["norm"].dtype)  # [B, T, D]
     for index in range(config.num_hidden_layers):
-        layer = jax.tree.map(lambda weight, at=index: weight[at : at + 1], params["layers"])
-        x = _through_layer(config, layer, x, batch.positions, batch.mask)
+        here = slice(index, index + 1)
+        layer = jax.tree.map(lambda weight, here=here: weight[here], params["layers"])
+        windowed = None if local is None else local[here]
+        x = _through_layer(config, layer, x, batch.positions, batch.mask, windowed)
         x.block_until_ready()  # or the copies of all layers wait in memory for their turn
-    return np.asarray(_logits(config, params, rms_norm(x[batch.real], params["norm"], config.rms_norm_eps)))
+    return np.asarray(_logits(config, params, decoder.norm(config, x[batch.real], params["norm"])))
 
 
 def bfloat16_row(
@@ -171,16 +175,18 @@ def streamed_rows(
     before = next(theirs)
     tensors = port.Tensors(directory, config)
     x = _streamed_embeddings(tensors, config, batch.tokens, head_rows)
+    local = decoder.local_layers(config)
     own, same = [], []  # errors after each layer: end to end, and from transformers' hidden states before it
     for index in range(config.num_hidden_layers):
         layer = {
             name: tensors.read(port.layer_tensor(index, name)).astype(np.float32, copy=False)[None]
-            for name in port.MODULES
+            for name in decoder.layer_shapes(config)
         }
-        after_own = _through_layer(config, layer, x, batch.positions, batch.mask)
+        windowed = None if local is None else local[index : index + 1]
+        after_own = _through_layer(config, layer, x, batch.positions, batch.mask, windowed)
         # What transformers leaves in padding may not be finite.
         clean = np.where(batch.real[..., None], before, 0)
-        after_same = _through_layer(config, layer, clean, batch.positions, batch.mask)
+        after_same = _through_layer(config, layer, clean, batch.positions, batch.mask, windowed)
         x, after_same = np.asarray(after_own), np.asarray(after_same)
         del layer, after_own  # before transformers takes memory for its own
         before = next(theirs)
@@ -216,7 +222,8 @@ def _streamed_embeddings(
     embeddings = np.empty((*tokens.shape, config.hidden_size), np.float32)
     for start, rows in _streamed_table(tensors, config, port.EMBED, head_rows):
         here = (start <= tokens) & (tokens < start + len(rows))
-        embeddings[here] = rows[tokens[here] - start]
+        own = jnp.asarray(tokens[here] - start)
+        embeddings[here] = decoder.embed(config, jnp.asarray(rows), own, jnp.float32)
     return embeddings
 
 
@@ -225,9 +232,9 @@ def _streamed_logits(
 ) -> np.ndarray:
     """float32 [P, V] of what the last layer made of P positions [P, D]."""
     norm = tensors.read(port.NORM).astype(np.float32, copy=False)
-    normed = rms_norm(jnp.asarray(hidden), jnp.asarray(norm), config.rms_norm_eps)
+    normed = decoder.norm(config, jnp.asarray(hidden), jnp.asarray(norm))
     name = port.EMBED if config.tie_word_embeddings else port.LM_HEAD
     result = np.empty((len(hidden), config.vocab_size), np.float32)
     for start, rows in _streamed_table(tensors, config, name, head_rows):
         result[:, start : start + len(rows)] = _head(normed, rows)
-    return result
+    return np.asarray(soft_cap(jnp.asarray(result), config.final_logit_softcapping))

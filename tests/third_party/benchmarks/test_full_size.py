@@ -25,7 +25,7 @@ from constellation.model.sampling import SamplingConfig
 from constellation.runtime.errors import UserError
 from constellation.selftraining.batches import TrainingExample, collate
 from constellation.selftraining.update import make_update
-from tests.model.tiny import CONFIG, FIELDS
+from tests.model.tiny import CONFIG, FIELDS, tiny_config
 from tests.tiny_study import ROOT
 from third_party.benchmarks import full_size, tables
 from third_party.benchmarks.costs import ByteSizes, decode_bytes, update_flops
@@ -104,9 +104,11 @@ def test_a_group_that_does_not_divide() -> None:
         random_params(CONFIG, "int4:32", jnp.dtype(jnp.float32))
 
 
-def test_our_update_and_pefts() -> None:
+@pytest.mark.parametrize("model_type", ["qwen3", "gemma2"])
+def test_our_update_and_pefts(model_type: str) -> None:
+    work = WORK._replace(config=tiny_config(model_type))
     peft = next(one for one in full_size.REFERENCES if one.name == "peft")
-    found = [row for one in (full_size.OURS, peft) for row in full_size.measure(WORK, one, "update")]
+    found = [row for one in (full_size.OURS, peft) for row in full_size.measure(work, one, "update")]
     assert [(row.part, row.name, row.tokens) for row in found] == [
         ("update", name, 4 * 78) for name in ("ours", "peft")
     ]
@@ -198,7 +200,7 @@ def test_what_ends_early_is_a_row() -> None:
 def launched(tmp_path: Path):
     """launched(*flags): the program on a config.json alone."""
     (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text(json.dumps(CONFIG.to_fields()))
+    (tmp_path / "model" / "config.json").write_text(json.dumps(tiny_config("gemma3_text").to_fields()))
 
     def run(*arguments: str) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "launch.benchmark", "--config=configs/qwen3_4b.py"]

@@ -1,4 +1,4 @@
-"""Qwen3 as a Flax module: the face a newcomer tries first."""
+"""The decoder as a Flax module: the face a newcomer tries first."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _forward = jax.jit(decoder.forward, static_argnums=0)
 _logits = jax.jit(decoder.logits, static_argnums=0)
 
 
-class Qwen3(nnx.Module):
+class CausalLM(nnx.Module):
     """A thin shell: the parameters as nnx variables, and one call of the pure functions in `decoder`.
 
-    >>> model = Qwen3.from_pretrained("constellation/assets/nano")
+    >>> model = CausalLM.from_pretrained("constellation/assets/nano")
     >>> logits = model(tokens)  # [B, T] -> [B, T, V]
     """
 
@@ -28,7 +28,9 @@ class Qwen3(nnx.Module):
         self.params = nnx.data(jax.tree.map(nnx.Param, params))
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path, quantization: str = "", dtype: str = "float32") -> Qwen3:
+    def from_pretrained(
+        cls, directory: str | Path, quantization: str = "", dtype: str = "float32"
+    ) -> CausalLM:
         """Loads a Hugging Face directory; arguments and errors as for `load_model`."""
         config = ModelConfig.from_dir(directory)
         return cls(config, load_params(directory, config, jnp.dtype(dtype), quantization))

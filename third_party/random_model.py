@@ -26,7 +26,7 @@ from constellation.model.decoder import Params, initial_value, layer_shapes
 from constellation.model.families import FAMILIES
 from constellation.model.lora import projection_shapes
 from constellation.model.model import Model
-from constellation.model.port import SHARD_BYTES, tensor_shapes, write_shards
+from constellation.model.port import NORM, SHARD_BYTES, tensor_shapes, write_shards
 from constellation.model.quantize import Nibbles, Quantization, qtensor, unpack
 from constellation.runtime import keys
 from constellation.runtime.errors import UserError
@@ -276,6 +276,8 @@ def _random(seed: int, name: str, shape: tuple[int, ...], config: ModelConfig) -
     values *= STD if len(shape) > 1 else 0.1
     # "model.layers.3.self_attn.q_proj.bias" ends as our names of biases do.
     middle = 0.0 if len(shape) > 1 else initial_value(config, name)
+    if config.family.scaled_embedding and name == NORM:
+        middle -= 0.8  # or each token would follow itself, as the residual stream begins with its embedding
     return (middle + values).astype(ml_dtypes.bfloat16)
 
 

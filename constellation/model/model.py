@@ -114,7 +114,7 @@ def _read_small_files(directory: Path, dtype: str) -> tuple[ModelConfig, Tokeniz
     config = ModelConfig.from_dir(directory)
     tokenizer = Tokenizer.from_dir(directory, config.vocab_size)
     stop_ids = _read_stop_ids(directory, config.vocab_size)
-    written = tokenizer.last_of(stop_ids)
+    written = tokenizer.end_of_answer(stop_ids)
     return config, tokenizer, tuple(sorted(stop_ids, key=lambda id: id != written))
 
 

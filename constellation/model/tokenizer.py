@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -69,11 +70,16 @@ class Tokenizer:
             date_string=DATE,
         )
 
-    def last_of(self, ids: Collection[int]) -> int | None:
-        """Which of the ids comes last in a conversation that ends with an answer: it ends the answer."""
-        turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        rendered = self._tokenizer.apply_chat_template(turns, return_dict=False, date_string=DATE)
-        return next((id for id in reversed(rendered) if id in ids), None)
+    def end_of_answer(self, ids: Collection[int]) -> int | None:
+        """The first of these ids that the template writes behind an answer; None if it writes none."""
+
+        def rendered(answer: str) -> list[int]:
+            turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": answer}]
+            return self._tokenizer.apply_chat_template(turns, return_dict=False, date_string=DATE)
+
+        pairs = zip(reversed(rendered("a")), reversed(rendered("b")), strict=False)
+        behind = [one for one, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)]
+        return next((id for id in reversed(behind) if id in ids), None)
 
     @cached_property
     def _has_system_turn(self) -> bool:

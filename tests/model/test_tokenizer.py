@@ -52,6 +52,12 @@ def test_decode_inverts_encode(text: str, tokenizer: Tokenizer) -> None:
     assert tokenizer.decode([*ids, special]) == text + "<|im_start|>"  # not hidden from the verifier
 
 
+def test_what_the_template_writes_behind_an_answer_ends_it(tokenizer: Tokenizer) -> None:
+    end, start, *letters = byte_tokenizer().convert_tokens_to_ids(["<|im_end|>", "<|im_start|>", "a", "b"])
+    assert tokenizer.end_of_answer([*letters, start, end]) == end
+    assert tokenizer.end_of_answer([*letters, start]) is None
+
+
 def test_an_added_token_beyond_the_vocabulary_may_lie_there_unused(model_dir: Path, tmp_path: Path) -> None:
     directory = Path(shutil.copytree(model_dir, tmp_path / "copy"))
     extended = byte_tokenizer()

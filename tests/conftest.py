@@ -27,6 +27,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The files that take a minute or more, longest first: begun last, one of them would keep a worker alone.
 LONG = (
     "experiments/test_star.py",
+    "experiments/test_kills.py",
     "test_generator.py",
     "selftraining/test_update.py",
     "model/test_mesh.py",

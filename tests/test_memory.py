@@ -32,7 +32,7 @@ def memory(dtype: str, config: ModelConfig = CONFIG, **changed: Any) -> Memory:
     return Memory(config, INT4, dtype, RANK, "cpu", **changed)
 
 
-def of(shape: tuple[int, ...], dtype: Any = jnp.int32) -> jax.ShapeDtypeStruct:
+def shaped(shape: tuple[int, ...], dtype: Any = jnp.int32) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, dtype)
 
 
@@ -60,8 +60,8 @@ def compile_sampling(
     params, adapter = abstract(dtype, config)
     vocabulary, devices = config.vocab_size, make_mesh()
     static = decoding.Static(config, sampling.without_sizes(), vocabulary, devices, decoding.draw)
-    key: Any = of((1,), jax.random.key(0).dtype)
-    adapters = jax.tree.map(lambda x: of((len(x), 1, *x.shape[1:]), x.dtype), adapter)
+    key: Any = shaped((1,), jax.random.key(0).dtype)
+    adapters = jax.tree.map(lambda x: shaped((len(x), 1, *x.shape[1:]), x.dtype), adapter)
     fixed = decoding.Fixed(static, params, decoding.Own(adapters, {}, None, key))
 
     def kv(batch: tuple[int, ...], positions: int) -> Any:
@@ -70,12 +70,12 @@ def compile_sampling(
     dense = fixed._replace(static=static._replace(sampling=SamplingConfig(n=1)))
     shared = jax.eval_shape(lambda: jax.tree.map(lambda x: x, decoding.empty(dense, (1,), prefix)))
     slots, width = rows // 8, 8
-    grid = of((1, slots, width))
+    grid = shaped((1, slots, width))
     return decoding.extend.lower(
         *fixed._replace(own=fixed.own._replace(prefix=shared)),
         kv((1, slots), prompt),
         kv((1, slots, width), sampling.max_new_tokens),
-        decoding.Rows(of((1, slots)), of((1, slots), jnp.uint32), grid, grid, grid),
+        decoding.Rows(shaped((1, slots)), shaped((1, slots), jnp.uint32), grid, grid, grid),
     ).compile()
 
 
@@ -90,10 +90,10 @@ def compile_update(
 ) -> Any:
     params, adapter = abstract(dtype, config)
     optimizer = make_optimizer(1e-4, 0.0, 1.0)
-    adapters = jax.tree.map(lambda leaf: of((1, *leaf.shape), leaf.dtype), adapter)
+    adapters = jax.tree.map(lambda leaf: shaped((1, *leaf.shape), leaf.dtype), adapter)
     opt_states = jax.eval_shape(jax.vmap(optimizer.init), adapters.weights)
-    tokens, answers = of((rows, 1, width)), of((rows, 1, targets))
-    batch = Batch(tokens, tokens, tokens, tokens, answers, answers, of((rows, 1, targets), jnp.float32))
+    tokens, answers = shaped((rows, 1, width)), shaped((rows, 1, targets))
+    batch = Batch(tokens, tokens, tokens, tokens, answers, answers, shaped((rows, 1, targets), jnp.float32))
     update: Any = make_update(config, optimizer, None, micro_batch, remat)
     return update.lower(adapters, opt_states, params, batch).compile()
 
@@ -123,12 +123,12 @@ def compile_scoring(dtype: str, prefix: int, width: int, config: ModelConfig = C
     rows = score.rows_a_batch(width, prefix)
     head = (config.num_hidden_layers, config.num_key_value_heads)
     sizes = (config.head_dim, prefix), (prefix, config.head_dim)
-    shared = decoder.KV(*(of((1, *head, *size), jnp.dtype(dtype)) for size in sizes))  # type: ignore[arg-type]
-    tokens = of((rows, 1, width))
-    batch = score._Padded(tokens, tokens, tokens), of((rows, 1, 16))
-    adapters = jax.tree.map(lambda x: of((1, *x.shape), x.dtype), adapter)
+    shared = decoder.KV(*(shaped((1, *head, *size), jnp.dtype(dtype)) for size in sizes))  # type: ignore[arg-type]
+    tokens = shaped((rows, 1, width))
+    batch = score._Padded(tokens, tokens, tokens), shaped((rows, 1, 16))
+    adapters = jax.tree.map(lambda x: shaped((1, *x.shape), x.dtype), adapter)
     static = score._Static(config, make_mesh())
-    return score._chosen_logits.lower(static, params, (adapters, shared), of((2,)), batch).compile()
+    return score._chosen_logits.lower(static, params, (adapters, shared), shaped((2,)), batch).compile()
 
 
 def test_scoring_bounds_what_is_compiled() -> None:

@@ -84,15 +84,20 @@ def streamed_logits(directory: str | Path, hidden: np.ndarray, rows: int) -> np.
     for start in range(0, config.vocab_size, rows):
         piece = slice(start, min(start + rows, config.vocab_size))
         pieces.append(normed @ _read(directory, name, piece).T)
-    logits, cap = torch.cat(pieces, 1), getattr(config, "final_logit_softcapping", None)
-    return (logits if cap is None else torch.tanh(logits / cap) * cap).numpy()
+    return capped(torch.cat(pieces, 1), config).numpy()
+
+
+def capped(logits: torch.Tensor, config: PreTrainedConfig) -> torch.Tensor:
+    """What the head gives, behind the soft cap of some families."""
+    cap = getattr(config, "final_logit_softcapping", None)
+    return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 def _config(directory: str | Path) -> PreTrainedConfig:
     config = AutoConfig.from_pretrained(directory)
     # As `from_pretrained` of a model chooses; soft caps are computed by the plain way alone.
-    capped = getattr(config, "attn_logit_softcapping", None) is not None
-    config._attn_implementation = "eager" if capped else "sdpa"
+    plain = getattr(config, "attn_logit_softcapping", None) is not None
+    config._attn_implementation = "eager" if plain else "sdpa"
     return config
 
 

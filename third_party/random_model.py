@@ -32,10 +32,24 @@ from constellation.runtime import keys
 from constellation.runtime.errors import UserError
 from constellation.runtime.files import new_directory
 
-_SMALL = {"head_dim": 128, "num_key_value_heads": 8, "num_attention_heads": 16, "num_hidden_layers": 28}
-_LARGE = {"head_dim": 128, "num_key_value_heads": 8, "num_attention_heads": 32, "num_hidden_layers": 36}
-_QWEN2 = {"model_type": "qwen2", "max_position_embeddings": 32_768, "sliding_window": 32_768}
-_LLAMA = {"model_type": "llama", "vocab_size": 128_256, "max_position_embeddings": 131_072, "mlp_bias": False}
+_QWEN3 = {
+    "model_type": "qwen3", "attention_bias": False, "hidden_act": "silu", "sliding_window": None,
+    "use_sliding_window": False,
+}  # fmt: skip
+_SMALL = {
+    **_QWEN3, "head_dim": 128, "num_key_value_heads": 8, "num_attention_heads": 16, "num_hidden_layers": 28,
+}  # fmt: skip
+_LARGE = {
+    **_QWEN3, "head_dim": 128, "num_key_value_heads": 8, "num_attention_heads": 32, "num_hidden_layers": 36,
+}  # fmt: skip
+_QWEN2 = {
+    "model_type": "qwen2", "hidden_act": "silu", "max_position_embeddings": 32_768, "sliding_window": 32_768,
+    "use_sliding_window": False,
+}  # fmt: skip
+_LLAMA = {
+    "model_type": "llama", "attention_bias": False, "hidden_act": "silu", "mlp_bias": False,
+    "vocab_size": 128_256, "max_position_embeddings": 131_072,
+}  # fmt: skip
 _LLAMA_ROPE = {
     "rope_type": "llama3",
     "factor": 32.0,
@@ -43,7 +57,10 @@ _LLAMA_ROPE = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 8192,
 }
-_GEMMA = {"hidden_activation": "gelu_pytorch_tanh", "head_dim": 256, "query_pre_attn_scalar": 256}
+_GEMMA = {
+    "attention_bias": False, "hidden_activation": "gelu_pytorch_tanh", "head_dim": 256,
+    "query_pre_attn_scalar": 256,
+}  # fmt: skip
 # What distinguishes the published models' shapes; those of a size alone are Qwen3's.
 PUBLISHED: dict[str, dict[str, Any]] = {
     "0.6B": {**_SMALL, "hidden_size": 1024, "intermediate_size": 3072},
@@ -120,34 +137,24 @@ def published_fields(size: str, layers: int | None = None) -> dict[str, Any]:
     """
     if size not in PUBLISHED:
         raise UserError(f"no published size {size!r}: use one of {', '.join(PUBLISHED)}, or a config.json")
-    own = PUBLISHED[size]
-    model_type = own.get("model_type", "qwen3")
     fields = {
-        "architectures": [FAMILIES[model_type].architecture],
         "attention_dropout": 0.0,
         "initializer_range": STD,
         "max_position_embeddings": 40_960,
-        "model_type": model_type,
         "rms_norm_eps": 1e-6,
         "rope_scaling": None,
         "rope_theta": 1_000_000,
-        "sliding_window": None,
         "tie_word_embeddings": True,
         "torch_dtype": "bfloat16",
         "use_cache": True,
         "vocab_size": 151_936,
-        **own,
+        **PUBLISHED[size],
     }
     first = first_special(fields["vocab_size"])
     fields |= {"bos_token_id": first, "eos_token_id": first + 2}
-    if model_type != "qwen2":
-        fields["attention_bias"] = False
-    if not model_type.startswith("gemma"):
-        fields["hidden_act"] = "silu"
-    if model_type.startswith("qwen"):
-        fields |= {"use_sliding_window": False, "max_window_layers": fields["num_hidden_layers"]}
-    if model_type == "llama":
-        del fields["sliding_window"]
+    fields["architectures"] = [FAMILIES[fields["model_type"]].architecture]
+    if "use_sliding_window" in fields:  # Qwen's
+        fields["max_window_layers"] = fields["num_hidden_layers"]
     return with_layers(fields, layers) if layers else fields
 
 

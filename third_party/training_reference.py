@@ -15,6 +15,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from constellation.selftraining.batches import Batch, TrainingExample, pack
+from third_party.model_reference import capped
 
 
 def load_peft(directory: str | Path, rank: int, alpha: int) -> PeftModel:
@@ -83,9 +84,7 @@ def loss_of(model: PeftModel, batch: Batch) -> torch.Tensor:
     # Right padding under a causal mask needs no mask of its own, which leaves torch its fastest attention.
     hidden = decoder.model(input_ids=tokens, use_cache=False).last_hidden_state
     rows, slots = (target >= 0).nonzero(as_tuple=True)
-    scores = decoder.lm_head(hidden[rows, source[rows, slots].long()])
-    if cap := getattr(decoder.config, "final_logit_softcapping", None):
-        scores = cap * torch.tanh(scores / cap)
+    scores = capped(decoder.lm_head(hidden[rows, source[rows, slots].long()]), decoder.config)
     losses = torch.nn.functional.cross_entropy(scores, target[rows, slots].long(), reduction="none")
     return (losses * weight[rows, slots]).mean()
 

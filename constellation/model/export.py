@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -19,11 +18,10 @@ from constellation.model.lora import Adapter
 from constellation.model.mesh import dividing
 from constellation.model.model import SMALL_FILES, Model
 from constellation.model.quantize import Leaf, Nibbles, unpack
-from constellation.runtime.files import fsync_tree, new_directory, write_atomically
+from constellation.runtime.files import copy_files, fsync_tree, new_directory, write_atomically
 from constellation.runtime.progress import Progress
 
 POSITIONS = 64  # of each prompt, whose next tokens are compared
-_OTHERS = {"embed": port.EMBED, "norm": port.NORM, "lm_head": port.LM_HEAD}
 
 
 def write_merged(
@@ -58,9 +56,7 @@ def write_merged(
                 yield name, tensor.astype(jnp.dtype(dtype), copy=False)
                 progress.update()
 
-        for name in SMALL_FILES:
-            if name != "config.json" and (source / name).exists():
-                shutil.copyfile(source / name, out / name)
+        copy_files(source, (name for name in SMALL_FILES if name != "config.json"), out)
         port.write_shards(out, rounded(), shard_bytes)
         fsync_tree(out)
         # Without it no one takes the directory for a model.
@@ -72,8 +68,8 @@ def merged(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Every tensor in float32 under Hugging Face's name: W, or W + scale B A where the adapter has those."""
     for name, leaf in leaves:
-        if name in _OTHERS:
-            yield _OTHERS[name], _multiplied_out(leaf)
+        if name in port.OUTSIDE:
+            yield port.OUTSIDE[name], _multiplied_out(leaf)
             continue
         name = name.removeprefix("layers/")
         lora = {part: np.asarray(matrices) for part, matrices in adapter.weights.get(name, {}).items()}

@@ -23,6 +23,7 @@ from constellation.runtime.errors import UserError
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 2**32
 EMBED, NORM, LM_HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
+OUTSIDE = {"embed": EMBED, "norm": NORM, "lm_head": LM_HEAD}  # our names of what is in no layer
 
 
 def layer_tensor(layer: int, name: str) -> str:
@@ -143,9 +144,7 @@ def check_weights(directory: str | Path, config: ModelConfig, quantization: str 
 
 def save_hf(directory: str | Path, config: ModelConfig, params: Params) -> None:
     """Writes config.json and model.safetensors (dense parameters, in bfloat16), as transformers does."""
-    tensors = {EMBED: params["embed"], NORM: params["norm"]}
-    if not config.tie_word_embeddings:
-        tensors[LM_HEAD] = params["lm_head"]
+    tensors = {theirs: params[ours] for ours, theirs in OUTSIDE.items() if ours in params}
     for name in layer_shapes(config):
         for layer in range(config.num_hidden_layers):
             tensors[layer_tensor(layer, name)] = params["layers"][name][layer]

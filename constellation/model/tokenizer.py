@@ -44,7 +44,10 @@ class Tokenizer:
         self = cls(tokenizer, vocab_size)
         # An added token beyond that no prompt has may be of the model's kin, as Gemma 3's for images is.
         written = set(tokenizer.get_vocab().values()) - tokenizer.added_tokens_decoder.keys()
-        written.update(self.chat([{"role": "user", "content": "a"}]))
+        try:
+            written.update(self.chat([{"role": "user", "content": "a"}]))
+        except TemplateError as error:
+            raise UserError(f"the chat template of {directory} takes no user turn ({error})") from None
         if max(written) >= vocab_size:
             raise UserError(
                 f"{path} has ids up to {max(written)}, beyond vocab_size = {vocab_size} of config.json: "
@@ -61,24 +64,17 @@ class Tokenizer:
         if turns[0]["role"] == "system" and not self._has_system_turn:
             system, user, *rest = turns
             turns = [{"role": "user", "content": f"{system['content']}\n\n{user['content']}"}, *rest]
-        return self._tokenizer.apply_chat_template(
-            turns,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=False,
-            enable_thinking=enable_thinking,
-            date_string=DATE,
-        )
+        return self._rendered(turns, add_generation_prompt=True, enable_thinking=enable_thinking)
 
     def end_of_answer(self, ids: Collection[int]) -> int | None:
         """The first of these ids that the template writes behind an answer; None if it writes none."""
-
-        def rendered(answer: str) -> list[int]:
-            turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": answer}]
-            return self._tokenizer.apply_chat_template(turns, return_dict=False, date_string=DATE)
-
-        pairs = zip(reversed(rendered("a")), reversed(rendered("b")), strict=False)
-        behind = [one for one, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)]
+        user = {"role": "user", "content": "a"}
+        try:
+            one, other = (self._rendered([user, {"role": "assistant", "content": text}]) for text in "ab")
+        except TemplateError:  # no answers in the conversation
+            return None
+        pairs = zip(reversed(one), reversed(other), strict=False)
+        behind = [id for id, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)]
         return next((id for id in reversed(behind) if id in ids), None)
 
     @cached_property
@@ -87,9 +83,12 @@ class Tokenizer:
         marker = "a system message"
         turns = [{"role": "system", "content": marker}, {"role": "user", "content": ""}]
         try:
-            return marker in self._tokenizer.apply_chat_template(turns, tokenize=False, date_string=DATE)
+            return marker in self.decode(self._rendered(turns))
         except TemplateError:
             return False
+
+    def _rendered(self, turns: Sequence[Mapping[str, str]], **options: bool) -> list[int]:
+        return self._tokenizer.apply_chat_template(turns, return_dict=False, date_string=DATE, **options)
 
     def encode(self, text: str) -> list[int]:
         """The ids of the text alone, without special tokens around it."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from constellation.model.decoder import Params
 from constellation.model.mesh import make_mesh, put
 from constellation.model.quantize import Leaf, Nibbles, qtensor, unpack
 from constellation.runtime.errors import UserError
-from constellation.runtime.files import disk_full_is_user_error, write_atomically
+from constellation.runtime.files import copy_files, disk_full_is_user_error, write_atomically
 
 WEIGHTS, MANIFEST = "weights", "weights.json"
 
@@ -111,9 +110,7 @@ def write_ported(
         raise UserError(f"{directory} is not empty: give another --out")
     directory.mkdir(parents=True, exist_ok=True)
     with disk_full_is_user_error(directory):
-        for name in small_files:
-            if (source / name).exists():
-                shutil.copyfile(source / name, directory / name)
+        copy_files(source, small_files, directory)
     digests: dict[str, str] = {}
     for name, leaf in leaves:
         for part, array in _parts(name, leaf).items():

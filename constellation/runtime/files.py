@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -54,6 +54,13 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             os.fsync(file.fileno())
         os.replace(unfinished, path)
         fsync(path.parent)
+
+
+def copy_files(source: Path, names: Iterable[str], directory: Path) -> None:
+    """Copies those of the files that exist."""
+    for name in names:
+        if (source / name).exists():
+            shutil.copyfile(source / name, directory / name)
 
 
 @contextmanager

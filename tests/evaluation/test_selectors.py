@@ -245,17 +245,17 @@ def test_refuses_groups_larger_than_the_pool() -> None:
         divergence(random_set(0), 64)
 
 
-def of_accuracy(**accuracy: float) -> Selection:
+def selection_with(**accuracy: float) -> Selection:
     return Selection({name: np.full(3, value) for name, value in accuracy.items()}, np.ones(3), {})
 
 
 def test_the_rival_is_the_best_that_knows_no_more_and_learned_nothing() -> None:
-    tuning = of_accuracy(
+    tuning = selection_with(
         naive=0.3, shortest=0.5, probe_majority=0.5, majority=0.6, prior_critic=0.7, critic=0.4, oracle=0.9
     )
     assert best_unlearned(tuning) == best_unlearned(tuning, "prior_critic") == "shortest"  # the earlier
     assert best_unlearned(tuning, "critic_mass") == "majority"
-    assert best_unlearned(of_accuracy(naive=0.6, majority=0.5), "critic_mass") == "naive"
+    assert best_unlearned(selection_with(naive=0.6, majority=0.5), "critic_mass") == "naive"
 
 
 def test_learned_selectors_have_an_unlearned_one_of_their_information() -> None:

@@ -1,13 +1,10 @@
-"""Kills in every stage, extension, refusal, restarts and an empty pool, on a study of seconds."""
+"""Extension, refusal, restarts and an empty pool, on a study of seconds."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -24,7 +21,7 @@ from constellation.evaluation.entries import rows_of
 from constellation.evaluation.filtering import FORECAST
 from constellation.experiments import report, star
 from constellation.experiments.compute import Compute
-from constellation.experiments.files import SAMPLES, SCORES, SUMMARY, TASKS, numbered, samples_of
+from constellation.experiments.files import SUMMARY, TASKS, numbered, samples_of
 from constellation.experiments.filtering import POSTERIOR
 from constellation.experiments.reach import KNOWN, LOG_PROBS
 from constellation.experiments.run import run
@@ -36,7 +33,7 @@ from constellation.model.score import log_prob
 from constellation.runtime.errors import UserError
 from constellation.runtime.keys import Address
 from constellation.selftraining.finetune import load_adapter, load_adapters
-from tests.tiny_study import ROOT, StandIn, tiny_config, write_one_answer_model, write_tiny_model
+from tests.tiny_study import StandIn, tiny_config, write_one_answer_model, write_tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -72,106 +69,6 @@ def untouched(workdir: Path) -> dict[str, tuple[int, bytes]]:
 
 def but_report(files: dict[str, tuple[int, bytes]]) -> dict[str, tuple[int, bytes]]:
     return {name: file for name, file in files.items() if not name.startswith("report/")}
-
-
-# Kills: the study is killed once in every stage, either in the middle of its work or when it is complete but
-# not yet renamed, and continued by the next process, forked from one that has imported everything and drawn
-# the tasks of the plan, but computed nothing on a device. Other banks would add stages of the same kinds.
-KILLS = """
-import itertools, json, os, signal, sys
-from pathlib import Path
-from jax._src import xla_bridge
-import constellation.critic, constellation.experiments.plan, constellation.selftraining.finetune
-import constellation.evaluation.report, constellation.model.tokenizer
-from constellation import conductor
-from constellation.domains.trapdoor import DOMAIN
-from constellation.experiments import plan, report
-from constellation.experiments.run import run
-from constellation.runtime.progress import Progress
-from tests.tiny_study import StandIn, tiny_config
-
-os.fsync = lambda handle: None  # a kill, unlike a power cut, loses nothing that was written
-model_dir, root = Path(sys.argv[1]), Path(sys.argv[2])
-config = tiny_config(model_dir, tasks__banks="hard")
-plan.tuning_tasks(DOMAIN.bank, config.tasks.seed)
-
-def study(workdir, stage=None, moment=None):
-    running = None
-
-    def kill():
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    def run_stage(self, run, partial, recipe, made_of, original=conductor.Conductor._run):
-        nonlocal running
-        running = recipe["name"]
-        def work(path):
-            run(path)
-            if (running, moment) == (stage, "half"):  # without progress: written, not recorded
-                kill()
-        original(self, work, partial, recipe, made_of)
-        if (running, moment) == (stage, "rename"):
-            kill()
-
-    def update(self, *arguments, original=Progress.update, **values):
-        original(self, *arguments, **values)
-        if (running, moment) == (stage, "half") and 2 * self.done >= self.total:
-            kill()
-
-    conductor.Conductor._run, Progress.update = run_stage, update
-    run(config, str(workdir), compute=StandIn(workdir))
-
-def forked(*arguments):
-    assert not xla_bridge.backends_are_initialized()
-    child = os.fork()
-    if child == 0:
-        log = os.open(root / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(log, 1), os.dup2(log, 2)
-        try:
-            study(*arguments)
-        except BaseException:
-            import traceback
-            traceback.print_exc()
-            sys.stderr.flush()
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-assert forked(root / "whole") == 0
-stages = sorted((root / "whole/stages").iterdir(), key=lambda path: path.stat().st_ctime_ns)
-killed = []
-for number, path in enumerate(stages):
-    trained = (path / "adapter").exists()  # has checkpoints of its own to go on from
-    moment = "half" if trained or number % 2 else "rename"
-    code = forked(root / "killed", path.name, moment)
-    found = sorted(left.name for left in (root / "killed/stages").glob("*.partial"))
-    killed.append([path.name, moment, code, found])
-print(json.dumps([killed, forked(root / "killed")]))
-"""
-
-
-def test_killed_in_every_stage(model_dir, tmp_path):
-    finished = subprocess.run(
-        [sys.executable, "-c", KILLS, str(model_dir), str(tmp_path)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    log = (tmp_path / "log").read_text() if (tmp_path / "log").exists() else ""
-    assert finished.returncode == 0, finished.stderr + log
-    kills, last = json.loads(finished.stdout)
-    assert last == 0, log
-    assert len(kills) >= 20
-    for name, moment, code, partial in kills:
-        assert (code, partial) == (-9, [f"{name}.partial"]), (name, moment, log)
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert (killed / "findings.json").read_bytes() == (whole / "findings.json").read_bytes()
-    for name, *_ in kills:
-        for file in (TASKS, *(numbered(name, 0) for name in (TASKS, SAMPLES, SCORES)), SUMMARY):
-            path = whole / "stages" / name / file
-            if path.exists():
-                assert (killed / "stages" / name / file).read_bytes() == path.read_bytes(), path
-    trained = load_adapter(killed / "stages/v1")[0].weights
-    jax.tree.map(np.testing.assert_array_equal, trained, load_adapter(whole / "stages/v1")[0].weights)
 
 
 def test_the_same_command_again_changes_nothing(model_dir, workdir):

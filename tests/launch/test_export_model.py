@@ -67,7 +67,7 @@ def test_prints_what_it_wrote(exported, model_dir, name, shown, directory, base,
 
 def test_it_is_base_and_adapter(exported, study, model_dir):
     out, _ = exported
-    batch = LeftPadded.of([[5, 7, 11, 13], [8]])
+    batch = LeftPadded.from_prompts([[5, 7, 11, 13], [8]])
     theirs = model_reference.logits(model_reference.load(out / "v1"), batch.ids, batch.attention)
     adapter, _ = load_adapter(study[0] / "stages/v1/adapter")
     ours = prompt_logits(load_model(model_dir, "int4:32"), adapter, batch.prompts)

@@ -51,7 +51,7 @@ def export(
 
 
 def their_logits(directory: Path) -> np.ndarray:
-    batch = LeftPadded.of(PROMPTS)
+    batch = LeftPadded.from_prompts(PROMPTS)
     return model_reference.logits(model_reference.load(directory), batch.ids, batch.attention)
 
 

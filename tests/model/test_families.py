@@ -64,7 +64,7 @@ def test_config_is_read_as_it_was_written(directory: Path) -> None:
 def test_logits_and_each_layer_equal_transformers(
     directory: Path, model: Model, hf: PreTrainedModel
 ) -> None:
-    batch = LeftPadded.of(PROMPTS)
+    batch = LeftPadded.from_prompts(PROMPTS)
     config, local = model.config, decoder.local_layers(model.config)
     theirs = [x[batch.real] for x in model_reference.hidden_states(directory, batch.ids, batch.attention)]
     tokens, positions, mask = map(jnp.asarray, (batch.tokens, batch.positions, batch.mask))
@@ -123,7 +123,7 @@ def test_texts_behind_a_shared_beginning_are_scored_as_transformers_would(
 def test_adapters_go_to_peft_and_back(
     directory: Path, model: Model, adapter: Adapter, tmp_path: Path
 ) -> None:
-    batch = LeftPadded.of(PROMPTS)
+    batch = LeftPadded.from_prompts(PROMPTS)
 
     def ours(adapter: Adapter) -> np.ndarray:
         tokens, positions, mask = map(jnp.asarray, (batch.tokens, batch.positions, batch.mask))

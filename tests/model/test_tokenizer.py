@@ -58,6 +58,13 @@ def test_what_the_template_writes_behind_an_answer_ends_it(tokenizer: Tokenizer)
     assert tokenizer.end_of_answer([*letters, start]) is None
 
 
+def test_a_template_that_takes_nothing_is_one_line(model_dir: Path, tmp_path: Path) -> None:
+    directory = Path(shutil.copytree(model_dir, tmp_path / "copy"))
+    (directory / "chat_template.jinja").write_text("{{ raise_exception('not so') }}")
+    with pytest.raises(UserError, match=r"takes no user turn \(not so\)"):
+        Tokenizer.from_dir(directory, CONFIG.vocab_size)
+
+
 def test_an_added_token_beyond_the_vocabulary_may_lie_there_unused(model_dir: Path, tmp_path: Path) -> None:
     directory = Path(shutil.copytree(model_dir, tmp_path / "copy"))
     extended = byte_tokenizer()

@@ -57,7 +57,7 @@ class LeftPadded(NamedTuple):
     real: np.ndarray  # [B, T] bool; the values of padding have no meaning on either side
 
     @classmethod
-    def of(cls, prompts: list[list[int]]) -> LeftPadded:
+    def from_prompts(cls, prompts: list[list[int]]) -> LeftPadded:
         ids, attention = left_padded(prompts)
         real = attention.numpy().astype(bool)
         width = real.shape[1]
@@ -80,7 +80,7 @@ def prompt_tasks() -> list[Task]:
 def task_prompts(tokenizer: Tokenizer) -> LeftPadded:
     """One prompt a task, the first with one visible example, the next with two ..."""
     splits = [split(task, 0, visible) for visible, task in enumerate(prompt_tasks(), 1)]
-    return LeftPadded.of([tokenizer.chat(trapdoor.messages(one)) for one in splits])
+    return LeftPadded.from_prompts([tokenizer.chat(trapdoor.messages(one)) for one in splits])
 
 
 def whole_logits(

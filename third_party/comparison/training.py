@@ -73,7 +73,7 @@ def _critic_row(model: Model, critic: Adapter, reference: PeftModel) -> Row:
         shared = common_prefix(conversations)
         prompts.append(conversations[0][:shared])
         questions.append([conversation[shared:] for conversation in conversations])
-        padded = LeftPadded.of(conversations)
+        padded = LeftPadded.from_prompts(conversations)
         logits = model_reference.logits(reference, padded.ids, padded.attention)
         last = np.cumsum(padded.real.sum(1)) - 1
         theirs.append(logits[last][:, yes_no])

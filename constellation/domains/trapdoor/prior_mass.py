@@ -122,7 +122,7 @@ class Atoms:
             used, string = np.unique(distinct[:, column], return_inverse=True)
             strings = [*(self._strings[e][i] for i in used), *constants]
             string = np.concatenate([string, np.arange(len(used), len(strings))])
-            places.append(_Places.of(strings, string, output))
+            places.append(_places(strings, string, output))
         return _Steps(places, traits, density)
 
 
@@ -220,15 +220,16 @@ class _Places(NamedTuple):
     begins: NDArray[np.bool_]  # [U, M + 1]: the string stands in the output from there on
     ends: NDArray[np.bool_]  # [U, M + 1]: ... up to there
 
-    @staticmethod
-    def of(strings: list[str], string: Ints, output: str) -> _Places:
-        begins, ends = np.zeros((2, len(strings), len(output) + 1), bool)
-        for row, text in enumerate(strings):
-            at = output.find(text)
-            while at >= 0:
-                begins[row, at] = ends[row, at + len(text)] = True
-                at = output.find(text, at + 1)
-        return _Places(string, np.array([len(text) for text in strings], np.int64), begins, ends)
+
+def _places(strings: list[str], string: Ints, output: str) -> _Places:
+    """Finds the distinct strings in an output."""
+    begins, ends = np.zeros((2, len(strings), len(output) + 1), bool)
+    for row, text in enumerate(strings):
+        at = output.find(text)
+        while at >= 0:
+            begins[row, at] = ends[row, at + len(text)] = True
+            at = output.find(text, at + 1)
+    return _Places(string, np.array([len(text) for text in strings], np.int64), begins, ends)
 
 
 class _Paths(NamedTuple):

@@ -23,7 +23,7 @@ def get_config(mode: Literal["", "quick"] = "") -> ConfigDict:
 
     config.trajectories = 1  # independent replicates of all training; the paper has 4
 
-    config.domain = "trapdoor"  # a folder of constellation/domains, or a module with a DOMAIN
+    config.domain = "trapdoor"  # a folder of constellation/domains, or a module; arguments behind a colon
 
     config.model = ConfigDict()
     config.model.dir = "constellation/assets/nano"

@@ -33,6 +33,7 @@ class Verdicts:
         key: [D] int32; two answers to a task share it iff the domain's `answer_key` of both is the same; -1
             where not valid.
         faults, probe_correct: [D] int32.
+        flexible: [D] bool, right in whatever format; stored where it is not `right`.
     """
 
     valid: np.ndarray
@@ -41,10 +42,21 @@ class Verdicts:
     key: np.ndarray
     faults: np.ndarray
     probe_correct: np.ndarray
+    flexible: np.ndarray = None  # type: ignore[assignment]  # filled in below
+
+    def __post_init__(self) -> None:
+        if self.flexible is None:
+            object.__setattr__(self, "flexible", self.right)
+
+    def columns(self) -> dict[str, Any]:
+        """What is stored of them, by name."""
+        same = np.array_equal(self.flexible, self.right)
+        names = [name for name in _VERDICT_COLUMNS if not (same and name == "flexible")]
+        return {name: getattr(self, name) for name in names}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes one .npz; the same verdicts give the same bytes. Raises UserError when the disk is full."""
-        columns = {name: getattr(self, name) for name in _VERDICT_COLUMNS}
+        columns = self.columns()
         write_atomically(Path(path), lambda file: np.savez_compressed(file, **columns))
 
     @classmethod
@@ -98,6 +110,7 @@ class SampleSet:
     key = _verdict_column("key")
     faults = _verdict_column("faults")
     probe_correct = _verdict_column("probe_correct")
+    flexible = _verdict_column("flexible")
 
     def __post_init__(self) -> None:
         problem = self._problem()
@@ -112,10 +125,12 @@ class SampleSet:
             t = int(self.task[d])
             found = verdict(t, str(self.text[d]))
             cluster = clusters[t].setdefault(found.key, len(clusters[t])) if found.valid else -1
-            rows[d] = (found.valid, found.fits, found.right, cluster, found.faults, found.probe_correct)
+            flexible = found.right if found.flexible is None else found.flexible
+            named = found.valid, found.fits, found.right, cluster, found.faults, found.probe_correct
+            rows[d] = (*named, flexible)
         columns = zip(*rows, strict=True) if rows else [()] * len(_VERDICT_COLUMNS)
-        named = zip(_VERDICT_COLUMNS.items(), columns, strict=True)
-        return replace(self, verdicts=Verdicts(**{name: np.array(c, dtype) for (name, dtype), c in named}))
+        typed = zip(_VERDICT_COLUMNS.items(), columns, strict=True)
+        return replace(self, verdicts=Verdicts(**{name: np.array(c, dtype) for (name, dtype), c in typed}))
 
     def judged(self) -> Verdicts:
         """The verdicts. Raises UserError: nobody has judged these samples."""
@@ -162,7 +177,7 @@ class SampleSet:
         for name in _TEXT_COLUMNS:
             columns |= dict(zip((name, f"{name}_offsets"), _pack(columns[name]), strict=True))
         if self.verdicts is not None:
-            columns |= {name: getattr(self.verdicts, name) for name in _VERDICT_COLUMNS}
+            columns |= self.verdicts.columns()
         header = json.dumps({"format": _FORMAT, "meta": self.meta}, sort_keys=True, allow_nan=False)
         columns["header"] = np.frombuffer(header.encode(), np.uint8)
         write_atomically(Path(path), lambda file: np.savez_compressed(file, **columns))
@@ -232,10 +247,10 @@ _COLUMNS: dict[str, type] = {
     "ended": np.bool_,
 }
 _VERDICT_COLUMNS: dict[str, type] = {
-    field.name: np.bool_ if field.name in ("valid", "fits", "right") else np.int32
+    field.name: np.bool_ if field.name in ("valid", "fits", "right", "flexible") else np.int32
     for field in fields(Verdicts)
 }
-_NO_ANSWER = (False, False, False, -1, 0, -1)
+_NO_ANSWER = (False, False, False, -1, 0, -1, False)
 
 
 def collect(

@@ -1,7 +1,8 @@
 """The seam between a domain and everything else: what a model is asked, and how its answers are judged.
 
-A domain is one folder here, or any module, with a `Domain` called DOMAIN. Generator, critic, self-training,
-stages and commands take it as an argument; none of them knows a domain by name.
+A domain is one folder here, or any module, with a `Domain` called DOMAIN or, where it takes arguments, a
+function `make_domain` from these to a `Domain`. Generator, critic, self-training, stages and commands take it
+as an argument; none of them knows a domain by name.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ Message = Mapping[str, str]
 
 CRITIC_QUESTION = "generalises?"
 CRITIC_ANSWERS = ("yes", "no")
+ANOTHER = "\n\nAnother answer:\n"  # stands before what another model has answered
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Verdict:
         right: right on the visible and the held-out examples (paper A's "correct").
         key: hashable, the domain's `answer_key`.
         probe_correct: on how many of the task's probe inputs it is right; -1 where they were not run.
+        flexible: right, be it in another format than was asked for; None where there is one format alone.
     """
 
     valid: bool
@@ -44,6 +47,7 @@ class Verdict:
     right: bool = False
     key: Any = ()
     probe_correct: int = -1
+    flexible: bool | None = None
 
 
 class TrainingStream(Protocol):
@@ -92,13 +96,25 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Pretraining:
-    """What a small base model of a domain's own is pretrained on, where answers are nested calls."""
+    """What a small base model of a domain's own is pretrained on.
 
-    operators: tuple[str, ...]  # the lexemes that open a call, as `Upper(`
-    leaves: tuple[str, ...]  # the arguments that are no calls; a lexeme holds the `, ` or `)` behind one
-    quotes: tuple[str, ...]  # the lexemes that end a quoted argument
-    # Of the corpus, by name: tasks without end, drawn in a worker process.
+    Attributes:
+        sources: of the corpus, by name: tasks without end, drawn in a worker process.
+        wrong: a wrong answer to a task, as a model might give it.
+        loose: the right answer in another format than is asked for; None where there is one format alone.
+        operators: where answers are nested calls, the lexemes that open one, as `Upper(`.
+        leaves: likewise the arguments that are no calls; a lexeme holds the `, ` or `)` behind one.
+        quotes: likewise the lexemes that end a quoted argument.
+        words: further lexemes, wherever they stand.
+    """
+
     sources: Mapping[str, Callable[[random.Random], Iterator[Task]]]
+    wrong: Callable[[Task, random.Random], str]
+    loose: Callable[[Task], str] | None = None
+    operators: tuple[str, ...] = ()
+    leaves: tuple[str, ...] = ()
+    quotes: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
 
 
 def visible_examples(split: Split) -> list[Message]:
@@ -111,9 +127,11 @@ class Domain:
     """What a study needs to know of a domain; a value that is handed on.
 
     Attributes:
-        name: of its folder in `constellation.domains`, or the dotted name of its module.
+        name: of its folder in `constellation.domains`, or the dotted name of its module; where that takes
+            arguments, with them: `load_domain` of the name is the same domain, in another process, too.
         system: the system message for models that do not know the domain.
-        bank: (bank, seed) to its tasks without end. Tuning banks have the names "tuning_<bank>".
+        bank: (bank, seed) to its tasks without end, or to a UserError behind the last there is. Tuning banks
+            have the names "tuning_<bank>".
         training: the tasks of a training role: "warm_start", "star", "critic" or "calibration".
         judge: the verdict on a text; None where nothing can judge, as when models learn without labels.
         version: of prompts and extraction; part of what identifies stored samples.
@@ -123,8 +141,11 @@ class Domain:
         messages: the generator's prompt for a split.
         extract: the answer in a text, whatever stands around it.
         answer_key: what a majority votes on: equal for answers that say the same, be it right or wrong.
+        in_format: whether an answer has the format that is asked for, be it right or wrong.
         reserved: whether no training may see an answer: of a withheld class, or an evaluation task's.
         like_evaluation: whether an answer does what an evaluation task asks for.
+        worked: whether a task's program is an answer as a model writes it, not its result alone.
+        critic_question: what a critic is asked about an answer; it says one of CRITIC_ANSWERS.
         exact: the law of its tasks; None where it is not tractable.
         provenance: of answers; None where answers are no programs.
         pretraining: None where no base is pretrained on the domain alone.
@@ -142,8 +163,11 @@ class Domain:
     messages: Callable[[Split], list[Message]] = visible_examples
     extract: Callable[[str], str] = str.strip
     answer_key: Callable[[Split, str], Hashable] = lambda split, text: text.strip()
+    in_format: Callable[[str], bool] = lambda text: True
     reserved: Callable[[str], bool] = lambda text: False
     like_evaluation: Callable[[str], bool] = lambda text: False
+    worked: bool = True
+    critic_question: str = CRITIC_QUESTION
     exact: ExactLaw | None = None
     provenance: Provenance | None = None
     pretraining: Pretraining | None = None
@@ -174,6 +198,12 @@ class Domain:
         """The same without a judge: what learns from it cannot see a verdict."""
         return replace(self, judge=None)
 
+    def messages_behind(self, split: Split, earlier: Sequence[str]) -> list[Message]:
+        """The generator's prompt, with what other models have answered at the end of its last turn."""
+        *turns, last = self.messages(split)
+        shown = "".join(f"{ANOTHER}{text}" for text in earlier)
+        return [*turns, {**last, "content": last["content"] + shown}]
+
     def critic_messages(self, split: Split, answer: str) -> list[Message]:
         """The critic's prompt: the generator's conversation, then a question about its answer.
 
@@ -182,22 +212,31 @@ class Domain:
         return [
             *self.messages(split),
             {"role": "assistant", "content": answer},
-            {"role": "user", "content": CRITIC_QUESTION},
+            {"role": "user", "content": self.critic_question},
         ]
 
 
 def load_domain(name: str) -> Domain:
-    """The domain of a folder here, or of a module by its dotted name. Raises UserError: there is none."""
-    module = name if "." in name else f"{__package__}.{name}"
+    """The domain of a folder here, or of a module by its dotted name; behind a colon stand its arguments.
+
+    Raises UserError: there is none, or it does not take these arguments.
+    """
+    folder, colon, arguments = name.partition(":")
+    module = folder if "." in folder else f"{__package__}.{folder}"
     try:
-        found = getattr(importlib.import_module(module), "DOMAIN", None)
+        found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if not f"{module}.".startswith(f"{error.name}."):  # the module is there and imports what is not
             raise
         found = None
-    if isinstance(found, Domain):
-        return found
-    raise UserError(
-        f"config.domain = {name!r} is no domain: give a folder of constellation/domains, or the dotted "
-        "name of a module that has a DOMAIN"
-    )
+    if make_domain := getattr(found, "make_domain", None):
+        return make_domain(arguments)
+    domain = getattr(found, "DOMAIN", None)
+    if not isinstance(domain, Domain):
+        raise UserError(
+            f"config.domain = {name!r} is no domain: give a folder of constellation/domains, or the dotted "
+            "name of a module that has a DOMAIN"
+        )
+    if colon:
+        raise UserError(f"config.domain = {name!r}: {folder} takes no arguments, give {folder!r} alone")
+    return domain

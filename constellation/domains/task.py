@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,8 +69,12 @@ Splitter = Callable[[Task], Split]
 def split(task: Task, split_seed: int, visible: int = 2) -> Split:
     """Divides a task's examples by a split seed, independently for every task (paper A: 1234 for pass@64).
 
+    A task of one example is a question: its input is visible, its output held out, whatever the seed.
+
     Raises UserError: unless some examples are visible and some held out.
     """
+    if len(task.examples) == 1:
+        return Split((Example(task.examples[0].inputs, ""),), task.examples)
     if not 1 <= visible < len(task.examples):
         raise UserError(
             f"{visible} visible examples of {len(task.examples)}: choose 1..{len(task.examples) - 1}"
@@ -95,6 +99,16 @@ def addressed_random(*address: str | int) -> random.Random:
     """A standard-library generator seeded by its address alone (synthesis draws too often for numpy's)."""
     digest = hashlib.blake2b("\x1f".join(map(str, address)).encode(), digest_size=16).digest()
     return random.Random(int.from_bytes(digest, "big"))
+
+
+def owner(roles: Mapping[str, float], signature: str) -> str:
+    """Whose share of all signatures one belongs to, read from its leading 32 bits."""
+    point = int(signature[:8], 16) / 2**32
+    for role, share in roles.items():
+        point -= share
+        if point < 0:
+            return role
+    return role
 
 
 def write_tasks(path: str | os.PathLike[str], tasks: Iterable[Task]) -> None:

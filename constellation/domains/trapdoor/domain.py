@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from constellation.domains.domain import Domain, ExactLaw, Provenance, Verdict
 from constellation.domains.law import law_of
-from constellation.domains.task import EXAMPLES, PROBES, Split, Task, addressed_random
+from constellation.domains.task import EXAMPLES, PROBES, Split, Task, addressed_random, owner
 from constellation.domains.trapdoor import (
     banks,
     description,
@@ -65,6 +65,7 @@ LAW = (
     synthesis,
     tokens,
     addressed_random,
+    owner,
     EXAMPLES,
     PROBES,
 )
@@ -81,6 +82,7 @@ DOMAIN = Domain(
     extract=verifier.extract,
     judge=judge_answer,
     answer_key=verifier.answer_key,
+    in_format=lambda text: verifier.parsed(verifier.extract(text)) is not None,
     reserved=reserved,
     like_evaluation=like_evaluation,
     exact=ExactLaw(

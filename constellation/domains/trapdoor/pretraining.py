@@ -13,8 +13,9 @@ from functools import partial
 from typing import Any
 
 from constellation.domains.domain import Pretraining
+from constellation.domains.task import Task
 from constellation.domains.trapdoor import prior
-from constellation.domains.trapdoor.language import Node, Side, TokenClass, syntax
+from constellation.domains.trapdoor.language import Node, Side, TokenClass, evaluate, parse, syntax, to_text
 from constellation.domains.trapdoor.language.syntax import Kind, concat
 from constellation.domains.trapdoor.synthesis import synthesise
 
@@ -28,6 +29,7 @@ OPERATORS: dict[str, int] = {
 }  # fmt: skip
 _NAMES, _WEIGHTS = list(OPERATORS), list(OPERATORS.values())
 _PREDICATES = sorted(syntax.PREDICATES)
+MOST_CHANGES = 20  # until one shows
 _TEMPLATES = ("Upper", "Lower", "Capitalize", "SubStr", "GetToken")
 _TEMPLATE_VARIABLE = Node("t")
 
@@ -76,6 +78,30 @@ def _draw_argument(rng: random.Random, kind: Kind, depth: int) -> Any:
     return rng.choice(("", *prior.DELIMITERS))
 
 
+def wrong_program(task: Task, rng: random.Random) -> str:
+    """The secret program, one of whose nodes has other patterns, indices or constants; it shows in an output.
+
+    A program without such a node, or of which no change shows, becomes `x`.
+    """
+    program = parse(task.program)
+    changeable = {op for op, kinds in syntax.SIGNATURES.items() if kinds[1:] and op != "If"}
+    nodes = [node for node in syntax.walk(program) if node.op in changeable]
+    for _ in range(MOST_CHANGES if nodes else 0):
+        old = rng.choice(nodes)
+        changed = _replaced(program, old, Node(old.op, (old.args[0], *_draw_leaves(rng, old.op))))
+        if any(evaluate(changed, example.inputs).value != example.output for example in task.examples):
+            return to_text(changed)
+    return to_text(prior.X)
+
+
+def _replaced(node: Node, old: Node, new: Node) -> Node:
+    """The tree with `new` in every place of `old`."""
+    if node == old:
+        return new
+    args = (_replaced(arg, old, new) if isinstance(arg, Node) else arg for arg in node.args)
+    return Node(node.op, tuple(args))
+
+
 _INTEGERS = (*range(-syntax.MAX_INDEX, 0), *range(1, syntax.MAX_WIDTH + 1))
 _PRIORS: dict[str, Callable[[random.Random], Node]] = {
     "wide": draw_wide_program,
@@ -90,4 +116,5 @@ PRETRAINING = Pretraining(
         name: partial(synthesise, draw_program=draw_program, roles=("pretraining",))
         for name, draw_program in _PRIORS.items()
     },
+    wrong=wrong_program,
 )

@@ -12,7 +12,7 @@ import operator
 from functools import lru_cache
 from typing import NamedTuple
 
-from constellation.domains.task import addressed_random
+from constellation.domains.task import addressed_random, owner
 from constellation.domains.trapdoor.inputs import FAMILIES, draw_inputs
 from constellation.domains.trapdoor.language import Node, evaluate
 from constellation.domains.trapdoor.language.syntax import MAX_DEPTH, MAX_STEPS, MAX_STRING, depth
@@ -86,13 +86,8 @@ def _run(program: Node) -> Behaviour:
 
 
 def role_of(signature: str) -> str:
-    """The role a signature is reserved for, read from its leading 32 bits."""
-    point = int(signature[:8], 16) / 2**32
-    for role, share in ROLES.items():
-        point -= share
-        if point < 0:
-            return role
-    return role
+    """The role a signature is reserved for."""
+    return owner(ROLES, signature)
 
 
 assert abs(sum(ROLES.values()) - 1) < 1e-9

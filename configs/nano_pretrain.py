@@ -15,10 +15,11 @@ from ml_collections import ConfigDict
 def get_config(mode: Literal["", "quick"] = "") -> ConfigDict:
     """The configuration; `:quick` makes a toy of it within a minute."""
     config = ConfigDict()
-    config.domain = "trapdoor"
+    config.style = "nano"  # of tokenizer and chat template
     config.seed = 0
 
     config.model = ConfigDict()
+    config.model.model_type = "qwen3"
     config.model.hidden_size = 128
     config.model.num_hidden_layers = 6
     config.model.num_attention_heads = 4
@@ -26,13 +27,17 @@ def get_config(mode: Literal["", "quick"] = "") -> ConfigDict:
     config.model.head_dim = 32
     config.model.intermediate_size = 384
     config.model.rope_theta = 10_000.0
+    config.model.family = ConfigDict()  # what this family alone has
 
     config.corpus = ConfigDict()
     config.corpus.shards = 7
-    config.corpus.tasks_per_shard = 7680
-    config.corpus.mixture = ConfigDict({"atoms4": 0.5, "atoms6": 0.2, "wide": 0.3})
     config.corpus.views = 3  # every task is seen this often, each time through other visible examples
-    config.corpus.visible = ConfigDict({"1": 0.05, "2": 0.75, "3": 0.15, "4": 0.05})
+    config.corpus.domains = ConfigDict()  # name -> what is drawn of it
+    config.corpus.domains.trapdoor = ConfigDict()
+    config.corpus.domains.trapdoor.tasks_per_shard = 7680
+    config.corpus.domains.trapdoor.mixture = ConfigDict({"atoms4": 0.5, "atoms6": 0.2, "wide": 0.3})
+    config.corpus.domains.trapdoor.visible = ConfigDict({"1": 0.05, "2": 0.75, "3": 0.15, "4": 0.05})
+    config.corpus.domains.trapdoor.kinds = ConfigDict({"alone": 1.0})  # of documents, see nano/documents.py
 
     config.batch_size = 64
     config.learning_rate = 2e-3
@@ -44,7 +49,7 @@ def get_config(mode: Literal["", "quick"] = "") -> ConfigDict:
 
     if mode == "quick":
         config.corpus.shards = 1
-        config.corpus.tasks_per_shard = 1024
+        config.corpus.domains.trapdoor.tasks_per_shard = 1024
         config.corpus.views = 1
         config.warmup_steps = 4
     return config

@@ -1,16 +1,17 @@
-"""Pretraining of the nano base: views and batches of the corpus, the step, the loop and what it writes."""
+"""Pretraining of a nano base: views and batches of the corpus, the step, the loop and what it writes."""
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import jinja2
 import numpy as np
 import optax
 from ml_collections import ConfigDict
@@ -18,8 +19,8 @@ from tokenizers import Tokenizer
 
 from constellation import checkpoints
 from constellation.conductor import digest
-from constellation.domains.domain import load_domain
-from constellation.domains.task import Task, addressed_random, examples_text, read_tasks
+from constellation.domains.domain import Domain, Pretraining, load_domain
+from constellation.domains.task import Task, addressed_random, read_tasks
 from constellation.evaluation import drawing
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import Params, forward, init_params, logits
@@ -28,6 +29,8 @@ from constellation.model.padding import multiple
 from constellation.model.port import save_hf
 from constellation.nano import tokenizer as nano_tokenizer
 from constellation.nano.corpus import Corpus
+from constellation.nano.documents import draw_document
+from constellation.nano.tokenizer import ARROW, NANO, NEWLINE, STYLES, Style, spelt
 from constellation.runtime import keys
 from constellation.runtime.errors import UserError
 from constellation.runtime.progress import Metrics, Progress, read_metrics
@@ -50,22 +53,20 @@ def pretrain(config: ConfigDict, workdir: str) -> None:
         UserError: the domain has nothing to pretrain on, the workdir holds a run with another recipe, or the
             loss is not finite.
     """
-    directory, language = Path(workdir), load_domain(config.domain).pretraining
-    if language is None:
-        raise UserError(f"config.domain = {config.domain!r} has nothing to pretrain on: use another")
-    tokenizer = nano_tokenizer.build_tokenizer(language)
-    corpus = Corpus(
-        directory / "shards",
-        language.sources,
-        config.corpus.mixture.to_dict(),
-        config.corpus.tasks_per_shard,
-        config.seed,
-    )
+    directory, style = Path(workdir), STYLES[config.style]
+    domains = {name: _domain(name) for name in config.corpus.domains}
+    tokenizer = nano_tokenizer.build_tokenizer(*(_language(each) for each in domains.values()), style=style)
+    corpora = {name: _corpus(config, directory, domain) for name, domain in domains.items()}
+    shape = config.model.to_dict()
     model_config = ModelConfig(
-        vocab_size=tokenizer.get_vocab_size(), rms_norm_eps=1e-6, tie_word_embeddings=True, **config.model
+        vocab_size=tokenizer.get_vocab_size(),
+        rms_norm_eps=1e-6,
+        tie_word_embeddings=True,
+        **shape.pop("family"),
+        **shape,
     )
-    batches_per_view = config.corpus.tasks_per_shard // config.batch_size
-    total = config.corpus.shards * config.corpus.views * batches_per_view
+    views = Views(config, tokenizer, style, domains, corpora)
+    total = config.corpus.shards * config.corpus.views * views.batches
     optimizer = make_optimizer(config, total)
     params = init_params(model_config, keys.fold(config.seed, "theta0"))
     state = (params, optimizer.init(params))
@@ -83,7 +84,7 @@ def pretrain(config: ConfigDict, workdir: str) -> None:
         Metrics(directory / "metrics", resumed_from=step or None) as metrics,
         Progress("pretraining", total, "steps", done=step) as progress,
     ):
-        for batch in _batches(config, tokenizer, corpus, first=step):
+        for batch in views.batches_from(step):
             # One step at a time: several in flight on virtual devices can starve their own collectives.
             *state, measured = jax.block_until_ready(train_step(*state, batch))
             step += 1
@@ -98,8 +99,8 @@ def pretrain(config: ConfigDict, workdir: str) -> None:
                 progress.update(done, loss=measured["loss"], accuracy=measured["answer_accuracy"])
             if step % config.checkpoint_every == 0 or step == total:
                 checkpoints.save(directory / "checkpoint", step, tuple(state), recipe)
-    write_model(directory / "model", model_config, state[0], tokenizer)
-    write_skeletons(corpus, config.corpus.shards, directory / "model")
+    write_model(directory / "model", model_config, state[0], tokenizer, style)
+    write_skeletons(corpora.values(), config.corpus.shards, directory / "model")
     drawing.pretraining(read_metrics(directory / "metrics"), directory / "pretraining.png")
 
 
@@ -166,75 +167,125 @@ def make_optimizer(config: ConfigDict, total: int) -> optax.GradientTransformati
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw)
 
 
-def write_model(directory: Path, config: ModelConfig, params: Params, tokenizer: Tokenizer) -> None:
+def write_model(
+    directory: Path, config: ModelConfig, params: Params, tokenizer: Tokenizer, style: Style = NANO
+) -> None:
     """Writes what `model.dir` accepts: weights, config, tokenizer with chat template, generation config."""
     save_hf(directory, config, params)
-    nano_tokenizer.save_tokenizer(tokenizer, directory)
-    end, pad = map(tokenizer.token_to_id, (nano_tokenizer.END, nano_tokenizer.PAD))
+    nano_tokenizer.save_tokenizer(tokenizer, directory, style)
+    end, pad = map(tokenizer.token_to_id, (style.end, style.pad))
     generation = json.dumps({"eos_token_id": [end], "pad_token_id": pad, "do_sample": True}, indent=2)
     (directory / "generation_config.json").write_text(generation + "\n", encoding="utf-8")
 
 
-def write_skeletons(corpus: Corpus, count: int, directory: Path) -> None:
-    """Lists the skeletons of all pretraining programs beside the model: a study says which tasks are new."""
-    skeletons = {task.skeleton for index in range(count) for task in read_tasks(corpus.path(index))}
+def write_skeletons(corpora: Iterable[Corpus], count: int, directory: Path) -> None:
+    """Lists the skeletons of all pretraining tasks beside the model: a study says which tasks are new."""
+    paths = (corpus.path(index) for corpus in corpora for index in range(count))
+    skeletons = {task.skeleton for path in paths for task in read_tasks(path)}
     (directory / SKELETONS).write_text("\n".join(sorted(skeletons)) + "\n", encoding="utf-8")
 
 
-def _batches(
-    config: ConfigDict, tokenizer: Tokenizer, corpus: Corpus, first: int
-) -> Iterator[PretrainingBatch]:
-    """The batches from step `first` on: shard by shard, and within a shard view by view."""
-    per_view = corpus.shard_size // config.batch_size
-    shard, skipped = divmod(first, per_view * config.corpus.views)
-    for number, tasks in enumerate(corpus.shards(shard, config.corpus.shards), start=shard):
-        for view in range(config.corpus.views):
-            if skipped >= per_view:
-                skipped -= per_view
-                continue
-            rng = addressed_random("views", config.seed, number, view)
-            yield from view_batches(tasks, tokenizer, rng, config)[skipped:]
-            skipped = 0
+class Views:
+    """The batches of a run: shard by shard, and within a shard view by view, those of all domains mixed."""
 
+    def __init__(
+        self,
+        config: ConfigDict,
+        tokenizer: Tokenizer,
+        style: Style,
+        domains: Mapping[str, Domain],
+        corpora: Mapping[str, Corpus],
+    ):
+        self.config, self.tokenizer, self.style = config, tokenizer, style
+        self.domains, self.corpora = domains, corpora
+        self.template = jinja2.Environment().from_string(style.template)
+        self.batches = sum(corpus.shard_size // config.batch_size for corpus in corpora.values())  # of a view
+        ids = tokenizer.get_vocab()
+        self.opens, self.closes = (ids[spelt(lexeme)] for lexeme in (ARROW, NEWLINE))
 
-def view_batches(
-    tasks: list[Task], tokenizer: Tokenizer, rng: random.Random, config: ConfigDict
-) -> list[PretrainingBatch]:
-    """Every task once, through freshly drawn visible examples, in random batches of similar length."""
-    counts, weights = [int(count) for count in config.corpus.visible], list(config.corpus.visible.values())
-    prompts = []
-    for task in tasks:
-        visible = rng.sample(task.examples, rng.choices(counts, weights)[0])
-        prompts.append(f"{nano_tokenizer.USER}{examples_text(visible)}{nano_tokenizer.ASSISTANT}")
+    def batches_from(self, first: int) -> Iterator[PretrainingBatch]:
+        """The batches from step `first` on."""
+        shards, views = self.config.corpus.shards, self.config.corpus.views
+        shard, skipped = divmod(first, self.batches * views)
+        drawn = (corpus.shards(shard, shards) for corpus in self.corpora.values())
+        for number, tasks in enumerate(zip(*drawn, strict=True), start=shard):
+            for view in range(views):
+                if skipped >= self.batches:
+                    skipped -= self.batches
+                    continue
+                rng = addressed_random("views", self.config.seed, number, view)
+                yield from self.view(dict(zip(self.corpora, tasks, strict=True)), rng)[skipped:]
+                skipped = 0
 
-    def encoded(texts: list[str]) -> list[np.ndarray]:
-        encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
+    def view(self, tasks: Mapping[str, list[Task]], rng: random.Random) -> list[PretrainingBatch]:
+        """Every task of every domain once, in a freshly drawn document, in random batches of like length."""
+        size, batches = self.config.batch_size, []
+        for name, own in tasks.items():
+            rows = self._rows(name, own, rng)
+            rows.sort(key=lambda row: (len(row[0]), rng.random()))
+            batches += [rows[start : start + size] for start in range(0, len(rows) - size + 1, size)]
+        rng.shuffle(batches)
+        return [self._batch(rows) for rows in batches]
+
+    def _rows(self, name: str, tasks: list[Task], rng: random.Random) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The tokens of a document of each task, and the weight of each as a target."""
+        section = self.config.corpus.domains[name]
+        counts, weights = [int(count) for count in section.visible], list(section.visible.values())
+        documents = [
+            draw_document(self.domains[name], task, section.kinds, rng.choices(counts, weights)[0], rng)
+            for task in tasks
+        ]
+        prompts = [
+            self.template.render(messages=document.messages, add_generation_prompt=True)
+            for document in documents
+        ]
+        answers = [document.answer + self.style.end for document in documents]
+        rows = []
+        encoded = self._encoded(prompts), self._encoded(answers)
+        for document, prompt, answer in zip(documents, *encoded, strict=True):
+            # A target is what belongs to an answer or, with less weight, to the output of an example.
+            weight = np.ones(len(prompt) + len(answer), np.float32)
+            weight[: len(prompt)] = 0.0
+            if document.kind == "alone":
+                # opened minus closed before a token: one within an output, none within an input
+                within = np.cumsum(prompt == self.opens) - np.cumsum(prompt == self.closes)
+                weight[1 : len(prompt)] = self.config.output_weight * within[:-1]
+                weight[len(prompt) - 1] = 0.0  # the end of what opens the assistant's turn
+            rows.append((np.concatenate([prompt, answer]), weight))
+        return rows
+
+    def _encoded(self, texts: list[str]) -> list[np.ndarray]:
+        encodings = self.tokenizer.encode_batch(texts, add_special_tokens=False)
         return [np.array(encoding.ids, np.int32) for encoding in encodings]
 
-    prompt_ids = encoded(prompts)
-    answer_ids = encoded([task.program + nano_tokenizer.END for task in tasks])
-    order = sorted(range(len(tasks)), key=lambda i: (len(prompt_ids[i]) + len(answer_ids[i]), rng.random()))
-    size = config.batch_size
-    groups = [order[start : start + size] for start in range(0, len(order) - size + 1, size)]
-    rng.shuffle(groups)
-    vocabulary = tokenizer.get_vocab()
-    opens = vocabulary[nano_tokenizer.spelt(nano_tokenizer.ARROW)]
-    closes = vocabulary[nano_tokenizer.spelt(nano_tokenizer.NEWLINE)]
+    def _batch(self, rows: list[tuple[np.ndarray, np.ndarray]]) -> PretrainingBatch:
+        width = multiple(max(len(tokens) for tokens, _ in rows), WIDTH_STEP)
+        shape = len(rows), width
+        batch = PretrainingBatch(np.zeros(shape, np.int32), np.zeros(shape, np.float32))
+        for row, (tokens, weight) in enumerate(rows):
+            batch.tokens[row, : len(tokens)], batch.weight[row, : len(tokens)] = tokens, weight
+        return batch
 
-    def batch(group: list[int]) -> PretrainingBatch:
-        longest = max(len(prompt_ids[i]) + len(answer_ids[i]) for i in group)
-        tokens = np.zeros((size, multiple(longest, WIDTH_STEP)), np.int32)
-        # A token is a target if it belongs to an answer, or, with less weight, to the output of an example.
-        weight = np.zeros(tokens.shape, np.float32)
-        for row, i in enumerate(group):
-            prompt, answer = prompt_ids[i], answer_ids[i]
-            end = len(prompt) + len(answer)
-            tokens[row, :end] = np.concatenate([prompt, answer])
-            # opened minus closed before a token: one within an output, none within an input
-            within = np.cumsum(prompt == opens) - np.cumsum(prompt == closes)
-            weight[row, 1 : len(prompt)] = config.output_weight * within[:-1]
-            weight[row, len(prompt) - 1] = 0.0  # the marker of the assistant's turn
-            weight[row, len(prompt) : end] = 1.0
-        return PretrainingBatch(tokens, weight)
 
-    return [batch(group) for group in groups]
+def _domain(name: str) -> Domain:
+    """The domain of this name. Raises UserError: there is none, or it has nothing to pretrain on."""
+    domain = load_domain(name)
+    if domain.pretraining is None:
+        raise UserError(f"config.corpus.domains has {name!r}, which has nothing to pretrain on: use another")
+    return domain
+
+
+def _language(domain: Domain) -> Pretraining:
+    assert domain.pretraining is not None
+    return domain.pretraining
+
+
+def _corpus(config: ConfigDict, directory: Path, domain: Domain) -> Corpus:
+    section = config.corpus.domains[domain.name]
+    return Corpus(
+        directory / "shards" / domain.name,
+        _language(domain).sources,
+        section.mixture.to_dict(),
+        section.tasks_per_shard,
+        config.seed,
+    )

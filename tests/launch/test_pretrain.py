@@ -18,7 +18,7 @@ FLAGS = [
     "--config.model.num_key_value_heads=1",
     "--config.model.head_dim=16",
     "--config.model.intermediate_size=64",
-    "--config.corpus.tasks_per_shard=32",
+    "--config.corpus.domains.trapdoor.tasks_per_shard=32",
     "--config.batch_size=8",
     "--config.checkpoint_every=2",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import jax
@@ -12,15 +13,16 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from constellation import checkpoints
+from constellation.domains.domain import load_domain
+from constellation.domains.trapdoor import DOMAIN
 from constellation.domains.trapdoor.pretraining import PRETRAINING
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import init_params
 from constellation.model.port import save_hf
 from constellation.model.weights import load_params
-from constellation.nano import pretraining as nano_base
 from constellation.nano.corpus import Corpus
-from constellation.nano.pretraining import PretrainingBatch, make_train_step, pretrain
-from constellation.nano.tokenizer import build_tokenizer
+from constellation.nano.pretraining import PretrainingBatch, Views, make_train_step, pretrain
+from constellation.nano.tokenizer import NANO, STYLES, build_tokenizer
 from constellation.runtime.errors import UserError
 from constellation.runtime.progress import read_metrics
 from launch.common import load_config
@@ -34,7 +36,7 @@ SMALL = {
     "model.head_dim": 16,
     "model.intermediate_size": 64,
     "corpus.shards": 2,
-    "corpus.tasks_per_shard": 16,
+    "corpus.domains.trapdoor.tasks_per_shard": 16,
     "corpus.views": 2,
     "batch_size": 8,
     "checkpoint_every": 3,
@@ -84,11 +86,12 @@ def test_a_loss_that_is_not_finite_is_found_by_the_last_step(tmp_path):
 
 def test_batches_go_on_at_any_step(tmp_path):
     """The batches from step n on are the last ones of all batches."""
-    tokenizer = build_tokenizer(PRETRAINING)
-    corpus = Corpus(tmp_path, PRETRAINING.sources, config().corpus.mixture.to_dict(), 16)
+    mixture = config().corpus.domains.trapdoor.mixture.to_dict()
+    corpora = {"trapdoor": Corpus(tmp_path, PRETRAINING.sources, mixture, 16)}
+    views = Views(config(), build_tokenizer(PRETRAINING), NANO, {"trapdoor": DOMAIN}, corpora)
 
     def batches(first: int):
-        return [batch.tokens.tolist() for batch in nano_base._batches(config(), tokenizer, corpus, first)]
+        return [batch.tokens.tolist() for batch in views.batches_from(first)]
 
     every = batches(0)
     assert len(every) == 8 and every[:2] != every[2:4]  # a second view shows other examples
@@ -96,9 +99,43 @@ def test_batches_go_on_at_any_step(tmp_path):
         assert batches(first) == every[first:]
 
 
+def test_several_domains_are_mixed_in_every_view(tmp_path):
+    """A batch holds documents of one domain; weights are those of answers, and of outputs where alone."""
+    peer = load_config(str(ROOT / "configs/peers_pretrain.py:llama"), [])
+    domains = {name: load_domain(name) for name in peer.corpus.domains}
+    languages = [domain.pretraining for domain in domains.values()]
+    style = STYLES[peer.style]
+    tokenizer = build_tokenizer(*languages, style=style)
+    corpora = {
+        name: Corpus(
+            tmp_path / name, domain.pretraining.sources, peer.corpus.domains[name].mixture.to_dict(), 64
+        )
+        for name, domain in domains.items()
+    }
+    views = Views(peer, tokenizer, style, domains, corpora)
+    tasks = {name: list(next(corpus.shards(0, 1))) for name, corpus in corpora.items()}
+    batches = views.view(tasks, random.Random(0))
+    assert len(batches) == views.batches == 2
+    texts = [
+        [tokenizer.decode(row.tolist(), skip_special_tokens=False) for row in batch.tokens]
+        for batch in batches
+    ]
+    arrows = [sum('" -> "' in text for text in rows) for rows in texts]
+    assert sorted(arrows) == [0, 64]
+    for rows, batch in zip(texts, batches, strict=True):
+        for text, tokens, weight in zip(rows, batch.tokens, batch.weight, strict=True):
+            learnt = tokenizer.decode(tokens[weight == 1].tolist(), skip_special_tokens=False)
+            assert learnt.endswith(style.end) and not text.rpartition(learnt)[2].replace(style.pad, "")
+            if "Another answer" in text or "right?" in text:
+                assert set(np.unique(weight)) == {0.0, 1.0}
+
+
 def test_a_domain_without_a_corpus_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"'tests\.reverse_words' has nothing to pretrain on"):
-        pretrain(config(domain="tests.reverse_words"), str(tmp_path))
+    other = config()
+    with other.unlocked():
+        other.corpus.domains["words"] = other.corpus.domains.trapdoor
+    with pytest.raises(UserError, match=r"config\.domain = 'words' is no domain"):
+        pretrain(other, str(tmp_path))
 
 
 CONFIG = ModelConfig(

@@ -19,6 +19,7 @@ from constellation.domains.trapdoor.language import Node, to_text
 from constellation.domains.trapdoor.language.syntax import CASES, parts_of
 from constellation.domains.trapdoor.pretraining import PRETRAINING, draw_wide_program
 from constellation.nano import tokenizer as nano_tokenizer
+from constellation.nano.tokenizer import NANO
 
 TOKENIZER = nano_tokenizer.build_tokenizer(PRETRAINING)
 LEXEMES = nano_tokenizer.lexemes(PRETRAINING)
@@ -98,7 +99,7 @@ def test_an_atom_costs_a_token_a_lexeme():
 @given(
     st.text()
     | st.text('é漢\U0001f600\u2028\x00\n ,()"x-1').map(lambda s: f"GetToken({s}, Word, 1)")
-    | st.lists(st.sampled_from([*LEXEMES, *nano_tokenizer.SPECIAL, "é", "<|", "\n"])).map("".join)
+    | st.lists(st.sampled_from([*LEXEMES, *NANO.special, "é", "<|", "\n"])).map("".join)
 )
 def test_any_text_is_encoded_exactly(text: str):
     ids = TOKENIZER.encode(text, add_special_tokens=False).ids
@@ -115,8 +116,8 @@ def test_transformers_agrees(loaded: PreTrainedTokenizerBase, text: str):
 
 
 def test_transformers_loads_the_special_tokens(loaded: PreTrainedTokenizerBase):
-    assert (loaded.pad_token, loaded.eos_token) == (nano_tokenizer.PAD, nano_tokenizer.END)
-    assert [loaded.convert_tokens_to_ids(token) for token in nano_tokenizer.SPECIAL] == [0, 1, 2, 3, 4]
+    assert (loaded.pad_token, loaded.eos_token) == (NANO.pad, NANO.end)
+    assert [loaded.convert_tokens_to_ids(token) for token in NANO.special] == [0, 1, 2, 3, 4]
     assert len(loaded) == TOKENIZER.get_vocab_size()
 
 
@@ -137,7 +138,7 @@ def test_generator_prompt_opens_the_critic_prompt(loaded: PreTrainedTokenizerBas
 def test_the_critics_words_are_one_token_where_they_are_used(loaded: PreTrainedTokenizerBase):
     for word in CRITIC_ANSWERS:
         assert len(loaded.encode(word, add_special_tokens=False)) == 1
-        conversation = f"{nano_tokenizer.ASSISTANT}{word}{nano_tokenizer.END}"
+        conversation = f"<|assistant|>{word}{NANO.end}"
         assert len(loaded.encode(conversation, add_special_tokens=False)) == 3
 
 
@@ -168,4 +169,4 @@ def test_wide_programs_round_trip_through_ids():
     rng = random.Random(0)
     for _ in range(100):
         text = to_text(draw_wide_program(rng))
-        assert TOKENIZER.decode(TOKENIZER.encode(text + nano_tokenizer.END).ids) == text
+        assert TOKENIZER.decode(TOKENIZER.encode(text + NANO.end).ids) == text

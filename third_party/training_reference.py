@@ -100,9 +100,14 @@ def update(
         loss = loss_of(model, batch) * (count / sum(targets))
         loss.backward()
         losses.append(loss.detach())
+    step(model, optimizer, clip_norm)
+    return sum(loss.item() for loss in losses)
+
+
+def step(model: PeftModel, optimizer: torch.optim.Optimizer, clip_norm: float) -> None:
+    """A step by the adapter's gradients, clipped by their global norm."""
     torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], clip_norm)
     optimizer.step()
-    return sum(loss.item() for loss in losses)
 
 
 def one_a_row(examples: Sequence[TrainingExample]) -> Batch:

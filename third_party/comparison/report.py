@@ -15,13 +15,14 @@ from constellation.model.lora import layer_weights
 from constellation.model.model import check_model, load_model
 from constellation.model.tokenizer import Tokenizer
 from constellation.model.weights import load_params
-from third_party import model_reference, training_reference
+from third_party import model_reference, peers_reference, training_reference
 from third_party.benchmarks.harness import resident_peak
 from third_party.comparison import logits
 from third_party.comparison.decoding import PLAIN, TOKENS, TRUNCATED, greedy_rows, sampling_row
 from third_party.comparison.logits import LeftPadded
+from third_party.comparison.peers import Peer, peer_rows
 from third_party.comparison.table import HEAD, LeftOut, Row, line, worst_position
-from third_party.comparison.training import ALPHA, RANK, lora_rows
+from third_party.comparison.training import ALPHA, RANK, lora_rows, make_adapters
 
 
 class Limits(NamedTuple):
@@ -80,7 +81,7 @@ def compare(directory: Path, reference_dir: Path, limits: Limits = LIMITS) -> It
     else:
         large = f"float32 weights are {size / 2**30:.1f} GiB, above {limits.whole / 2**30:.0f} GiB"
         yield LeftOut("logits, whole", f"{large}: the streamed rows stand for it")
-        yield LeftOut("decoding, LoRA, critic, int4", f"{large}: compare a slice of fewer layers")
+        yield LeftOut("decoding, LoRA, critic, peers, int4", f"{large}: compare a slice of fewer layers")
 
 
 def _whole_rows(directory: Path, reference_dir: Path, batch: LeftPadded, tokens: int) -> Iterator[Row]:
@@ -98,6 +99,9 @@ def _whole_rows(directory: Path, reference_dir: Path, batch: LeftPadded, tokens:
         yield sampling_row(name, ours[:, meant], theirs[:, meant], sampling)
     adapted = training_reference.add_adapter(reference, RANK, ALPHA)
     yield from lora_rows(model, adapted, batch)
+    names = ("one peer", "another peer")  # of one base, each with an adapter of its own
+    theirs = peers_reference.Peer(adapted, reference_dir)
+    yield from peer_rows([Peer(model, make_adapters(config, name)[1], theirs) for name in names])
     del model  # before the int4 one is loaded
     params, reference = load_params(directory, config, jnp.float32, f"int4:{logits.GROUP}"), adapted.unload()
     logits.multiply_out(reference, config, params)

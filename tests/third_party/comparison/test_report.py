@@ -30,7 +30,7 @@ def test_the_table_passes(model_type: str, make_dir, capsys) -> None:
     """At this seed rounding decides the sign of no gradient, which twenty steps of AdamW would carry on."""
     assert report.run(make_dir(model_type=model_type, seed=1), SHORT._replace(tokens=128))
     _, *rows, last = capsys.readouterr().out.splitlines()
-    assert len(rows) == 15 and all(row.endswith("pass") for row in rows)
+    assert len(rows) == 19 and all(row.endswith("pass") for row in rows)
     assert last.startswith("peak memory ")
 
 
@@ -46,7 +46,7 @@ def test_a_large_model_is_streamed_and_the_table_says_so(make_dir, model_dir, ca
     failed = {row.name for row in rows if not isinstance(row, LeftOut) and not row.passed}
     assert {"hidden states, streamed", "each layer, streamed", "logits, streamed"} <= failed
     assert [row.name for row in rows if isinstance(row, LeftOut)] == [
-        "logits, whole", "decoding, LoRA, critic, int4"
+        "logits, whole", "decoding, LoRA, critic, peers, int4"
     ]  # fmt: skip
     assert not report.show(rows)
     assert "stand for it" in capsys.readouterr().out

@@ -8,7 +8,7 @@ never to choose training data.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,7 +40,7 @@ def critic_examples(
     right = samples.right if right is None else right
     yes, no = answer_ids(model)
     pool = []
-    for prompt, rows, questions in _questions(model, domain, tasks, samples, split):
+    for prompt, rows, questions in _questions(model, domain, tasks, samples, split, samples.fits):
         answers = tuple(
             np.array([*question, yes if right[row] else no], np.int32)
             for row, question in zip(rows, questions, strict=True)
@@ -55,13 +55,15 @@ def critic_scores(
     tasks: Sequence[Task],
     samples: Sequence[SampleSet],
     split: Splitter,
+    among: Callable[[SampleSet], NDArray[np.bool_]] = lambda samples: samples.fits,
 ) -> list[np.ndarray]:
     """logit(yes) - logit(no) of every distinct program, in each of R trajectories, all of the same tasks.
 
-    Returns R arrays [D] float64, NaN where a program does not fit.
+    Returns R arrays [D] float64, NaN where a program is not `among` those that are asked about: those that
+    fit, by default.
     """
     model = critics.model
-    questions = [_questions(model, domain, tasks, own, split) for own in samples]
+    questions = [_questions(model, domain, tasks, own, split, among(own)) for own in samples]
     logits = next_token_logits(
         critics,
         [[question.prompt for question in own] for own in questions],
@@ -89,11 +91,12 @@ def _questions(
     tasks: Sequence[Task],
     samples: SampleSet,
     split: Splitter,
+    among: NDArray[np.bool_],
 ) -> list[_Questions]:
-    """What the critic is asked, for every task with survivors."""
+    """What the critic is asked, for every task with programs `among` [D] those that it is asked about."""
     questions = []
     for t, task in enumerate(tasks):
-        rows = samples.rows_where(samples.fits, t)
+        rows = samples.rows_where(among, t)
         if not len(rows):
             continue
         shown = split(task)

@@ -27,20 +27,34 @@ def draw_samples(
     label: str,
     sample: Callable[..., list[list[list[Sample]]]] = sample,
 ) -> list[SampleSet]:
-    """n samples, unjudged, of each task of each of R trajectories, whose replicate their `meta` names.
+    """n samples, unjudged, of each task of each of R trajectories; the rest is as for `draw_answers`."""
+    prompts = [[generator.model.chat(domain.messages(split(task))) for task in own] for own in tasks]
+    ids = [[task.id for task in own] for own in tasks]
+    return draw_answers(generator, prompts, ids, sampling, address, memory, label, sample)
 
-    The memory says how many samples to decode at a time; `sample` may stand in for the generator's.
+
+def draw_answers(
+    generator: Generator,
+    prompts: Sequence[Sequence[list[int]]],
+    ids: Sequence[Sequence[str]],
+    sampling: SamplingConfig,
+    address: Address,
+    memory: Memory,
+    label: str,
+    sample: Callable[..., list[list[list[Sample]]]] = sample,
+) -> list[SampleSet]:
+    """n samples, unjudged, of each prompt of each of R trajectories, whose replicate their `meta` names.
+
+    `ids` are part of the draws' addresses. The memory says how many samples to decode at a time; `sample` may
+    stand in for the generator's.
 
     Raises UserError: not even one sample fits the memory.
     """
-    model = generator.model
-    prompts = [[model.chat(domain.messages(split(task))) for task in own] for own in tasks]
     rows = memory.sampling_rows([prompt for own in prompts for prompt in own], sampling)
-    ids = [[task.id for task in own] for own in tasks]
-    with Progress(label, sum(map(len, tasks)) * sampling.n, "samples") as progress:
+    with Progress(label, sum(map(len, prompts)) * sampling.n, "samples") as progress:
         drawn = sample(generator, prompts, ids, address, sampling, rows=rows, progress=progress)
     return [
-        answers_of(model, own, answers, {"replicate": address.replicate + trajectory})
+        answers_of(generator.model, own, answers, {"replicate": address.replicate + trajectory})
         for trajectory, (own, answers) in enumerate(zip(ids, drawn, strict=True))
     ]
 

@@ -39,6 +39,7 @@ from constellation.runtime.nested import dotted
 flags.disclaim_key_flags()  # the flags defined here are shown as the program's own
 
 STUDY = "configs/nano.py"  # what programs take that name no config of their own
+PEERS = "configs/peers_nano.py"  # likewise of a study of peers, whose config has a section of that name
 USER_ERROR = 2
 INTERRUPTED = 130
 
@@ -47,7 +48,13 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8  # mal
 _OVERRIDE = re.compile(r"--?config\.([^=]*)(?:=(.*))?", re.DOTALL)
 
 
-def run(main: Callable[..., None], *, config: str | None = None, workdir: str | None = None) -> None:
+def run(
+    main: Callable[..., None],
+    *,
+    config: str | None = None,
+    workdir: str | None = None,
+    peers: bool = False,
+) -> None:
     """Parses the flags, calls `main` and ends the process.
 
     Exit codes: 0; 2 with one line on stderr for a user's mistake; 130 when interrupted. Anything else that
@@ -58,6 +65,7 @@ def run(main: Callable[..., None], *, config: str | None = None, workdir: str | 
         config: default of `--config=<file>[:<mode>]`, whose fields `--config.<field>=<value>` override;
             empty where a program does without: `main` then gets None.
         workdir: default of `--workdir=<directory>`.
+        peers: whether the program takes the config of a study of peers, too.
     """
     if config is not None:
         flags.DEFINE_string(
@@ -78,7 +86,8 @@ def run(main: Callable[..., None], *, config: str | None = None, workdir: str | 
                 arguments["config"] = None
                 if file:
                     arguments["config"] = load_config(file, overrides)
-                    _check_fields(arguments["config"], file.partition(":")[0], config or STUDY)
+                    example = PEERS if peers and "peers" in arguments["config"] else config or STUDY
+                    _check_fields(arguments["config"], file.partition(":")[0], example)
             if workdir is not None:
                 arguments["workdir"] = flags.FLAGS.workdir
         return argv[:1]

@@ -36,11 +36,17 @@ def main(config: ConfigDict, workdir: str) -> None:
 
         join(COORDINATOR.value, PROCESSES.value, PROCESS.value)
     from constellation.evaluation.summary import summary
-    from constellation.experiments.run import run
 
-    report = run(config, workdir)
+    if "peers" in config:
+        from constellation.experiments.peers.run import run_peers
+
+        report = run_peers(config, workdir)
+    else:
+        from constellation.experiments.run import run
+
+        report = run(config, workdir)
     print(f"\n{summary(report.parent)}\n\nreport: {report}")
 
 
 if __name__ == "__main__":
-    common.run(main, config="configs/nano.py", workdir="runs/nano")
+    common.run(main, config="configs/nano.py", workdir="runs/nano", peers=True)

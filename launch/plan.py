@@ -24,10 +24,12 @@ TFLOPS = flags.DEFINE_float("tflops", 60.0, "TFLOP/s reached: by default 40 % of
 
 def main(config: ConfigDict) -> None:
     """Prints the plan."""
+    from constellation.experiments.peers.plan import print_peers_plan
     from constellation.experiments.plan import Speed, print_plan
 
-    print_plan(config, PLATFORM.value, Speed(1e9 * BANDWIDTH.value, 1e12 * TFLOPS.value))
+    speed = Speed(1e9 * BANDWIDTH.value, 1e12 * TFLOPS.value)
+    (print_peers_plan if "peers" in config else print_plan)(config, PLATFORM.value, speed)
 
 
 if __name__ == "__main__":
-    common.run(main, config="configs/qwen3_4b.py")
+    common.run(main, config="configs/qwen3_4b.py", peers=True)

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import ast
+import runpy
 import subprocess
+from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
 from constellation.experiments import sweep
 from constellation.experiments.check import check
+from constellation.experiments.peers.check import check_peers
 from constellation.runtime.errors import UserError
-from launch.common import STUDY, _check_fields, load_config
+from launch.common import PEERS, STUDY, _check_fields, load_config
 from tests.tiny_study import ROOT
 
 FILES = sorted(path for path in (ROOT / "configs").glob("*.py") if path.stem != "__init__")
 
 
+def modes_of(file: Path) -> list[str]:
+    """The modes that a config file offers."""
+    hints = get_type_hints(runpy.run_path(str(file))["get_config"])
+    return [mode for mode in get_args(hints.get("mode")) if mode]
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
-def test_its_program_takes_it_and_its_docstring_gives_the_command(file, monkeypatch):
+def test_its_program_takes_it_and_its_docstring_gives_the_command(file, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     location, text = str(file.relative_to(ROOT)), file.read_text()
-    for mode in ("", ":quick") if "def get_config(mode" in text else ("",):
+    for mode in ("", *(f":{mode}" for mode in modes_of(file))):
         config = load_config(location + mode)
         if "grid" in config:
             _check_fields(config, location, "configs/nano_grid.py")
@@ -28,6 +38,13 @@ def test_its_program_takes_it_and_its_docstring_gives_the_command(file, monkeypa
                 check(sweep.study_of(config, fields))
         elif "corpus" in config:
             _check_fields(config, location, "configs/nano_pretrain.py")
+        elif "peers" in config:
+            _check_fields(config, location, PEERS)
+            if config.domain.startswith("questions:"):  # the user's files
+                file = tmp_path / "questions.jsonl"
+                file.write_text('{"question": "1+1=?", "answer": "2"}\n')
+                config.domain = f"questions:{file}"
+            check_peers(config)
         else:
             _check_fields(config, location, STUDY)
             check(config)
@@ -37,7 +54,7 @@ def test_its_program_takes_it_and_its_docstring_gives_the_command(file, monkeypa
 @pytest.mark.parametrize("file", FILES, ids=lambda path: path.stem)
 @pytest.mark.parametrize("mode", ["quik", "Quick", "full", ""])
 def test_an_unknown_mode_is_refused_with_the_known_ones(file, mode):
-    known = "its modes: quick$" if "def get_config(mode" in file.read_text() else "it has none"
+    known = f"its modes: {', '.join(modes_of(file))}$" if modes_of(file) else "it has none"
     with pytest.raises(UserError, match=f"unknown mode '{mode}' of .*{file.name}; {known}"):
         load_config(f"{file}:{mode}")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib.figure import Figure
 
 from constellation.evaluation.analysis import analyse
 from constellation.evaluation.cases import cases
@@ -57,11 +58,16 @@ def draw(results: Results, directory: Path, questions: Sequence[Question]) -> di
             figure = make(results)
             if figure is None:
                 continue
-            figure.draw_without_rendering()
-            figure.set_layout_engine("none")  # laid out once, for both files
-            figure.savefig(directory / f"{name}.png", dpi=180, metadata={"Software": None})
-            drawn[name] = svg(figure)
+            drawn[name] = save(figure, directory / f"{name}.png")
     return drawn
+
+
+def save(figure: Figure, path: Path) -> str:
+    """Writes a figure as PNG and returns it as SVG."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once, for both files
+    figure.savefig(path, dpi=180, metadata={"Software": None})
+    return svg(figure)
 
 
 def render(

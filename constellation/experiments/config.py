@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
@@ -40,7 +42,10 @@ def load_base(
 
 
 def base_directories(config: ConfigDict) -> list[str]:
-    """The generator's base, and that of a critic on another one, if it is asked for."""
+    """The generator's base, and that of a critic on another one, if it is asked for; or every peer's."""
+    if "peers" in config:
+        third = config.peers.scorer
+        return [*config.peers.models, *([third] if third not in ("self", "last") else [])]
     return [config.model.dir, *([config.critics.model_dir] if asks(config, "other_base") else [])]
 
 
@@ -67,6 +72,15 @@ def memory_of(config: ConfigDict, model: ModelConfig, platform: str) -> Memory:
     )
 
 
+def memory_beside(config: ConfigDict, models: Sequence[ModelConfig], platform: str) -> Memory:
+    """The memory that the first model takes, where the weights of the others leave it room in the budget."""
+    from constellation.model.sampling import SamplingConfig
+
+    own, *others = [memory_of(config, model, platform) for model in models]
+    weights = sum(other.sampling(1, 0, 1, SamplingConfig(n=1)).weights for other in others)
+    return dataclasses.replace(own, budget=max(own.budget - weights, 1.0) if own.budget else 0.0)
+
+
 def sample_count(config: ConfigDict, bank: str, name: str) -> str:
     """The field that says how many samples a task a model draws of a bank: most where findings are read."""
     if name in {f"v{number}" for number in range(1, config.star.rounds)}:
@@ -76,7 +90,7 @@ def sample_count(config: ConfigDict, bank: str, name: str) -> str:
 
 def asks(config: ConfigDict, question: str) -> bool:
     """Whether the study asks a question; its section is read only then."""
-    return question in config.questions
+    return question in config.get("questions", ())
 
 
 def value_of(config: ConfigDict, field: str) -> int:

@@ -5,9 +5,11 @@ The stages are those of the study's own graph, put together without running any;
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +19,7 @@ from constellation.conductor import PlannedStages, Stage
 from constellation.domains.domain import Domain, load_domain
 from constellation.domains.task import Task, split
 from constellation.experiments.check import check
-from constellation.experiments.config import load_base, memory_of
+from constellation.experiments.config import load_base, memory_beside
 from constellation.experiments.question import stages_in
 from constellation.experiments.questions import graph
 from constellation.experiments.selection import TUNING
@@ -25,11 +27,13 @@ from constellation.experiments.study import Study
 from constellation.experiments.work import Sampling, Scoring, Training, Work
 from constellation.generator import padded_prompt
 from constellation.memory import GIB, Footprint, Memory
+from constellation.model.config import ModelConfig
 from constellation.model.lora import layer_weights
 from constellation.model.model import Model
 from constellation.model.prefix import shared_length
 from constellation.model.sampling import SamplingConfig
 from constellation.model.score import BATCHING, rows_a_batch
+from constellation.runtime.errors import UserError
 from constellation.selftraining.batches import TrainingExample, pack
 from constellation.selftraining.star import generator_example
 
@@ -130,10 +134,7 @@ def print_plan(config: ConfigDict, platform: str, speed: Speed) -> None:
     check(config)
     found = plan(config, platform)
     base, budget, load = config.model, config.memory.budget_gib, found.workload
-    print(f"{base.dir}, {base.quantization or 'dense'}, {base.dtype}, on one {platform}")
-    print(f"{'GiB':32}" + "".join(f"{name:>11}" for name in (*Footprint._fields, "total")))
-    for name, footprint in found.footprints.items():
-        print(f"{name:32}" + "".join(f"{size / GIB:11.2f}" for size in (*footprint, footprint.total)))
+    print_footprints(config, base.dir, found.footprints, platform)
     print(f"budget: {budget:.1f} GiB" if budget else "budget: none (memory.budget_gib = 0)")
     print(
         f"\nprompts of {load.prefix} shared + {load.prompt:.0f} tokens, programs of {load.answer:.0f}; at "
@@ -154,6 +155,17 @@ def print_plan(config: ConfigDict, platform: str, speed: Speed) -> None:
     print(f"{'all':36}{'':36}{sum(map(sum, hours.values())):10.3f} h")
 
 
+def print_footprints(
+    config: ConfigDict, directory: str, footprints: Mapping[str, Footprint], platform: str
+) -> None:
+    """Prints the memory that a model takes."""
+    base = config.model
+    print(f"{directory}, {base.quantization or 'dense'}, {base.dtype}, on one {platform}")
+    print(f"{'GiB':32}" + "".join(f"{name:>11}" for name in (*Footprint._fields, "total")))
+    for name, footprint in footprints.items():
+        print(f"{name:32}" + "".join(f"{size / GIB:11.2f}" for size in (*footprint, footprint.total)))
+
+
 def plan(config: ConfigDict, platform: str) -> Plan:
     """The memory, workload, footprints and stages of a (checked) config.
 
@@ -163,15 +175,23 @@ def plan(config: ConfigDict, platform: str) -> Plan:
     return Plan(*check_fits(config, platform), planned_stages(config, load_domain(config.domain)))
 
 
-def check_fits(config: ConfigDict, platform: str) -> tuple[Memory, Workload, int, dict[str, Footprint]]:
+def check_fits(
+    config: ConfigDict, platform: str, earlier: int = 0, beside: Sequence[str] = ()
+) -> tuple[Memory, Workload, int, dict[str, Footprint]]:
     """The memory, the workload, how many samples are decoded at a time, and the footprints.
+
+    Args:
+        earlier: answers that stand behind a task in a prompt.
+        beside: directories of models whose weights are held at the same time.
 
     Raises:
         UserError: a (checked) config that does not fit its budget.
     """
     domain = load_domain(config.domain)
     model = load_base(config, domain, weights=False)
-    memory, load = memory_of(config, model.config, platform), workload(model, domain, config)
+    others = [ModelConfig.from_dir(directory) for directory in beside]
+    memory = memory_beside(config, [model.config, *others], platform)
+    load = workload(model, domain, config, earlier)
     sampling, training = SamplingConfig(n=config.evaluation.samples, **config.sampling), config.training
     rows = memory.sampling_rows(load.prompts, sampling)
     trained = memory.micro_batch(load.pool, training.batch_size, training.remat) or training.batch_size
@@ -218,14 +238,25 @@ def _behind(conductor: PlannedStages, stages: Iterable[Stage]) -> set[str]:
 @functools.lru_cache
 def tuning_tasks(bank: Callable[[str, int], Iterator[Task]], seed: int) -> tuple[Task, ...]:
     """Drawn once for all bases of a study and all cells of a grid: it takes a second."""
-    return tuple(itertools.islice(bank(TUNING, seed), TASKS))
+    tasks: list[Task] = []
+    with contextlib.suppress(UserError):  # files may hold fewer
+        for task in itertools.islice(bank(TUNING, seed), TASKS):
+            tasks.append(task)
+    if not tasks:
+        raise UserError("the domain has no task of the tuning role to plan by: give it more questions")
+    return tuple(tasks)
 
 
-def workload(model: Model, domain: Domain, config: ConfigDict) -> Workload:
-    """Measured on tasks of the tuning role, with the model's own tokenizer."""
+def workload(model: Model, domain: Domain, config: ConfigDict, earlier: int = 0) -> Workload:
+    """Measured on tasks of the tuning role, with the model's own tokenizer; `earlier` as for `check_fits`."""
     tasks = tuning_tasks(domain.bank, config.tasks.seed)
+    if not domain.worked:  # what a model may write is as long as it is allowed
+        tasks = tuple(replace(task, program="1 " * config.sampling.max_new_tokens) for task in tasks)
     splits = [split(task, config.tasks.split_seed, config.tasks.visible) for task in tasks]
-    prompts = [model.chat(domain.messages(shown)) for shown in splits]
+    prompts = [
+        model.chat(domain.messages_behind(shown, [task.program] * earlier))
+        for task, shown in zip(tasks, splits, strict=True)
+    ]
     examples = zip(tasks, splits, strict=True)
     pool = [generator_example(model, domain, shown, [task.program]) for task, shown in examples]
     prefix, targets = shared_length(prompts), [example.targets for example in pool]

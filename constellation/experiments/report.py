@@ -49,7 +49,11 @@ def report(study: Study) -> Path:
         run=write,
         derived=True,
     )
-    workdir = study.conductor.workdir
+    return copy_results(stage, study.conductor.workdir)
+
+
+def copy_results(stage: Stage, workdir: Path) -> Path:
+    """Copies what a report stage wrote into the workdir; returns the path of report.html there."""
     for file in stage.path.iterdir():
         if file.suffix in (".html", ".png") or file.name == "findings.json":
             copy = workdir / file.name  # a newer one is what `redraw` made
@@ -70,12 +74,9 @@ def redraw(workdir: str) -> Path:
             f"--workdir={workdir} first, with the study's --config, or launch.sweep with a sweep's"
         )
     record = read_record(finished_stage(workdir, "report").path)
-    fields = record["recipe"]["fields"]
     with tempfile.TemporaryDirectory() as drawn:  # the old report stays until the new one is whole
         try:
-            config, hashes = ConfigDict(fields["config"]), (fields["model"]["hash"], fields["other_base"])
-            study = Study(config, FinishedStages(workdir), load_domain(config.domain), hashes)
-            write_report(results(study, graph(study), record["provenance"]), Path(drawn))
+            _redraw(workdir, record, Path(drawn))
         except (AttributeError, KeyError) as error:
             made_by = record["provenance"].get("commit", "unknown")
             if made_by == commit():
@@ -86,6 +87,20 @@ def redraw(workdir: str) -> Path:
             ) from error
         shutil.copytree(drawn, workdir, copy_function=shutil.copyfile, dirs_exist_ok=True)
     return Path(workdir) / "report.html"
+
+
+def _redraw(workdir: str, record: Mapping[str, Any], drawn: Path) -> None:
+    """Writes the report of a finished study, whose report stage has this record, into a directory."""
+    fields = record["recipe"]["fields"]
+    config = ConfigDict(fields["config"])
+    stages, domain = FinishedStages(workdir), load_domain(config.domain)
+    if "peers" in config:
+        from constellation.experiments.peers.report import write
+
+        write(Study(config, stages, domain, fields["models"]), record["provenance"], drawn)
+    else:
+        study = Study(config, stages, domain, (fields["model"]["hash"], fields["other_base"]))
+        write_report(results(study, graph(study), record["provenance"]), drawn)
 
 
 def results(study: Study, found: Graph, made_by: Mapping[str, str]) -> StudyResults:

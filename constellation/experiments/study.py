@@ -23,7 +23,7 @@ from constellation.domains.domain import Domain
 from constellation.domains.task import Split, Splitter, Task, read_tasks, split
 from constellation.experiments import files
 from constellation.experiments.compute import Compute
-from constellation.experiments.config import base_directories, load_base, memory_of
+from constellation.experiments.config import asks, base_directories, load_base, memory_beside
 from constellation.experiments.files import SAMPLES, TASKS, VERDICTS, Fresh, numbered
 from constellation.experiments.work import Judging, Sampling, Synthesis, Training
 from constellation.runtime.files import link
@@ -42,6 +42,7 @@ class Base:
 
     def __init__(self, config: ConfigDict, directory: str, hash: str, domain: Domain):
         self.config, self.directory, self.hash, self.domain = config, directory, hash, domain
+        self.beside: list[Base] = []  # those that are held at the same time
 
     @functools.cached_property
     def model(self) -> Model:
@@ -53,7 +54,10 @@ class Base:
         """The cost model by which a stage chooses what fits the devices."""
         import jax
 
-        return memory_of(self.config, self.model.config, jax.default_backend())
+        from constellation.model.config import ModelConfig
+
+        shapes = [ModelConfig.from_dir(base.directory) for base in self.beside]
+        return memory_beside(self.config, [self.model.config, *shapes], jax.default_backend())
 
     def fields(self) -> dict[str, Any]:
         """What a stage's result depends on; it covers quantisation and dtype, and the directory may move."""
@@ -89,13 +93,14 @@ class Recipe(NamedTuple):
     """How an adapter is trained.
 
     Attributes:
-        name: of the stage, part of the draws' address.
+        name: of the stage.
         fields: what the stage reads of its own config section.
         examples: the pools of all trajectories, or of the first ones.
         visits: examples that are visited, counting one again that recurs; fixed by the config.
         fewer: given the pools, how many are visited instead.
         start: the stage whose adapters training starts from; None for fresh ones.
         learning_rate: instead of the training section's.
+        address: of the draws, if that is not the name: what is to begin alike and see batches in one order.
         is_critic: whether a target is yes or no, and nothing else.
         candidates: as `work.Training` has them.
         trajectories: only the first ones.
@@ -109,6 +114,7 @@ class Recipe(NamedTuple):
     fewer: Callable[[Pools], int] | None = None
     start: Stage | None = None
     learning_rate: float | None = None
+    address: str = ""
     is_critic: bool = False
     candidates: float = 0.0
     trajectories: int | None = None
@@ -120,7 +126,8 @@ class Study:
 
     Attributes:
         config, conductor, domain: of the study.
-        base: the generator's frozen model.
+        bases: every frozen model; of peers, each one's.
+        base: the generator's.
         critic_base: another one, in critics.model_dir; None where there is none.
         compute: what stages compute with.
         drawn: name to every stage of tasks that was asked for, banks among them.
@@ -137,11 +144,23 @@ class Study:
         self.config, self.conductor, self.domain = config, conductor, domain
         self.compute = compute or Compute()
         directories = base_directories(config)
-        bases = [Base(config, *named, domain) for named in zip(directories, hashes, strict=False)]
-        self.base: Base = bases[0]
-        self.critic_base: Base | None = bases[1] if len(bases) > 1 else None
+        named = dict(zip(directories, hashes, strict=False))
+        loaded = {directory: Base(config, directory, hash, domain) for directory, hash in named.items()}
+        self.bases = [loaded[directory] for directory in directories]
+        if "peers" in config and not config.peers.one_at_a_time:
+            for base in loaded.values():
+                base.beside = [other for other in loaded.values() if other is not base]
+        self.base = self.bases[0]
+        self.critic_base = self.bases[1] if asks(config, "other_base") else None
         self.trajectories: int = config.trajectories
         self.drawn: dict[str, Stage] = {}
+
+    def hold(self, base: Base) -> None:
+        """Frees the other bases where the config says that one is to be held at a time."""
+        if "peers" in self.config and self.config.peers.one_at_a_time:
+            for other in self.bases:
+                if other is not base:
+                    other.release()
 
     def split(self, task: Task) -> Split:
         """A task's visible and held-out examples, under the config's split seed."""
@@ -216,7 +235,7 @@ class Study:
             sampling["temperature"] = draw.matched[0].name
         divided = self.split_fields(draw.split_seed, draw.visible)
         trajectories = (draw.trajectories or self.trajectories) if generator else 1
-        fields = self._model_fields(self.base) | {
+        fields = self.model_fields(self.base) | {
             "tasks": divided,
             f"{section}.samples": n,
             "sampling": sampling,
@@ -281,7 +300,7 @@ class Study:
             work=Judging(draws.work.tasks, draws.work.n),
         )
 
-    def _model_fields(self, base: Base) -> dict[str, Any]:
+    def model_fields(self, base: Base) -> dict[str, Any]:
         """What every draw and every training of a model depends on."""
         return {
             "seed": self.config.seed,
@@ -301,6 +320,16 @@ class Study:
         adapters = first(load_adapters(trained.path)[0], trajectories) if trained else None
         return Generator((base or self.base).model, adapters)
 
+    def untrained(self, name: str, trajectories: int, base: Base) -> Generator:
+        """A base with a fresh adapter for each trajectory, which changes nothing yet."""
+        from constellation.model.lora import init_adapter, stack
+        from constellation.model.model import Generator
+
+        config, fresh = self.config, Address(self.config.seed, "adapter", name)
+        shape = config.lora.rank, config.lora.alpha
+        initial = [init_adapter(base.model.config, fresh.key(r), *shape) for r in range(trajectories)]
+        return Generator(base.model, stack(initial))
+
     def train(self, recipe: Recipe, inputs: Sequence[Stage], base: Base | None = None) -> Stage:
         """Adapters fine-tuned for visits / batch_size updates.
 
@@ -311,7 +340,7 @@ class Study:
         base, config = base or self.base, self.config
         trajectories = recipe.trajectories or self.trajectories
         start = [recipe.start] if recipe.start else []
-        fields = self._model_fields(base) | {
+        fields = self.model_fields(base) | {
             "tasks": self.split_fields(),
             "trajectories": trajectories,
             "lora": config.lora,
@@ -334,20 +363,16 @@ class Study:
 
     def _train(self, recipe: Recipe, base: Base, path: Path) -> None:
         from constellation.critic import answer_ids
-        from constellation.model.lora import init_adapter, stack
-        from constellation.model.model import Generator
         from constellation.selftraining.finetune import TrainingConfig
 
+        self.hold(base)
         config, model = self.config, base.model
-        pools = recipe.examples()
+        pools, address = recipe.examples(), recipe.address or recipe.name
         visits = recipe.fewer(pools) if recipe.fewer else recipe.visits
         if recipe.start:
             generator = self.generator(recipe.start, len(pools), base)
         else:
-            fresh = Address(config.seed, "adapter", recipe.name)
-            shape = config.lora.rank, config.lora.alpha
-            initial = [init_adapter(model.config, fresh.key(r), *shape) for r in range(len(pools))]
-            generator = Generator(model, stack(initial))
+            generator = self.untrained(address, len(pools), base)
         settings = config.training.to_dict()
         if recipe.learning_rate is not None:
             settings["learning_rate"] = recipe.learning_rate
@@ -362,7 +387,7 @@ class Study:
             generator,
             pools,
             training,
-            Address(config.seed, "batches", recipe.name),
+            Address(config.seed, "batches", address),
             path,
             {
                 "name": recipe.name,

@@ -1,0 +1,30 @@
+"""The study of peers with the replicates and every control, on the nano peers and both domains.
+
+    python -m launch.experiment --config=configs/peers_full.py --workdir=runs/peers_full
+    python -m launch.experiment --config=configs/peers_full.py:programs --workdir=runs/peers_full_programs
+
+Ten trajectories as in the paper. The first command is about equations, the second about programs of the
+trapdoor domain. What is not set here is as in configs/peers_nano.py.
+"""
+
+from typing import Literal
+
+from ml_collections import ConfigDict
+
+from configs import peers_nano
+
+
+def get_config(mode: Literal["", "programs"] = "") -> ConfigDict:
+    """The configuration; mode "programs" is of the other domain."""
+    config = peers_nano.get_config()
+    config.seed = config.tasks.seed = 6  # no result of configs/peers_nano.py is seen again
+    config.trajectories = 10  # (B2)
+    config.arms = (
+        "pst", "towards_reference", "uniform", "inverted", "shuffled", "self_only", "format_only",
+        "consensus", "majority", "oracle", "untrained",
+    )  # fmt: skip
+    config.evaluation.samples = 32
+    if mode == "programs":
+        config.domain = "trapdoor"
+        config.sampling.max_new_tokens = 40
+    return config

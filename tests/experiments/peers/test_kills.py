@@ -1,0 +1,82 @@
+"""A study of peers that is killed once in a stage of every kind ends as one that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.tiny_peers import write_tiny_peer
+from tests.tiny_study import ROOT
+
+KILLS = """
+import json, os, signal, sys
+from pathlib import Path
+import constellation.experiments.peers.run, constellation.model.tokenizer, constellation.solve
+from constellation import conductor
+from constellation.experiments.peers.run import run_peers
+from tests.tiny_peers import Answering, tiny_peers
+
+os.fsync = lambda handle: None  # a kill, unlike a power cut, loses nothing that was written
+root = Path(sys.argv[2])
+config = tiny_peers(Path(sys.argv[1]), trajectories=1, arms="pst,oracle")
+
+def study(workdir, stage=None, moment=None):
+    def run_stage(self, run, partial, recipe, made_of, original=conductor.Conductor._run):
+        def work(path):
+            run(path)
+            if (recipe["name"], moment) == (stage, "written"):
+                os.kill(os.getpid(), signal.SIGKILL)
+        original(self, work, partial, recipe, made_of)
+        if (recipe["name"], moment) == (stage, "recorded"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    conductor.Conductor._run = run_stage
+    run_peers(config, str(workdir), Answering())
+
+def forked(*arguments):
+    child = os.fork()
+    if child == 0:
+        log = os.open(root / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1), os.dup2(log, 2)
+        try:
+            study(*arguments)
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+assert forked(root / "whole") == 0
+stages = sorted((root / "whole/stages").iterdir(), key=lambda path: path.stat().st_ctime_ns)
+kinds = {path.name.partition("_")[0]: path.name for path in reversed(stages)}  # the first of each
+names = [path.name for path in stages if path.name in kinds.values()]
+killed = [
+    [name, forked(root / "killed", name, ("written", "recorded")[number % 2])]
+    for number, name in enumerate(names)
+]
+print(json.dumps([killed, forked(root / "killed")]))
+"""
+
+
+def test_killed_in_every_kind_of_stage(tmp_path: Path) -> None:
+    model_dir = write_tiny_peer(tmp_path / "model")
+    finished = subprocess.run(
+        [sys.executable, "-c", KILLS, str(model_dir), str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    log = (tmp_path / "log").read_text() if (tmp_path / "log").exists() else ""
+    assert finished.returncode == 0, finished.stderr + log
+    kills, last = json.loads(finished.stdout)
+    assert last == 0, log
+    kinds = "bank draws samples greedy verification judged tasks answers pmi pst alone oracle report".split()
+    assert {name.partition("_")[0] for name, _ in kills} == set(kinds)
+    assert {code for _, code in kills} == {-9}, log
+    found = [(tmp_path / run / "findings.json").read_bytes() for run in ("whole", "killed")]
+    assert found[0] == found[1]

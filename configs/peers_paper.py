@@ -17,7 +17,7 @@ from configs import peers_nano
 def get_config() -> ConfigDict:
     """The configuration."""
     config = peers_nano.get_config()
-    config.trajectories = 10  # (B2)
+    config.trajectories = 4  # (B2) ten; so many fit the card together
     config.domain = (
         "questions:simuleq.jsonl,math500.jsonl,multiarith.jsonl"  # (B) the sets; the files are yours
     )

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 STREAMS = 4  # batches in flight on a slice: one computes where another waits for the host or idles a core
 WIDTH = 8  # most samples of a task side by side: few end evenly, many share each read of the prompt's KV
 WAVES = 2  # samples that a row decodes in turn, at least: one long answer holds up few others
-PREFILL = 8  # prompts in one prefill, at most
+PREFILL = 8  # prompts in one prefill, at most ...
+PREFILL_PAIRS = 2**23  # ... and pairs of a query and a key: of long prompts fewer are prefilled at a time
 ROWS = 256  # samples decoded at a time on a slice, where memory allows ...
 MOST_TOGETHER = 4  # ... by one trajectory; on a CPU more trajectories than these gain nothing by more rows
 SHORTEST = 64  # the least padded length of a prompt; longer ones are powers of two
@@ -223,7 +224,7 @@ class _Batch:
 
     def _prefill(self, trajectory: int) -> Iterator[_Prompt]:
         """A trajectory's tasks with their prompts' KV, a few at a time; sets their first tokens."""
-        job, size = self.job, min(PREFILL, power_of_two(len(self.job.prompts)))
+        job, size = self.job, min(prefill_size(self.length), power_of_two(len(self.job.prompts)))
         tasks = self.tasks[trajectory]
         for start in range(0, len(tasks), size):
             group = tasks[start : start + size]
@@ -298,3 +299,8 @@ def width_of(n: int, rows: int) -> int:
 def padded_prompt(length: int) -> int:
     """The bucket of a prompt length."""
     return max(SHORTEST, power_of_two(length))
+
+
+def prefill_size(length: int) -> int:
+    """How many prompts of a padded length are prefilled at a time."""
+    return max(min(PREFILL, PREFILL_PAIRS // length**2), 1)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from constellation.generator import PREFILL, padded_prompt, rows_of, width_of
+from constellation.generator import padded_prompt, prefill_size, rows_of, width_of
 from constellation.model.config import ModelConfig
 from constellation.model.lora import layer_weights, projection_shapes
 from constellation.model.prefix import shared_length
@@ -119,13 +119,14 @@ class Memory:
         """The footprint of decoding `rows` samples at a time, their padded prompts behind a shared prefix."""
         c, answer = self.config, sampling.max_new_tokens
         # One prompt a slot, and those that are prefilled for the next tasks.
-        prompts = max(rows // width_of(sampling.n, rows), 1) + 2 * PREFILL
+        prefilled = prefill_size(prompt)
+        prompts = max(rows // width_of(sampling.n, rows), 1) + 2 * prefilled
         token = self.kv_token(sampling.int8_kv)
         kv = prefix * self.kv_token(False) + (prompts * prompt + rows * answer) * token
         copies = 3.0 if self._upcasts else 1.0  # of the answers' KV, written at the end of a chunk
         decoding = copies * rows * answer * token + 3 * FLOAT32 * rows * c.vocab_size
-        prefill = 4 * FLOAT32 * PREFILL * c.num_attention_heads * prompt * (prefix + prompt)
-        prefill += 3 * FLOAT32 * PREFILL * prompt * c.intermediate_size
+        prefill = 4 * FLOAT32 * prefilled * c.num_attention_heads * prompt * (prefix + prompt)
+        prefill += 3 * FLOAT32 * prefilled * prompt * c.intermediate_size
         return self._footprint(kv=kv, workspace=max(decoding, prefill))
 
     def scoring(self, prefix: int, width: int) -> Footprint:

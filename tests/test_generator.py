@@ -17,7 +17,7 @@ import torch
 from transformers import GenerationConfig
 
 from constellation import generator
-from constellation.generator import Sample, SamplingConfig, sample
+from constellation.generator import PREFILL, Sample, SamplingConfig, prefill_size, sample
 from constellation.model import decoding
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import forward, init_params, logits
@@ -391,3 +391,9 @@ def test_prompts_are_prefilled_once_and_never_copied_per_sample():
     memory = decoding.extend.lower(*longest).compile().memory_analysis()
     assert memory is not None
     assert memory.temp_size_in_bytes < prompt_bytes * width / 4
+
+
+def test_of_long_prompts_few_are_prefilled_at_a_time():
+    """Up to 1,024 tokens as many as ever; beyond, attention grows with the square."""
+    sizes = {length: prefill_size(length) for length in (64, 1024, 2048, 4096, 8192)}
+    assert sizes == {64: PREFILL, 1024: PREFILL, 2048: 2, 4096: 1, 8192: 1}

@@ -250,8 +250,9 @@ def tuning_tasks(bank: Callable[[str, int], Iterator[Task]], seed: int) -> tuple
 def workload(model: Model, domain: Domain, config: ConfigDict, earlier: int = 0) -> Workload:
     """Measured on tasks of the tuning role, with the model's own tokenizer; `earlier` as for `check_fits`."""
     tasks = tuning_tasks(domain.bank, config.tasks.seed)
-    if not domain.worked:  # what a model may write is as long as it is allowed
-        tasks = tuple(replace(task, program="1 " * config.sampling.max_new_tokens) for task in tasks)
+    if not domain.worked:  # then what a model writes may be as long as it is allowed
+        longest = "1 " * (64 * config.sampling.max_new_tokens // len(model.tokenizer.encode("1 " * 64)))
+        tasks = tuple(replace(task, program=longest) for task in tasks)
     splits = [split(task, config.tasks.split_seed, config.tasks.visible) for task in tasks]
     prompts = [
         model.chat(domain.messages_behind(shown, [task.program] * earlier))

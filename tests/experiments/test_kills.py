@@ -22,7 +22,6 @@ from tests.tiny_study import ROOT, write_tiny_model
 KILLS = """
 import itertools, json, os, signal, sys
 from pathlib import Path
-from jax._src import xla_bridge
 import constellation.critic, constellation.experiments.plan, constellation.selftraining.finetune
 import constellation.evaluation.report, constellation.model.tokenizer
 from constellation import conductor
@@ -30,6 +29,7 @@ from constellation.domains.trapdoor import DOMAIN
 from constellation.experiments import plan, report
 from constellation.experiments.run import run
 from constellation.runtime.progress import Progress
+from tests.experiments.forking import forked
 from tests.tiny_study import StandIn, tiny_config
 
 os.fsync = lambda handle: None  # a kill, unlike a power cut, loses nothing that was written
@@ -62,32 +62,19 @@ def study(workdir, stage=None, moment=None):
     conductor.Conductor._run, Progress.update = run_stage, update
     run(config, str(workdir), compute=StandIn(workdir))
 
-def forked(*arguments):
-    assert not xla_bridge.backends_are_initialized()
-    child = os.fork()
-    if child == 0:
-        log = os.open(root / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(log, 1), os.dup2(log, 2)
-        try:
-            study(*arguments)
-        except BaseException:
-            import traceback
-            traceback.print_exc()
-            sys.stderr.flush()
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+def forked_study(*arguments):
+    return forked(root / "log", lambda: study(*arguments))
 
-assert forked(root / "whole") == 0
+assert forked_study(root / "whole") == 0
 stages = sorted((root / "whole/stages").iterdir(), key=lambda path: path.stat().st_ctime_ns)
 killed = []
 for number, path in enumerate(stages):
     trained = (path / "adapter").exists()  # has checkpoints of its own to go on from
     moment = "half" if trained or number % 2 else "rename"
-    code = forked(root / "killed", path.name, moment)
+    code = forked_study(root / "killed", path.name, moment)
     found = sorted(left.name for left in (root / "killed/stages").glob("*.partial"))
     killed.append([path.name, moment, code, found])
-print(json.dumps([killed, forked(root / "killed")]))
+print(json.dumps([killed, forked_study(root / "killed")]))
 """
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import constellation.experiments.peers.run, constellation.model.tokenizer, constellation.solve
 from constellation import conductor
 from constellation.experiments.peers.run import run_peers
+from tests.experiments.forking import forked
 from tests.tiny_peers import Answering, tiny_peers
 
 os.fsync = lambda handle: None  # a kill, unlike a power cut, loses nothing that was written
@@ -36,30 +37,18 @@ def study(workdir, stage=None, moment=None):
     conductor.Conductor._run = run_stage
     run_peers(config, str(workdir), Answering())
 
-def forked(*arguments):
-    child = os.fork()
-    if child == 0:
-        log = os.open(root / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(log, 1), os.dup2(log, 2)
-        try:
-            study(*arguments)
-        except BaseException:
-            import traceback
-            traceback.print_exc()
-            sys.stderr.flush()
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+def forked_study(*arguments):
+    return forked(root / "log", lambda: study(*arguments))
 
-assert forked(root / "whole") == 0
+assert forked_study(root / "whole") == 0
 stages = sorted((root / "whole/stages").iterdir(), key=lambda path: path.stat().st_ctime_ns)
 kinds = {path.name.partition("_")[0]: path.name for path in reversed(stages)}  # the first of each
 names = [path.name for path in stages if path.name in kinds.values()]
 killed = [
-    [name, forked(root / "killed", name, ("written", "recorded")[number % 2])]
+    [name, forked_study(root / "killed", name, ("written", "recorded")[number % 2])]
     for number, name in enumerate(names)
 ]
-print(json.dumps([killed, forked(root / "killed")]))
+print(json.dumps([killed, forked_study(root / "killed")]))
 """
 
 

@@ -18,14 +18,15 @@ from constellation.domains.equations import DOMAIN
 from constellation.domains.equations.questions import parse, task_of, wrong_answer
 from constellation.generator import Sample
 from constellation.model.decoder import init_params
-from constellation.model.model import Generator
+from constellation.model.lora import Adapter
+from constellation.model.model import Generator, Model
 from constellation.model.sampling import SamplingConfig
 from constellation.nano.pretraining import write_model
 from constellation.nano.tokenizer import STYLES, build_tokenizer
-from constellation.runtime.keys import Address, fold
+from constellation.runtime.keys import fold
 from constellation.runtime.progress import Progress
 from launch.common import load_config
-from tests.tiny_study import ROOT, Untrained, adapters_of, tiny_model_config
+from tests.tiny_study import ROOT, Untrained, adapters_of, bytes_of, tiny_model_config
 
 PEERS = str(ROOT / "configs" / "peers_nano.py")
 FIELDS = {
@@ -85,35 +86,26 @@ class Answering(Untrained):
     def __init__(self) -> None:
         super().__init__(Path())
 
-    def sample(
+    def _sample(
         self,
-        generator: Generator,
-        prompts: Sequence[Sequence[Sequence[int]]],
-        task_ids: Sequence[Sequence[str]],
-        address: Address,
-        sampling: SamplingConfig,
-        rows: int,
+        model: Model,
+        adapter: Adapter | None,
+        prompts: Sequence[Sequence[int]],
+        task_ids: Sequence[str],
+        key: jax.Array,
+        config: SamplingConfig,
         progress: Progress,
-    ) -> list[list[list[Sample]]]:
-        result = []
-        keys = address.keys(generator.trajectories)
-        for adapter, own, ids, key in zip(adapters_of(generator), prompts, task_ids, keys, strict=True):
-            place = np.asarray(jax.random.key_data(key)).tobytes() + _bytes_of(adapter)
-            result.append(
-                [
-                    [
-                        self._answer(generator, prompt, place + f"{task_id} {n}".encode(), sampling)
-                        for n in range(sampling.n)
-                    ]
-                    for prompt, task_id in zip(own, ids, strict=True)
-                ]
-            )
-        progress.update(sum(map(len, prompts)) * sampling.n)
-        return result
+    ) -> list[list[Sample]]:
+        place = np.asarray(jax.random.key_data(key)).tobytes() + bytes_of(adapter)
+        progress.update(len(task_ids) * config.n)
+        return [
+            [self._answer(model, prompt, place + f"{task_id} {n}".encode(), config) for n in range(config.n)]
+            for prompt, task_id in zip(prompts, task_ids, strict=True)
+        ]
 
     def log_prob(self, generator: Generator, prompts: Any, texts: Any) -> list[list[np.ndarray]]:
         """About -1 a token, by what is asked and the weights."""
-        weights = [_bytes_of(adapter) for adapter in adapters_of(generator)]
+        weights = [bytes_of(adapter) for adapter in adapters_of(generator)]
         return [
             [
                 np.array(
@@ -131,7 +123,7 @@ class Answering(Untrained):
         self, critics: Generator, domain: Domain, tasks: Any, samples: Any, split: Any, among: Any
     ) -> list[np.ndarray]:
         """By the text of each answer that is asked about, and the weights."""
-        weights = [_bytes_of(adapter) for adapter in adapters_of(critics)]
+        weights = [bytes_of(adapter) for adapter in adapters_of(critics)]
         return [
             np.array(
                 [
@@ -142,10 +134,8 @@ class Answering(Untrained):
             for own, weight in zip(samples, weights, strict=True)
         ]
 
-    def _answer(
-        self, generator: Generator, prompt: Sequence[int], place: bytes, sampling: SamplingConfig
-    ) -> Sample:
-        tokenizer = generator.model.tokenizer
+    def _answer(self, model: Model, prompt: Sequence[int], place: bytes, sampling: SamplingConfig) -> Sample:
+        tokenizer = model.tokenizer
         turn = tokenizer.decode(prompt).partition("user\n")[2].partition("<|im_end|>")[0]
         question, *earlier = turn.split(ANOTHER)
         task = task_of(parse(question))
@@ -157,10 +147,6 @@ class Answering(Untrained):
         if rng.random() < 0.1:
             text = text.replace("answer ", "= ")
         return Sample(np.array(tokenizer.encode(text), np.int32), rng.random() < 0.95)
-
-
-def _bytes_of(adapter: Any) -> bytes:
-    return b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(adapter))
 
 
 def _chance(place: bytes) -> float:

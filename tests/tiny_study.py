@@ -131,16 +131,18 @@ class StandIn(Compute):
         rows: int,
         progress: Progress,
     ) -> list[list[list[Sample]]]:
-        together = zip(adapters_of(generator), task_ids, address.keys(generator.trajectories), strict=True)
+        keys = address.keys(generator.trajectories)
+        together = zip(adapters_of(generator), prompts, task_ids, keys, strict=True)
         return [
-            self._sample(generator.model, adapter, ids, key, sampling, progress)
-            for adapter, ids, key in together
+            self._sample(generator.model, adapter, own, ids, key, sampling, progress)
+            for adapter, own, ids, key in together
         ]
 
     def _sample(
         self,
         model: Model,
         adapter: Adapter | None,
+        prompts: Sequence[Sequence[int]],
         task_ids: Sequence[str],
         key: jax.Array,
         config: SamplingConfig,
@@ -148,8 +150,7 @@ class StandIn(Compute):
     ) -> list[list[Sample]]:
         files = sorted(self.workdir.rglob("stages/*/tasks*.jsonl"))
         programs = {task.id: task.program for file in files for task in read_tasks(file)}
-        weights = b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(adapter))
-        place = np.asarray(jax.random.key_data(key)).tobytes() + weights
+        place = np.asarray(jax.random.key_data(key)).tobytes() + bytes_of(adapter)
         result = []
         for task_id in task_ids:
             digest = hashlib.blake2b(place + task_id.encode(), digest_size=8).digest()
@@ -186,9 +187,21 @@ class Untrained(StandIn):
         return ThreadPoolExecutor()
 
 
+def digests_of(workdir: Path) -> dict[str, str]:
+    """Finished stage -> its digest, but the report's."""
+    files = (workdir / "stages").glob("*/stage.json")
+    found = {path.parent.name: json.loads(path.read_text())["digest"] for path in files}
+    return {name: digest for name, digest in found.items() if name != "report"}
+
+
 def adapters_of(generator: Generator) -> list[Adapter | None]:
     """That of each trajectory."""
     return [None] if generator.adapters is None else list(unstack(generator.adapters))
+
+
+def bytes_of(adapter: Adapter | None) -> bytes:
+    """Every bit of its weights."""
+    return b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(adapter))
 
 
 def leave_trained(

@@ -7,17 +7,13 @@ nothing on a device. Other banks would add stages of the same kinds.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-
 import jax
 import numpy as np
 
 from constellation.experiments.files import SAMPLES, SCORES, SUMMARY, TASKS, numbered
 from constellation.selftraining.finetune import load_adapter
-from tests.tiny_study import ROOT, write_tiny_model
+from tests.experiments.forking import killed_study
+from tests.tiny_study import write_tiny_model
 
 KILLS = """
 import itertools, json, os, signal, sys
@@ -80,16 +76,7 @@ print(json.dumps([killed, forked_study(root / "killed")]))
 
 def test_killed_in_every_stage(tmp_path):
     model_dir = write_tiny_model(tmp_path / "model")
-    finished = subprocess.run(
-        [sys.executable, "-c", KILLS, str(model_dir), str(tmp_path)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    log = (tmp_path / "log").read_text() if (tmp_path / "log").exists() else ""
-    assert finished.returncode == 0, finished.stderr + log
-    kills, last = json.loads(finished.stdout)
-    assert last == 0, log
+    kills, log = killed_study(KILLS, model_dir, tmp_path)
     assert len(kills) >= 20
     for name, moment, code, partial in kills:
         assert (code, partial) == (-9, [f"{name}.partial"]), (name, moment, log)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from constellation.experiments.study import Study
 from constellation.experiments.work import Sampling
 from constellation.model.model import check_model
 from constellation.runtime.errors import UserError
-from tests.tiny_study import Untrained, tiny_config, write_tiny_model
+from tests.tiny_study import Untrained, digests_of, tiny_config, write_tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +46,7 @@ def test_a_plan_is_the_graph_that_runs(model_dir: Path, tmp_path: Path) -> None:
     hashes = [check_model(model_dir, "int4:32")]
     conductor = PlannedStages()
     graph(Study(config, conductor, load_domain("trapdoor"), hashes))
-    ran = {
-        path.parent.name: json.loads(path.read_text())["digest"]
-        for path in (tmp_path / "stages").glob("*/stage.json")
-        if path.parent.name != "report"
-    }
-    assert {name: stage.digest for name, stage in conductor.stages.items()} == ran
+    assert {name: stage.digest for name, stage in conductor.stages.items()} == digests_of(tmp_path)
     for name, stage in conductor.stages.items():
         if isinstance(stage.work, Sampling):
             sets = samples_of(stage_of(tmp_path, name))

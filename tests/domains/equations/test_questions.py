@@ -102,6 +102,7 @@ def test_what_is_no_question_is_refused(text):
     except ValueError:
         return
     question.solve(Working())  # what is accepted has an answer
+    assert parse(question.text) == question
 
 
 @pytest.mark.parametrize(

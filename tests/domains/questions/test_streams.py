@@ -22,20 +22,20 @@ def first(stream, count):
     return list(itertools.islice(stream, count))
 
 
-def of_role(tasks, role, level=5):
+def questions_of(tasks, role, level=5):
     return {task.id for task in tasks if task.role == role and task.atoms <= level}
 
 
 def test_a_bank_is_all_questions_of_its_role_in_an_order_of_the_seed(tasks):
     for bank, role in (("hard", "evaluation"), ("tuning_hard", "tuning")):
-        size = len(of_role(tasks, role))
+        size = len(questions_of(tasks, role))
         drawn = first(bank_stream(tasks, bank), size)
-        assert {task.id for task in drawn} == of_role(tasks, role)
+        assert {task.id for task in drawn} == questions_of(tasks, role)
         assert drawn == first(bank_stream(tasks, bank), size) != first(bank_stream(tasks, bank, 1), size)
 
 
 def test_a_bank_ends_with_what_is_to_be_done(tasks):
-    size = len(of_role(tasks, "evaluation"))
+    size = len(questions_of(tasks, "evaluation"))
     with pytest.raises(UserError, match=f"have {size} questions for the bank hard, and config.tasks"):
         first(bank_stream(tasks, "hard"), size + 1)
     with pytest.raises(UserError, match="unknown bank 'easy'"):
@@ -45,7 +45,7 @@ def test_a_bank_ends_with_what_is_to_be_done(tasks):
 def test_roles_share_no_question(tasks):
     streams = [training_stream(tasks, role, 5) for role in TRAINING_ROLES]
     streams += [bank_stream(tasks, bank) for bank in ("hard", "tuning_hard")]
-    sizes = [len(of_role(tasks, role)) for role in (*TRAINING_ROLES, "evaluation", "tuning")]
+    sizes = [len(questions_of(tasks, role)) for role in (*TRAINING_ROLES, "evaluation", "tuning")]
     drawn = [
         {task.examples[0].inputs for task in first(stream, size)}
         for stream, size in zip(streams, sizes, strict=True)
@@ -55,14 +55,14 @@ def test_roles_share_no_question(tasks):
 
 def test_a_training_stream_is_of_its_level_and_address(tasks):
     drawn = first(training_stream(tasks, "star", 2), 20)
-    assert {task.id for task in drawn} <= of_role(tasks, "star", 2) and len(drawn) == 20
+    assert {task.id for task in drawn} <= questions_of(tasks, "star", 2) and len(drawn) == 20
     assert drawn == first(training_stream(tasks, "star", 2), 20)
     for address in ({"seed": 1}, {"batch": 1}, {"trajectory": 1}):
         assert drawn != first(training_stream(tasks, "star", 2, **address), 20)
 
 
 def test_a_training_stream_goes_round_in_other_orders_and_under_other_ids(tasks):
-    size = len(of_role(tasks, "critic"))
+    size = len(questions_of(tasks, "critic"))
     drawn = first(training_stream(tasks, "critic", 5), 3 * size)
     passes = [drawn[i : i + size] for i in range(0, 3 * size, size)]
     orders = [[task.signature for task in each] for each in passes]

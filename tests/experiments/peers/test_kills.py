@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+from tests.experiments.forking import killed_study
 from tests.tiny_peers import write_tiny_peer
-from tests.tiny_study import ROOT
 
 KILLS = """
 import json, os, signal, sys
@@ -54,16 +50,7 @@ print(json.dumps([killed, forked_study(root / "killed")]))
 
 def test_killed_in_every_kind_of_stage(tmp_path: Path) -> None:
     model_dir = write_tiny_peer(tmp_path / "model")
-    finished = subprocess.run(
-        [sys.executable, "-c", KILLS, str(model_dir), str(tmp_path)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    log = (tmp_path / "log").read_text() if (tmp_path / "log").exists() else ""
-    assert finished.returncode == 0, finished.stderr + log
-    kills, last = json.loads(finished.stdout)
-    assert last == 0, log
+    kills, log = killed_study(KILLS, model_dir, tmp_path)
     kinds = "bank draws samples greedy verification judged tasks answers pmi pst alone oracle report".split()
     assert {name.partition("_")[0] for name, _ in kills} == set(kinds)
     assert {code for _, code in kills} == {-9}, log

@@ -22,6 +22,7 @@ from constellation.experiments.work import Judging, Sampling, Training
 from constellation.runtime.errors import UserError
 from constellation.selftraining.peers import ARMS
 from tests.tiny_peers import Answering, tiny_peers, write_tiny_peer
+from tests.tiny_study import digests_of
 
 SOME = "pst,shuffled,majority,format_only,oracle,untrained"
 
@@ -95,12 +96,7 @@ def test_the_plan_is_the_graph_that_runs(finished: Path, model_dir: Path) -> Non
     record = json.loads((finished / "stages/report/stage.json").read_text())
     conductor = PlannedStages()
     graph(Study(config, conductor, load_domain(config.domain), record["recipe"]["fields"]["models"]))
-    ran = {
-        path.parent.name: json.loads(path.read_text())["digest"]
-        for path in (finished / "stages").glob("*/stage.json")
-        if path.parent.name != "report"
-    }
-    assert {name: stage.digest for name, stage in conductor.stages.items()} == ran
+    assert {name: stage.digest for name, stage in conductor.stages.items()} == digests_of(finished)
     for name, stage in conductor.stages.items():
         if isinstance(stage.work, Sampling) and "_samples_" in name:
             sets = samples_of(finished_stage(finished, name))

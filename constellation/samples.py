@@ -125,12 +125,11 @@ class SampleSet:
             t = int(self.task[d])
             found = verdict(t, str(self.text[d]))
             cluster = clusters[t].setdefault(found.key, len(clusters[t])) if found.valid else -1
-            flexible = found.right if found.flexible is None else found.flexible
-            named = found.valid, found.fits, found.right, cluster, found.faults, found.probe_correct
-            rows[d] = (*named, flexible)
-        columns = zip(*rows, strict=True) if rows else [()] * len(_VERDICT_COLUMNS)
-        typed = zip(_VERDICT_COLUMNS.items(), columns, strict=True)
-        return replace(self, verdicts=Verdicts(**{name: np.array(c, dtype) for (name, dtype), c in typed}))
+            columns = found.valid, found.fits, found.right, cluster, found.faults, found.probe_correct
+            rows[d] = (*columns, found.matches)
+        table = zip(*rows, strict=True) if rows else [()] * len(_VERDICT_COLUMNS)
+        named = zip(_VERDICT_COLUMNS.items(), table, strict=True)
+        return replace(self, verdicts=Verdicts(**{name: np.array(c, dtype) for (name, dtype), c in named}))
 
     def judged(self) -> Verdicts:
         """The verdicts. Raises UserError: nobody has judged these samples."""

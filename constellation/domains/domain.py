@@ -49,6 +49,11 @@ class Verdict:
     probe_correct: int = -1
     flexible: bool | None = None
 
+    @property
+    def matches(self) -> bool:
+        """Whether it is right in whatever format."""
+        return self.right if self.flexible is None else self.flexible
+
 
 class TrainingStream(Protocol):
     """The tasks of a training role without end, for one batch of one trajectory."""
@@ -115,6 +120,11 @@ class Pretraining:
     leaves: tuple[str, ...] = ()
     quotes: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
+
+
+def question(split: Split) -> list[Message]:
+    """The prompt of a task that is one question."""
+    return [{"role": "user", "content": split.visible[0].inputs[0]}]
 
 
 def visible_examples(split: Split) -> list[Message]:

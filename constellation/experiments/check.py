@@ -5,19 +5,27 @@ from __future__ import annotations
 from ml_collections import ConfigDict
 
 from constellation.domains.domain import Domain, load_domain
-from constellation.domains.task import EXAMPLES
 from constellation.experiments import star
-from constellation.experiments.config import BASE, START, Rule, asks, at_least, banks_rule, value_of
+from constellation.experiments.config import (
+    BASE,
+    START,
+    Rule,
+    asks,
+    at_least,
+    banks_rule,
+    refuse,
+    rules_of_all,
+    value_of,
+)
 from constellation.experiments.questions import QUESTIONS
 from constellation.runtime.errors import UserError, unknown
 
 RESTARTS = (BASE, START, "continue")
 AT_LEAST_ONE = (
-    "trajectories", "mesh.data", "mesh.model", "tasks.bank_size", "lora.rank", "training.batch_size",
-    "training.checkpoint_every",
+    "tasks.bank_size",
     "warm_start.tasks", "warm_start.max_atoms", "warm_start.passes",
     "star.tasks", "star.samples", "star.max_atoms", "star.keep", "star.passes",
-    "critic.tasks", "critic.samples", "critic.max_atoms", "critic.passes", "evaluation.resamples",
+    "critic.tasks", "critic.samples", "critic.max_atoms", "critic.passes",
 )  # fmt: skip
 
 
@@ -43,9 +51,7 @@ def check(config: ConfigDict) -> None:
     for name, question in QUESTIONS.items():
         if question.is_on(name, config):
             rules += question.rules(config, domain)
-    for field, valid, wanted in rules:
-        if not valid:
-            raise UserError(f"config.{field} = {value_of(config, field)!r} must be {wanted}")
+    refuse(config, rules)
     SamplingConfig(n=config.evaluation.samples, **config.sampling)
 
 
@@ -56,12 +62,10 @@ def _rules(config: ConfigDict, domain: Domain) -> list[Rule]:
     hardest, primary = max(domain.difficulties), config.tasks.split_seed
     return [
         ("domain", domain.judge is not None, "a domain with a judge: STaR keeps what a judge finds right"),
-        ("seed", 0 <= config.seed < 2**32, "in [0, 2^32)"),
-        ("tasks.visible", 1 <= config.tasks.visible < EXAMPLES, f"from 1 to {EXAMPLES - 1}"),
+        *rules_of_all(config),
         banks_rule(config, domain, "hard"),
         ("star.learning_rate", config.star.learning_rate > 0, "above 0"),
         ("training.learning_rate", config.training.learning_rate > 0, "above 0"),
-        ("memory.budget_gib", config.memory.budget_gib >= 0, "at least 0 (0 for no limit)"),
         ("star.restart", config.star.restart in RESTARTS, f"one of {', '.join(RESTARTS)}"),
         at_least(config, "star.rounds", 0),
         ("evaluation.small_k", 1 <= small < large, "at least 1 and below large_k"),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ml_collections import ConfigDict
 
 from constellation.domains.domain import Domain
+from constellation.domains.task import EXAMPLES
+from constellation.runtime.errors import UserError
 
 if TYPE_CHECKING:  # programs that only read a finished study need no JAX
     from constellation.memory import Memory
@@ -17,6 +19,10 @@ if TYPE_CHECKING:  # programs that only read a finished study need no JAX
 
 BASE, START = "theta0", "gen_v0"  # the pretrained model, and the generator after the warm start
 CRITIC, PRIOR_CRITIC = "critic", "prior_critic"  # the latter is shown no examples
+AT_LEAST_ONE = (
+    "trajectories", "mesh.data", "mesh.model", "lora.rank", "training.batch_size",
+    "training.checkpoint_every", "evaluation.resamples",
+)  # fmt: skip
 Rule = tuple[str, bool, str]  # field, whether it is as it must be, and what it must be
 
 
@@ -106,6 +112,23 @@ def value_of(config: ConfigDict, field: str) -> int:
 def at_least(config: ConfigDict, field: str, least: int, what: str = "") -> Rule:
     """The rule that a field has a least value; `what` says where that comes from, if from another field."""
     return field, value_of(config, field) >= least, f"at least {what or least}"
+
+
+def rules_of_all(config: ConfigDict) -> list[Rule]:
+    """The rules of every study, of one generator or of peers."""
+    return [
+        ("seed", 0 <= config.seed < 2**32, "in [0, 2^32)"),
+        ("tasks.visible", 1 <= config.tasks.visible < EXAMPLES, f"from 1 to {EXAMPLES - 1}"),
+        ("memory.budget_gib", config.memory.budget_gib >= 0, "at least 0 (0 for no limit)"),
+        *(at_least(config, field, 1) for field in AT_LEAST_ONE),
+    ]
+
+
+def refuse(config: ConfigDict, rules: Iterable[Rule]) -> None:
+    """Raises UserError for the first rule that does not hold: it names the field and what it may be."""
+    for field, valid, wanted in rules:
+        if not valid:
+            raise UserError(f"config.{field} = {value_of(config, field)!r} must be {wanted}")
 
 
 def trajectories_rule(config: ConfigDict, question: str) -> Rule:

@@ -24,6 +24,7 @@ from constellation.domains.domain import Domain
 from constellation.domains.task import Splitter, Task
 from constellation.runtime.keys import Address, host_rng
 from constellation.selftraining.batches import TrainingExample
+from constellation.selftraining.star import answers_example, target_ids
 
 if TYPE_CHECKING:  # programs that only read a finished study need no JAX
     from constellation.model.model import Generator, Model
@@ -236,22 +237,13 @@ def sequence_targets(
     ]
 
 
-def target_ids(model: Model, text: str, finished: bool = True) -> NDArray[np.int32]:
-    """The tokens of an answer, with the stop id if it came to its end."""
-    stop = model.stop_ids[:1] if finished else ()
-    return np.array([*model.tokenizer.encode(text), *stop], np.int32)
-
-
 def peer_examples(
     model: Model, domain: Domain, split: Splitter, tasks: Sequence[Task], targets: Sequence[Target | None]
 ) -> list[TrainingExample]:
     """Each problem alone and its weighted target: what a peer learns is to give it without its peers."""
     return [
-        TrainingExample(
-            np.array(model.chat(domain.messages(split(task)), thinking=False), np.int32),
-            (target_ids(model, target.answer, target.finished),),
-            (0,),
-            (target.weight,),
+        answers_example(
+            model, domain, split(task), [target_ids(model, target.answer, target.finished)], (target.weight,)
         )
         for task, target in zip(tasks, targets, strict=True)
         if target

@@ -25,15 +25,29 @@ Mask = NDArray[np.bool_]
 
 
 def generator_example(model: Model, domain: Domain, split: Split, programs: Sequence[str]) -> TrainingExample:
-    """A generator's prompt with programs as its answers; their first stop id is learnt too.
+    """A generator's prompt with programs as its answers; their first stop id is learnt too."""
+    return answers_example(model, domain, split, [target_ids(model, program) for program in programs])
 
-    A target is a program without thoughts, also for a model that thinks when it is sampled.
+
+def answers_example(
+    model: Model,
+    domain: Domain,
+    split: Split,
+    answers: Sequence[NDArray[np.int32]],
+    weights: tuple[float, ...] = (),
+) -> TrainingExample:
+    """A generator's prompt with answers [A] to it, and their weights, 1 by default.
+
+    A target has no thoughts, also for a model that thinks when it is sampled.
     """
-    answers = tuple(
-        np.array([*model.tokenizer.encode(program), model.stop_ids[0]], np.int32) for program in programs
-    )
     prompt = np.array(model.chat(domain.messages(split), thinking=False), np.int32)
-    return TrainingExample(prompt, answers, (0,) * len(answers))
+    return TrainingExample(prompt, tuple(answers), (0,) * len(answers), weights)
+
+
+def target_ids(model: Model, text: str, finished: bool = True) -> NDArray[np.int32]:
+    """The tokens of an answer, with the first stop id if it came to its end."""
+    stop = model.stop_ids[:1] if finished else ()
+    return np.array([*model.tokenizer.encode(text), *stop], np.int32)
 
 
 def warm_start_examples(

@@ -33,9 +33,9 @@ from constellation.selftraining.peers import (
     peer_prompt,
     pmi,
     sequence_targets,
-    target_ids,
     weights,
 )
+from constellation.selftraining.star import target_ids
 from tests.tiny_study import tiny_model_config
 
 TASKS = DOMAIN.training_tasks("star", 6, 2)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from constellation.domains.domain import Domain, Message, Pretraining
+from constellation.domains.domain import Domain, Pretraining, question
 from constellation.domains.equations import answers, arithmetic, questions, systems, working
 from constellation.domains.law import law_of
-from constellation.domains.task import Split, addressed_random, owner
+from constellation.domains.task import addressed_random, owner
 
 VERSION = 1  # raised with every change of a prompt or of the extraction
 
@@ -15,11 +15,6 @@ SYSTEM = f"""\
 You solve equations and do arithmetic, exactly. Write one calculation a line, as 3*-4=-12, and nothing
 else; fractions are in lowest terms, as -7/2. The last line is `{working.ANSWER}` and what is asked for."""
 QUESTION = "right?"  # of the critic
-
-
-def messages(split: Split) -> list[Message]:
-    """The question."""
-    return [{"role": "user", "content": split.visible[0].inputs[0]}]
 
 
 DOMAIN = Domain(
@@ -31,7 +26,7 @@ DOMAIN = Domain(
     bank=questions.bank_stream,
     training=questions.training_stream,
     difficulties=questions.LEVELS,
-    messages=messages,
+    messages=question,
     judge=answers.judge,
     answer_key=answers.answer_key,
     in_format=lambda text: answers.answer_in(text).as_asked,

@@ -5,21 +5,16 @@ from __future__ import annotations
 import hashlib
 from functools import partial
 
-from constellation.domains.domain import Domain, Message
+from constellation.domains.domain import Domain, question
 from constellation.domains.law import law_of
 from constellation.domains.questions import answers, files, streams
-from constellation.domains.task import Split, addressed_random
+from constellation.domains.task import addressed_random
 from constellation.runtime.errors import UserError
 
 VERSION = 1  # raised with every change of a prompt, of the extraction, or of math-verify
 
 SYSTEM = rf"""\
 You solve mathematical problems. Think step by step, and end with: {files.final_answer("...")}"""
-
-
-def messages(split: Split) -> list[Message]:
-    """The question."""
-    return [{"role": "user", "content": split.visible[0].inputs[0]}]
 
 
 def make_domain(arguments: str) -> Domain:
@@ -41,7 +36,7 @@ def make_domain(arguments: str) -> Domain:
         bank=partial(streams.bank_stream, tasks),
         training=partial(streams.training_stream, tasks),
         difficulties=files.LEVELS,
-        messages=messages,
+        messages=question,
         judge=answers.judge,
         answer_key=answers.answer_key,
         in_format=lambda text: r"\boxed{" in text,

@@ -224,8 +224,8 @@ def verdicts_of(study: Study, tasks: Sequence[Task], answers: Answers) -> dict[s
     for t, (task, texts) in enumerate(zip(tasks, answers.texts, strict=True)):
         for place, text in enumerate(texts):
             verdict = study.domain.verdict(task, study.split(task), text)
-            flexible = verdict.right if verdict.flexible is None else verdict.flexible
-            for name, value in (("right", verdict.right), ("flexible", flexible), ("fits", verdict.fits)):
+            said = {"right": verdict.right, "flexible": verdict.matches, "fits": verdict.fits}
+            for name, value in said.items():
                 found[name][t, place] = value and answers.finished[t, place]
     agreed = agreement_of(study, tasks, answers)
     return {"order": answers.order, **found, "key": agreed.key, "reference": agreed.reference}

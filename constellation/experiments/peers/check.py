@@ -8,16 +8,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from constellation.domains.domain import Domain, load_domain
-from constellation.domains.task import EXAMPLES
-from constellation.experiments.config import Rule, at_least, value_of
+from constellation.experiments.config import Rule, at_least, refuse, rules_of_all
 from constellation.experiments.peers.answers import peer_names
-from constellation.runtime.errors import UserError, unknown
+from constellation.runtime.errors import unknown
 from constellation.selftraining.peers import ARMS
-
-AT_LEAST_ONE = (
-    "trajectories", "mesh.data", "mesh.model", "lora.rank", "training.batch_size",
-    "training.checkpoint_every", "peers.rounds", "peers.problems", "peers.passes", "evaluation.resamples",
-)  # fmt: skip
 
 
 def check_peers(config: ConfigDict) -> None:
@@ -32,9 +26,7 @@ def check_peers(config: ConfigDict) -> None:
     for arm in config.arms:
         if arm not in ARMS:
             raise unknown("arm in config.arms:", arm, ARMS)
-    for field, valid, wanted in _rules(config, domain):
-        if not valid:
-            raise UserError(f"config.{field} = {value_of(config, field)!r} must be {wanted}")
+    refuse(config, _rules(config, domain))
     SamplingConfig(n=config.evaluation.samples, **config.sampling)
 
 
@@ -48,7 +40,7 @@ def _rules(config: ConfigDict, domain: Domain) -> list[Rule]:
             domain.judge is not None,
             "a domain with a judge: what the peers learned is measured by it",
         ),
-        ("seed", 0 <= config.seed < 2**32, "in [0, 2^32)"),
+        *rules_of_all(config),
         ("peers.models", len(models) >= 2, "two directories at least: a peer needs another"),
         (
             "peers.models",
@@ -93,13 +85,11 @@ def _rules(config: ConfigDict, domain: Domain) -> list[Rule]:
             config.tasks.bank.removeprefix("tuning_") in domain.banks,
             f"one of {', '.join(domain.banks)}, or of those of the tuning role, as tuning_{domain.banks[-1]}",
         ),
-        ("tasks.visible", 1 <= config.tasks.visible < EXAMPLES, f"from 1 to {EXAMPLES - 1}"),
-        ("memory.budget_gib", config.memory.budget_gib >= 0, "at least 0 (0 for no limit)"),
         at_least(config, "evaluation.samples", 4),
         at_least(config, "tasks.bank_size", 2),
         ("evaluation.quantiles", _shares(quantiles), "different numbers in (0, 1), one at least"),
         ("evaluation.thresholds", _shares(thresholds), "different numbers in (0, 1), one at least"),
-        *(at_least(config, field, 1) for field in AT_LEAST_ONE),
+        *(at_least(config, f"peers.{field}", 1) for field in ("rounds", "problems", "passes")),
     ]
 
 

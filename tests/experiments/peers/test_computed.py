@@ -18,7 +18,8 @@ from constellation.experiments.study import Study
 from constellation.model.model import Generator, check_model
 from constellation.model.score import log_prob
 from constellation.selftraining.finetune import load_adapters
-from constellation.selftraining.peers import peer_prompt, target_ids
+from constellation.selftraining.peers import peer_prompt
+from constellation.selftraining.star import target_ids
 from tests.tiny_peers import tiny_peers, write_tiny_peer
 
 FAMILIES = ("qwen3", "gemma")

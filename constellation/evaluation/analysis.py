@@ -5,7 +5,7 @@ The report and its figures read nothing else, so whatever they show stands in fi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from constellation.evaluation.methods import methods
 from constellation.evaluation.question import Question, Results
 from constellation.evaluation.questions import QUESTIONS
 from constellation.evaluation.statistics import Bootstrap, resample
-from constellation.evaluation.study import StudyResults
+from constellation.evaluation.study import AnalysisConfig, StudyResults
 from constellation.runtime.keys import host_rng
 
 Array = NDArray[np.float64]
@@ -41,13 +41,18 @@ def analyse(study: StudyResults, questions: Sequence[Question] = QUESTIONS) -> R
 
 def resamples(study: StudyResults) -> Bootstrap:
     """The resamples that all statistics of a study share: of its trajectories, and of each bank's tasks."""
-    choice = study.analysis
+    sizes = {bank: len(tasks) for bank, tasks in study.tasks.items()}
+    return bootstrap_of(study.analysis, study.trajectories, sizes)
+
+
+def bootstrap_of(choice: AnalysisConfig, trajectories: int, sizes: Mapping[str, int]) -> Bootstrap:
+    """Resamples of so many trajectories, and of each bank's tasks, by their number."""
 
     def drawn(units: int, *address: str) -> Array:
         return resample(units, choice.resamples, host_rng(choice.seed, "bootstrap", *address))
 
     return Bootstrap(
-        drawn(study.trajectories, "trajectories"),
-        {bank: drawn(len(tasks), bank) for bank, tasks in study.tasks.items()},
+        drawn(trajectories, "trajectories"),
+        {bank: drawn(size, bank) for bank, size in sizes.items()},
         choice.level,
     )

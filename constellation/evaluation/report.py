@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,20 +55,21 @@ def draw(results: Results, directory: Path, questions: Sequence[Question]) -> di
     drawn = {}
     answered = [question for question in questions if question.name in results.facts]
     for name, make in ((name, make) for question in answered for name, make in question.figures.items()):
-        with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
-            figure = make(results)
-            if figure is None:
-                continue
-            drawn[name] = save(figure, directory / f"{name}.png")
+        if text := draw_figure(name, partial(make, results), directory):
+            drawn[name] = text
     return drawn
 
 
-def save(figure: Figure, path: Path) -> str:
-    """Writes a figure as PNG and returns it as SVG."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # laid out once, for both files
-    figure.savefig(path, dpi=180, metadata={"Software": None})
-    return svg(figure)
+def draw_figure(name: str, make: Callable[[], Figure | None], directory: Path) -> str:
+    """Writes <name>.png and returns the figure as SVG; "" where there is nothing to draw."""
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
+        figure = make()
+        if figure is None:
+            return ""
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # laid out once, for both files
+        figure.savefig(directory / f"{name}.png", dpi=180, metadata={"Software": None})
+        return svg(figure)
 
 
 def render(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,13 +70,12 @@ def _rows(
     study: PeersResults,
     bootstrap: Bootstrap,
     quantity: str,
-    value_of: Callable[[str], Array],
+    values: Mapping[str, Array],
     of: str = "",
     k: int | None = None,
     tested: bool = True,
 ) -> Iterator[Entry]:
     """A quantity [K, T] of every model; its change by every arm; and PST's change against the others'."""
-    values = {model: value_of(model) for model in study.models}
     for model, own in values.items():
         yield entry(quantity, BANK, [model], k, bootstrap(BANK, own), of=of, by_trajectory=own.mean(1))
     for model in study.arms:
@@ -87,29 +88,40 @@ def _rows(
             yield entry(f"difference of {quantity}", BANK, [model, PST], k, against, tested=tested, of=of)
 
 
+def _by_peer(
+    study: PeersResults,
+    bootstrap: Bootstrap,
+    quantity: str,
+    value_of: Callable[[str, str], Array],
+    of: str = "{}",
+    k: int | None = None,
+    tested: bool = True,
+) -> Iterator[Entry]:
+    """The rows of a quantity of (model, peer) for each peer, and for their mean, which alone is `tested`."""
+    values = {model: [value_of(model, peer) for peer in study.peers] for model in study.models}
+    for index, peer in enumerate(study.peers):
+        each = {model: own[index] for model, own in values.items()}
+        yield from _rows(study, bootstrap, quantity, each, of.format(peer), k, tested=False)
+    means = {model: np.mean(own, 0) for model, own in values.items()}
+    yield from _rows(study, bootstrap, quantity, means, of.format(MEAN), k, tested)
+
+
 def _matches(study: PeersResults, bootstrap: Bootstrap) -> Iterator[Entry]:
-    """Matches of samples and of greedy answers, of each peer and of their mean."""
+    """Matches of samples and of greedy answers."""
     for name, statistic in MATCHES.items():
-        for peer in (*study.peers, MEAN):
-            for how, sets in (("", study.samples), ("greedy ", study.greedy)):
-
-                def value_of(model: str, peer: str = peer, sets=sets, statistic=statistic) -> Array:  # type: ignore[no-untyped-def]
-                    peers = study.peers if peer == MEAN else (peer,)
-                    each = [[statistic(own) for own in sets[model, member]] for member in peers]
-                    return np.mean(each, 0)
-
-                yield from _rows(study, bootstrap, f"{how}{name}", value_of, peer, tested=peer == MEAN)
+        for how, greedy in (("", False), ("greedy ", True)):
+            value_of = partial(study.per_problem, statistic=statistic, greedy=greedy)
+            yield from _by_peer(study, bootstrap, f"{how}{name}", value_of)
 
 
 def _in_sequence(study: PeersResults, bootstrap: Bootstrap) -> Iterator[Entry]:
     """The aggregate: the reference of the greedy answers in sequence."""
     for name, column in (("exact match", "right"), ("flexible match", "flexible")):
-
-        def value_of(model: str, column: str = column) -> Array:
-            each = [own.of_reference(getattr(own, column)) for own in study.sequences[model]]
-            return np.stack(each).astype(float)
-
-        yield from _rows(study, bootstrap, f"greedy {name}", value_of, AGGREGATE)
+        values = {
+            model: np.stack([own.at_reference(getattr(own, column)) for own in answers]).astype(float)
+            for model, answers in study.sequences.items()
+        }
+        yield from _rows(study, bootstrap, f"greedy {name}", values, AGGREGATE)
 
 
 def gap_of(study: PeersResults, model: str, peer: str, kind: str, level: float) -> Array:
@@ -123,57 +135,54 @@ def gap_of(study: PeersResults, model: str, peer: str, kind: str, level: float) 
 
 def _gaps(study: PeersResults, bootstrap: Bootstrap) -> Iterator[Entry]:
     """The GV-gap, absolute and relative, by every threshold."""
-    for kind, level in (
-        *(("quantile", level) for level in study.quantiles),
-        *(("threshold", level) for level in study.thresholds),
-    ):
-        for peer in (*study.peers, MEAN):
-            of = f"{peer}, {kind} {level:g}"
+    for level in study.quantiles:
+        yield from _gap(study, bootstrap, "quantile", level)
+    for level in study.thresholds:
+        yield from _gap(study, bootstrap, "threshold", level)
 
-            def value_of(model: str, peer: str = peer, kind: str = kind, level: float = level) -> Array:
-                return gap_of(study, model, peer, kind, level)
 
-            yield from _rows(study, bootstrap, "GV-gap", value_of, of, tested=peer == MEAN)
-            members = study.peers if peer == MEAN else (peer,)
-            for model in study.models:
-                parts = [
-                    relative(value_of(model, own), study.per_problem(model, own, exact)) for own in members
-                ]
-                summed, counted = np.mean(parts, axis=0)
-                estimate = bootstrap(BANK, summed, counted)
-                yield entry("relative GV-gap", BANK, [model], None, estimate, of=of)
+def _gap(study: PeersResults, bootstrap: Bootstrap, kind: str, level: float) -> Iterator[Entry]:
+    each = itertools.product(study.models, study.peers)
+    gaps = {key: gap_of(study, *key, kind, level) for key in each}
+    of = f"{{}}, {kind} {level:g}"
+    yield from _by_peer(study, bootstrap, "GV-gap", lambda *key: gaps[key], of)
+    for model in study.models:
+        parts = [relative(gaps[model, peer], study.per_problem(model, peer, exact)) for peer in study.peers]
+        for name, own in ((MEAN, np.mean(parts, axis=0)), *zip(study.peers, parts, strict=True)):
+            estimate = bootstrap(BANK, *own)
+            yield entry("relative GV-gap", BANK, [model], None, estimate, of=of.format(name))
 
 
 def _curves(study: PeersResults, bootstrap: Bootstrap) -> Iterator[Entry]:
-    """pass@k and majority@k, of the mean of the peers and of each."""
+    """pass@k and majority@k."""
     ks = budgets(study.n)
-    for peer in (MEAN, *study.peers):
-        for k in ks:
+    for k in ks:
+        yield from _at_k(study, bootstrap, k, tested=k in (ks[0], ks[-2], ks[-1]))
 
-            def passed(samples: SampleSet, k: int = k) -> Array:
-                return pass_curve(samples.per_sample(samples.right), [k])[:, 0]
 
-            def voted(samples: SampleSet, k: int = k) -> Array:
-                return majority_at_k(samples, k)
-
-            for quantity, statistic in (("pass@k", passed), ("majority@k", voted)):
-
-                def value_of(model: str, statistic=statistic, peer: str = peer) -> Array:  # type: ignore[no-untyped-def]
-                    return study.per_problem(model, peer, statistic)
-
-                tested = peer == MEAN and k in (ks[0], ks[-2], ks[-1])
-                yield from _rows(study, bootstrap, quantity, value_of, peer, k, tested)
+def _at_k(study: PeersResults, bootstrap: Bootstrap, k: int, tested: bool) -> Iterator[Entry]:
+    statistics: dict[str, Callable[[SampleSet], Array]] = {
+        "pass@k": lambda samples: pass_curve(samples.per_sample(samples.right), [k])[:, 0],
+        "majority@k": lambda samples: majority_at_k(samples, k),
+    }
+    for quantity, statistic in statistics.items():
+        value_of = partial(study.per_problem, statistic=statistic)
+        yield from _by_peer(study, bootstrap, quantity, value_of, k=k, tested=tested)
 
 
 def _collapse(study: PeersResults, bootstrap: Bootstrap) -> Iterator[Entry]:
     """Distinct answers and their entropy among a problem's samples: what collapses when all say the same."""
-    for quantity, which in (("distinct answers", 0), ("entropy of answers", 1)):
 
-        def value_of(model: str, which: int = which) -> Array:
-            return study.per_problem(model, MEAN, lambda own: voters(own.per_sample(own.key))[which])
+    def both(samples: SampleSet) -> Array:
+        return np.stack(voters(samples.per_sample(samples.key)), axis=1)  # [T, 2]
 
-        for row in _rows(study, bootstrap, quantity, value_of, MEAN, tested=False):
-            yield row._replace(unit="answers" if which == 0 else "nats")
+    found = {model: study.per_problem(model, MEAN, both) for model in study.models}
+    for index, (quantity, unit) in enumerate(
+        (("distinct answers", "answers"), ("entropy of answers", "nats"))
+    ):
+        values = {model: own[..., index] for model, own in found.items()}
+        for row in _rows(study, bootstrap, quantity, values, MEAN, tested=False):
+            yield row._replace(unit=unit)
 
 
 def _round(study: PeersResults, data: RoundData) -> Iterator[Entry]:
@@ -185,9 +194,9 @@ def _round(study: PeersResults, data: RoundData) -> Iterator[Entry]:
         mean = float(np.nanmean(own)) if np.isfinite(own).any() else float("nan")
         return Entry(quantity, "training", models, number, mean, of=of, by_trajectory=own, unit=unit)
 
-    yield row("reference right", [own.of_reference(own.right).mean() for own in data.answers])
+    yield row("reference right", [own.at_reference(own.right).mean() for own in data.answers])
     for index, peer in enumerate(study.peers):
-        yield row("answer right", [own.of_peer(own.right, index).mean() for own in data.answers], peer)
+        yield row("answer right", [own.at_peer(own.right, index).mean() for own in data.answers], peer)
     for place in range(len(study.peers)):
         yield row("answer right", [own.right[:, place].mean() for own in data.answers], f"place {place + 1}")
     yield row("format errors", [1 - own.fits.mean() for own in data.answers])

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 
-from constellation.evaluation.drawing import STYLE
+from constellation.evaluation.analysis import bootstrap_of
 from constellation.evaluation.entries import Entries, plain
 from constellation.evaluation.findings import adjust
 from constellation.evaluation.page import DASH, environment, report_filters
@@ -22,9 +22,8 @@ from constellation.evaluation.peers.drawing import FIGURES, word
 from constellation.evaluation.peers.measures import measures
 from constellation.evaluation.peers.paper import comparison
 from constellation.evaluation.peers.results import BANK, PeersResults
-from constellation.evaluation.report import save
-from constellation.evaluation.statistics import Bootstrap, holm, resample
-from constellation.runtime.keys import host_rng
+from constellation.evaluation.report import draw_figure
+from constellation.evaluation.statistics import holm
 
 
 def write_report(study: PeersResults, directory: Path) -> dict[str, Any]:
@@ -33,12 +32,8 @@ def write_report(study: PeersResults, directory: Path) -> dict[str, Any]:
     found, rows = analyse(study)
     text = json.dumps(found, indent=1, sort_keys=True, allow_nan=False)
     (directory / "findings.json").write_text(text + "\n", encoding="utf-8")
-    figures = {}
-    for name, draw in FIGURES.items():
-        with matplotlib.rc_context({**STYLE, "svg.hashsalt": name}):
-            figure = draw(study, rows)
-            if figure is not None:
-                figures[name] = save(figure, directory / f"{name}.png")
+    drawn = {name: draw_figure(name, partial(draw, study, rows), directory) for name, draw in FIGURES.items()}
+    figures = {name: text for name, text in drawn.items() if text}
     template = environment(report_filters(1 - study.analysis.level)).get_template("peers.html.j2")
     page = template.render(
         study=study,
@@ -56,12 +51,7 @@ def write_report(study: PeersResults, directory: Path) -> dict[str, Any]:
 def analyse(study: PeersResults) -> tuple[dict[str, Any], Entries]:
     """What findings.json holds, and its rows."""
     choice = study.analysis
-
-    def drawn(units: int, *address: str) -> Any:
-        return resample(units, choice.resamples, host_rng(choice.seed, "bootstrap", *address))
-
-    each = drawn(study.trajectories, "trajectories")
-    bootstrap = Bootstrap(each, {BANK: drawn(study.problems, BANK)}, choice.level)
+    bootstrap = bootstrap_of(choice, study.trajectories, {BANK: study.problems})
     rows, discoveries = adjust(measures(study, bootstrap), choice.level)
     made = claims(study, bootstrap)
     adjusted = holm([claim.p_value() for claim in made.values()])

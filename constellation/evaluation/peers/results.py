@@ -27,12 +27,12 @@ class InSequence(NamedTuple):
     key: NDArray[np.int_]  # equal within a problem for answers that say the same
     reference: NDArray[np.int_]  # [T] its place
 
-    def of_reference(self, column: NDArray[Any]) -> NDArray[Any]:
+    def at_reference(self, column: NDArray[Any]) -> NDArray[Any]:
         """[T] a column where the reference stands."""
         found: NDArray[Any] = np.take_along_axis(column, self.reference[:, None], 1)[:, 0]
         return found
 
-    def of_peer(self, column: NDArray[Any], peer: int) -> NDArray[Any]:
+    def at_peer(self, column: NDArray[Any], peer: int) -> NDArray[Any]:
         """[T] a column where a peer answered."""
         found: NDArray[Any] = np.take_along_axis(column, (self.order == peer).argmax(1)[:, None], 1)[:, 0]
         return found
@@ -115,11 +115,17 @@ class PeersResults:
     def arms(self) -> tuple[str, ...]:
         return tuple(model for model in self.models if model != BEFORE)
 
-    def per_problem(self, model: str, peer: str, statistic: Callable[[SampleSet], Array]) -> Array:
-        """[K, T, ...] a statistic of each problem's samples by a peer; of "mean", averaged over the peers."""
+    def per_problem(
+        self, model: str, peer: str, statistic: Callable[[SampleSet], Array], greedy: bool = False
+    ) -> Array:
+        """[K, T, ...] a statistic of a peer's samples of each problem, or of its greedy answers.
+
+        For "mean", it is averaged over the peers.
+        """
         if peer == MEAN:
-            return np.mean([self.per_problem(model, own, statistic) for own in self.peers], 0)
-        return np.stack([statistic(samples) for samples in self.samples[model, peer]])
+            return np.mean([self.per_problem(model, own, statistic, greedy) for own in self.peers], 0)
+        sets = self.greedy if greedy else self.samples
+        return np.stack([statistic(samples) for samples in sets[model, peer]])
 
     @property
     def n(self) -> int:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from constellation.conductor import Stage
 from constellation.domains.task import Task
-from constellation.experiments.files import SAMPLES, numbered, samples_of
+from constellation.experiments.files import SAMPLES, numbered, numbered_files, samples_of
 from constellation.experiments.study import Base, Study
 from constellation.experiments.work import Judging, Sampling, Synthesis
 from constellation.runtime.keys import Address
@@ -20,10 +20,13 @@ from constellation.samples import SampleSet
 from constellation.selftraining.peers import Agreement, Answers, agreement, draw_order, peer_prompt
 
 if TYPE_CHECKING:
-    from constellation.model.model import Generator
+    from constellation.model.model import Generator, Model
 
-VERDICTS_IN_SEQUENCE = "sequence.npz"
+VERDICTS_IN_SEQUENCE, AGREEMENT = "sequence.npz", "agreement.npz"
 Adapters = Mapping[str, Stage | None]  # peer -> the stage of its adapters; None for fresh ones
+
+
+Places = Sequence[Mapping[str, Stage]]
 
 
 class Draw(NamedTuple):
@@ -44,14 +47,24 @@ class Draw(NamedTuple):
 
 
 class Sequential(NamedTuple):
-    """Answers in sequence to a stage's tasks: at each place, the stage of each peer that answered there.
+    """Answers in sequence to a stage's tasks.
 
-    `purpose` is of the address of the orders.
+    Attributes:
+        tasks: their stage.
+        purpose: of the address of the orders.
+        places: at each place, the stage of each peer that answered there.
+        agreed: what the answers say together, as `Agreement` has it.
     """
 
     tasks: Stage
     purpose: str
-    places: tuple[dict[str, Stage], ...]
+    places: Places
+    agreed: Stage
+
+    @property
+    def stages(self) -> list[Stage]:
+        """All that is read of it."""
+        return [self.tasks, *_flat(self.places), self.agreed]
 
 
 def peers_of(study: Study) -> dict[str, Base]:
@@ -83,14 +96,46 @@ def answers_alone(study: Study, name: str, peer: str, adapter: Stage | None, dra
 
 def answers_in_sequence(study: Study, name: str, adapters: Adapters, draw: Draw) -> Sequential:
     """Every peer's answer to each task, in an order that is drawn for the task."""
-    found = Sequential(draw.tasks, draw.purpose, ())
-    for place in range(len(adapters)):
+    places: list[dict[str, Stage]] = []
+    for place in range(1, len(adapters) + 1):
         stages = {
-            peer: _answers(study, f"{name}_{place + 1}_{peer}", peer, adapters[peer], draw, found)
+            peer: _answers(study, f"{name}_{place}_{peer}", peer, adapters[peer], draw, tuple(places))
             for peer in peers_of(study)
         }
-        found = found._replace(places=(*found.places, stages))
-    return found
+        places.append(stages)
+    return Sequential(draw.tasks, draw.purpose, places, _agreement(study, name, draw, places))
+
+
+def _agreement(study: Study, name: str, draw: Draw, places: Places) -> Stage:
+    """What the answers to each task say together; no judge is asked."""
+
+    def run(path: Path) -> None:
+        reference, unjudged = study.config.peers.reference, study.domain.unjudged()
+        given = answers_so_far(study, draw, places)
+        for r, (tasks, answers) in enumerate(zip(study.tasks_of(draw.tasks), given, strict=True)):
+            found = agreement(reference, unjudged, tasks, study.split, answers)
+            np.savez(path / numbered(AGREEMENT, r), **found._asdict())
+
+    return study.conductor.stage(
+        f"agreement_{name}",
+        fields={
+            "domain": study.domain.version,
+            "tasks": study.split_fields(),
+            "reference": study.config.peers.reference,
+        },
+        inputs=[draw.tasks, *_flat(places)],
+        version=1,
+        run=run,
+    )
+
+
+def _flat(places: Places) -> list[Stage]:
+    return [stage for stages in places for stage in stages.values()]
+
+
+def agreements(sequence: Sequential) -> list[Agreement]:
+    """What the answers say together, in each trajectory."""
+    return [Agreement(**np.load(file)) for file in numbered_files(sequence.agreed, AGREEMENT)]
 
 
 def _answers(
@@ -99,7 +144,7 @@ def _answers(
     peer: str,
     adapter: Stage | None,
     draw: Draw,
-    before: Sequential | None,
+    before: Places | None,
 ) -> Stage:
     """A peer's answers at the next place of a sequence, where it is in turn; or alone, to all tasks."""
     config, base = study.config, peers_of(study)[peer]
@@ -113,10 +158,9 @@ def _answers(
         "purpose": draw.purpose,
         "arm": draw.arm,
         "trajectories": study.trajectories,
-        "place": len(before.places) if before else None,
+        "place": None if before is None else len(before),
         "peer": (number, len(study.config.peers.models), seed),
     }
-    read = [stage for stages in (before.places if before else ()) for stage in stages.values()]
 
     def run(path: Path) -> None:
         from constellation.model.sampling import SamplingConfig
@@ -124,8 +168,10 @@ def _answers(
 
         study.hold(base)
         tasks = study.tasks_of(draw.tasks)
-        earlier = answers_so_far(study, before) if before else [None] * len(tasks)
-        prompts = [_prompts(study, peer, own, given) for own, given in zip(tasks, earlier, strict=True)]
+        earlier = [None] * len(tasks) if before is None else answers_so_far(study, draw, before)
+        prompts = [
+            _prompts(study, base.model, number, own, given) for own, given in zip(tasks, earlier, strict=True)
+        ]
         drawn = draw_answers(
             generator_of(study, base, adapter),
             [[prompt for _, prompt in own] for own in prompts],
@@ -141,11 +187,11 @@ def _answers(
             dataclasses.replace(own, meta=fields | digests | own.meta).save(path / numbered(SAMPLES, r))
 
     assert isinstance(draw.tasks.work, Synthesis)
-    share = len(peers_of(study)) if before else 1  # a peer is in turn at one task in so many
+    share = 1 if before is None else len(peers_of(study))  # a peer is in turn at one task in so many
     return study.conductor.stage(
         name,
         fields=fields,
-        inputs=[draw.tasks, *([adapter] if adapter else []), *read],
+        inputs=[draw.tasks, *([adapter] if adapter else []), *_flat(before or ())],
         version=1,
         run=run,
         work=Sampling(draw.tasks.work.tasks * study.trajectories // share, draw.n),
@@ -153,10 +199,9 @@ def _answers(
 
 
 def _prompts(
-    study: Study, peer: str, tasks: Sequence[Task], given: Answers | None
+    study: Study, model: Model, number: int, tasks: Sequence[Task], given: Answers | None
 ) -> list[tuple[str, list[int]]]:
-    """The ids and prompts of the tasks that a peer is in turn at, behind what is given; or of all."""
-    model, number = peers_of(study)[peer].model, list(peers_of(study)).index(peer)
+    """The ids and prompts of the tasks that a peer, by its number, is in turn at; or of all tasks."""
     return [
         (task.id, peer_prompt(model, study.domain, study.split, task, given.texts[t] if given else []))
         for t, task in enumerate(tasks)
@@ -173,13 +218,13 @@ def orders(study: Study, purpose: str, tasks: Stage) -> list[NDArray[np.int_]]:
     ]
 
 
-def answers_so_far(study: Study, sequence: Sequential) -> list[Answers]:
-    """The answers of each trajectory."""
+def answers_so_far(study: Study, of: Draw | Sequential, places: Places) -> list[Answers]:
+    """The answers at these places of a sequence, in each trajectory."""
     found = [
-        Answers(order, [[] for _ in order], np.zeros((len(order), len(sequence.places)), np.bool_))
-        for order in orders(study, sequence.purpose, sequence.tasks)
+        Answers(order, [[] for _ in order], np.zeros((len(order), len(places)), np.bool_))
+        for order in orders(study, of.purpose, of.tasks)
     ]
-    for place, stages in enumerate(sequence.places):
+    for place, stages in enumerate(places):
         for number, stage in enumerate(stages.values()):
             for answers, samples in zip(found, samples_of(stage), strict=True):
                 turns = np.flatnonzero(answers.order[:, place] == number)
@@ -187,6 +232,11 @@ def answers_so_far(study: Study, sequence: Sequential) -> list[Answers]:
                     answers.texts[t].append(text)
                     answers.finished[t, place] = done
     return found
+
+
+def answers_in(study: Study, sequence: Sequential) -> list[Answers]:
+    """All answers of a sequence, in each trajectory."""
+    return answers_so_far(study, sequence, sequence.places)
 
 
 def first_answers(samples: SampleSet) -> list[tuple[str, bool]]:
@@ -200,18 +250,16 @@ def judged_in_sequence(study: Study, name: str, sequence: Sequential) -> Stage:
 
     def run(path: Path) -> None:
         tasks = study.tasks_of(sequence.tasks)
-        for r, (own, answers) in enumerate(zip(tasks, answers_so_far(study, sequence), strict=True)):
-            np.savez(path / numbered(VERDICTS_IN_SEQUENCE, r), **verdicts_of(study, own, answers))
+        given = answers_in(study, sequence)
+        for r, (own, answers, agreed) in enumerate(zip(tasks, given, agreements(sequence), strict=True)):
+            found = verdicts_of(study, own, answers) | {"key": agreed.key, "reference": agreed.reference}
+            np.savez(path / numbered(VERDICTS_IN_SEQUENCE, r), **found)
 
     assert isinstance(sequence.tasks.work, Synthesis)
     return study.conductor.stage(
         name,
-        fields={
-            "domain": study.domain.version,
-            "tasks": study.split_fields(),
-            "reference": study.config.peers.reference,
-        },
-        inputs=[sequence.tasks, *(stage for stages in sequence.places for stage in stages.values())],
+        fields={"domain": study.domain.version, "tasks": study.split_fields()},
+        inputs=sequence.stages,
         version=1,
         run=run,
         work=Judging(sequence.tasks.work.tasks * study.trajectories, len(sequence.places)),
@@ -219,7 +267,7 @@ def judged_in_sequence(study: Study, name: str, sequence: Sequential) -> Stage:
 
 
 def verdicts_of(study: Study, tasks: Sequence[Task], answers: Answers) -> dict[str, Any]:
-    """The fields of `InSequence`; an answer that came to no end is wrong."""
+    """order [T, n] int; right, flexible, fits [T, n] bool: an answer that came to no end is wrong."""
     found = {name: np.zeros(answers.order.shape, np.bool_) for name in ("right", "flexible", "fits")}
     for t, (task, texts) in enumerate(zip(tasks, answers.texts, strict=True)):
         for place, text in enumerate(texts):
@@ -227,10 +275,4 @@ def verdicts_of(study: Study, tasks: Sequence[Task], answers: Answers) -> dict[s
             said = {"right": verdict.right, "flexible": verdict.matches, "fits": verdict.fits}
             for name, value in said.items():
                 found[name][t, place] = value and answers.finished[t, place]
-    agreed = agreement_of(study, tasks, answers)
-    return {"order": answers.order, **found, "key": agreed.key, "reference": agreed.reference}
-
-
-def agreement_of(study: Study, tasks: Sequence[Task], answers: Answers) -> Agreement:
-    """What answers in sequence say together, as the config has the reference."""
-    return agreement(study.config.peers.reference, study.domain.unjudged(), tasks, study.split, answers)
+    return {"order": answers.order, **found}

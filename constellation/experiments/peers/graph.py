@@ -22,10 +22,10 @@ from constellation.experiments.peers.answers import (
     Adapters,
     Draw,
     Sequential,
-    agreement_of,
+    agreements,
     answers_alone,
+    answers_in,
     answers_in_sequence,
-    answers_so_far,
     first_answers,
     generator_of,
     judged_in_sequence,
@@ -165,7 +165,7 @@ def pmi_stage(study: Study, label: str, scorer: str, sequence: Sequential, befor
     return study.conductor.stage(
         f"pmi_{label}_{scorer}",
         fields=fields,
-        inputs=[*inputs_of(sequence), *([adapter] if adapter else [])],
+        inputs=[*sequence.stages, *([adapter] if adapter else [])],
         version=1,
         run=run,
         work=Scoring(2 * scored * study.trajectories, 1),
@@ -175,8 +175,11 @@ def pmi_stage(study: Study, label: str, scorer: str, sequence: Sequential, befor
 def questions_for(study: Study, sequence: Sequential, scorer: str) -> list[dict[tuple[int, int], Question]]:
     """(problem, place) -> the question about the answer there, for those that a model scores."""
     asked = []
-    for tasks, answers in zip(study.tasks_of(sequence.tasks), answers_so_far(study, sequence), strict=True):
-        references = agreement_of(study, tasks, answers).reference
+    given = answers_in(study, sequence)
+    for tasks, answers, agreed in zip(
+        study.tasks_of(sequence.tasks), given, agreements(sequence), strict=True
+    ):
+        references = agreed.reference
         scored = np.ones(answers.order.shape, np.bool_)
         if scorer != THIRD:
             whose = answers.order if study.config.peers.scorer == "self" else answers.order[:, -1:]
@@ -198,7 +201,7 @@ def questions_for(study: Study, sequence: Sequential, scorer: str) -> list[dict[
 def train(study: Study, made: Round, peer: str, before: Stage | None) -> Stage:
     """A peer's adapters after a round, of all trajectories."""
     config, arm, base = study.config.peers, arm_of(made.arm), peers_of(study)[peer]
-    read = inputs_of(made.sequence) if made.sequence else [own_answers(study, made, peer)]
+    read = made.sequence.stages if made.sequence else [own_answers(study, made, peer)]
     unjudged = study.domain.unjudged()
 
     def examples() -> Pools:
@@ -231,7 +234,7 @@ def own_answers(study: Study, made: Round, peer: str) -> Stage:
 def targets_of(study: Study, made: Round, peer: str) -> list[list[Target | None]]:
     """What a peer learns of each problem of a round, in each trajectory."""
     config, arm, number = study.config.peers, arm_of(made.arm), list(peers_of(study)).index(peer)
-    tasks, found = study.tasks_of(made.problems), []
+    found = []
     if made.sequence is None:
         ordered = orders(study, f"round {made.number}", made.problems)
         for order, samples in zip(ordered, samples_of(own_answers(study, made, peer)), strict=True):
@@ -242,8 +245,8 @@ def targets_of(study: Study, made: Round, peer: str) -> list[list[Target | None]
         return found
     learning = Learning(config.target, config.learns_last, config.tau)
     address = Address(study.config.seed, "shuffle", f"{made.arm} {made.number} {peer}")
-    for r, (own_tasks, answers) in enumerate(zip(tasks, answers_so_far(study, made.sequence), strict=True)):
-        agreed = agreement_of(study, own_tasks, answers)
+    given = answers_in(study, made.sequence)
+    for r, (answers, agreed) in enumerate(zip(given, agreements(made.sequence), strict=True)):
         scores = pmi_of(made, r, answers.order.shape)
         found.append(sequence_targets(arm, learning, number, answers, agreed, scores, address.rng(r)))
     return found
@@ -273,11 +276,6 @@ def arm_of(name: str) -> Arm:
     arm = ARMS[name]
     assert arm is not None
     return arm
-
-
-def inputs_of(sequence: Sequential) -> list[Stage]:
-    """The stages that answers in sequence are read from."""
-    return [sequence.tasks, *(stage for stages in sequence.places for stage in stages.values())]
 
 
 def evaluated(study: Study, model: str, adapters: Adapters) -> Evaluated:

@@ -21,7 +21,7 @@ from constellation.evaluation.peers.results import (
 )
 from constellation.evaluation.study import AnalysisConfig
 from constellation.experiments.files import TASKS, arrays_of, numbered_files, samples_of, summaries_of
-from constellation.experiments.peers.answers import VERDICTS_IN_SEQUENCE, answers_so_far, peers_of
+from constellation.experiments.peers.answers import VERDICTS_IN_SEQUENCE, answers_in, peers_of
 from constellation.experiments.peers.graph import (
     VERIFICATION,
     Graph,
@@ -126,7 +126,7 @@ def _traces(study: Study, found: Graph) -> list[Trace]:
         return []
     tasks, peers = study.tasks_of(made.problems)[0], list(peers_of(study))
     judged = _verdicts(found.judged[made.arm, made.number])
-    answers, verdicts = answers_so_far(study, made.sequence)[0], judged[0]
+    answers, verdicts = answers_in(study, made.sequence)[0], judged[0]
     scores, weights = pmi_of(made, 0, verdicts.right.shape), _weights(study, made, judged)[0]
     differ = (verdicts.key.max(1) > 0) & verdicts.right.any(1)  # and one is right
     shown = np.flatnonzero(differ)[:TRACES]

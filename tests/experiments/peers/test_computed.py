@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from constellation.conductor import Conductor, FinishedStages, finished_stage
 from constellation.domains.domain import load_domain
 from constellation.experiments.files import arrays_of, samples_of
-from constellation.experiments.peers.answers import Draw, answers_in_sequence, answers_so_far, peers_of
+from constellation.experiments.peers.answers import Draw, answers_in, answers_in_sequence, peers_of
 from constellation.experiments.peers.graph import PMI, graph, round_problems
 from constellation.experiments.peers.run import run_peers
 from constellation.experiments.study import Study
@@ -64,7 +64,7 @@ def test_the_stored_pmi_is_that_of_the_stored_answers(finished: Path, models: st
     study = Study(config, FinishedStages(finished), load_domain(config.domain), ["", ""])
     (made,) = graph(study).rounds
     assert made.sequence is not None
-    every = answers_so_far(study, made.sequence)
+    every = answers_in(study, made.sequence)
     for number, (peer, base) in enumerate(peers_of(study).items()):
         for r, tasks in enumerate(study.tasks_of(made.problems)):
             answers, stored = every[r], arrays_of(made.pmi[peer], PMI)[r]

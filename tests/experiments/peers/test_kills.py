@@ -51,8 +51,10 @@ print(json.dumps([killed, forked_study(root / "killed")]))
 def test_killed_in_every_kind_of_stage(tmp_path: Path) -> None:
     model_dir = write_tiny_peer(tmp_path / "model")
     kills, log = killed_study(KILLS, model_dir, tmp_path)
-    kinds = "bank draws samples greedy verification judged tasks answers pmi pst alone oracle report".split()
-    assert {name.partition("_")[0] for name, _ in kills} == set(kinds)
+    kinds = (
+        "bank draws samples greedy verification judged tasks answers agreement pmi pst alone oracle report"
+    )
+    assert {name.partition("_")[0] for name, _ in kills} == set(kinds.split())
     assert {code for _, code in kills} == {-9}, log
     found = [(tmp_path / run / "findings.json").read_bytes() for run in ("whole", "killed")]
     assert found[0] == found[1]

@@ -13,7 +13,7 @@ from constellation.domains.domain import load_domain
 from constellation.domains.task import read_tasks
 from constellation.evaluation.entries import rows_of
 from constellation.experiments.files import TASKS, samples_of
-from constellation.experiments.peers.answers import answers_so_far, peer_names
+from constellation.experiments.peers.answers import answers_in, peer_names
 from constellation.experiments.peers.graph import graph
 from constellation.experiments.peers.run import run_peers
 from constellation.experiments.report import redraw
@@ -132,7 +132,7 @@ def test_the_reported_round_is_that_of_the_stages(finished: Path, model_dir: Pat
     assert made.sequence is not None
     rows = rows_of(json.loads((finished / "findings.json").read_text()))
     shares, firsts = [], []
-    each = zip(study.tasks_of(made.problems), answers_so_far(study, made.sequence), strict=True)
+    each = zip(study.tasks_of(made.problems), answers_in(study, made.sequence), strict=True)
     for tasks, answers in each:
         last = [
             texts[-1].endswith(f"answer {task.examples[0].output}")

@@ -17,6 +17,7 @@ def get_config(mode: Literal["", "quick"] = "") -> ConfigDict:
     config = ConfigDict()
     config.style = "nano"  # of tokenizer and chat template
     config.seed = 0
+    config.start = ""  # a directory, the model to go on from; "" for fresh weights
 
     config.model = ConfigDict()
     config.model.model_type = "qwen3"
@@ -30,6 +31,8 @@ def get_config(mode: Literal["", "quick"] = "") -> ConfigDict:
     config.model.family = ConfigDict()  # what this family alone has
 
     config.corpus = ConfigDict()
+    config.corpus.seed = 0
+    config.corpus.directory = ""  # where its shards lie; "" for <workdir>/shards
     config.corpus.shards = 7
     config.corpus.views = 3  # every task is seen this often, each time through other visible examples
     config.corpus.domains = ConfigDict()  # name -> what is drawn of it
@@ -38,6 +41,13 @@ def get_config(mode: Literal["", "quick"] = "") -> ConfigDict:
     config.corpus.domains.trapdoor.mixture = ConfigDict({"atoms4": 0.5, "atoms6": 0.2, "wide": 0.3})
     config.corpus.domains.trapdoor.visible = ConfigDict({"1": 0.05, "2": 0.75, "3": 0.15, "4": 0.05})
     config.corpus.domains.trapdoor.kinds = ConfigDict({"alone": 1.0})  # of documents, see nano/documents.py
+
+    config.answers = ConfigDict()  # what models answer to the tasks, to be read and judged
+    config.answers.models = ()  # directories
+    config.answers.quantization = "int4:32"
+    config.answers.domains = ()  # those whose tasks they answer; in others, earlier answers are made up
+    config.answers.temperatures = (1.0,)  # of the shards, in turn
+    config.answers.max_new_tokens = 96
 
     config.batch_size = 64
     config.learning_rate = 2e-3

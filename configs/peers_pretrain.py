@@ -23,7 +23,7 @@ def get_config(mode: Literal["qwen3", "llama", "gemma"] = "qwen3") -> ConfigDict
     """The configuration of one peer's pretraining."""
     config = nano_pretrain.get_config()
     config.style = mode  # the peer
-    config.seed = 1 + PEERS.index(mode)
+    config.seed = config.corpus.seed = 1 + PEERS.index(mode)
     config.model.num_hidden_layers = 4
     config.model.intermediate_size = 256
     config.model.model_type = {"gemma": "gemma3_text"}.get(mode, mode)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,9 +25,11 @@ from constellation.evaluation import drawing
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import Params, forward, init_params, logits
 from constellation.model.mesh import make_mesh, over_rows
+from constellation.model.model import load_model
 from constellation.model.padding import multiple
 from constellation.model.port import save_hf
 from constellation.nano import tokenizer as nano_tokenizer
+from constellation.nano.answers import Answer, Answered
 from constellation.nano.corpus import Corpus
 from constellation.nano.documents import draw_document
 from constellation.nano.tokenizer import ARROW, NANO, NEWLINE, STYLES, Style, spelt
@@ -50,13 +52,14 @@ def pretrain(config: ConfigDict, workdir: str) -> None:
     """Runs the recipe of `configs/nano_pretrain.py`.
 
     Raises:
-        UserError: the domain has nothing to pretrain on, the workdir holds a run with another recipe, or the
-            loss is not finite.
+        UserError: the domain has nothing to pretrain on, `config.start` is no model of this recipe's shape,
+            the workdir holds a run with another recipe, or the loss is not finite.
     """
     directory, style = Path(workdir), STYLES[config.style]
+    shards = Path(config.corpus.directory or directory / "shards")
     domains = {name: _domain(name) for name in config.corpus.domains}
     tokenizer = nano_tokenizer.build_tokenizer(*(_language(each) for each in domains.values()), style=style)
-    corpora = {name: _corpus(config, directory, domain) for name, domain in domains.items()}
+    corpora = {name: _corpus(config, shards, domain) for name, domain in domains.items()}
     shape = config.model.to_dict()
     model_config = ModelConfig(
         vocab_size=tokenizer.get_vocab_size(),
@@ -65,10 +68,11 @@ def pretrain(config: ConfigDict, workdir: str) -> None:
         **shape.pop("family"),
         **shape,
     )
-    views = Views(config, tokenizer, style, domains, corpora)
+    answered = _answered(config, corpora, domains)
+    views = Views(config, tokenizer, style, domains, corpora, answered)
     total = config.corpus.shards * config.corpus.views * views.batches
     optimizer = make_optimizer(config, total)
-    params = init_params(model_config, keys.fold(config.seed, "theta0"))
+    params = _start(config, model_config)
     state = (params, optimizer.init(params))
     recipe = {"recipe": digest(config)}
 
@@ -195,9 +199,12 @@ class Views:
         style: Style,
         domains: Mapping[str, Domain],
         corpora: Mapping[str, Corpus],
+        answered: Mapping[str, Answered] | None = None,  # of the domains whose answers models wrote
     ):
         self.config, self.tokenizer, self.style = config, tokenizer, style
-        self.domains, self.corpora = domains, corpora
+        self.domains, self.corpora, self.answered = domains, corpora, answered or {}
+        models = list(config.answers.models)
+        self.reader = models.index(config.start) if config.start in models else -1
         self.template = jinja2.Environment().from_string(style.template)
         self.batches = sum(corpus.shard_size // config.batch_size for corpus in corpora.values())  # of a view
         ids = tokenizer.get_vocab()
@@ -208,40 +215,51 @@ class Views:
         shards, views = self.config.corpus.shards, self.config.corpus.views
         shard, skipped = divmod(first, self.batches * views)
         drawn = (corpus.shards(shard, shards) for corpus in self.corpora.values())
-        for number, tasks in enumerate(zip(*drawn, strict=True), start=shard):
+        for number, each in enumerate(zip(*drawn, strict=True), start=shard):
+            tasks = dict(zip(self.corpora, each, strict=True))
+            answers = {name: pool.shard(number, tasks[name]) for name, pool in self.answered.items()}
             for view in range(views):
                 if skipped >= self.batches:
                     skipped -= self.batches
                     continue
                 rng = addressed_random("views", self.config.seed, number, view)
-                yield from self.view(dict(zip(self.corpora, tasks, strict=True)), rng)[skipped:]
+                yield from self.view(tasks, rng, answers)[skipped:]
                 skipped = 0
 
-    def view(self, tasks: Mapping[str, list[Task]], rng: random.Random) -> list[PretrainingBatch]:
+    def view(
+        self,
+        tasks: Mapping[str, list[Task]],
+        rng: random.Random,
+        answers: Mapping[str, Sequence[Sequence[Answer]]] | None = None,
+    ) -> list[PretrainingBatch]:
         """Every task of every domain once, in a freshly drawn document, in random batches of like length."""
         size, batches = self.config.batch_size, []
         for name, own in tasks.items():
-            rows = self._rows(name, own, rng)
+            rows = self._rows(name, own, (answers or {}).get(name) or [()] * len(own), rng)
             rows.sort(key=lambda row: (len(row[0]), rng.random()))
             batches += [rows[start : start + size] for start in range(0, len(rows) - size + 1, size)]
         rng.shuffle(batches)
         return [self._batch(rows) for rows in batches]
 
-    def _rows(self, name: str, tasks: list[Task], rng: random.Random) -> list[tuple[np.ndarray, np.ndarray]]:
+    def _rows(
+        self, name: str, tasks: Sequence[Task], answers: Sequence[Sequence[Answer]], rng: random.Random
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
         """The tokens of a document of each task, and the weight of each as a target."""
-        section = self.config.corpus.domains[name]
+        section, domain = self.config.corpus.domains[name], self.domains[name]
         counts, weights = [int(count) for count in section.visible], list(section.visible.values())
         documents = [
-            draw_document(self.domains[name], task, section.kinds, rng.choices(counts, weights)[0], rng)
-            for task in tasks
+            draw_document(
+                domain, task, section.kinds, rng.choices(counts, weights)[0], rng, given, self.reader
+            )
+            for task, given in zip(tasks, answers, strict=True)
         ]
         prompts = [
             self.template.render(messages=document.messages, add_generation_prompt=True)
             for document in documents
         ]
-        answers = [document.answer + self.style.end for document in documents]
+        learnt = [document.answer + self.style.end for document in documents]
         rows = []
-        encoded = self._encoded(prompts), self._encoded(answers)
+        encoded = self._encoded(prompts), self._encoded(learnt)
         for document, prompt, answer in zip(documents, *encoded, strict=True):
             # A target is what belongs to an answer or, with less weight, to the output of an example.
             weight = np.ones(len(prompt) + len(answer), np.float32)
@@ -280,12 +298,45 @@ def _language(domain: Domain) -> Pretraining:
     return domain.pretraining
 
 
-def _corpus(config: ConfigDict, directory: Path, domain: Domain) -> Corpus:
+def _corpus(config: ConfigDict, shards: Path, domain: Domain) -> Corpus:
     section = config.corpus.domains[domain.name]
     return Corpus(
-        directory / "shards" / domain.name,
+        shards / domain.name,
         _language(domain).sources,
         section.mixture.to_dict(),
         section.tasks_per_shard,
-        config.seed,
+        config.corpus.seed,
     )
+
+
+def _answered(
+    config: ConfigDict, corpora: Mapping[str, Corpus], domains: Mapping[str, Domain]
+) -> dict[str, Answered]:
+    """The answers of `config.answers.models`, on the domains that it names."""
+    settings = config.answers
+    mesh = make_mesh(jax.device_count())
+    models = [load_model(directory, settings.quantization, mesh=mesh) for directory in settings.models]
+    return {
+        name: Answered(
+            corpora[name].directory,
+            domains[name],
+            models,
+            settings.temperatures,
+            settings.max_new_tokens,
+            config.corpus.seed,
+        )
+        for name in settings.domains
+    }
+
+
+def _start(config: ConfigDict, model_config: ModelConfig) -> Params:
+    """The weights of `config.start`; or fresh ones."""
+    if not config.start:
+        return init_params(model_config, keys.fold(config.seed, "theta0"))
+    model = load_model(config.start)
+    if model.config != model_config:
+        raise UserError(
+            f"config.start = {config.start!r} is a model of another shape than config.model, "
+            "config.style and config.corpus.domains give: set them as it was made"
+        )
+    return model.params

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -10,16 +11,19 @@ import numpy as np
 import optax
 import pytest
 import torch
+from ml_collections import ConfigDict
 from transformers import AutoModelForCausalLM
 
 from constellation import checkpoints
 from constellation.domains.domain import load_domain
+from constellation.domains.task import read_tasks, split
 from constellation.domains.trapdoor import DOMAIN
 from constellation.domains.trapdoor.pretraining import PRETRAINING
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import init_params
 from constellation.model.port import save_hf
 from constellation.model.weights import load_params
+from constellation.nano.answers import Answer
 from constellation.nano.corpus import Corpus
 from constellation.nano.pretraining import PretrainingBatch, Views, make_train_step, pretrain
 from constellation.nano.tokenizer import NANO, STYLES, build_tokenizer
@@ -179,3 +183,57 @@ def test_a_step_is_that_of_torch(tmp_path: Path) -> None:
     expected = load_params(tmp_path / "after", CONFIG, np.float32)
     for ours, theirs in zip(jax.tree.leaves(params), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory) -> Path:
+    """Two tiny models, and a third that goes on from the first and reads both."""
+    root = tmp_path_factory.mktemp("reading")
+    for seed in (0, 1):
+        pretrain(equations(seed=seed), str(root / f"{seed}"))
+    pretrain(reading(root), str(root / "read"))
+    return root
+
+
+def equations(**fields):
+    config_ = config(**fields)
+    with config_.unlocked():
+        section = config_.corpus.domains.trapdoor.copy_and_resolve_references()
+        section.mixture = ConfigDict({"level1": 1.0})
+        section.visible = ConfigDict({"1": 1.0})
+        config_.corpus.domains = ConfigDict({"equations": section})
+    return config_
+
+
+def reading(root: Path, **fields):
+    config_ = equations(
+        start=str(root / "0/model"),
+        answers__models=f"{root / '0/model'},{root / '1/model'}",
+        answers__domains="equations",
+        answers__temperatures="0.0,1.0",
+        answers__max_new_tokens=8,
+        corpus__directory=str(root / "shards"),
+        **fields,
+    )
+    with config_.unlocked():
+        config_.corpus.domains.equations.kinds = ConfigDict({"behind": 0.5, "judged": 0.5})
+    return config_
+
+
+def test_goes_on_from_a_model_and_reads_what_models_answer(read):
+    domain = load_domain("equations")
+    for number in (0, 1):
+        tasks = read_tasks(read / f"shards/equations/shard-{number:04d}.jsonl")
+        lines = (read / f"shards/equations/answers-{number:04d}.jsonl").read_text().splitlines()
+        for task, line in zip(tasks, lines, strict=True):
+            answers = [Answer(*answer) for answer in json.loads(line)]
+            assert [answer.model for answer in answers] == [0, 1]
+            for answer in answers:
+                assert answer.right == domain.verdict(task, split(task, 0), answer.text).right
+    first, last = (read_metrics(read / run / "metrics")[-1]["loss"] for run in ("0", "read"))
+    assert last != first and checkpoints.steps(read / "read/checkpoint")[-1] == 8
+
+
+def test_a_start_of_another_shape_is_refused(read):
+    with pytest.raises(UserError, match="a model of another shape than"):
+        pretrain(reading(read, model__intermediate_size=32), str(read / "other"))

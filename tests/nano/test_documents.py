@@ -1,0 +1,48 @@
+"""Documents of pretraining: what is read and judged in them."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from constellation.domains.domain import ANOTHER, CRITIC_ANSWERS, load_domain
+from constellation.nano.answers import Answer
+from constellation.nano.documents import draw_document
+
+EQUATIONS = load_domain("equations")
+[TASK] = EQUATIONS.make_bank("hard", 1)
+ANSWERS = [Answer(0, "answer 1000", False), Answer(1, TASK.program, True), Answer(2, "answer 2000", False)]
+
+
+def documents(kind, **fields):
+    rng = random.Random(0)
+    return [draw_document(EQUATIONS, TASK, {kind: 1.0}, 1, rng, **fields) for _ in range(60)]
+
+
+@pytest.mark.parametrize("reader", [-1, 0, 1, 2])
+def test_a_peer_reads_one_or_two_of_the_others(reader):
+    others = {answer.text for answer in ANSWERS if answer.model != reader}
+    found = set()
+    for document in documents("behind", answers=ANSWERS, reader=reader):
+        _, *earlier = document.messages[-1]["content"].split(ANOTHER)
+        assert document.answer == TASK.program
+        assert len(set(earlier)) == len(earlier) and set(earlier) <= others
+        found.add(tuple(earlier))
+    assert len(found) == len(others) ** 2  # each alone, and any two in either order
+
+
+def test_a_peer_judges_the_others_and_itself():
+    said = {
+        (document.messages[-2]["content"], document.answer)
+        for document in documents("judged", answers=ANSWERS, reader=0)
+    }
+    assert said == {(answer.text, CRITIC_ANSWERS[not answer.right]) for answer in ANSWERS}
+
+
+def test_without_answers_half_of_them_are_made_up_wrong():
+    judged = documents("judged")
+    right = [document.messages[-2]["content"] == TASK.program for document in judged]
+    assert [document.answer == CRITIC_ANSWERS[0] for document in judged] == right and 15 < sum(right) < 45
+    counts = [document.messages[-1]["content"].count(ANOTHER) for document in documents("behind")]
+    assert set(counts) == {1, 2}

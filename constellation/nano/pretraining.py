@@ -104,7 +104,7 @@ def pretrain(config: ConfigDict, workdir: str) -> None:
             if step % config.checkpoint_every == 0 or step == total:
                 checkpoints.save(directory / "checkpoint", step, tuple(state), recipe)
     write_model(directory / "model", model_config, state[0], tokenizer, style)
-    write_skeletons(corpora.values(), config.corpus.shards, directory / "model")
+    write_skeletons(corpora.values(), config.corpus.shards, directory / "model", config.start)
     drawing.pretraining(read_metrics(directory / "metrics"), directory / "pretraining.png")
 
 
@@ -182,10 +182,15 @@ def write_model(
     (directory / "generation_config.json").write_text(generation + "\n", encoding="utf-8")
 
 
-def write_skeletons(corpora: Iterable[Corpus], count: int, directory: Path) -> None:
-    """Lists the skeletons of all pretraining tasks beside the model: a study says which tasks are new."""
+def write_skeletons(corpora: Iterable[Corpus], count: int, directory: Path, start: str = "") -> None:
+    """Lists the skeletons of all pretraining tasks beside the model: a study says which tasks are new.
+
+    Those of the model at `start`, which it went on from, are among them.
+    """
     paths = (corpus.path(index) for corpus in corpora for index in range(count))
     skeletons = {task.skeleton for path in paths for task in read_tasks(path)}
+    if start and (earlier := Path(start, SKELETONS)).exists():
+        skeletons.update(earlier.read_text(encoding="utf-8").splitlines())
     (directory / SKELETONS).write_text("\n".join(sorted(skeletons)) + "\n", encoding="utf-8")
 
 

@@ -2,7 +2,7 @@
 
     for seed in 1 2; do
         python -m launch.pretrain --config=configs/nano_pretrain.py --config.seed=$seed \
-            --workdir=runs/nano_pretrain_$seed
+            --config.corpus.seed=$seed --workdir=runs/nano_pretrain_$seed
     done
     python -m launch.pretrain --config=configs/nano_pretrain.py --config.corpus.views=1 \
         --workdir=runs/nano_pretrain_short

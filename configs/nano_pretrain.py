@@ -46,7 +46,7 @@ def get_config(mode: Literal["", "quick"] = "") -> ConfigDict:
     config.answers.models = ()  # directories
     config.answers.quantization = "int4:32"
     config.answers.domains = ()  # those whose tasks they answer; in others, earlier answers are made up
-    config.answers.temperatures = (1.0,)  # of the shards, in turn
+    config.answers.temperatures = (1.0,)  # of a shard's tasks, in turn
     config.answers.max_new_tokens = 96
 
     config.batch_size = 64

@@ -4,10 +4,10 @@
         python -m launch.pretrain --config=configs/peers_pretrain.py:$peer --workdir=runs/peers_pretrain/$peer
     done
 
-writes each, in Hugging Face's format, to <workdir>/model, of which constellation/assets/peers/<peer> is a
-copy. Each has its own family, tokenizer, chat template, seed and order of the data. They see problems alone,
-behind one or two earlier answers of which half are wrong, and answers to judge: that a peer reads others, and
-says whether an answer is right, is no new skill when they train one another.
+writes each, in Hugging Face's format, to <workdir>/model, from where configs/peers_reading.py goes on. Each
+has its own family, tokenizer, chat template, seed and order of the data. They see problems alone, behind one
+or two earlier answers of which half are wrong, and answers to judge: that a peer reads others, and says
+whether an answer is right, is no new skill when they train one another.
 """
 
 from typing import Literal

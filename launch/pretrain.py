@@ -1,4 +1,4 @@
-"""Trains the nano base (theta0) from scratch and writes it in Hugging Face's format to <workdir>/model.
+"""Trains a nano base and writes it in Hugging Face's format to <workdir>/model.
 
 The same command continues a run that was killed, from its last checkpoint, to the same result.
 """

@@ -56,7 +56,7 @@ def check(config: ConfigDict) -> None:
 
 
 def _rules(config: ConfigDict, domain: Domain) -> list[Rule]:
-    """The rules of every study, whichever questions it asks."""
+    """The rules of every study of one generator, whichever questions it asks."""
     seeds = config.evaluation.split_seeds
     small, large = config.evaluation.small_k, config.evaluation.large_k
     hardest, primary = max(domain.difficulties), config.tasks.split_seed

@@ -18,6 +18,15 @@ from constellation.runtime.files import fsync
 from constellation.runtime.processes import process_pool
 
 
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Writes a file of a shard, which is read without question where it exists; several processes may."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
+    write(unfinished)
+    fsync(unfinished)
+    os.replace(unfinished, path)
+
+
 @dataclass(frozen=True)
 class Corpus:
     """Where the shards lie, and what decides their tasks."""
@@ -46,12 +55,7 @@ class Corpus:
         streams = {name: self.sources[name](rng) for name in names}
         weights = [self.mixture[name] for name in names]
         tasks = (next(streams[rng.choices(names, weights)[0]]) for _ in range(self.shard_size))
-        self.directory.mkdir(parents=True, exist_ok=True)
-        path = self.path(index)
-        unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
-        write_tasks(unfinished, tasks)
-        fsync(unfinished)  # a shard that exists is read without question
-        os.replace(unfinished, path)
+        write_whole(self.path(index), lambda unfinished: write_tasks(unfinished, tasks))
 
     def shards(self, first: int, count: int) -> Iterator[list[Task]]:
         """The tasks of shards first ... count - 1, each made ahead of its use by one worker process."""

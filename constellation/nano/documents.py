@@ -19,6 +19,7 @@ from constellation.domains.task import Split, Task
 from constellation.nano.answers import Answer
 
 RIGHT = 0.5  # share of the earlier and of the judged answers that are made up
+OWN = 0.5  # share of a model's own among the judged answers that models wrote
 
 
 class Document(NamedTuple):
@@ -41,7 +42,7 @@ def draw_document(
     """One view of a task, which shows `visible` of its examples; `kinds` are the weights of the kinds.
 
     `answers` are what models wrote; without any, earlier and judged ones are made up. `reader` is the number
-    among them of the model that learns: it reads the others, and judges itself, too.
+    among them of the model that learns: it reads the others, and half of what it judges is its own.
     """
     language = domain.pretraining
     assert language is not None
@@ -51,15 +52,28 @@ def draw_document(
 
     def made_up() -> Answer:
         right = rng.random() < RIGHT
-        return Answer(-1, task.program if right else language.wrong(task, rng), right)
+        return Answer(-1, -1, task.program if right else language.wrong(task, rng), True, right)
 
     if kind == "behind":
         count = rng.choice((1, 2))
         others = [answer for answer in answers if answer.model != reader]
-        earlier = rng.sample(others, min(count, len(others))) or [made_up() for _ in range(count)]
+        earlier = _in_sequence(others, count, rng) or [made_up() for _ in range(count)]
         return Document(kind, domain.messages_behind(split, [each.text for each in earlier]), task.program)
     if kind == "judged":
-        judged = rng.choice(answers) if answers else made_up()
+        own = rng.random() < OWN
+        ended = [each for each in answers if each.finished and (each.model == reader) == own]
+        judged = rng.choice(ended) if ended else made_up()
         return Document(kind, domain.critic_messages(split, judged.text), CRITIC_ANSWERS[not judged.right])
     loosely = language.loose if kind == "loose" else None
     return Document(kind, domain.messages(split), loosely(task) if loosely else task.program)
+
+
+def _in_sequence(answers: Sequence[Answer], count: int, rng: random.Random) -> list[Answer]:
+    """One model's answer alone; if two are asked for, then another's behind it, or else alone."""
+    alone = [answer for answer in answers if answer.behind < 0]
+    earlier = rng.sample(alone, min(count, len(alone)))
+    if len(earlier) == 2:
+        first, second = earlier
+        behind = [each for each in answers if (each.model, each.behind) == (second.model, first.model)]
+        return [first, *(behind or [second])]
+    return earlier

@@ -22,12 +22,14 @@ from constellation.conductor import digest
 from constellation.domains.domain import Domain, Pretraining, load_domain
 from constellation.domains.task import Task, addressed_random, read_tasks
 from constellation.evaluation import drawing
+from constellation.experiments.config import refuse
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import Params, forward, init_params, logits
 from constellation.model.mesh import make_mesh, over_rows
 from constellation.model.model import load_model
 from constellation.model.padding import multiple
 from constellation.model.port import save_hf
+from constellation.model.sampling import SamplingConfig
 from constellation.nano import tokenizer as nano_tokenizer
 from constellation.nano.answers import Answer, Answered
 from constellation.nano.corpus import Corpus
@@ -52,12 +54,14 @@ def pretrain(config: ConfigDict, workdir: str) -> None:
     """Runs the recipe of `configs/nano_pretrain.py`.
 
     Raises:
-        UserError: the domain has nothing to pretrain on, `config.start` is no model of this recipe's shape,
-            the workdir holds a run with another recipe, or the loss is not finite.
+        UserError: the domain has nothing to pretrain on, a field is not as it must be, `config.start` is no
+            model of this recipe's shape, the workdir holds a run with another recipe, or the loss is not
+            finite.
     """
     directory, style = Path(workdir), STYLES[config.style]
     shards = Path(config.corpus.directory or directory / "shards")
     domains = {name: _domain(name) for name in config.corpus.domains}
+    _check(config, domains)
     tokenizer = nano_tokenizer.build_tokenizer(*(_language(each) for each in domains.values()), style=style)
     corpora = {name: _corpus(config, shards, domain) for name, domain in domains.items()}
     shape = config.model.to_dict()
@@ -72,9 +76,9 @@ def pretrain(config: ConfigDict, workdir: str) -> None:
     views = Views(config, tokenizer, style, domains, corpora, answered)
     total = config.corpus.shards * config.corpus.views * views.batches
     optimizer = make_optimizer(config, total)
-    params = _start(config, model_config)
+    params = _start(config, model_config, tokenizer)
     state = (params, optimizer.init(params))
-    recipe = {"recipe": digest(config)}
+    recipe = {"recipe": digest([config, *(answers.digest for answers in answered.values())])}
 
     step = 0
     if checkpoints.steps(directory / "checkpoint"):
@@ -208,8 +212,8 @@ class Views:
     ):
         self.config, self.tokenizer, self.style = config, tokenizer, style
         self.domains, self.corpora, self.answered = domains, corpora, answered or {}
-        models = list(config.answers.models)
-        self.reader = models.index(config.start) if config.start in models else -1
+        models = [Path(model).resolve() for model in config.answers.models]
+        self.reader = models.index(Path(config.start).resolve()) if models else -1
         self.template = jinja2.Environment().from_string(style.template)
         self.batches = sum(corpus.shard_size // config.batch_size for corpus in corpora.values())  # of a view
         ids = tokenizer.get_vocab()
@@ -240,7 +244,7 @@ class Views:
         """Every task of every domain once, in a freshly drawn document, in random batches of like length."""
         size, batches = self.config.batch_size, []
         for name, own in tasks.items():
-            rows = self._rows(name, own, (answers or {}).get(name) or [()] * len(own), rng)
+            rows = self._rows(name, own, (answers or {}).get(name, [()] * len(own)), rng)
             rows.sort(key=lambda row: (len(row[0]), rng.random()))
             batches += [rows[start : start + size] for start in range(0, len(rows) - size + 1, size)]
         rng.shuffle(batches)
@@ -303,45 +307,67 @@ def _language(domain: Domain) -> Pretraining:
     return domain.pretraining
 
 
+def _check(config: ConfigDict, domains: Mapping[str, Domain]) -> None:
+    """Raises UserError for the first field that is not as it must be."""
+    answers, known = config.answers, ", ".join(domains)
+    models = [Path(model).resolve() for model in answers.models]
+    learns = not models or Path(config.start).resolve() in models
+    refuse(
+        config,
+        [
+            ("answers.domains", {*answers.domains} <= {*domains}, f"among config.corpus.domains: {known}"),
+            (
+                "answers.models",
+                bool(models) == bool(answers.domains),
+                "set with config.answers.domains, or not",
+            ),
+            ("answers.temperatures", len(answers.temperatures) > 0, "one temperature at least"),
+            ("start", learns, "one of config.answers.models: the model that reads the others"),
+        ],
+    )
+    for field, directories in (
+        ("start", [config.start] * bool(config.start)),
+        ("answers.models", answers.models),
+    ):
+        for directory in directories:
+            if not Path(directory).is_dir():
+                raise UserError(f"config.{field}: there is no {directory}; make it first, or name another")
+    for temperature in answers.temperatures:
+        SamplingConfig(n=1, temperature=temperature, max_new_tokens=answers.max_new_tokens)
+
+
 def _corpus(config: ConfigDict, shards: Path, domain: Domain) -> Corpus:
     section = config.corpus.domains[domain.name]
-    return Corpus(
-        shards / domain.name,
-        _language(domain).sources,
-        section.mixture.to_dict(),
-        section.tasks_per_shard,
-        config.corpus.seed,
-    )
+    what = section.mixture.to_dict(), section.tasks_per_shard, config.corpus.seed
+    # Several runs may share the directory; what exists there is read without question.
+    return Corpus(shards / f"{domain.name}-{digest(what)[:8]}", _language(domain).sources, *what)
 
 
 def _answered(
     config: ConfigDict, corpora: Mapping[str, Corpus], domains: Mapping[str, Domain]
 ) -> dict[str, Answered]:
     """The answers of `config.answers.models`, on the domains that it names."""
-    settings = config.answers
-    mesh = make_mesh(jax.device_count())
-    models = [load_model(directory, settings.quantization, mesh=mesh) for directory in settings.models]
-    return {
-        name: Answered(
-            corpora[name].directory,
-            domains[name],
-            models,
-            settings.temperatures,
-            settings.max_new_tokens,
-            config.corpus.seed,
-        )
-        for name in settings.domains
-    }
+    settings = config.answers.copy_and_resolve_references().to_dict()
+    names = settings.pop("domains")
+    return {name: Answered(corpora[name], domains[name], **settings) for name in names}
 
 
-def _start(config: ConfigDict, model_config: ModelConfig) -> Params:
-    """The weights of `config.start`; or fresh ones."""
+def _start(config: ConfigDict, model_config: ModelConfig, tokenizer: Tokenizer) -> Params:
+    """The weights of `config.start`; or fresh ones.
+
+    Raises UserError: the model there is of another shape, or of another tokenizer.
+    """
     if not config.start:
         return init_params(model_config, keys.fold(config.seed, "theta0"))
-    model = load_model(config.start)
-    if model.config != model_config:
-        raise UserError(
-            f"config.start = {config.start!r} is a model of another shape than config.model, "
-            "config.style and config.corpus.domains give: set them as it was made"
-        )
+    model = load_model(config.start, mesh=make_mesh(jax.device_count()))  # that of a step
+    own = Tokenizer.from_file(str(Path(config.start, "tokenizer.json")))
+    for name, same in (
+        ("shape", model.config == model_config),
+        ("tokenizer", own.get_vocab() == tokenizer.get_vocab()),
+    ):
+        if not same:
+            raise UserError(
+                f"config.start = {config.start!r} has another {name} than config.model, config.style and "
+                "config.corpus.domains give: set them as it was made"
+            )
     return model.params

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import pytest
 
@@ -12,7 +13,11 @@ from constellation.nano.documents import draw_document
 
 EQUATIONS = load_domain("equations")
 [TASK] = EQUATIONS.make_bank("hard", 1)
-ANSWERS = [Answer(0, "answer 1000", False), Answer(1, TASK.program, True), Answer(2, "answer 2000", False)]
+ANSWERS = [
+    Answer(0, -1, "answer 1000", True, False),
+    Answer(1, -1, TASK.program, True, True),
+    Answer(2, -1, "answer 2000", True, False),
+]
 
 
 def documents(kind, **fields):
@@ -32,12 +37,32 @@ def test_a_peer_reads_one_or_two_of_the_others(reader):
     assert len(found) == len(others) ** 2  # each alone, and any two in either order
 
 
-def test_a_peer_judges_the_others_and_itself():
-    said = {
+def test_the_second_of_two_had_read_the_first():
+    """Where a model answered behind the one that is read first; elsewhere it answered alone."""
+    behind = Answer(2, 1, "answer 3000", True, False)
+    found = {
+        tuple(document.messages[-1]["content"].split(ANOTHER)[1:])
+        for document in documents("behind", answers=[*ANSWERS, behind], reader=0)
+    }
+    right = TASK.program
+    assert found == {(right,), ("answer 2000",), (right, "answer 3000"), ("answer 2000", right)}
+
+
+def test_a_peer_judges_the_others_and_as_often_itself():
+    found = Counter(
         (document.messages[-2]["content"], document.answer)
         for document in documents("judged", answers=ANSWERS, reader=0)
-    }
-    assert said == {(answer.text, CRITIC_ANSWERS[not answer.right]) for answer in ANSWERS}
+    )
+    assert set(found) == {(answer.text, CRITIC_ANSWERS[not answer.right]) for answer in ANSWERS}
+    assert 20 < found["answer 1000", "no"] < 40
+
+
+def test_what_came_to_no_end_is_read_and_not_judged():
+    cut = [answer._replace(finished=False) for answer in ANSWERS[:2]] + ANSWERS[2:]
+    judged = {document.messages[-2]["content"] for document in documents("judged", answers=cut, reader=2)}
+    assert "answer 2000" in judged and "answer 1000" not in judged
+    behind = documents("behind", answers=cut, reader=2)
+    assert any("answer 1000" in document.messages[-1]["content"] for document in behind)
 
 
 def test_without_answers_half_of_them_are_made_up_wrong():

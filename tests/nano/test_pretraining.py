@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -15,7 +18,7 @@ from ml_collections import ConfigDict
 from transformers import AutoModelForCausalLM
 
 from constellation import checkpoints
-from constellation.domains.domain import load_domain
+from constellation.domains.domain import ANOTHER, load_domain
 from constellation.domains.task import read_tasks, split
 from constellation.domains.trapdoor import DOMAIN
 from constellation.domains.trapdoor.pretraining import PRETRAINING
@@ -186,12 +189,11 @@ def test_a_step_is_that_of_torch(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def read(tmp_path_factory) -> Path:
-    """Two tiny models, and a third that goes on from the first and reads both."""
-    root = tmp_path_factory.mktemp("reading")
+def bases(tmp_path_factory) -> Path:
+    """Two tiny models."""
+    root = tmp_path_factory.mktemp("bases")
     for seed in (0, 1):
         pretrain(equations(seed=seed), str(root / f"{seed}"))
-    pretrain(reading(root), str(root / "read"))
     return root
 
 
@@ -205,42 +207,115 @@ def equations(**fields):
     return config_
 
 
-def reading(root: Path, **fields):
-    config_ = equations(
-        start=str(root / "0/model"),
-        answers__models=f"{root / '0/model'},{root / '1/model'}",
-        answers__domains="equations",
-        answers__temperatures="0.0,1.0",
-        answers__max_new_tokens=8,
-        corpus__directory=str(root / "shards"),
-        **fields,
-    )
+def reading(bases: Path, **fields):
+    """Goes on from the first of them, and reads both."""
+    reads = {
+        "start": str(bases / "0/model"),
+        "answers.models": f"{bases / '0/model'},{bases / '1/model'}",
+        "answers.domains": "equations",
+        "answers.temperatures": "0.0,1.0",
+        "answers.max_new_tokens": 24,
+    }
+    config_ = equations(**(reads | {name.replace("__", "."): value for name, value in fields.items()}))
     with config_.unlocked():
         config_.corpus.domains.equations.kinds = ConfigDict({"behind": 0.5, "judged": 0.5})
     return config_
 
 
-def test_goes_on_from_a_model_and_reads_what_models_answer(read):
+@pytest.fixture(scope="module")
+def read(bases, tmp_path_factory) -> Path:
+    workdir = tmp_path_factory.mktemp("read")
+    pretrain(reading(bases), str(workdir))
+    return workdir
+
+
+def stored(workdir: Path, kind: str) -> list[Path]:
+    return sorted(workdir.glob(f"shards/equations-*/{kind}-*.jsonl"))
+
+
+def test_the_models_answers_are_stored_with_a_judges_word(read):
     domain = load_domain("equations")
-    for number in (0, 1):
-        tasks = read_tasks(read / f"shards/equations/shard-{number:04d}.jsonl")
-        lines = (read / f"shards/equations/answers-{number:04d}.jsonl").read_text().splitlines()
-        for task, line in zip(tasks, lines, strict=True):
-            answers = [Answer(*answer) for answer in json.loads(line)]
-            assert [answer.model for answer in answers] == [0, 1]
-            for answer in answers:
-                assert answer.right == domain.verdict(task, split(task, 0), answer.text).right
-    assert checkpoints.steps(read / "read/checkpoint")[-1] == 8
-    first, last = (set((read / run / "model" / SKELETONS).read_text().split("\n")) for run in ("0", "read"))
-    assert first <= last
+    assert len(stored(read, "answers")) == 2
+    for shard, answers in zip(stored(read, "shard"), stored(read, "answers"), strict=True):
+        for task, line in zip(read_tasks(shard), answers.read_text().splitlines(), strict=True):
+            found = [Answer(*answer) for answer in json.loads(line)]
+            assert [answer[:2] for answer in found] == [(0, -1), (1, -1), (0, 1), (1, 0)]
+            for answer in found:
+                right = domain.verdict(task, split(task, 0), answer.text).right
+                assert answer.right == (right and answer.finished)
 
 
-def test_goes_on_from_the_weights_of_its_start(read):
-    pretrain(reading(read, learning_rate=0.0), str(read / "still"))
-    weights = [(read / run / "model/model.safetensors").read_bytes() for run in ("0", "read", "still")]
-    assert weights[0] == weights[2] != weights[1]
+class ByHand:
+    """Answers to every task: the first model's are wrong, the second's right."""
+
+    def shard(self, index, tasks):
+        return [
+            [Answer(0, -1, "answer 1111", True, False), Answer(1, -1, task.program, True, True)]
+            for task in tasks
+        ]
 
 
-def test_a_start_of_another_shape_is_refused(read):
-    with pytest.raises(UserError, match="a model of another shape than"):
-        pretrain(reading(read, model__intermediate_size=32), str(read / "other"))
+def test_a_peer_reads_the_others_and_judges_itself_too(bases, tmp_path):
+    config_, domain = reading(bases), load_domain("equations")
+    tokenizer = build_tokenizer(domain.pretraining)
+    corpora = {"equations": Corpus(tmp_path, domain.pretraining.sources, {"level1": 1.0}, 16)}
+    views = Views(config_, tokenizer, NANO, {"equations": domain}, corpora, {"equations": ByHand()})
+    texts = [
+        tokenizer.decode(row.tolist(), skip_special_tokens=False)
+        for batch in views.batches_from(0)
+        for row in batch.tokens
+    ]
+    judged = ["right?" in text for text in texts]
+    assert len(texts) == 64 and 10 < sum(judged) < 54
+    for text, is_judged in zip(texts, judged, strict=True):
+        if is_judged:
+            assert ("1111" in text) == ("no" in text.rpartition("right?")[2])
+        else:
+            assert ANOTHER.strip() in text and "1111" not in text
+    assert any("1111" in text for text in texts)
+
+
+def test_goes_on_from_the_weights_of_its_start_and_adds_its_skeletons(bases, read, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(bases / "0/model", base)
+    (base / SKELETONS).write_text("another skeleton\n")
+    models = f"{base},{bases / '1/model'}"
+    still = reading(bases, learning_rate=0.0, start=str(base), answers__models=models)
+    pretrain(still, str(tmp_path / "still"))
+    weights = [path / "model.safetensors" for path in (base, tmp_path / "still/model", read / "model")]
+    first, second, trained = (path.read_bytes() for path in weights)
+    assert first == second != trained
+    assert "another skeleton" in (tmp_path / "still/model" / SKELETONS).read_text().splitlines()
+
+
+DEVICES = """
+import sys
+from pathlib import Path
+from tests.nano.test_pretraining import pretrain, reading
+bases = Path(sys.argv[1])
+pretrain(reading(bases), str(bases / "devices"))
+"""
+
+
+def test_going_on_takes_several_devices(bases, virtual_devices):
+    """A step is data-parallel over all devices, as under launch/pretrain.py."""
+    command = [sys.executable, "-c", DEVICES, str(bases)]
+    subprocess.run(command, cwd=ROOT, env=virtual_devices(2), check=True)
+    assert (bases / "devices/model/model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"model.intermediate_size": 32}, r"config\.start = .* has another shape than config\.model"),
+        ({"answers.models": "", "start": ""}, r"config\.answers\.models = \(\) must be set with"),
+        ({"answers.domains": "trapdoor"}, r"config\.answers\.domains = .* must be among .*: equations"),
+        ({"answers.temperatures": ""}, r"config\.answers\.temperatures = \(\) must be one temperature"),
+        ({"start": ""}, r"config\.start = '' must be one of config\.answers\.models"),
+        ({"start": "none", "answers.models": "none"}, r"config\.start: there is no none; make it first"),
+    ],
+)
+def test_a_mistake_in_what_is_read_is_refused(bases, tmp_path, fields, message):
+    with pytest.raises(UserError, match=message):
+        pretrain(reading(bases, **fields), str(tmp_path / "refused"))
+    assert not (tmp_path / "refused/model").exists()

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 VERDICTS_IN_SEQUENCE, AGREEMENT = "sequence.npz", "agreement.npz"
 Adapters = Mapping[str, Stage | None]  # peer -> the stage of its adapters; None for fresh ones
-
-
-Places = Sequence[Mapping[str, Stage]]
+Places = Sequence[Mapping[str, Stage]]  # at each place of a sequence, peer -> the stage of its answers
 
 
 class Draw(NamedTuple):

@@ -34,7 +34,7 @@ DOMAIN = Domain(
     pretraining=Pretraining(
         words=(f"\n{working.ANSWER}", "=?", QUESTION),
         sources={
-            f"level{level}": partial(questions.stream, roles=("pretraining",), highest=level)
+            f"level{level}": partial(questions.stream, roles=("pretraining",), levels=range(1, level + 1))
             for level in questions.LEVELS
         },
         wrong=questions.wrong_answer,

@@ -13,7 +13,8 @@ from constellation.domains.task import Example, Task, addressed_random, owner
 from constellation.runtime.errors import UserError, unknown
 
 LEVELS = range(1, 5)
-BANKS = {"easy": 2, "hard": 4}  # bank -> its highest level; those of the tuning role are "tuning_<bank>"
+# bank -> its levels; those of the tuning role are "tuning_<bank>"
+BANKS = {"easy": range(1, 3), "hard": range(2, 5)}
 # The share of the canonical forms that each role owns.
 ROLES: dict[str, float] = {
     "pretraining": 0.50,
@@ -58,7 +59,7 @@ def training_stream(
     if max_atoms not in LEVELS or withheld:
         raise UserError(f"max_atoms is {max_atoms}: levels are 1 to {max(LEVELS)}, and none is withheld")
     address = ("equations", "training", seed, role, max_atoms, batch, trajectory)
-    return _distinct(stream(addressed_random(*address), (role,), max_atoms))
+    return _distinct(stream(addressed_random(*address), (role,), range(1, max_atoms + 1)))
 
 
 def _distinct(tasks: Iterator[Task]) -> Iterator[Task]:
@@ -72,14 +73,15 @@ def _distinct(tasks: Iterator[Task]) -> Iterator[Task]:
             yield task
 
 
-def stream(rng: random.Random, roles: Container[str], highest: int) -> Iterator[Task]:
-    """Questions of these roles, of every level up to the highest and of both kinds alike."""
+def stream(rng: random.Random, roles: Container[str], levels: range) -> Iterator[Task]:
+    """Questions of these roles, of every level and of both kinds alike."""
     while True:
-        level = rng.randint(1, highest)
+        level = rng.choice(levels)
         question = rng.choice((Arithmetic, System)).draw(rng, level)
         signature = hashlib.blake2b(question.canonical.encode(), digest_size=8).hexdigest()
         role = owner(ROLES, signature)
-        if role in roles:
+        # Small numbers can make a question easier than the level that it is drawn at.
+        if role in roles and question.level in levels:
             yield task_of(question, signature, role)
 
 

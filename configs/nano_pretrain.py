@@ -41,6 +41,7 @@ def get_config(mode: Literal["", "quick"] = "") -> ConfigDict:
     config.corpus.domains.trapdoor.mixture = ConfigDict({"atoms4": 0.5, "atoms6": 0.2, "wide": 0.3})
     config.corpus.domains.trapdoor.visible = ConfigDict({"1": 0.05, "2": 0.75, "3": 0.15, "4": 0.05})
     config.corpus.domains.trapdoor.kinds = ConfigDict({"alone": 1.0})  # of documents, see nano/documents.py
+    config.corpus.domains.trapdoor.earlier = ConfigDict({"1": 0.5, "2": 0.5})  # answers that others gave
 
     config.answers = ConfigDict()  # what models answer to the tasks, to be read and judged
     config.answers.models = ()  # directories

@@ -16,10 +16,11 @@ from ml_collections import ConfigDict
 
 from configs import nano_pretrain
 
-PEERS = ("qwen3", "llama", "gemma")
+Peer = Literal["qwen3", "llama", "gemma"]
+PEERS: tuple[Peer, ...] = ("qwen3", "llama", "gemma")
 
 
-def get_config(mode: Literal["qwen3", "llama", "gemma"] = "qwen3") -> ConfigDict:
+def get_config(mode: Peer = "qwen3") -> ConfigDict:
     """The configuration of one peer's pretraining."""
     config = nano_pretrain.get_config()
     config.style = mode  # the peer
@@ -43,5 +44,6 @@ def get_config(mode: Literal["qwen3", "llama", "gemma"] = "qwen3") -> ConfigDict
     equations.tasks_per_shard = 11264
     equations.mixture = ConfigDict({"level2": 0.3, "level4": 0.7})
     equations.visible = ConfigDict({"1": 1.0})
+    equations.earlier = trapdoor.earlier
     trapdoor.kinds, equations.kinds = ConfigDict(kinds), ConfigDict(kinds)
     return config

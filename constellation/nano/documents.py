@@ -36,11 +36,13 @@ def draw_document(
     kinds: Mapping[str, float],
     visible: int,
     rng: random.Random,
+    earlier: int = 1,
     answers: Sequence[Answer] = (),
     reader: int = -1,
 ) -> Document:
-    """One view of a task, which shows `visible` of its examples; `kinds` are the weights of the kinds.
+    """One view of a task: `kinds` are the weights of the kinds.
 
+    It shows `visible` of the task's examples and, where it is behind others, `earlier` answers, one or two.
     `answers` are what models wrote; without any, earlier and judged ones are made up. `reader` is the number
     among them of the model that learns: it reads the others, and half of what it judges is its own.
     """
@@ -55,10 +57,9 @@ def draw_document(
         return Answer(-1, -1, task.program if right else language.wrong(task, rng), True, right)
 
     if kind == "behind":
-        count = rng.choice((1, 2))
         others = [answer for answer in answers if answer.model != reader]
-        earlier = _in_sequence(others, count, rng) or [made_up() for _ in range(count)]
-        return Document(kind, domain.messages_behind(split, [each.text for each in earlier]), task.program)
+        read = _in_sequence(others, earlier, rng) or [made_up() for _ in range(earlier)]
+        return Document(kind, domain.messages_behind(split, [each.text for each in read]), task.program)
     if kind == "judged":
         own = rng.random() < OWN
         ended = [each for each in answers if each.finished and (each.model == reader) == own]

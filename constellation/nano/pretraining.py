@@ -255,12 +255,22 @@ class Views:
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """The tokens of a document of each task, and the weight of each as a target."""
         section, domain = self.config.corpus.domains[name], self.domains[name]
-        counts, weights = [int(count) for count in section.visible], list(section.visible.values())
+
+        def drawn(weights: ConfigDict) -> int:
+            return int(rng.choices(list(weights), list(weights.values()))[0])
+
         documents = [
             draw_document(
-                domain, task, section.kinds, rng.choices(counts, weights)[0], rng, given, self.reader
+                domain,
+                task,
+                section.kinds,
+                drawn(section.visible),
+                rng,
+                drawn(section.earlier),
+                read,
+                self.reader,
             )
-            for task, given in zip(tasks, answers, strict=True)
+            for task, read in zip(tasks, answers, strict=True)
         ]
         prompts = [
             self.template.render(messages=document.messages, add_generation_prompt=True)

@@ -22,7 +22,11 @@ ANSWERS = [
 
 def documents(kind, **fields):
     rng = random.Random(0)
-    return [draw_document(EQUATIONS, TASK, {kind: 1.0}, 1, rng, **fields) for _ in range(60)]
+    return [
+        draw_document(EQUATIONS, TASK, {kind: 1.0}, 1, rng, earlier, **fields)
+        for earlier in (1, 2)
+        for _ in range(30)
+    ]
 
 
 @pytest.mark.parametrize("reader", [-1, 0, 1, 2])
@@ -35,6 +39,7 @@ def test_a_peer_reads_one_or_two_of_the_others(reader):
         assert len(set(earlier)) == len(earlier) and set(earlier) <= others
         found.add(tuple(earlier))
     assert len(found) == len(others) ** 2  # each alone, and any two in either order
+    assert {len(earlier) for earlier in found} == {1, 2}
 
 
 def test_the_second_of_two_had_read_the_first():

@@ -34,8 +34,8 @@ DOMAIN = Domain(
     pretraining=Pretraining(
         words=(f"\n{working.ANSWER}", "=?", QUESTION),
         sources={
-            f"level{level}": partial(questions.stream, roles=("pretraining",), levels=range(1, level + 1))
-            for level in questions.LEVELS
+            name: partial(questions.stream, roles=("pretraining",), levels=levels)
+            for name, levels in questions.SOURCES.items()
         },
         wrong=questions.wrong_answer,
         loose=lambda task: task.program.replace(working.ANSWER, "= "),

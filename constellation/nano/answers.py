@@ -25,6 +25,8 @@ from constellation.nano.corpus import Corpus, write_whole
 from constellation.runtime.keys import Address
 from constellation.runtime.progress import Progress
 
+LONGEST = 240  # characters that are read of an answer
+
 
 class Answer(NamedTuple):
     """An answer to a task.
@@ -81,7 +83,7 @@ class Answered:
             lines = "".join(json.dumps(answers) + "\n" for answers in zip(*alone, *second, strict=True))
             write_whole(path, lambda unfinished: unfinished.write_text(lines, encoding="utf-8"))
         with path.open(encoding="utf-8") as file:
-            return [[Answer(*answer) for answer in json.loads(line)] for line in file]
+            return [[_cut(Answer(*answer)) for answer in json.loads(line)] for line in file]
 
     def _draw(
         self, label: str, tasks: Sequence[Task], read: Sequence[Sequence[Answer]] | None
@@ -129,3 +131,8 @@ class Answered:
                 right = answer.finished and judge(tasks[t], shown, text).right
                 found.append((t, Answer(number, other, text, answer.finished, right)))
         return [answer for _, answer in sorted(found)]
+
+
+def _cut(answer: Answer) -> Answer:
+    """Rambling of many words makes one batch too wide for the memory, and teaches nothing."""
+    return answer._replace(text=answer.text[:LONGEST])

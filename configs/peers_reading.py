@@ -8,7 +8,7 @@
     done
 
 The first turn goes on from runs/peers_pretrain/<peer>/model, which configs/peers_pretrain.py makes, the
-second from the first; constellation/assets/peers/<peer> is a copy of runs/peers_reading_2/<peer>/model.
+second from the first; constellation/assets/peers/<peer> is a copy of runs/peers_reading_1/<peer>/model.
 Made-up slips teach a peer to tell a slip from a right answer. They do not teach it how far to trust another
 peer, which may err on the same problem as it does itself. So all three answer new problems, greedily and
 sampled. Then each learns to solve these behind the answers of the others, and to judge answers, half of them

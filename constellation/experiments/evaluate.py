@@ -70,7 +70,7 @@ def evaluate_checkpoint(
         [tasks],
         divided,
         SamplingConfig(n=n, **config.sampling),
-        # the address of the experiment's own evaluation: its samples are drawn again, not new ones
+        # the address of the evaluation in a study of STaR: its samples are drawn again, not new ones
         Address(config.seed, f"evaluation, split {config.tasks.split_seed}", name, trajectory),
         dataclasses.replace(memory_of(config, model.config, jax.default_backend()), trajectories=1),
         f"{name} on {bank}",
@@ -121,7 +121,8 @@ def own_config(metadata: dict[str, Any], given: ConfigDict) -> ConfigDict:
             "domain: check that version out to evaluate it"
         )
     config.mesh, config.memory = given.mesh, given.memory
-    for directory in (config.model.dir, given.model.dir):
+    trained_on = metadata["model"]["dir"]
+    for directory in (trained_on, given.model.dir):
         try:
             found = model_hash(directory, config.model.quantization, config.model.dtype)
         except UserError:  # no weights there
@@ -130,6 +131,6 @@ def own_config(metadata: dict[str, Any], given: ConfigDict) -> ConfigDict:
             config.model.dir = directory
             return config
     raise UserError(
-        f"neither {config.model.dir} nor {given.model.dir} holds the base model that {metadata['name']} was "
+        f"neither {trained_on} nor {given.model.dir} holds the base model that {metadata['name']} was "
         f"trained on (hash {wanted[:12]}): give its directory as --config.model.dir"
     )

@@ -12,6 +12,7 @@ from constellation.conductor import finished_stage, read_record
 from constellation.domains.task import Task, examples_text, read_tasks, split
 from constellation.experiments.config import BASE, CRITIC, START
 from constellation.experiments.files import SCORES, TASKS, arrays_of, samples_of
+from constellation.experiments.peers.graph import VERIFICATION
 from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
 
@@ -28,7 +29,7 @@ def inspect_task(workdir: str, wanted: str, trajectory: int = 0) -> None:
     """
     recipes = _recipes(workdir)
     bank, index, task = _find(workdir, recipes, wanted)
-    stages = _sampled(recipes, bank)
+    stages = _sampled(recipes, bank) or _sampled_peers(recipes, bank)
     names = {name for models in stages.values() for name in models.values()}
     sets = {name: samples_of(finished_stage(workdir, name)) for name in names}
     most = max(map(len, sets.values()), default=1)
@@ -47,9 +48,9 @@ def inspect_task(workdir: str, wanted: str, trajectory: int = 0) -> None:
             samples = sets[name][r]
             if number == 0:
                 _print_examples(task, seed, samples.meta["tasks"]["visible"])
-            scored = _scored(recipes, bank, name)
-            scores = arrays_of(finished_stage(workdir, scored), SCORES)[r] if scored else None
-            _print_candidates(model, samples, index, scores)
+            stage, file, judge = _scored(recipes, bank, name)
+            scores = arrays_of(finished_stage(workdir, stage), file)[r] if stage else None
+            _print_candidates(model, samples, index, scores, judge)
 
 
 def _recipes(workdir: str) -> Recipes:
@@ -60,7 +61,11 @@ def _recipes(workdir: str) -> Recipes:
 
 def _find(workdir: str, recipes: Recipes, wanted: str) -> tuple[str, int, Task]:
     name, _, number = wanted.partition(":")
-    stages = [stage for stage in recipes if stage.startswith("bank_") and "_tuning_" not in stage]
+    stages = [
+        stage
+        for stage, recipe in recipes.items()
+        if stage.startswith("bank_") and "_tuning_" not in stage and not recipe["inputs"]
+    ]
     drawn = [stage.removeprefix("bank_") for stage in stages] or ["easy"]
     banks = {bank: read_tasks(finished_stage(workdir, f"bank_{bank}").path / TASKS) for bank in drawn}
     if name in banks and number.isdecimal() and int(number) < len(banks[name]):
@@ -82,10 +87,14 @@ def _sampled(recipes: Recipes, bank: str) -> dict[int, dict[str, str]]:
     is the stage of more trajectories or, of as many, of fewer samples.
     """
     found: dict[int, dict[str, str]] = {}
-    for stage, drawn in sorted(_judged(recipes, bank).items(), key=lambda pair: _extent(pair[1]["fields"])):
+    judged = {
+        stage: drawn
+        for stage, drawn in _judged(recipes, bank).items()
+        if drawn["fields"]["purpose"] == "evaluation"
+    }
+    for stage, drawn in sorted(judged.items(), key=lambda pair: _extent(pair[1]["fields"])):
         fields, model = drawn["fields"], drawn["fields"]["arm"]
-        own = model == BASE or model in drawn["inputs"]  # and not prompted in another way
-        if own and fields["purpose"] == "evaluation":
+        if model == BASE or model in drawn["inputs"]:  # and not prompted in another way
             found.setdefault(fields["tasks"]["split_seed"], {}).setdefault(model, stage)
     return {
         seed: {
@@ -112,10 +121,28 @@ def _extent(fields: dict[str, Any]) -> tuple[int, int]:
     return -fields["trajectories"], samples
 
 
-def _scored(recipes: Recipes, bank: str, samples: str) -> str | None:
-    """The stage of the critic's scores of these samples."""
-    read = {CRITIC, f"bank_{bank}", samples}
-    return next((stage for stage, recipe in recipes.items() if set(recipe["inputs"]) == read), None)
+def _sampled_peers(recipes: Recipes, bank: str) -> dict[int, dict[str, str]]:
+    """As `_sampled` in a study of peers: "<model>_<peer>" -> its judged samples, by name."""
+    found: dict[int, dict[str, str]] = {}
+    for stage, drawn in _judged(recipes, bank).items():
+        if stage.startswith("samples_"):
+            model = stage.removeprefix("samples_")
+            found.setdefault(drawn["fields"]["tasks"]["split_seed"], {})[model] = stage
+    return found
+
+
+def _scored(recipes: Recipes, bank: str, samples: str) -> tuple[str, str, str]:
+    """The stage and the file of what the critic, or a peer itself, says of these samples, and which of them.
+
+    The stage is "" where nobody says anything.
+    """
+    read = {f"bank_{bank}", samples}
+    for stage, recipe in recipes.items():
+        if set(recipe["inputs"]) == {CRITIC} | read:
+            return stage, SCORES, "critic"
+        if stage.startswith("verification_") and read <= set(recipe["inputs"]):
+            return stage, VERIFICATION, "peer"
+    return "", SCORES, "critic"
 
 
 def _print_examples(task: Task, seed: int, visible: int) -> None:
@@ -127,11 +154,13 @@ def _print_examples(task: Task, seed: int, visible: int) -> None:
     print()
 
 
-def _print_candidates(model: str, samples: SampleSet, index: int, scores: np.ndarray | None) -> None:
+def _print_candidates(
+    model: str, samples: SampleSet, index: int, scores: np.ndarray | None, judge: str = "critic"
+) -> None:
     counts = Counter(samples.program[index].tolist())
     solved = sum(count for row, count in counts.items() if samples.right[row])
     print(f"{model}: {solved} of {samples.n} samples generalise, {len(counts)} distinct programs")
-    picks = _picks([row for row in counts if samples.fits[row]], scores)
+    picks = _picks([row for row in counts if samples.fits[row]], scores, judge)
     # what is handed in, then the other survivors, then what is drawn most often
     order = sorted(counts, key=lambda row: (row not in picks, not samples.fits[row], -counts[row], row))
     for row in order[:SHOWN]:
@@ -145,7 +174,7 @@ def _print_candidates(model: str, samples: SampleSet, index: int, scores: np.nda
             else "no program"
         )
         probes = f", {samples.probe_correct[row]} probes right" if samples.probe_correct[row] >= 0 else ""
-        score = f", critic {scores[row]:+.2f}" if scores is not None and np.isfinite(scores[row]) else ""
+        score = f", {judge} {scores[row]:+.2f}" if scores is not None and np.isfinite(scores[row]) else ""
         picked = f"  <- {', '.join(picks[row])}" if row in picks else ""
         print(f"  {counts[row]:>4} x  {samples.text[row]}\n          {verdict}{probes}{score}{picked}")
     if len(order) > SHOWN:
@@ -153,12 +182,12 @@ def _print_candidates(model: str, samples: SampleSet, index: int, scores: np.nda
     print()
 
 
-def _picks(survivors: list[int], scores: np.ndarray | None) -> dict[int, list[str]]:
+def _picks(survivors: list[int], scores: np.ndarray | None, judge: str = "critic") -> dict[int, list[str]]:
     """Which survivors are handed in of all samples: rows are in order of first appearance."""
     picks: dict[int, list[str]] = {}
     if survivors:
         picks.setdefault(min(survivors), []).append("first survivor")
         if scores is not None:
             best = max(survivors, key=lambda row: (scores[row], -row))
-            picks.setdefault(best, []).append("the critic's pick")
+            picks.setdefault(best, []).append(f"the {judge}'s pick")
     return picks

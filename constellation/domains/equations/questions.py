@@ -14,8 +14,9 @@ from constellation.runtime.errors import UserError, unknown
 
 LEVELS = range(1, 5)
 # bank -> its levels; those of the tuning role are "tuning_<bank>"
-BANKS = {"easy": range(1, 3), "hard": range(2, 5)}
-SOURCES = BANKS | {f"level{level}": range(1, level + 1) for level in LEVELS}  # of a pretraining corpus
+BANKS = {"easy": range(1, 4), "hard": range(4, 5)}
+# source of a pretraining corpus -> its levels
+SOURCES = BANKS | {f"level{level}": range(1, level + 1) for level in LEVELS} | {"level2_to_4": range(2, 5)}
 # The share of the canonical forms that each role owns.
 ROLES: dict[str, float] = {
     "pretraining": 0.50,

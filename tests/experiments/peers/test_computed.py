@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from configs import nano
 from constellation.conductor import Conductor, FinishedStages, finished_stage
 from constellation.domains.domain import load_domain
+from constellation.experiments.evaluate import evaluate_checkpoint, load_checkpoint
 from constellation.experiments.files import arrays_of, samples_of
 from constellation.experiments.peers.answers import Draw, answers_in, answers_in_sequence, peers_of
 from constellation.experiments.peers.graph import PMI, graph, round_problems
@@ -88,3 +90,14 @@ def test_every_peer_has_learnt_in_every_trajectory(finished: Path) -> None:
         grown = np.asarray(adapters.weights["q_proj"]["b"])  # from 0
         assert len(metadata["addresses"]) == len(grown) == 2
         assert np.abs(grown).max((1, 2, 3)).all() and not np.array_equal(*grown)
+
+
+@pytest.mark.parametrize("peer", FAMILIES)
+def test_a_peer_is_evaluated_from_its_checkpoint(finished: Path, models: str, capsys, peer: str) -> None:
+    """On the base that it was trained on, whatever the model of the given config."""
+    checkpoint = finished / "stages" / f"pst_1_{peer}" / "adapter"
+    _, _, config = load_checkpoint(checkpoint, 1, nano.get_config())
+    assert config.model.dir == models.split(",")[FAMILIES.index(peer)]
+    drawn = evaluate_checkpoint(nano.get_config(), str(checkpoint), "hard", ["1", "2"], 2, trajectory=1)
+    assert drawn.program.shape == (2, 2)
+    assert f"pst_1_{peer} on hard: 2 tasks, 2 samples a task" in capsys.readouterr().out

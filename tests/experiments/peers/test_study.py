@@ -13,6 +13,7 @@ from constellation.domains.domain import load_domain
 from constellation.domains.task import read_tasks
 from constellation.evaluation.entries import rows_of
 from constellation.experiments.files import TASKS, samples_of
+from constellation.experiments.inspect import inspect_task
 from constellation.experiments.peers.answers import answers_in, peer_names
 from constellation.experiments.peers.graph import graph
 from constellation.experiments.peers.run import run_peers
@@ -175,6 +176,17 @@ def test_a_finished_study_is_drawn_again_to_the_same_bytes(finished: Path) -> No
     before = (finished / "findings.json").read_bytes(), (finished / "report.html").read_bytes()
     redraw(str(finished))
     assert ((finished / "findings.json").read_bytes(), (finished / "report.html").read_bytes()) == before
+
+
+def test_a_task_is_shown_with_what_every_peer_answered(finished: Path, capsys) -> None:
+    inspect_task(str(finished), "hard:0", trajectory=1)
+    said = capsys.readouterr().out
+    for model in ("before", *SOME.split(",")):
+        for peer in ("model_0", "model_1"):
+            stored = samples_of(finished_stage(finished, f"samples_{model}_{peer}"))[1]
+            right = int(stored.per_sample(stored.right)[0].sum())
+            assert f"{model}_{peer}: {right} of 4 samples generalise" in said
+    assert ", peer +" in said and "  <- " in said and "the peer's pick" in said
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from constellation.runtime.progress import Progress
 from constellation.samples import SampleSet
 
 TASKS, SAMPLES, VERDICTS = "tasks.jsonl", "samples.npz", "verdicts.npz"
-SCORES, SUMMARY = "scores.npy", "summary.json"
+SCORES, VERIFICATION, SUMMARY = "scores.npy", "verification.npy", "summary.json"
 T = TypeVar("T")
 
 

@@ -11,8 +11,7 @@ import numpy as np
 from constellation.conductor import finished_stage, read_record
 from constellation.domains.task import Task, examples_text, read_tasks, split
 from constellation.experiments.config import BASE, CRITIC, START
-from constellation.experiments.files import SCORES, TASKS, arrays_of, samples_of
-from constellation.experiments.peers.graph import VERIFICATION
+from constellation.experiments.files import SCORES, TASKS, VERIFICATION, arrays_of, samples_of
 from constellation.runtime.errors import UserError
 from constellation.samples import SampleSet
 
@@ -29,7 +28,9 @@ def inspect_task(workdir: str, wanted: str, trajectory: int = 0) -> None:
     """
     recipes = _recipes(workdir)
     bank, index, task = _find(workdir, recipes, wanted)
-    stages = _sampled(recipes, bank) or _sampled_peers(recipes, bank)
+    stages, file, judge = _sampled(recipes, bank), SCORES, "critic"
+    if not stages:
+        stages, file, judge = _sampled_peers(recipes, bank), VERIFICATION, "peer"
     names = {name for models in stages.values() for name in models.values()}
     sets = {name: samples_of(finished_stage(workdir, name)) for name in names}
     most = max(map(len, sets.values()), default=1)
@@ -48,8 +49,8 @@ def inspect_task(workdir: str, wanted: str, trajectory: int = 0) -> None:
             samples = sets[name][r]
             if number == 0:
                 _print_examples(task, seed, samples.meta["tasks"]["visible"])
-            stage, file, judge = _scored(recipes, bank, name)
-            scores = arrays_of(finished_stage(workdir, stage), file)[r] if stage else None
+            scored = _scored(recipes, bank, name)
+            scores = arrays_of(finished_stage(workdir, scored), file)[r] if scored else None
             _print_candidates(model, samples, index, scores, judge)
 
 
@@ -131,18 +132,11 @@ def _sampled_peers(recipes: Recipes, bank: str) -> dict[int, dict[str, str]]:
     return found
 
 
-def _scored(recipes: Recipes, bank: str, samples: str) -> tuple[str, str, str]:
-    """The stage and the file of what the critic, or a peer itself, says of these samples, and which of them.
-
-    The stage is "" where nobody says anything.
-    """
-    read = {f"bank_{bank}", samples}
-    for stage, recipe in recipes.items():
-        if set(recipe["inputs"]) == {CRITIC} | read:
-            return stage, SCORES, "critic"
-        if stage.startswith("verification_") and read <= set(recipe["inputs"]):
-            return stage, VERIFICATION, "peer"
-    return "", SCORES, "critic"
+def _scored(recipes: Recipes, bank: str, samples: str) -> str | None:
+    """The stage of what the critic, or a peer itself, says of these samples."""
+    own, read = samples.replace("samples_", "verification_", 1), {f"bank_{bank}", samples}
+    scored = (stage for stage, recipe in recipes.items() if set(recipe["inputs"]) == {CRITIC} | read)
+    return next(scored, own if own in recipes else None)
 
 
 def _print_examples(task: Task, seed: int, visible: int) -> None:

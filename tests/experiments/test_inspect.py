@@ -141,6 +141,6 @@ def test_scores_are_the_critic_s_own(tmp_path):
     stage(tmp_path, "prior_scores", "prior_critic", "bank_hard", "samples_v1_hard_7")
     stage(tmp_path, "columns", "v1", "bank_hard", "samples_v1_hard_7")
     stage(tmp_path, "report", "critic", "bank_hard", "samples_v1_hard_7", "scores_v1_hard_7")
-    assert _scored(_recipes(str(tmp_path)), "hard", "samples_v1_hard_7")[0] == ""
+    assert _scored(_recipes(str(tmp_path)), "hard", "samples_v1_hard_7") is None
     stage(tmp_path, "scores_v1_hard_7", "critic", "bank_hard", "samples_v1_hard_7")
-    assert _scored(_recipes(str(tmp_path)), "hard", "samples_v1_hard_7")[0] == "scores_v1_hard_7"
+    assert _scored(_recipes(str(tmp_path)), "hard", "samples_v1_hard_7") == "scores_v1_hard_7"

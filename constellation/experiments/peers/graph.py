@@ -17,7 +17,7 @@ from scipy.special import expit
 
 from constellation.conductor import Stage
 from constellation.domains.task import read_tasks
-from constellation.experiments.files import TASKS, Fresh, arrays_of, samples_of, write_arrays
+from constellation.experiments.files import TASKS, VERIFICATION, Fresh, arrays_of, samples_of, write_arrays
 from constellation.experiments.peers.answers import (
     Adapters,
     Draw,
@@ -50,7 +50,7 @@ from constellation.selftraining.peers import (
 
 BEFORE, UNTRAINED = "before", "untrained"  # the peers as they are; and a copy, sent through everything
 THIRD = "third"  # a model that scores and is no peer
-PMI, VERIFICATION = "pmi.npy", "verification.npy"
+PMI = "pmi.npy"
 
 
 class Round(NamedTuple):

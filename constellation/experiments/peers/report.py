@@ -20,10 +20,16 @@ from constellation.evaluation.peers.results import (
     Trace,
 )
 from constellation.evaluation.study import AnalysisConfig
-from constellation.experiments.files import TASKS, arrays_of, numbered_files, samples_of, summaries_of
+from constellation.experiments.files import (
+    TASKS,
+    VERIFICATION,
+    arrays_of,
+    numbered_files,
+    samples_of,
+    summaries_of,
+)
 from constellation.experiments.peers.answers import VERDICTS_IN_SEQUENCE, answers_in, peers_of
 from constellation.experiments.peers.graph import (
-    VERIFICATION,
     Graph,
     Round,
     arm_of,

@@ -22,6 +22,8 @@ def get_config(mode: Literal["", "quick"] = "") -> ConfigDict:
     config.model.dir = "constellation/assets/peers/qwen3"
     config.tasks.banks = ("easy", "hard")
     config.sampling.max_new_tokens = 96
+    config.warm_start.max_atoms = 4
+    config.star.max_atoms = config.critic.max_atoms = 5
     config.selection.split_seeds = (1234,)  # a question is not divided
     config.questions = ()
     return config

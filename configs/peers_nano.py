@@ -49,11 +49,11 @@ def get_config(mode: Literal["", "quick"] = "") -> ConfigDict:
     config.peers.one_at_a_time = False  # whether one base is held in memory at a time; changes no result
     config.peers.rounds = 2  # (ours)
     config.peers.problems = 512  # (ours) a round, of each trajectory
-    config.peers.level = 4  # (ours) the highest
+    config.peers.level = 5  # (ours) the highest
     config.peers.reference = "last"  # (B2) the last answer; or "majority"
     config.peers.scorer = "self"  # (ours) an answer's own peer; "last"; or the directory of a third model
     config.peers.per_token = True  # (ours) PMI divided by the reference's tokens
-    config.peers.tau = 1.0  # (ours) w = sigmoid(-PMI / tau), (B2) the sigmoid
+    config.peers.tau = 0.04  # (ours) the deviation of PMI on tuning problems; w = sigmoid(-PMI / tau) is (B2)
     config.peers.target = "own"  # (B2) what is weighted: a peer's own answer; or "reference"
     config.peers.learns_last = False  # (B) intermediate responses are updated: the last model is left out
     config.peers.restart = "continue"  # (ours) from the last round; or "base"

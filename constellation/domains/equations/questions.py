@@ -12,10 +12,12 @@ from constellation.domains.equations.working import Working, draw_slip
 from constellation.domains.task import Example, Task, addressed_random, owner
 from constellation.runtime.errors import UserError, unknown
 
-LEVELS = range(1, 5)
+LEVELS = range(1, 6)
 # bank -> its levels; those of the tuning role are "tuning_<bank>"
-BANKS = {"easy": range(1, 3), "hard": range(2, 5)}
-SOURCES = BANKS | {f"level{level}": range(1, level + 1) for level in LEVELS}  # of a pretraining corpus
+BANKS = {"easy": range(1, 5), "hard": range(5, 6)}
+# source of a pretraining corpus -> its levels
+SOURCES = {f"level{level}": range(1, level + 1) for level in LEVELS}
+SOURCES |= {"level2_to_4": range(2, 5), "level4_to_5": range(4, 6)}
 # The share of the canonical forms that each role owns.
 ROLES: dict[str, float] = {
     "pretraining": 0.50,

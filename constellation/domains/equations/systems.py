@@ -17,7 +17,7 @@ from constellation.domains.equations.working import Working
 
 UNKNOWNS = "xyz"
 LARGEST_SOLUTION = 5
-COEFFICIENTS = {1: 2, 2: 4, 3: 5, 4: 3}  # level -> the largest coefficient
+COEFFICIENTS = {1: 2, 2: 4, 3: 5, 4: 3, 5: 5}  # level -> the largest coefficient
 LARGEST_CONSTANT, LARGEST_DETERMINANT = 12, 9  # where the solution need not be an integer
 _TERM = re.compile(r"([+-]?)(\d*)([a-z])")
 
@@ -33,9 +33,9 @@ class System(NamedTuple):
 
     @classmethod
     def draw(cls, rng: random.Random, level: int) -> System:
-        """Two unknowns with integer solutions (levels 1 and 2) or rational ones (3), or three (4)."""
+        """Two unknowns with integer solutions (levels 1 and 2) or rational ones (3), or three (4 and 5)."""
         while True:
-            drawn = _draw_three(rng) if level == 4 else _draw_two(rng, level)
+            drawn = _draw_three(rng, level) if level >= 4 else _draw_two(rng, level)
             if drawn is not None:
                 return drawn
 
@@ -64,11 +64,12 @@ class System(NamedTuple):
 
     @property
     def level(self) -> int:
+        largest = max(abs(value) for row, _ in self.rows for value in row)
         if len(self.unknowns) == 3:
-            return 4
+            return 4 if largest <= COEFFICIENTS[4] else 5
         if self.solve(Working()).denominator > 1:
             return 3
-        return 1 if max(abs(value) for row, _ in self.rows for value in row) <= COEFFICIENTS[1] else 2
+        return 1 if largest <= COEFFICIENTS[1] else 2
 
     @property
     def kind(self) -> str:
@@ -140,10 +141,10 @@ def _draw_two(rng: random.Random, level: int) -> System | None:
     return drawn if drawn.level == level else None
 
 
-def _draw_three(rng: random.Random) -> System | None:
+def _draw_three(rng: random.Random, level: int) -> System | None:
     names = rng.sample(range(3), 3)  # two of the core, and the one that the third equation adds
     solution = [_nonzero(rng, LARGEST_SOLUTION) for _ in range(3)]
-    largest = COEFFICIENTS[4]
+    largest = COEFFICIENTS[level]
     used = [names[:2], names[:2], [names[2], rng.choice(names[:2])]]
     rows: list[Row] = []
     for own in used:
@@ -156,7 +157,8 @@ def _draw_three(rng: random.Random) -> System | None:
     if not _determinant(rows[:2], *sorted(names[:2])):
         return None
     rng.shuffle(rows)
-    return System(UNKNOWNS, tuple(rows), UNKNOWNS[names[2]])
+    drawn = System(UNKNOWNS, tuple(rows), UNKNOWNS[names[2]])
+    return drawn if drawn.level == level else None
 
 
 def _nonzero(rng: random.Random, largest: int) -> int:

@@ -33,7 +33,7 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"peers__reference": "first"}, "config.peers.reference = 'first' must be last or majority"),
         ({"peers__target": "both"}, "config.peers.target = 'both' must be own or reference"),
         ({"peers__restart": "v0"}, "config.peers.restart = 'v0' must be continue or base"),
-        ({"peers__level": 9}, "config.peers.level = 9 must be from 1 to 4"),
+        ({"peers__level": 9}, "config.peers.level = 9 must be from 1 to 5"),
         ({"arms": "pst,psst"}, "unknown arm in config.arms: 'psst'; did you mean 'pst'?"),
         ({"arms": "uniform"}, "config.arms = ('uniform',) must be arms with pst among them"),
         ({"arms": "pst,pst"}, "config.arms = ('pst', 'pst') must be different arms"),

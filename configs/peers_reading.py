@@ -77,6 +77,6 @@ def get_config(mode: MODES = "qwen3_1") -> ConfigDict:
     trapdoor.kinds = ConfigDict({"alone": 0.8, "behind": 0.12, "judged": 0.08})
     equations.tasks_per_shard = 4608
     equations.mixture, equations.kinds = ConfigDict(turn.mixture), ConfigDict(turn.kinds)
-    if turn.kinds is READING:
+    if turn.kinds == READING:
         equations.earlier = ConfigDict({"1": 0.2, "2": 0.8})
     return config

@@ -36,7 +36,8 @@ class System(NamedTuple):
         """Two unknowns with integer solutions (levels 1 and 2) or rational ones (3), or three (4 and 5)."""
         while True:
             drawn = _draw_three(rng, level) if level >= 4 else _draw_two(rng, level)
-            if drawn is not None:
+            # Small numbers can make a system easier than what was drawn.
+            if drawn is not None and drawn.level == level:
                 return drawn
 
     @classmethod
@@ -125,7 +126,7 @@ class System(NamedTuple):
 
 
 def _draw_two(rng: random.Random, level: int) -> System | None:
-    """None where the system has no single solution, or not one of the level."""
+    """None where the system has no single solution, or too large a determinant."""
     largest, solution = COEFFICIENTS[level], [_nonzero(rng, LARGEST_SOLUTION) for _ in range(2)]
     rows: list[Row] = []
     for _ in range(2):
@@ -137,8 +138,7 @@ def _draw_two(rng: random.Random, level: int) -> System | None:
     unknowns = "".join(sorted(rng.sample(UNKNOWNS, 2)))
     if not 0 < abs(_determinant(rows, 0, 1)) <= (LARGEST_DETERMINANT if level == 3 else 99):
         return None
-    drawn = System(unknowns, tuple(rows), rng.choice(unknowns))
-    return drawn if drawn.level == level else None
+    return System(unknowns, tuple(rows), rng.choice(unknowns))
 
 
 def _draw_three(rng: random.Random, level: int) -> System | None:
@@ -157,8 +157,7 @@ def _draw_three(rng: random.Random, level: int) -> System | None:
     if not _determinant(rows[:2], *sorted(names[:2])):
         return None
     rng.shuffle(rows)
-    drawn = System(UNKNOWNS, tuple(rows), UNKNOWNS[names[2]])
-    return drawn if drawn.level == level else None
+    return System(UNKNOWNS, tuple(rows), UNKNOWNS[names[2]])
 
 
 def _nonzero(rng: random.Random, largest: int) -> int:

@@ -73,10 +73,10 @@ def get_config(mode: Literal["", "quick"] = "") -> ConfigDict:
 
     if mode == "quick":
         config.trajectories = 2
-        config.tasks.bank_size = 24
+        config.tasks.bank_size = 16
         config.peers.rounds = 1
-        config.peers.problems = 48
+        config.peers.problems = 32
         config.arms = ("pst", "untrained")
-        config.evaluation.samples = 8
+        config.evaluation.samples = 4
         config.evaluation.resamples = 1_000
     return config

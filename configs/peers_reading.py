@@ -50,7 +50,7 @@ TURNS = (
     Turn(2, 4, 512, {"level5": 0.6, "level4_to_5": 0.4}, {"alone": 0.8, "loose": 0.02, "judged": 0.18}),
     Turn(4, 5, 512, {"level5": 0.5, "level4_to_5": 0.5}, READING),
 )
-VIEWS = {"llama_4": 2}  # it learns fastest, and peers of like strength have most to gain from one another
+VIEWS = {"llama_4": 4}  # it learns fastest, and peers of like strength have most to gain from one another
 
 
 def get_config(mode: MODES = "qwen3_1") -> ConfigDict:

@@ -43,6 +43,7 @@ WIDTH = 8  # most samples of a task side by side: few end evenly, many share eac
 WAVES = 2  # samples that a row decodes in turn, at least: one long answer holds up few others
 PREFILL = 8  # prompts in one prefill, at most ...
 PREFILL_PAIRS = 2**23  # ... and pairs of a query and a key: of long prompts fewer are prefilled at a time
+SLOTS = 4  # of each trajectory of a small model, at least: idle ones cost it less than another compilation
 ROWS = 256  # samples decoded at a time on a slice, where memory allows ...
 MOST_TOGETHER = 4  # ... by one trajectory; on a CPU more trajectories than these gain nothing by more rows
 SHORTEST = 64  # the least padded length of a prompt; longer ones are powers of two
@@ -92,11 +93,10 @@ def sample(
         progress=progress,
         engine=engine,
     )
-    buckets: dict[int, list[int]] = {}
-    for task, prompt in enumerate(job.prompts):
-        buckets.setdefault(padded_prompt(len(prompt)), []).append(task)
+    buckets = _buckets(job.prompts, rows // STREAMS // sampling.n)
     merged = engine.merges(model)
-    streams = STREAMS if merged else 1  # a large model's time goes into reading its weights
+    # A large model's time goes into reading its weights, and into computing rows.
+    streams, slots = (STREAMS, SLOTS) if merged else (1, 1)
     vocabulary, draw_config = model.tokenizer.size, sampling.without_sizes()
     adapters, keys = replicate(generator.adapters, model.mesh), address.keys(trajectories)
     parts: dict[int, list[_Batch]] = {}
@@ -110,10 +110,10 @@ def sample(
             # own; but those of several devices that communicate have to start in one order.
             threads = ThreadPoolExecutor(1 if devices.shape[MODEL] > 1 else streams)
             stack.enter_context(threads)
-            for length, bucket in sorted(buckets.items()):
+            for length, bucket in buckets.items():
                 tasks = bucket[index :: model.mesh.shape[DATA]]
                 parts.setdefault(index, []).extend(
-                    _Batch(job, fixed, threads, tasks[part::streams], length, rows // streams)
+                    _Batch(job, fixed, threads, tasks[part::streams], length, rows // streams, slots)
                     for part in range(streams)
                 )
         in_turn = [part for group in itertools.zip_longest(*parts.values()) for part in group if part]
@@ -125,6 +125,23 @@ def sample(
     answers = [[_answer(sample, job.stop_ids) for sample in samples] for samples in draws]
     ends = np.cumsum([0, *map(len, prompts)])
     return [answers[start:end] for start, end in itertools.pairwise(ends)]
+
+
+def _buckets(prompts: Sequence[Sequence[int]], fewest: int) -> dict[int, list[int]]:
+    """Padded length -> the prompts of this length, ascending.
+
+    Those that are fewer than `fewest` go with the next longer ones: to compile for a length costs more.
+    """
+    by_length: dict[int, list[int]] = {}
+    for number, prompt in enumerate(prompts):
+        by_length.setdefault(padded_prompt(len(prompt)), []).append(number)
+    buckets: dict[int, list[int]] = {}
+    few: list[int] = []
+    for length, numbers in sorted(by_length.items()):
+        few = sorted([*few, *numbers])
+        if len(few) >= fewest or length == max(by_length):
+            buckets[length], few = few, []
+    return buckets
 
 
 def _alternate(streams: Sequence[Iterator[None]], most: int) -> None:
@@ -173,7 +190,14 @@ class _Batch:
     """Decodes n samples of each of some tasks of one bucket; holds what the host knows of slots and rows."""
 
     def __init__(
-        self, job: _Job, fixed: Fixed, threads: Executor, tasks: Sequence[int], length: int, rows: int
+        self,
+        job: _Job,
+        fixed: Fixed,
+        threads: Executor,
+        tasks: Sequence[int],
+        length: int,
+        rows: int,
+        slots: int,
     ) -> None:
         self.job, self.fixed, self.threads = job, fixed, threads
         numbers = np.array(tasks, int)
@@ -182,7 +206,7 @@ class _Batch:
         n, rows = job.config.n, rows // job.trajectories
         self.width = width_of(n, rows)
         most = power_of_two(-(-max(map(len, self.tasks)) * n // self.width))
-        self.share = max(min(most, rows // self.width), 1)  # slots of each trajectory
+        self.share = max(min(max(most, slots), rows // self.width), 1)  # slots of each trajectory
         self.slots = self.share * job.trajectories
         # Of a slot: its task, and the samples still to begin.
         self.origin: list[_Prompt] = []

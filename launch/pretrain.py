@@ -19,7 +19,7 @@ def main(config: ConfigDict, workdir: str) -> None:
     """Trains, resuming where a checkpoint is."""
     # Read when JAX is first imported. A batch is divided evenly among the devices.
     devices = math.gcd(config.batch_size, os.cpu_count() or 1)
-    os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count={devices}")
+    common.add_xla_flags(f"--xla_force_host_platform_device_count={devices}")
     from constellation.nano.pretraining import pretrain
 
     pretrain(config, workdir)

@@ -25,7 +25,7 @@ from constellation.model.padding import multiple, power_of_two
 from constellation.model.prefix import WORTHWHILE, prefix_kv, prefix_length, shared_length
 from constellation.runtime.errors import UserError
 
-LENGTH_STEP = 32  # row lengths are padded to multiples, so that few shapes are compiled
+LENGTH_STEP = 64  # row lengths are padded to multiples, so that few shapes are compiled
 
 Ids = Sequence[int] | np.ndarray
 
@@ -33,9 +33,9 @@ Ids = Sequence[int] | np.ndarray
 class Batching(NamedTuple):
     """How texts are laid out in rows and batches; scores do not depend on it but for rounding."""
 
-    tokens: int = 8192  # of a batch
+    tokens: int = 2048  # of a batch; what a layer computes of many more is too large for a CPU's caches
     pairs: int = 2**23  # of a query and a key in a batch, whose scores every head of a layer holds at once
-    text_tokens: int = 512  # behind one prompt; more go to a further row, as attention is quadratic
+    text_tokens: int = 256  # behind one prompt; more go to a further row, as attention is quadratic
     shared_tokens: int = WORTHWHILE  # at the beginning of all prompts, from which on it is computed once
 
 
@@ -62,11 +62,11 @@ def log_prob(
     """
     totals = [[np.zeros(len(group)) for group in groups] for groups in texts]
     fixed, prompts = _fixed(generator, prompts, batching)
-    for batch, padded in _batches(fixed, prompts, texts, batching):
-        source = _pad(batch, padded, lambda row: [at for ends in row.predicts for at in ends[:-1]])
-        target = _pad(batch, padded, lambda row: row.tokens[row.branch.count(0) :])
-        picked = np.asarray(_target_log_probs(*fixed, (padded, source, target)))
-        for (at, trajectory), row in batch.items():
+    for batch in _batches(fixed, prompts, texts, batching):
+        source = _pad(batch, batch.targets, lambda row: [at for ends in row.predicts for at in ends[:-1]])
+        target = _pad(batch, batch.targets, lambda row: row.targets)
+        picked = np.asarray(_target_log_probs(*fixed, (batch.padded, source, target)))
+        for (at, trajectory), row in batch.rows.items():
             which = np.repeat(row.texts, [len(ends) - 1 for ends in row.predicts])
             values = picked[at, trajectory, : len(which)].astype(np.float64)
             np.add.at(totals[trajectory][row.prompt], which, values)
@@ -86,10 +86,10 @@ def next_token_logits(
     """
     result = [[np.zeros((len(group), len(ids)), np.float32) for group in groups] for groups in texts]
     fixed, prompts = _fixed(generator, prompts, batching)
-    for batch, padded in _batches(fixed, prompts, texts, batching):
-        source = _pad(batch, padded, lambda row: [ends[-1] for ends in row.predicts])
-        chosen = np.asarray(_chosen_logits(*fixed, np.array(ids), (padded, source)))
-        for (at, trajectory), row in batch.items():
+    for batch in _batches(fixed, prompts, texts, batching):
+        source = _pad(batch, batch.texts, lambda row: [ends[-1] for ends in row.predicts])
+        chosen = np.asarray(_chosen_logits(*fixed, np.array(ids), (batch.padded, source)))
+        for (at, trajectory), row in batch.rows.items():
             result[trajectory][row.prompt][row.texts] = chosen[at, trajectory, : len(row.texts)]
     return result
 
@@ -137,6 +137,11 @@ class _Row(NamedTuple):
     texts: list[int]  # indices of the texts
     predicts: list[list[int]]  # for each text, where its tokens and the one after it are predicted
 
+    @property
+    def targets(self) -> list[int]:
+        """The tokens of all texts."""
+        return self.tokens[self.branch.count(0) :]
+
 
 class _Padded(NamedTuple):
     """Rows as int32 arrays [B, R, T]; branch is -1 in padding."""
@@ -175,7 +180,13 @@ def rows_a_batch(length: int, prefix: int, batching: Batching = BATCHING) -> int
     return max(1, min(batching.tokens // length, batching.pairs // (length * (prefix + length))))
 
 
-_Rows = dict[tuple[int, int], _Row]  # by their place (b, r) in a batch
+class _Batch(NamedTuple):
+    """Rows of one padded length."""
+
+    rows: dict[tuple[int, int], _Row]  # by their place (b, r)
+    padded: _Padded
+    texts: int  # at least as many as any row of this length has, so that a length has one shape
+    targets: int
 
 
 def _batches(
@@ -183,8 +194,11 @@ def _batches(
     prompts: Sequence[Sequence[Ids]],
     texts: Sequence[Sequence[Sequence[Ids]]],
     batching: Batching,
-) -> Iterator[tuple[_Rows, _Padded]]:
-    """Rows of like length together, padded to one of few shapes, the rows to a multiple of the slices."""
+) -> Iterator[_Batch]:
+    """Rows of like length together, padded to one of few shapes, the rows to a multiple of the slices.
+
+    Rows of a length that are too few for a batch go with the next longer ones: to compile costs more.
+    """
     static, _, (_, prefix) = fixed
     slices, trajectories = static.mesh.shape[DATA], len(prompts)
     by_length: dict[int, list[list[_Row]]] = {}
@@ -193,9 +207,18 @@ def _batches(
             for row in _rows(trajectory, index, prompt, texts[trajectory][index], batching.text_tokens):
                 length = multiple(len(row.tokens), LENGTH_STEP)
                 by_length.setdefault(length, [[] for _ in prompts])[trajectory].append(row)
-    for length, groups in sorted(by_length.items()):
+    longest, shorter = max(by_length, default=0), [list[_Row]() for _ in prompts]
+    for length, rows in sorted(by_length.items()):
+        groups = [few + own for few, own in zip(shorter, rows, strict=True)]
         most = max(map(len, groups))
         fitting = max(rows_a_batch(length, prefix_length(prefix), batching) // trajectories, 1)
+        if most < fitting and length < longest:
+            shorter = groups
+            continue
+        shorter = [[] for _ in prompts]
+        alike = [row for group in groups for row in group]
+        texts_of_one = power_of_two(max(len(row.texts) for row in alike))
+        targets_of_one = power_of_two(max(len(row.targets) for row in alike))
         size = min(fitting, power_of_two(most))
         for begin in range(0, most, size):
             batch = {
@@ -207,15 +230,15 @@ def _batches(
             arrays[2] = -1
             for place, row in batch.items():
                 arrays[:, *place, : len(row.tokens)] = row.tokens, row.positions, row.branch
-            yield batch, _Padded(*arrays)
+            yield _Batch(batch, _Padded(*arrays), texts_of_one, targets_of_one)
 
 
-def _pad(batch: _Rows, rows: _Padded, values_of: Callable[[_Row], Sequence[int]]) -> np.ndarray:
-    """Values of each row, of unequal numbers -> [B, R, A] with zeros behind."""
-    values = {place: values_of(row) for place, row in batch.items()}
-    array = np.zeros((*rows.tokens.shape[:2], power_of_two(max(map(len, values.values())))), np.int32)
-    for place, row in values.items():
-        array[*place, : len(row)] = row
+def _pad(batch: _Batch, width: int, values_of: Callable[[_Row], Sequence[int]]) -> np.ndarray:
+    """Values of each row, at most A = `width` -> [B, R, A] with zeros behind."""
+    array = np.zeros((*batch.padded.tokens.shape[:2], width), np.int32)
+    for place, row in batch.rows.items():
+        values = values_of(row)
+        array[*place, : len(values)] = values
     return array
 
 

@@ -199,6 +199,20 @@ def test_compilation_cache_is_the_users(here, own, expected):
 
 
 @pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ("", "--xla_a=1 --xla_b=false"),
+        ("--xla_b=true", "--xla_b=true --xla_a=1"),
+        ("--xla_bc=1  --xla_a", "--xla_bc=1 --xla_a --xla_b=false"),
+    ],
+)
+def test_xla_flags_are_added_to_the_users(own: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XLA_FLAGS", own)
+    common.add_xla_flags("--xla_a=1", "--xla_b=false")
+    assert os.environ["XLA_FLAGS"] == expected
+
+
+@pytest.mark.parametrize(
     "override, field, expected",
     [
         ("--config.seed=7", "seed", 7),

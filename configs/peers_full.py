@@ -4,7 +4,8 @@
     python -m launch.experiment --config=configs/peers_full.py:programs --workdir=runs/peers_full_programs
 
 Ten trajectories as in the paper. The first command is about equations, the second about programs of the
-trapdoor domain. What is not set here is as in configs/peers_nano.py.
+trapdoor domain, of which the peers solve 6 to 10 % of the easy ones alone. What is not set here is as in
+configs/peers_nano.py.
 """
 
 from typing import Literal
@@ -23,8 +24,8 @@ def get_config(mode: Literal["", "programs"] = "") -> ConfigDict:
         "pst", "towards_reference", "uniform", "inverted", "shuffled", "self_only", "format_only",
         "consensus", "majority", "oracle", "untrained",
     )  # fmt: skip
-    config.evaluation.samples = 32
     if mode == "programs":
         config.domain = "trapdoor"
+        config.tasks.bank, config.peers.level = "easy", 3  # of the hard ones the peers solve next to none
         config.sampling.max_new_tokens = 40
     return config

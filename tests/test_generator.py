@@ -393,6 +393,22 @@ def test_prompts_are_prefilled_once_and_never_copied_per_sample():
     assert memory.temp_size_in_bytes < prompt_bytes * width / 4
 
 
+@pytest.mark.parametrize(
+    ("fewest", "buckets"),
+    [
+        (1, {64: [1, 3, 5], 128: [0], 256: [2, 4]}),
+        (2, {64: [1, 3, 5], 256: [0, 2, 4]}),
+        (4, {128: [0, 1, 3, 5], 256: [2, 4]}),
+        (9, {256: [0, 1, 2, 3, 4, 5]}),
+    ],
+)
+def test_prompts_of_a_length_that_few_have_go_with_longer_ones(
+    fewest: int, buckets: dict[int, list[int]]
+) -> None:
+    prompts = [[0] * length for length in (65, 1, 200, 64, 129, 2)]
+    assert generator._buckets(prompts, fewest) == buckets
+
+
 def test_of_long_prompts_few_are_prefilled_at_a_time():
     """Up to 1,024 tokens as many as ever; beyond, attention grows with the square."""
     sizes = {length: prefill_size(length) for length in (64, 1024, 2048, 4096, 8192)}

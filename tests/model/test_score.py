@@ -100,6 +100,21 @@ def test_the_adapter_counts_and_batching_does_not(model: Model) -> None:
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("tokens", "lengths"), [(4096, [320]), (400, [192, 192, 320]), (1, [64, 128, 192, 320])]
+)
+def test_a_length_that_fills_no_batch_goes_with_a_longer_one(
+    tokens: int, lengths: list[int], model: Model
+) -> None:
+    batching = Batching(tokens=tokens)
+    fixed, prompts = score._fixed(
+        one(model, None), [[[1] * length for length in (20, 90, 150, 300)]], batching
+    )
+    batches = list(score._batches(fixed, prompts, [[[[2]], [[3, 4]], [[5]], [[6]]]], batching))
+    assert [batch.padded.tokens.shape[-1] for batch in batches] == lengths
+    assert sum(len(batch.rows) for batch in batches) == 4
+
+
 @pytest.mark.parametrize("shared_tokens", [1, 1000])
 def test_trajectories_together_score_what_each_scores_alone(model: Model, shared_tokens: int) -> None:
     _, adapter = params_and_adapter()

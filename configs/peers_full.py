@@ -4,7 +4,7 @@
     python -m launch.experiment --config=configs/peers_full.py:programs --workdir=runs/peers_full_programs
 
 Ten trajectories as in the paper. The first command is about equations, the second about programs of the
-trapdoor domain, of which the peers solve 6 to 10 % of the easy ones alone. What is not set here is as in
+trapdoor domain, of which the peers solve 5 to 11 % of the easy ones. What is not set here is as in
 configs/peers_nano.py.
 """
 

@@ -30,7 +30,7 @@ from constellation.model.decoder import KV
 from constellation.model.decoding import CHUNK, ENGINE, Engine, Fixed
 from constellation.model.mesh import DATA, MODEL, local_slices, on_slice, replicate
 from constellation.model.model import Generator
-from constellation.model.padding import multiple, power_of_two
+from constellation.model.padding import join_few, multiple, power_of_two
 from constellation.model.prefix import shared_length
 from constellation.model.sampling import SamplingConfig
 from constellation.runtime.keys import Address, word
@@ -128,20 +128,12 @@ def sample(
 
 
 def _buckets(prompts: Sequence[Sequence[int]], fewest: int) -> dict[int, list[int]]:
-    """Padded length -> the prompts of this length, ascending.
-
-    Those that are fewer than `fewest` go with the next longer ones: to compile for a length costs more.
-    """
+    """Padded length -> the prompts of this length; those that are fewer than `fewest` go with longer ones."""
     by_length: dict[int, list[int]] = {}
     for number, prompt in enumerate(prompts):
         by_length.setdefault(padded_prompt(len(prompt)), []).append(number)
-    buckets: dict[int, list[int]] = {}
-    few: list[int] = []
-    for length, numbers in sorted(by_length.items()):
-        few = sorted([*few, *numbers])
-        if len(few) >= fewest or length == max(by_length):
-            buckets[length], few = few, []
-    return buckets
+    joined = join_few(by_length, lambda _, numbers: len(numbers) >= fewest)
+    return {length: sorted(numbers) for length, numbers in joined.items()}
 
 
 def _alternate(streams: Sequence[Iterator[None]], most: int) -> None:

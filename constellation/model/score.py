@@ -7,6 +7,7 @@ program vmapped over their adapters.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from constellation.model.config import ModelConfig
 from constellation.model.lora import Adapter
 from constellation.model.mesh import DATA, REPLICATED, over_rows, replicate
 from constellation.model.model import Generator
-from constellation.model.padding import multiple, power_of_two
+from constellation.model.padding import join_few, multiple, power_of_two
 from constellation.model.prefix import WORTHWHILE, prefix_kv, prefix_length, shared_length
 from constellation.runtime.errors import UserError
 
@@ -195,31 +196,29 @@ def _batches(
     texts: Sequence[Sequence[Sequence[Ids]]],
     batching: Batching,
 ) -> Iterator[_Batch]:
-    """Rows of like length together, padded to one of few shapes, the rows to a multiple of the slices.
-
-    Rows of a length that are too few for a batch go with the next longer ones: to compile costs more.
-    """
+    """Rows of like length together, padded to one of few shapes, the rows to a multiple of the slices."""
     static, _, (_, prefix) = fixed
     slices, trajectories = static.mesh.shape[DATA], len(prompts)
-    by_length: dict[int, list[list[_Row]]] = {}
+    by_length: dict[int, list[_Row]] = {}
     for trajectory, group in enumerate(prompts):
         for index, prompt in enumerate(group):
             for row in _rows(trajectory, index, prompt, texts[trajectory][index], batching.text_tokens):
                 length = multiple(len(row.tokens), LENGTH_STEP)
-                by_length.setdefault(length, [[] for _ in prompts])[trajectory].append(row)
-    longest, shorter = max(by_length, default=0), [list[_Row]() for _ in prompts]
-    for length, rows in sorted(by_length.items()):
-        groups = [few + own for few, own in zip(shorter, rows, strict=True)]
-        most = max(map(len, groups))
-        fitting = max(rows_a_batch(length, prefix_length(prefix), batching) // trajectories, 1)
-        if most < fitting and length < longest:
-            shorter = groups
-            continue
-        shorter = [[] for _ in prompts]
-        alike = [row for group in groups for row in group]
+                by_length.setdefault(length, []).append(row)
+
+    def fitting(length: int) -> int:
+        return max(rows_a_batch(length, prefix_length(prefix), batching) // trajectories, 1)
+
+    def most_of_one(rows: Sequence[_Row]) -> int:
+        return max(Counter(row.trajectory for row in rows).values())
+
+    joined = join_few(by_length, lambda length, rows: most_of_one(rows) >= fitting(length))
+    for length, alike in joined.items():
+        groups = [[row for row in alike if row.trajectory == r] for r in range(trajectories)]
         texts_of_one = power_of_two(max(len(row.texts) for row in alike))
         targets_of_one = power_of_two(max(len(row.targets) for row in alike))
-        size = min(fitting, power_of_two(most))
+        most = most_of_one(alike)
+        size = min(fitting(length), power_of_two(most))
         for begin in range(0, most, size):
             batch = {
                 (at, row.trajectory): row

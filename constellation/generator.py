@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 STREAMS = 4  # batches in flight on a slice: one computes where another waits for the host or idles a core
 WIDTH = 8  # most samples of a task side by side: few end evenly, many share each read of the prompt's KV
-WAVES = 2  # samples that a row decodes in turn, at least: one long answer holds up few others
+WAVES = 2  # samples that a small model's row decodes in turn, at least: one long answer holds up few others
 PREFILL = 8  # prompts in one prefill, at most ...
 PREFILL_PAIRS = 2**23  # ... and pairs of a query and a key: of long prompts fewer are prefilled at a time
 SLOTS = 4  # of each trajectory of a small model, at least: idle ones cost it less than another compilation
@@ -96,7 +96,7 @@ def sample(
     buckets = _buckets(job.prompts, rows // STREAMS // sampling.n)
     merged = engine.merges(model)
     # A large model's time goes into reading its weights, and into computing rows.
-    streams, slots = (STREAMS, SLOTS) if merged else (1, 1)
+    streams, slots, waves = (STREAMS, SLOTS, WAVES) if merged else (1, 1, 1)
     vocabulary, draw_config = model.tokenizer.size, sampling.without_sizes()
     adapters, keys = replicate(generator.adapters, model.mesh), address.keys(trajectories)
     parts: dict[int, list[_Batch]] = {}
@@ -113,7 +113,7 @@ def sample(
             for length, bucket in buckets.items():
                 tasks = bucket[index :: model.mesh.shape[DATA]]
                 parts.setdefault(index, []).extend(
-                    _Batch(job, fixed, threads, tasks[part::streams], length, rows // streams, slots)
+                    _Batch(job, fixed, threads, tasks[part::streams], length, rows // streams, slots, waves)
                     for part in range(streams)
                 )
         in_turn = [part for group in itertools.zip_longest(*parts.values()) for part in group if part]
@@ -174,7 +174,7 @@ class _Prompt(NamedTuple):
     """A prefilled task: row `row` of `kv`."""
 
     task: int
-    kv: KV
+    kv: list[KV]
     row: int
 
 
@@ -190,6 +190,7 @@ class _Batch:
         length: int,
         rows: int,
         slots: int,
+        waves: int,
     ) -> None:
         self.job, self.fixed, self.threads = job, fixed, threads
         numbers = np.array(tasks, int)
@@ -198,7 +199,7 @@ class _Batch:
         n, rows = job.config.n, rows // job.trajectories
         self.width = width_of(n, rows)
         most = power_of_two(-(-max(map(len, self.tasks)) * n // self.width))
-        self.share = max(min(max(most, slots), rows // self.width), 1)  # slots of each trajectory
+        self.share = max(min(max(most // waves, slots), rows // self.width), 1)  # slots of each trajectory
         self.slots = self.share * job.trajectories
         # Of a slot: its task, and the samples still to begin.
         self.origin: list[_Prompt] = []
@@ -228,7 +229,7 @@ class _Batch:
             drawn, suffix = chunk.result()
             self._record(task, drawn)
 
-    def _extend(self, task: np.ndarray, suffix: KV) -> tuple[np.ndarray, KV]:
+    def _extend(self, task: np.ndarray, suffix: list[KV]) -> tuple[np.ndarray, list[KV]]:
         """Runs `extend` to its end, for the tasks of the slots."""
         job = self.job
         lengths, words, samples = job.lengths[task], job.words[task], job.samples[self.sample]

@@ -62,7 +62,8 @@ def compile_sampling(
     static = decoding.Static(config, sampling.without_sizes(), vocabulary, devices, decoding.draw)
     key: Any = shaped((1,), jax.random.key(0).dtype)
     adapters = jax.tree.map(lambda x: shaped((len(x), 1, *x.shape[1:]), x.dtype), adapter)
-    fixed = decoding.Fixed(static, params, decoding.Own(adapters, {}, None, key))
+    params = params | {"layers": [params["layers"]]}
+    fixed = decoding.Fixed(static, params, decoding.Own(adapters, [], None, key))
 
     def kv(batch: tuple[int, ...], positions: int) -> Any:
         return jax.eval_shape(lambda: decoding.empty(fixed, batch, positions))

@@ -6,6 +6,9 @@ V vocabulary, L layers, S cached positions. Parameters are a pytree:
      "layers": {projection: [L, out, in], and as the family has them
                 biases "q_bias", "k_bias", "v_bias": [L, out], "q_norm" and "k_norm": [L, H],
                 the other norms: [L, D]}}
+"layers" may also be a list of parts, each as above of some consecutive layers; then KVs are lists as well.
+Every part is a scan of its own. XLA:CPU copies the weights and KV that a scan reads, but not those of one
+layer alone.
 A projection may be an int4 QTensor, an embedding or head an int8 one. Activations have the dtype of "norm";
 norms, angles, softmax and logits are computed in float32.
 """
@@ -109,8 +112,8 @@ def forward(
             computation, and of a layer only [B, T, D] is kept.
         prefix: as for `prefill`.
     """
-    attention = _masked(config, positions, mask, prefix)
-    return _run(config, params, adapter, tokens, positions, attention, remat)[0]
+    ropes, attend = _ropes(config, positions, params["norm"].dtype), _masked(config, positions, mask, prefix)
+    return _run(config, params, adapter, tokens, ropes, attend, _by_part(params, prefix), remat)[0]
 
 
 def prefill(
@@ -120,17 +123,18 @@ def prefill(
     tokens: jax.Array,
     positions: jax.Array,
     mask: jax.Array,
-    prefix: KV | None = None,
-) -> tuple[jax.Array, KV]:
+    prefix: KV | list[KV] | None = None,
+) -> tuple[jax.Array, Any]:
     """As `forward`, and the KV of every position, k [L, B, K, H, T] and v [L, B, K, T, H].
 
     Args:
         prefix: KV [L, K, H, P], [L, K, P, H] of P tokens that every row begins with and `tokens` leaves out;
             positions count on from it.
     """
-    attention = _masked(config, positions, mask, prefix)
-    hidden, (k, v) = _run(config, params, adapter, tokens, positions, attention)
-    return hidden, KV(jnp.moveaxis(k, 2, -1), jnp.moveaxis(v, 2, -2))
+    ropes, attend = _ropes(config, positions, params["norm"].dtype), _masked(config, positions, mask, prefix)
+    hidden, kvs = _run(config, params, adapter, tokens, ropes, attend, _by_part(params, prefix))
+    new = [KV(jnp.moveaxis(k, 2, -1), jnp.moveaxis(v, 2, -2)) for k, v in kvs]
+    return hidden, new if isinstance(params["layers"], list) else new[0]
 
 
 def through_layers(
@@ -149,7 +153,8 @@ def through_layers(
         positions, mask: as for `forward`.
         local: of these layers, as `local_layers`.
     """
-    return _scan(config, layers, None, x, positions, _masked(config, positions, mask), local)[0]
+    ropes = _ropes(config, positions, x.dtype)
+    return _scan(config, layers, None, x, ropes, _masked(config, positions, mask), None, local)[0]
 
 
 def local_layers(config: ModelConfig) -> np.ndarray | None:
@@ -175,15 +180,15 @@ def decode_step(
     adapter: Adapter | None,
     token: jax.Array,
     position: jax.Array,
-    caches: Sequence[tuple[KV, jax.Array, jax.Array]],
-) -> tuple[jax.Array, KV]:
+    caches: Sequence[tuple[KV | list[KV], jax.Array, jax.Array]],
+) -> tuple[jax.Array, Any]:
     """Decodes one token of one sample; it is vmapped over samples (a prompt's KV unbatched) and over tasks.
 
     Batch axes of KVs go right after L (`in_axes=1`, `out_axes=1`): the scan over L then copies nothing.
     Caches are only read; the caller writes what is returned with `append`, once for the whole batch.
 
     Args:
-        token, position: [] integers.
+        token, position: [] integers; the position is below 1 + the caches' S in all, or the result is NaN.
         caches: what the token attends to besides itself, in any order: of the prompt, of the sample's suffix
             and so on, the KV [L, K, H, S], [L, K, S, H], how many [] of its S positions are read, and the
             position [] of the first.
@@ -191,10 +196,11 @@ def decode_step(
     Returns:
         hidden [D] after the final norm, and this token's KV, k [L, K, H, 1] and v [L, K, 1, H].
     """
-    places = [jnp.arange(kv.k.shape[-1]) for kv, *_ in caches]  # [S] each
+    places = [jnp.arange(positions_of(kv)) for kv, *_ in caches]  # [S] each
     seen = [place < length for place, (_, length, _) in zip(places, caches, strict=True)]
     near = None
-    if window := _window(config, 1 + sum(map(len, places))):
+    most = 1 + sum(map(len, places))
+    if window := _window(config, most):
         since = [position - start - place for place, (*_, start) in zip(places, caches, strict=True)]
         near = [ago < window for ago in since]
 
@@ -212,9 +218,14 @@ def decode_step(
         out = functools.reduce(jnp.add, values) / total.astype(v.dtype)
         return out.reshape(q.shape)
 
-    attention = _Attention(attend, tuple(kv for kv, *_ in caches))
-    hidden, (k, v) = _run(config, params, adapter, token, position, attention)
-    return hidden, KV(k[..., None], v[..., None, :])
+    # Looked up, since XLA would compute the cosines anew wherever they are read, in every layer.
+    table = _ropes(config, jnp.arange(most), params["norm"].dtype)
+    ropes = jax.tree.map(lambda t: t.at[position].get(mode="fill", fill_value=jnp.nan), table)
+    by_cache = [_by_part(params, kv) for kv, *_ in caches]
+    by_part = [tuple(cache[part] for cache in by_cache) for part in range(len(parts_of(params["layers"])))]
+    hidden, kvs = _run(config, params, adapter, token, ropes, attend, by_part)
+    new = [KV(k[..., None], v[..., None, :]) for k, v in kvs]
+    return hidden, new if isinstance(params["layers"], list) else new[0]
 
 
 def append(cache: KV, new: KV, index: jax.Array) -> KV:
@@ -242,20 +253,39 @@ def logits(config: ModelConfig, params: Params, hidden: jax.Array) -> jax.Array:
     return soft_cap(scores, config.final_logit_softcapping)
 
 
-class _Attention(NamedTuple):
-    """How all layers attend, and the caches [L, ...] of which each gets its own slice."""
+Rope = tuple[jax.Array, jax.Array]  # cos and sin, as `rotate` takes them
+Ropes = tuple[Rope, Rope | None]  # of all layers; of the local ones, where they turn by another frequency
 
-    attend: Attend
-    caches: Any
+
+def parts_of(layers: Any) -> list[Any]:
+    """The parts of what may be in parts: of the layers' weights, or of a KV."""
+    return layers if isinstance(layers, list) else [layers]
+
+
+def positions_of(kv: KV | list[KV]) -> int:
+    """S, for how many positions a KV has room."""
+    return parts_of(kv)[0].k.shape[-1]
+
+
+def _by_part(params: Params, kv: KV | list[KV] | None) -> list[Any]:
+    """The KV of each part of the layers."""
+    return [None] * len(parts_of(params["layers"])) if kv is None else parts_of(kv)
+
+
+def _ropes(config: ModelConfig, positions: jax.Array, dtype: jnp.dtype) -> Ropes:
+    local, frequency = None, config.rope_local_base_freq
+    if config.layer_types is not None and frequency:
+        local = rotary(positions, config.head_dim, frequency, None, dtype)
+    return rotary(positions, config.head_dim, config.rope_theta, config.rope_scaling, dtype), local
 
 
 def _masked(
-    config: ModelConfig, positions: jax.Array, mask: jax.Array, prefix: KV | None = None
-) -> _Attention:
+    config: ModelConfig, positions: jax.Array, mask: jax.Array, prefix: KV | list[KV] | None = None
+) -> Attend:
     """Attention of whole rows under a mask [B, T, T], behind a shared prefix if there is one."""
     key_positions = positions
     if prefix is not None:
-        length = prefix.k.shape[-1]
+        length = positions_of(prefix)
         mask = jnp.concatenate([jnp.ones((*mask.shape[:2], length), bool), mask], axis=-1)  # [B, T, P + T]
         before = jnp.broadcast_to(jnp.arange(length), (len(positions), length))
         key_positions = jnp.concatenate([before, positions], axis=-1)  # [B, P + T]
@@ -270,7 +300,7 @@ def _masked(
         visible = mask if near is None else mask & (near | ~local)
         return masked_attention(q, k, v, visible, config.attention_scale, config.attn_logit_softcapping)
 
-    return _Attention(attend, prefix)
+    return attend
 
 
 def _window(config: ModelConfig, length: int) -> int | None:
@@ -289,15 +319,24 @@ def _run(
     params: Params,
     adapter: Adapter | None,
     tokens: jax.Array,
-    positions: jax.Array,
-    attention: _Attention,
+    ropes: Ropes,
+    attend: Attend,
+    caches: Sequence[Any],
     remat: bool = False,
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """Embeds, scans the layers and norms: hidden states [..., D], and keys and values [L, ..., K, H]."""
+) -> tuple[jax.Array, list[tuple[jax.Array, jax.Array]]]:
+    """Embeds, runs the layers and norms: hidden states [..., D], and each part's k and v [l, ..., K, H].
+
+    `caches` are those [l, ...] of each part of the layers, of which every layer attends with its own slice.
+    """
     x = embed(config, params["embed"], tokens, params["norm"].dtype)
-    local = local_layers(config)
-    x, kv = _scan(config, params["layers"], adapter, x, positions, attention, local, remat)
-    return norm(config, x, params["norm"]), kv
+    kvs, first = [], 0
+    for layers, cache in zip(parts_of(params["layers"]), caches, strict=True):
+        own = slice(first, first + len(layers["input_layernorm"]))
+        lora, local = jax.tree.map(lambda leaf, own=own: leaf[own], (adapter, local_layers(config)))
+        x, kv = _scan(config, layers, lora, x, ropes, attend, cache, local, remat)
+        kvs.append(kv)
+        first = own.stop
+    return norm(config, x, params["norm"]), kvs
 
 
 def embed(config: ModelConfig, table: Weight, tokens: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
@@ -317,16 +356,13 @@ def _scan(
     layers: Params,
     adapter: Adapter | None,
     x: jax.Array,
-    positions: jax.Array,
-    attention: _Attention,
+    ropes: Ropes,
+    attend: Attend,
+    caches: Any,
     local: jax.Array | np.ndarray | None,
     remat: bool = False,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    dtype, family = x.dtype, config.family
-    rope = rotary(positions, config.head_dim, config.rope_theta, config.rope_scaling, dtype)
-    local_rope = None
-    if local is not None and config.rope_local_base_freq:
-        local_rope = rotary(positions, config.head_dim, config.rope_local_base_freq, None, dtype)
+    family, (rope, local_rope) = config.family, ropes
     scale = 1.0 if adapter is None else adapter.scale
     lora = {} if adapter is None else adapter.weights
 
@@ -352,7 +388,7 @@ def _scan(
         q = rotate(normed("q_norm", heads("q_proj"), family.qk_norm), here)  # [..., N, H]
         k = rotate(normed("k_norm", heads("k_proj"), family.qk_norm), here)  # [..., K, H]
         v = heads("v_proj")  # [..., K, H]
-        attended = attention.attend(cache, local, q, k, v)  # [..., N, H]
+        attended = attend(cache, local, q, k, v)  # [..., N, H]
         attended = project("o_proj", attended.reshape(*x.shape[:-1], -1))
         x = x + normed("post_attention_layernorm", attended, family.post_norms)
         h = normed(before_mlp, x)
@@ -360,7 +396,7 @@ def _scan(
         x = x + normed("post_feedforward_layernorm", project("down_proj", gated), family.post_norms)
         return x, (k, v)
 
-    return jax.lax.scan(recomputed(layer) if remat else layer, x, (layers, lora, attention.caches, local))
+    return jax.lax.scan(recomputed(layer) if remat else layer, x, (layers, lora, caches, local))
 
 
 # The backward recomputes what is only elementwise: cheaper than to keep every intermediate of every layer.

@@ -34,11 +34,14 @@ class Static(NamedTuple):
 
 
 class Own(NamedTuple):
-    """What each of R trajectories has of its own. As in a KV, their axis follows that of the layers."""
+    """What each of R trajectories has of its own. As in a KV, their axis follows that of the layers.
+
+    All KVs here are lists, of a KV for each part of the layers (see `decoder`).
+    """
 
     adapter: Adapter | None  # [L, R, ...]
-    layers: dict[str, jax.Array]  # [L, R, out, in], where the adapter is merged into the base's projections
-    prefix: KV | None  # [L, R, ...] of what all prompts begin with
+    layers: list[dict[str, jax.Array]]  # [l, R, out, in], where merged into the base's projections: see `fix`
+    prefix: list[KV] | None  # [l, R, ...] of what all prompts begin with
     key: jax.Array  # [R]
 
 
@@ -85,11 +88,14 @@ def fix(
         adapters: [R, ...] of the trajectories; None for one trajectory of the base itself.
         keys: [R].
         shared: the ids that all prompts begin with; it may be empty.
-        merged: whether adapters are merged into dense weights of the base.
+        merged: whether adapters are merged into dense weights of the base; then every layer is a part.
     """
-    own = Own(jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), adapters), {}, None, keys)
+    own = Own(jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), adapters), [], None, keys)
+    layers = [params["layers"]]
     if merged:
         own = own._replace(adapter=None, layers=_merged(static.config, params, own))
+        layers = _layers({name: leaf for name, leaf in layers[0].items() if name not in own.layers[0]})
+    params = params | {"layers": layers}
     if shared:
         own = own._replace(prefix=_prefixes(static, params, own, np.array(shared, np.int32)))
     return Fixed(static, params, own)
@@ -103,7 +109,7 @@ def begin(
     trajectory: jax.Array,
     prompts: Prompts,
     samples: jax.Array,
-) -> tuple[KV, jax.Array]:
+) -> tuple[list[KV], jax.Array]:
     """A trajectory's prompts -> their KV, and the first token [P, n] of samples [n]."""
     tokens, lengths, words = prompts
     adapter, layers, prefix = jax.tree.map(lambda leaf: leaf[:, trajectory], own[:3])
@@ -123,7 +129,7 @@ def begin(
         lambda prompt: over_samples(prompt[0], own.key, prompt[1], samples, jnp.int32(0), static.sampling),
         (after, words),
     )
-    return int8_kv(kv) if static.sampling.int8_kv else kv, first
+    return _kept(static, kv), first
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnames="suffix")
@@ -131,10 +137,10 @@ def extend(
     static: Static,
     params: Params,
     own: Own,
-    prompt: KV,
-    suffix: KV,
+    prompt: list[KV],
+    suffix: list[KV],
     rows: Rows,
-) -> tuple[jax.Array, KV]:
+) -> tuple[jax.Array, list[KV]]:
     """CHUNK more tokens for every row.
 
     Args:
@@ -149,11 +155,11 @@ def extend(
 
     def step(
         own: Own,
-        slot: tuple[KV, jax.Array],
-        row: tuple[KV, jax.Array, jax.Array],
-        recent: KV,
+        slot: tuple[list[KV], jax.Array],
+        row: tuple[list[KV], jax.Array, jax.Array],
+        recent: list[KV],
         index: jax.Array,
-    ) -> tuple[jax.Array, KV]:
+    ) -> tuple[jax.Array, list[KV]]:
         (prompt, length), (suffix, count, token) = slot, row
         shared = jnp.int32(prefix_length(own.prefix))
         answer = shared + length  # the position of its first token
@@ -172,17 +178,19 @@ def extend(
     draw_slots = jax.vmap(draw_rows, (0, None, 0, 0, 0, None))
     draw_each = jax.vmap(draw_slots, (0, 0, 0, 0, 0, None))
 
-    def one(carry: tuple[jax.Array, KV], index: jax.Array) -> tuple[tuple[jax.Array, KV], jax.Array]:
+    def one(
+        carry: tuple[jax.Array, list[KV]], index: jax.Array
+    ) -> tuple[tuple[jax.Array, list[KV]], jax.Array]:
         token, recent = carry
         hidden, new = over_trajectories(own, (prompt, lengths), (suffix, counts, token), recent, index)
         after = logits(static.config, params, hidden)[..., : static.vocabulary]
         token = draw_each(after, own.key, words, samples, counts + index, static.sampling)
-        return (token, append(recent, new, index)), token
+        return (token, [append(*part, index) for part in zip(recent, new, strict=True)]), token
 
-    recent = _zeros(static.config, tokens.shape, CHUNK, params["norm"].dtype)
+    recent = _zeros(static, params, tokens.shape, CHUNK)
     with dividing(static.devices):
         (_, recent), drawn = jax.lax.scan(one, (tokens, recent), jnp.arange(CHUNK))
-    suffix = _append_chunk(suffix, int8_kv(recent) if static.sampling.int8_kv else recent, counts - 1)
+    suffix = _append_chunk(suffix, _kept(static, recent), counts - 1)
     # The result is sharded as the donated suffix is: only then can it take that one's memory.
     suffix = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, _by_head(static, x)), suffix)
     return jnp.moveaxis(drawn, 0, -1), suffix
@@ -205,48 +213,54 @@ def draw(
 
 
 @functools.partial(jax.jit, donate_argnums=0)
-def place(cache: KV, prompts: KV, trajectory: int, slot: int, row: int) -> KV:
-    """Writes a row of prompts [L, P, ...] into a slot of a cache [L, R, G, ...], which is overwritten."""
+def place(cache: list[KV], prompts: list[KV], trajectory: int, slot: int, row: int) -> list[KV]:
+    """Writes a row of prompts [l, P, ...] into a slot of a cache [l, R, G, ...], which is overwritten."""
     return jax.tree.map(lambda old, new: old.at[:, trajectory, slot].set(new[:, row]), cache, prompts)
 
 
-def _append_chunk(suffix: KV, recent: KV, lengths: jax.Array) -> KV:
-    """Writes a chunk after the first lengths [R, G, W] positions. XLA:CPU selects faster than it scatters."""
-    position = jnp.arange(suffix.k.shape[-1])
-    here = [position == lengths[..., None] + index for index in range(CHUNK)]  # [R, G, W, S] each
+def _append_chunk(suffix: list[KV], recent: list[KV], lengths: jax.Array) -> list[KV]:
+    """Writes a chunk [l, R, G, W, ...] after the first lengths [R, G, W] positions, in place.
 
-    def keys(suffix: Any, recent: Any) -> Any:
-        for index, at in enumerate(here):
-            suffix = jnp.where(at[..., None, None, :], recent[..., index, None], suffix)
-        return suffix
+    Row by row: XLA:CPU takes ten times as long to select among all positions, and a scatter may copy them.
+    """
 
-    def values(suffix: Any, recent: Any) -> Any:
-        for index, at in enumerate(here):
-            suffix = jnp.where(at[..., None, :, None], recent[..., None, index, :], suffix)
-        return suffix
+    kvs, structure = jax.tree.flatten(suffix)
+    news = jax.tree.leaves(recent)
+    axes = [-1, -2] * (len(kvs) // 2)  # of the positions, of keys and their scales and of values and theirs
 
-    written = KV(keys(suffix.k, recent.k), values(suffix.v, recent.v))
-    if suffix.k_scale is None:
-        return written
-    return KV(*written[:2], keys(suffix.k_scale, recent.k_scale), values(suffix.v_scale, recent.v_scale))
+    def row(number: jax.Array, kvs: list[jax.Array]) -> list[jax.Array]:
+        place = jnp.unravel_index(number, lengths.shape)
 
+        def write(old: jax.Array, new: jax.Array, axis: int) -> jax.Array:
+            start: list[Any] = [0, *place, 0, 0, 0]
+            own = jax.lax.dynamic_slice(new, start, (len(new), 1, 1, 1, *new.shape[4:]))
+            start[axis] = lengths[place]
+            return jax.lax.dynamic_update_slice(old, own, start)
 
-def _zeros(config: ModelConfig, batch: tuple[int, ...], positions: int, dtype: jnp.dtype) -> KV:
-    keys = jnp.zeros(
-        (config.num_hidden_layers, *batch, config.num_key_value_heads, config.head_dim, positions), dtype
-    )
-    return KV(keys, keys.mT)
+        return list(map(write, kvs, news, axes))
+
+    return jax.tree.unflatten(structure, jax.lax.fori_loop(0, lengths.size, row, kvs))
 
 
-def empty(fixed: Fixed, batch: tuple[int, ...], positions: int) -> KV:
-    """An empty cache [L, *batch, ...] for so many positions, on the slice's devices."""
-    static, dtype = fixed.static, fixed.params["norm"].dtype
+def _kept(static: Static, kv: list[KV]) -> list[KV]:
+    """A dense KV as it is cached."""
+    return [int8_kv(part) for part in kv] if static.sampling.int8_kv else kv
 
-    def described() -> KV:
-        kv = _zeros(static.config, batch, positions, dtype)
-        return int8_kv(kv) if static.sampling.int8_kv else kv
 
-    shapes = jax.eval_shape(described)
+def _zeros(static: Static, params: Params, batch: tuple[int, ...], positions: int) -> list[KV]:
+    """A dense KV [l, *batch, ...] of each part of the layers."""
+    config, kvs = static.config, []
+    for part in params["layers"]:
+        shape = len(part["input_layernorm"]), *batch, config.num_key_value_heads, config.head_dim, positions
+        keys = jnp.zeros(shape, params["norm"].dtype)
+        kvs.append(KV(keys, keys.mT))
+    return kvs
+
+
+def empty(fixed: Fixed, batch: tuple[int, ...], positions: int) -> list[KV]:
+    """An empty cache [l, *batch, ...] for so many positions, on the slice's devices."""
+    static, params, _ = fixed
+    shapes = jax.eval_shape(lambda: _kept(static, _zeros(static, params, batch, positions)))
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype, device=_by_head(static, x)), shapes)
 
 
@@ -257,23 +271,31 @@ def _by_head(static: Static, leaf: jax.Array | jax.ShapeDtypeStruct) -> NamedSha
 
 def _with(params: Params, own: Own) -> Params:
     """The base's parameters with a trajectory's own projections."""
-    return params | {"layers": params["layers"] | own.layers}
+    if not own.layers:
+        return params
+    return params | {"layers": [part | mine for part, mine in zip(params["layers"], own.layers, strict=True)]}
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _prefixes(static: Static, params: Params, own: Own, shared: jax.Array) -> KV:
-    """The KV [L, R, ...] of the ids that all prompts share."""
+def _prefixes(static: Static, params: Params, own: Own, shared: jax.Array) -> list[KV]:
+    """The KV [l, R, ...] of the ids that all prompts share."""
 
-    def one_trajectory(own: Own) -> KV:
+    def one_trajectory(own: Own) -> list[KV]:
         return prefix_kv(static.config, _with(params, own), own.adapter, shared)
 
     with dividing(static.devices):
         return jax.vmap(one_trajectory, (AXES,), 1)(own)
 
 
+def _layers(stacked: dict[str, jax.Array]) -> list[dict[str, jax.Array]]:
+    """[L, ...] -> of each layer [1, ...]."""
+    count = len(next(iter(stacked.values())))
+    return [{name: leaf[n : n + 1] for name, leaf in stacked.items()} for n in range(count)]
+
+
 @functools.partial(jax.jit, static_argnums=0)
-def _merged(config: ModelConfig, params: Params, own: Own) -> dict[str, jax.Array]:
-    """Plain projections [L, R, out, in] that compute the same: int4 dequantised, W + scale B A."""
+def _merged(config: ModelConfig, params: Params, own: Own) -> list[dict[str, jax.Array]]:
+    """Each layer's projections [1, R, out, in] that compute the same: int4 dequantised, W + scale B A."""
     merged = {}
     for name in projection_shapes(config):
         weight = dense(params["layers"][name], params["norm"].dtype)[:, None]
@@ -281,14 +303,14 @@ def _merged(config: ModelConfig, params: Params, own: Own) -> dict[str, jax.Arra
     if own.adapter is not None:
         for name, lora in own.adapter.weights.items():
             merged[name] += own.adapter.scale * jnp.einsum("lrok,lrki->lroi", lora["b"], lora["a"])
-    return merged
+    return _layers(merged)
 
 
 class Engine(NamedTuple):
     """The functions that run on the device, and up to which sizes a shorter way leads to the same answers."""
 
-    begin: Callable[..., tuple[KV, jax.Array]] = begin
-    extend: Callable[..., tuple[jax.Array, KV]] = extend
+    begin: Callable[..., tuple[list[KV], jax.Array]] = begin
+    extend: Callable[..., tuple[jax.Array, list[KV]]] = extend
     draw: Callable[..., jax.Array] = draw
     merged_bytes: int = 2**30  # of float32 weights, up to which int4 and LoRA are merged into plain ones
     shared_tokens: int = WORTHWHILE  # at the beginning of all prompts, from which on it is prefilled once

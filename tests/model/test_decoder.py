@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -130,25 +131,37 @@ def test_only_differences_of_positions_matter() -> None:
     np.testing.assert_allclose(base[real], shifted[real], rtol=0, atol=1e-4 * np.abs(base).max())
 
 
+@pytest.mark.parametrize("in_parts", [False, True])
 @pytest.mark.parametrize("model_type", ["qwen3", "gemma2", "gemma3_text"])
-def test_decoding_continues_a_prefill(model_type: str) -> None:
+def test_decoding_continues_a_prefill(model_type: str, in_parts: bool) -> None:
     """Two tasks with prompts of unequal length and three samples each: every step equals the forward pass."""
     config = tiny_config(model_type)
-    params, adapter = params_and_adapter(config)
+    whole, adapter = params_and_adapter(config)
+    params = whole
+    if in_parts:
+        firsts = range(config.num_hidden_layers)
+        layers = [
+            jax.tree.map(lambda leaf, first=first: leaf[first : first + 1], whole["layers"])
+            for first in firsts
+        ]
+        params = whole | {"layers": layers}
     lengths, samples, new = jnp.array([9, 5]), 3, 4
     prompts = random_tokens((2, 9), seed=1)
     answers = random_tokens((2, samples, new), seed=2)
     positions, mask = causal(2, 9)
     mask = mask & (positions < lengths[:, None])[:, None]
     _, prompt = prefill(config, params, adapter, prompts, positions, mask)
-    prompt = KV(pad(prompt.k, 4), pad(prompt.v, 3))
-    shape = (config.num_hidden_layers, 2, samples, config.num_key_value_heads)
-    rubbish = jnp.full((*shape, config.head_dim, new + 1), 7.0)
-    suffix = KV(rubbish, rubbish.mT)
+    kvs = prompt if in_parts else [prompt]
+    padded = [KV(pad(kv.k, 4), pad(kv.v, 3)) for kv in kvs]
+    shape = 2, samples, config.num_key_value_heads, config.head_dim, new + 1
+    rubbish = [jnp.full((len(kv.k), *shape), 7.0) for kv in kvs]
+    empty = [KV(keys, keys.mT) for keys in rubbish]
+    suffix: Any = empty if in_parts else empty[0]
+    prompt = padded if in_parts else padded[0]
 
     def one(
-        token: jax.Array, length: jax.Array, prompt: KV, suffix: KV, step: jax.Array
-    ) -> tuple[jax.Array, KV]:
+        token: jax.Array, length: jax.Array, prompt: Any, suffix: Any, step: jax.Array
+    ) -> tuple[jax.Array, Any]:
         caches = (prompt, length, jnp.int32(0)), (suffix, step, length)
         return decoder.decode_step(config, params, adapter, token, length + step, caches)
 
@@ -156,13 +169,14 @@ def test_decoding_continues_a_prefill(model_type: str) -> None:
     over_tasks = jax.jit(jax.vmap(over_samples, in_axes=(0, 0, 1, 1, None), out_axes=(0, 1)))
     steps = []
     for step in jnp.arange(new):
+        append = functools.partial(decoder.append, index=step)
         hidden, kv = over_tasks(answers[:, :, step], lengths, prompt, suffix, step)
-        suffix = decoder.append(suffix, kv, step)
+        suffix = list(map(append, suffix, kv)) if in_parts else append(suffix, kv)
         steps.append(hidden)
     for task, length in enumerate(lengths.tolist()):
         start = jnp.broadcast_to(prompts[task, :length], (samples, length))
-        whole = jnp.concatenate([start, answers[task]], axis=1)
-        expected = forward(config, params, adapter, whole, *causal(samples, length + new))[:, length:]
+        text = jnp.concatenate([start, answers[task]], axis=1)
+        expected = forward(config, whole, adapter, text, *causal(samples, length + new))[:, length:]
         ours = jnp.stack(steps, axis=2)[task]
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 

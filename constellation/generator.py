@@ -96,8 +96,8 @@ def sample(
     buckets = _buckets(job.prompts, rows // STREAMS // sampling.n)
     merged = engine.merges(model)
     # A large model's time goes into reading its weights, and into computing rows.
-    streams, slots, waves = (STREAMS, SLOTS, WAVES) if merged else (1, 1, 1)
-    vocabulary, draw_config = model.tokenizer.size, sampling.without_sizes()
+    streams = STREAMS if merged else 1
+    vocabulary, draw_config = model.tokenizer.size, sampling.compiled()
     adapters, keys = replicate(generator.adapters, model.mesh), address.keys(trajectories)
     parts: dict[int, list[_Batch]] = {}
     with contextlib.ExitStack() as stack:
@@ -105,7 +105,7 @@ def sample(
             params, own = on_slice((model.params, adapters), model.mesh, devices)
             beginning = whole[0][:shared] if shared else ()
             static = decoding.Static(model.config, draw_config, vocabulary, devices, engine.draw)
-            fixed = decoding.fix(static, params, own, keys, beginning, merged)
+            fixed = decoding.fix(static, params, own, keys, sampling.temperature, beginning, merged)
             # Computations that one thread starts run one after the other on a CPU, so every stream has its
             # own; but those of several devices that communicate have to start in one order.
             threads = ThreadPoolExecutor(1 if devices.shape[MODEL] > 1 else streams)
@@ -113,7 +113,7 @@ def sample(
             for length, bucket in buckets.items():
                 tasks = bucket[index :: model.mesh.shape[DATA]]
                 parts.setdefault(index, []).extend(
-                    _Batch(job, fixed, threads, tasks[part::streams], length, rows // streams, slots, waves)
+                    _Batch(job, fixed, threads, tasks[part::streams], length, rows // streams, merged)
                     for part in range(streams)
                 )
         in_turn = [part for group in itertools.zip_longest(*parts.values()) for part in group if part]
@@ -189,8 +189,7 @@ class _Batch:
         tasks: Sequence[int],
         length: int,
         rows: int,
-        slots: int,
-        waves: int,
+        merged: bool,
     ) -> None:
         self.job, self.fixed, self.threads = job, fixed, threads
         numbers = np.array(tasks, int)
@@ -198,8 +197,10 @@ class _Batch:
         self.length = length
         n, rows = job.config.n, rows // job.trajectories
         self.width = width_of(n, rows)
-        most = power_of_two(-(-max(map(len, self.tasks)) * n // self.width))
-        self.share = max(min(max(most // waves, slots), rows // self.width), 1)  # slots of each trajectory
+        slots = power_of_two(-(-max(map(len, self.tasks)) * n // self.width))  # as many as can be busy
+        if merged:
+            slots = max(slots // WAVES, SLOTS)
+        self.share = max(min(slots, rows // self.width), 1)  # slots of each trajectory
         self.slots = self.share * job.trajectories
         # Of a slot: its task, and the samples still to begin.
         self.origin: list[_Prompt] = []

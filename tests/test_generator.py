@@ -20,7 +20,7 @@ from constellation import generator
 from constellation.generator import PREFILL, Sample, SamplingConfig, prefill_size, sample
 from constellation.model import decoding
 from constellation.model.config import ModelConfig
-from constellation.model.decoder import forward, init_params, logits, positions_of
+from constellation.model.decoder import forward, init_params, logits
 from constellation.model.decoding import ENGINE, Engine
 from constellation.model.lora import Adapter, init_adapter, stack
 from constellation.model.model import Generator, Model, load_model
@@ -162,9 +162,9 @@ def recorded(*args: Any, **kwargs: Any) -> tuple[list[list[Sample]], Recorded]:
     def record(logits: Any, word: Any, sample: Any, position: Any) -> None:
         seen[int(word), int(sample), int(position)] = np.array(logits)
 
-    def recording_draw(logits: Any, key: Any, word: Any, sample: Any, position: Any, config: Any) -> Any:
+    def recording_draw(logits: Any, key: Any, word: Any, sample: Any, position: Any, *law: Any) -> Any:
         jax.debug.callback(record, logits, word, sample, position)
-        return decoding.draw(logits, key, word, sample, position, config)
+        return decoding.draw(logits, key, word, sample, position, *law)
 
     result = sample_one(*args, **kwargs, engine=ENGINE._replace(draw=recording_draw))
     jax.effects_barrier()
@@ -384,7 +384,7 @@ def test_prompts_are_prefilled_once_and_never_copied_per_sample():
     sampling, engine = SamplingConfig(n=64, max_new_tokens=5), Engine(counting, keeping)
     sample_one(MODEL, None, prompts, task_ids, ADDRESS, sampling, rows=64, engine=engine)
     assert sorted(prefilled) == sorted(int(keys.word(task_id)) for task_id in task_ids)
-    longest = max(arguments, key=lambda args: positions_of(args[3]))
+    longest = max(arguments, key=lambda args: args[3][0].k.size)
     prompt_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(longest[3]))
     width = longest[4][0].k.shape[3]
     assert width == generator.WIDTH

@@ -59,17 +59,16 @@ def compile_sampling(
 ) -> Any:
     params, adapter = abstract(dtype, config)
     vocabulary, devices = config.vocab_size, make_mesh()
-    static = decoding.Static(config, sampling.without_sizes(), vocabulary, devices, decoding.draw)
+    static = decoding.Static(config, sampling.compiled(), vocabulary, devices, decoding.draw)
     key: Any = shaped((1,), jax.random.key(0).dtype)
     adapters = jax.tree.map(lambda x: shaped((len(x), 1, *x.shape[1:]), x.dtype), adapter)
-    params = params | {"layers": [params["layers"]]}
     fixed = decoding.Fixed(static, params, decoding.Own(adapters, [], None, key))
 
     def kv(batch: tuple[int, ...], positions: int) -> Any:
         return jax.eval_shape(lambda: decoding.empty(fixed, batch, positions))
 
     dense = fixed._replace(static=static._replace(sampling=SamplingConfig(n=1)))
-    shared = jax.eval_shape(lambda: jax.tree.map(lambda x: x, decoding.empty(dense, (1,), prefix)))
+    shared = jax.eval_shape(lambda: decoding.empty(dense, (1,), prefix)[0])
     slots, width = rows // 8, 8
     grid = shaped((1, slots, width))
     return decoding.extend.lower(

@@ -6,9 +6,6 @@ V vocabulary, L layers, S cached positions. Parameters are a pytree:
      "layers": {projection: [L, out, in], and as the family has them
                 biases "q_bias", "k_bias", "v_bias": [L, out], "q_norm" and "k_norm": [L, H],
                 the other norms: [L, D]}}
-"layers" may also be a list of parts, each as above of some consecutive layers; then KVs are lists as well.
-Every part is a scan of its own. XLA:CPU copies the weights and KV that a scan reads, but not those of one
-layer alone.
 A projection may be an int4 QTensor, an embedding or head an int8 one. Activations have the dtype of "norm";
 norms, angles, softmax and logits are computed in float32.
 """
@@ -33,6 +30,9 @@ Params = dict[str, Any]
 # (a layer's cache, whether it is local [], q [..., N, H], k [..., K, H], v [..., K, H]) -> [..., N, H]; query
 # and key are rotated already.
 Attend = Callable[[Any, Any, jax.Array, jax.Array, jax.Array], jax.Array]
+
+
+Rope = tuple[jax.Array, jax.Array]  # cos and sin, as `rotate` takes them
 
 
 class KV(NamedTuple):
@@ -112,8 +112,8 @@ def forward(
             computation, and of a layer only [B, T, D] is kept.
         prefix: as for `prefill`.
     """
-    ropes, attend = _ropes(config, positions, params["norm"].dtype), _masked(config, positions, mask, prefix)
-    return _run(config, params, adapter, tokens, ropes, attend, _by_part(params, prefix), remat)[0]
+    attend = _masked(config, positions, mask, prefix)
+    return _run(config, params, adapter, tokens, positions, attend, prefix, remat)[0]
 
 
 def prefill(
@@ -123,18 +123,17 @@ def prefill(
     tokens: jax.Array,
     positions: jax.Array,
     mask: jax.Array,
-    prefix: KV | list[KV] | None = None,
-) -> tuple[jax.Array, Any]:
+    prefix: KV | None = None,
+) -> tuple[jax.Array, KV]:
     """As `forward`, and the KV of every position, k [L, B, K, H, T] and v [L, B, K, T, H].
 
     Args:
         prefix: KV [L, K, H, P], [L, K, P, H] of P tokens that every row begins with and `tokens` leaves out;
             positions count on from it.
     """
-    ropes, attend = _ropes(config, positions, params["norm"].dtype), _masked(config, positions, mask, prefix)
-    hidden, kvs = _run(config, params, adapter, tokens, ropes, attend, _by_part(params, prefix))
-    new = [KV(jnp.moveaxis(k, 2, -1), jnp.moveaxis(v, 2, -2)) for k, v in kvs]
-    return hidden, new if isinstance(params["layers"], list) else new[0]
+    attend = _masked(config, positions, mask, prefix)
+    hidden, (k, v) = _run(config, params, adapter, tokens, positions, attend, prefix)
+    return hidden, KV(jnp.moveaxis(k, 2, -1), jnp.moveaxis(v, 2, -2))
 
 
 def through_layers(
@@ -153,8 +152,8 @@ def through_layers(
         positions, mask: as for `forward`.
         local: of these layers, as `local_layers`.
     """
-    ropes = _ropes(config, positions, x.dtype)
-    return _scan(config, layers, None, x, ropes, _masked(config, positions, mask), None, local)[0]
+    ropes, attend = _ropes(config, positions, x.dtype), _masked(config, positions, mask)
+    return _scan(config, layers, None, x, ropes, attend, None, local)[0]
 
 
 def local_layers(config: ModelConfig) -> np.ndarray | None:
@@ -180,23 +179,26 @@ def decode_step(
     adapter: Adapter | None,
     token: jax.Array,
     position: jax.Array,
-    caches: Sequence[tuple[KV | list[KV], jax.Array, jax.Array]],
-) -> tuple[jax.Array, Any]:
+    caches: Sequence[tuple[Sequence[KV], jax.Array, jax.Array]],
+) -> tuple[jax.Array, list[KV]]:
     """Decodes one token of one sample; it is vmapped over samples (a prompt's KV unbatched) and over tasks.
 
-    Batch axes of KVs go right after L (`in_axes=1`, `out_axes=1`): the scan over L then copies nothing.
+    The layers come in parts of consecutive ones, and a KV is one for each part. Every part is a scan of its
+    own: XLA:CPU copies all weights and KV that a scan over several layers reads, and compiles it faster.
+    Batch axes of KVs go right after L (`in_axes=1`, `out_axes=1`): the scan over L then transposes nothing.
     Caches are only read; the caller writes what is returned with `append`, once for the whole batch.
 
     Args:
+        params: "layers" is a list of parts.
         token, position: [] integers; the position is below 1 + the caches' S in all, or the result is NaN.
         caches: what the token attends to besides itself, in any order: of the prompt, of the sample's suffix
-            and so on, the KV [L, K, H, S], [L, K, S, H], how many [] of its S positions are read, and the
+            and so on, the KVs [L, K, H, S], [L, K, S, H], how many [] of their S positions are read, and the
             position [] of the first.
 
     Returns:
-        hidden [D] after the final norm, and this token's KV, k [L, K, H, 1] and v [L, K, 1, H].
+        hidden [D] after the final norm, and this token's KVs, k [L, K, H, 1] and v [L, K, 1, H].
     """
-    places = [jnp.arange(positions_of(kv)) for kv, *_ in caches]  # [S] each
+    places = [jnp.arange(kvs[0].k.shape[-1]) for kvs, *_ in caches]  # [S] each
     seen = [place < length for place, (_, length, _) in zip(places, caches, strict=True)]
     near = None
     most = 1 + sum(map(len, places))
@@ -218,14 +220,19 @@ def decode_step(
         out = functools.reduce(jnp.add, values) / total.astype(v.dtype)
         return out.reshape(q.shape)
 
+    x = embed(config, params["embed"], token, params["norm"].dtype)
     # Looked up, since XLA would compute the cosines anew wherever they are read, in every layer.
-    table = _ropes(config, jnp.arange(most), params["norm"].dtype)
+    table = _ropes(config, jnp.arange(most), x.dtype)
     ropes = jax.tree.map(lambda t: t.at[position].get(mode="fill", fill_value=jnp.nan), table)
-    by_cache = [_by_part(params, kv) for kv, *_ in caches]
-    by_part = [tuple(cache[part] for cache in by_cache) for part in range(len(parts_of(params["layers"])))]
-    hidden, kvs = _run(config, params, adapter, token, ropes, attend, by_part)
-    new = [KV(k[..., None], v[..., None, :]) for k, v in kvs]
-    return hidden, new if isinstance(params["layers"], list) else new[0]
+    new, first = [], 0
+    for part, layers in enumerate(params["layers"]):
+        here = slice(first, first + len(layers["input_layernorm"]))
+        own, local = jax.tree.map(lambda leaf, here=here: leaf[here], (adapter, local_layers(config)))
+        kvs = tuple(kvs[part] for kvs, *_ in caches)
+        x, (k, v) = _scan(config, layers, own, x, ropes, attend, kvs, local)
+        new.append(KV(k[..., None], v[..., None, :]))
+        first = here.stop
+    return norm(config, x, params["norm"]), new
 
 
 def append(cache: KV, new: KV, index: jax.Array) -> KV:
@@ -253,39 +260,11 @@ def logits(config: ModelConfig, params: Params, hidden: jax.Array) -> jax.Array:
     return soft_cap(scores, config.final_logit_softcapping)
 
 
-Rope = tuple[jax.Array, jax.Array]  # cos and sin, as `rotate` takes them
-Ropes = tuple[Rope, Rope | None]  # of all layers; of the local ones, where they turn by another frequency
-
-
-def parts_of(layers: Any) -> list[Any]:
-    """The parts of what may be in parts: of the layers' weights, or of a KV."""
-    return layers if isinstance(layers, list) else [layers]
-
-
-def positions_of(kv: KV | list[KV]) -> int:
-    """S, for how many positions a KV has room."""
-    return parts_of(kv)[0].k.shape[-1]
-
-
-def _by_part(params: Params, kv: KV | list[KV] | None) -> list[Any]:
-    """The KV of each part of the layers."""
-    return [None] * len(parts_of(params["layers"])) if kv is None else parts_of(kv)
-
-
-def _ropes(config: ModelConfig, positions: jax.Array, dtype: jnp.dtype) -> Ropes:
-    local, frequency = None, config.rope_local_base_freq
-    if config.layer_types is not None and frequency:
-        local = rotary(positions, config.head_dim, frequency, None, dtype)
-    return rotary(positions, config.head_dim, config.rope_theta, config.rope_scaling, dtype), local
-
-
-def _masked(
-    config: ModelConfig, positions: jax.Array, mask: jax.Array, prefix: KV | list[KV] | None = None
-) -> Attend:
+def _masked(config: ModelConfig, positions: jax.Array, mask: jax.Array, prefix: KV | None = None) -> Attend:
     """Attention of whole rows under a mask [B, T, T], behind a shared prefix if there is one."""
     key_positions = positions
     if prefix is not None:
-        length = positions_of(prefix)
+        length = prefix.k.shape[-1]
         mask = jnp.concatenate([jnp.ones((*mask.shape[:2], length), bool), mask], axis=-1)  # [B, T, P + T]
         before = jnp.broadcast_to(jnp.arange(length), (len(positions), length))
         key_positions = jnp.concatenate([before, positions], axis=-1)  # [B, P + T]
@@ -319,24 +298,16 @@ def _run(
     params: Params,
     adapter: Adapter | None,
     tokens: jax.Array,
-    ropes: Ropes,
+    positions: jax.Array,
     attend: Attend,
-    caches: Sequence[Any],
+    caches: Any,
     remat: bool = False,
-) -> tuple[jax.Array, list[tuple[jax.Array, jax.Array]]]:
-    """Embeds, runs the layers and norms: hidden states [..., D], and each part's k and v [l, ..., K, H].
-
-    `caches` are those [l, ...] of each part of the layers, of which every layer attends with its own slice.
-    """
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """Embeds, scans the layers and norms: hidden states [..., D], and keys and values [L, ..., K, H]."""
     x = embed(config, params["embed"], tokens, params["norm"].dtype)
-    kvs, first = [], 0
-    for layers, cache in zip(parts_of(params["layers"]), caches, strict=True):
-        own = slice(first, first + len(layers["input_layernorm"]))
-        lora, local = jax.tree.map(lambda leaf, own=own: leaf[own], (adapter, local_layers(config)))
-        x, kv = _scan(config, layers, lora, x, ropes, attend, cache, local, remat)
-        kvs.append(kv)
-        first = own.stop
-    return norm(config, x, params["norm"]), kvs
+    ropes, local = _ropes(config, positions, x.dtype), local_layers(config)
+    x, kv = _scan(config, params["layers"], adapter, x, ropes, attend, caches, local, remat)
+    return norm(config, x, params["norm"]), kv
 
 
 def embed(config: ModelConfig, table: Weight, tokens: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
@@ -351,17 +322,26 @@ def norm(config: ModelConfig, x: jax.Array, weight: jax.Array) -> jax.Array:
     return rms_norm(x, weight, config.rms_norm_eps, config.family.centred_norms)
 
 
+def _ropes(config: ModelConfig, positions: jax.Array, dtype: jnp.dtype) -> tuple[Rope, Rope | None]:
+    """The rotation of all layers, and that of the local ones where it is another."""
+    local, theta = None, config.rope_local_base_freq
+    if config.layer_types is not None and theta:
+        local = rotary(positions, config.head_dim, theta, None, dtype)
+    return rotary(positions, config.head_dim, config.rope_theta, config.rope_scaling, dtype), local
+
+
 def _scan(
     config: ModelConfig,
     layers: Params,
     adapter: Adapter | None,
     x: jax.Array,
-    ropes: Ropes,
+    ropes: tuple[Rope, Rope | None],
     attend: Attend,
     caches: Any,
     local: jax.Array | np.ndarray | None,
     remat: bool = False,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """Runs layers [L, ...], each with its own slice of `caches`: x, and their keys and values."""
     family, (rope, local_rope) = config.family, ropes
     scale = 1.0 if adapter is None else adapter.scale
     lora = {} if adapter is None else adapter.weights

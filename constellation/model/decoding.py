@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +14,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import KV, Params, append, decode_step, int8_kv, logits, prefill
 from constellation.model.linear import dense
-from constellation.model.lora import Adapter, layer_weights, projection_shapes
+from constellation.model.lora import Adapter, layer_weights
 from constellation.model.mesh import MODEL, dividing
 from constellation.model.model import Model
 from constellation.model.prefix import WORTHWHILE, prefix_kv, prefix_length
 from constellation.model.sampling import SamplingConfig, scores
+
+Tree = TypeVar("Tree")
 
 CHUNK = 4  # a sample idles (CHUNK - 1) / 2 steps after its end; shorter chunks copy and dispatch more often
 
@@ -27,7 +29,7 @@ class Static(NamedTuple):
     """What the compiled functions depend on."""
 
     config: ModelConfig
-    sampling: SamplingConfig  # without sizes
+    sampling: SamplingConfig  # `compiled`
     vocabulary: int  # ids that the tokenizer knows
     devices: Mesh  # 1 x model
     draw: Callable[..., jax.Array]  # as `draw` below
@@ -36,16 +38,17 @@ class Static(NamedTuple):
 class Own(NamedTuple):
     """What each of R trajectories has of its own. As in a KV, their axis follows that of the layers.
 
-    All KVs here are lists, of a KV for each part of the layers (see `decoder`).
+    Lists of KVs are of the parts of the layers, see `decode_step`.
     """
 
     adapter: Adapter | None  # [L, R, ...]
-    layers: list[dict[str, jax.Array]]  # [l, R, out, in], where merged into the base's projections: see `fix`
-    prefix: list[KV] | None  # [l, R, ...] of what all prompts begin with
+    layers: list[dict[str, jax.Array]]  # [1, R, ...] each of the merged layers, where they are; see `fix`
+    prefix: KV | None  # [L, R, ...] of what all prompts begin with
     key: jax.Array  # [R]
+    temperature: Any = 1.0  # [] of all
 
 
-AXES = Own(1, 1, 1, 0)  # type: ignore[arg-type]  # of the trajectories, for a vmap
+AXES = Own(1, 1, 1, 0, None)  # type: ignore[arg-type]  # of the trajectories, for a vmap
 
 
 class Fixed(NamedTuple):
@@ -79,6 +82,7 @@ def fix(
     params: Params,
     adapters: Adapter | None,
     keys: jax.Array,
+    temperature: float,
     shared: Sequence[int],
     merged: bool,
 ) -> Fixed:
@@ -88,14 +92,12 @@ def fix(
         adapters: [R, ...] of the trajectories; None for one trajectory of the base itself.
         keys: [R].
         shared: the ids that all prompts begin with; it may be empty.
-        merged: whether adapters are merged into dense weights of the base; then every layer is a part.
+        merged: whether to decode with adapters merged into dense weights of the base, layer by layer.
     """
-    own = Own(jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), adapters), [], None, keys)
-    layers = [params["layers"]]
+    adapters = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), adapters)
+    own = Own(adapters, [], None, keys, jnp.float32(temperature))
     if merged:
-        own = own._replace(adapter=None, layers=_merged(static.config, params, own))
-        layers = _layers({name: leaf for name, leaf in layers[0].items() if name not in own.layers[0]})
-    params = params | {"layers": layers}
+        own = own._replace(layers=_merged(static.config, params, own))
     if shared:
         own = own._replace(prefix=_prefixes(static, params, own, np.array(shared, np.int32)))
     return Fixed(static, params, own)
@@ -112,24 +114,22 @@ def begin(
 ) -> tuple[list[KV], jax.Array]:
     """A trajectory's prompts -> their KV, and the first token [P, n] of samples [n]."""
     tokens, lengths, words = prompts
-    adapter, layers, prefix = jax.tree.map(lambda leaf: leaf[:, trajectory], own[:3])
-    own = Own(adapter, layers, prefix, own.key[trajectory])
-    params = _with(params, own)
+    adapter, prefix = jax.tree.map(lambda leaf: leaf[:, trajectory], (own.adapter, own.prefix))
+    key = own.key[trajectory]
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
     causal = positions[:, :, None] >= positions[:, None]
     mask = causal & (positions < lengths[:, None])[:, None]  # [P, T, T]
-    positions += prefix_length(own.prefix)
+    positions += prefix_length(prefix)
     with dividing(static.devices):
-        hidden, kv = prefill(static.config, params, own.adapter, tokens, positions, mask, own.prefix)
+        hidden, kv = prefill(static.config, params, adapter, tokens, positions, mask, prefix)
     last = jnp.take_along_axis(hidden, lengths[:, None, None] - 1, axis=1)[:, 0]  # [P, D]
     after = logits(static.config, params, last)[:, : static.vocabulary]
-    over_samples = jax.vmap(static.draw, (None, None, None, 0, None, None))
+    over_samples = jax.vmap(_draw(static, own), (None, None, None, 0, None))
     # A prompt at a time: the noise of all, [P, n, V], can be larger than the model.
     first = jax.lax.map(
-        lambda prompt: over_samples(prompt[0], own.key, prompt[1], samples, jnp.int32(0), static.sampling),
-        (after, words),
+        lambda prompt: over_samples(prompt[0], key, prompt[1], samples, jnp.int32(0)), (after, words)
     )
-    return _kept(static, kv), first
+    return _in_parts(_kept(static, kv), own), first
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnames="suffix")
@@ -152,9 +152,11 @@ def extend(
         [R, G, W, CHUNK] tokens, and the suffix with the KV of `rows.tokens` and of all but the last of them.
     """
     lengths, words, samples, counts, tokens = rows
+    prefix = None if own.prefix is None else _in_parts(own.prefix, own)
 
     def step(
         own: Own,
+        prefix: list[KV] | None,
         slot: tuple[list[KV], jax.Array],
         row: tuple[list[KV], jax.Array, jax.Array],
         recent: list[KV],
@@ -162,35 +164,37 @@ def extend(
     ) -> tuple[jax.Array, list[KV]]:
         (prompt, length), (suffix, count, token) = slot, row
         shared = jnp.int32(prefix_length(own.prefix))
+        weights = params | {"layers": own.layers or [params["layers"]]}
+        adapter = None if own.layers else own.adapter
         answer = shared + length  # the position of its first token
         chunk = answer + count - 1
         caches = [(prompt, length, shared), (suffix, count - 1, answer), (recent, index, chunk)]
-        if own.prefix is not None:
-            caches.append((own.prefix, shared, jnp.int32(0)))
-        position = chunk + index
-        return decode_step(static.config, _with(params, own), own.adapter, token, position, caches)
+        if prefix is not None:
+            caches.append((prefix, shared, jnp.int32(0)))
+        return decode_step(static.config, weights, adapter, token, chunk + index, caches)
 
     # The KV of this chunk are kept apart until its end, since there one index serves all rows.
-    over_rows = jax.vmap(step, (None, None, (1, 0, 0), 1, None), (0, 1))
-    over_slots = jax.vmap(over_rows, (None, (1, 0), (1, 0, 0), 1, None), (0, 1))
-    over_trajectories = jax.vmap(over_slots, (AXES, (1, 0), (1, 0, 0), 1, None), (0, 1))
-    draw_rows = jax.vmap(static.draw, (0, None, None, 0, 0, None))
-    draw_slots = jax.vmap(draw_rows, (0, None, 0, 0, 0, None))
-    draw_each = jax.vmap(draw_slots, (0, 0, 0, 0, 0, None))
+    over_rows = jax.vmap(step, (None, None, None, (1, 0, 0), 1, None), (0, 1))
+    over_slots = jax.vmap(over_rows, (None, None, (1, 0), (1, 0, 0), 1, None), (0, 1))
+    over_trajectories = jax.vmap(over_slots, (AXES, 1, (1, 0), (1, 0, 0), 1, None), (0, 1))
+    draw_rows = jax.vmap(_draw(static, own), (0, None, None, 0, 0))
+    draw_slots = jax.vmap(draw_rows, (0, None, 0, 0, 0))
+    draw_each = jax.vmap(draw_slots, (0, 0, 0, 0, 0))
 
     def one(
         carry: tuple[jax.Array, list[KV]], index: jax.Array
     ) -> tuple[tuple[jax.Array, list[KV]], jax.Array]:
         token, recent = carry
-        hidden, new = over_trajectories(own, (prompt, lengths), (suffix, counts, token), recent, index)
+        row = suffix, counts, token
+        hidden, new = over_trajectories(own, prefix, (prompt, lengths), row, recent, index)
         after = logits(static.config, params, hidden)[..., : static.vocabulary]
-        token = draw_each(after, own.key, words, samples, counts + index, static.sampling)
+        token = draw_each(after, own.key, words, samples, counts + index)
         return (token, [append(*part, index) for part in zip(recent, new, strict=True)]), token
 
-    recent = _zeros(static, params, tokens.shape, CHUNK)
+    recent = _in_parts(_zeros(static.config, tokens.shape, CHUNK, params["norm"].dtype), own)
     with dividing(static.devices):
         (_, recent), drawn = jax.lax.scan(one, (tokens, recent), jnp.arange(CHUNK))
-    suffix = _append_chunk(suffix, _kept(static, recent), counts - 1)
+    suffix = _append_chunk(suffix, [_kept(static, part) for part in recent], counts - 1)
     # The result is sharded as the donated suffix is: only then can it take that one's memory.
     suffix = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, _by_head(static, x)), suffix)
     return jnp.moveaxis(drawn, 0, -1), suffix
@@ -203,23 +207,29 @@ def draw(
     sample: jax.Array,
     position: jax.Array,
     sampling: SamplingConfig,
+    temperature: jax.Array | None = None,
 ) -> jax.Array:
     """The token [] that a sample of a task draws from logits [V] at a position of its answer."""
     for part in (word, sample, position):
         key = jax.random.fold_in(key, part)
-    score = scores(logits, key, sampling)
+    score = scores(logits, key, sampling, temperature)
     # The argmax, as two reductions that XLA:CPU vectorises; jnp.argmax alone takes longer than the noise.
     return jnp.min(jnp.where(score == score.max(), jnp.arange(score.size), score.size - 1))
 
 
+def _draw(static: Static, own: Own) -> Callable[..., jax.Array]:
+    """`draw` with this computation's sampling, whose temperature is no constant of the program."""
+    return lambda *address: static.draw(*address, static.sampling, own.temperature)
+
+
 @functools.partial(jax.jit, donate_argnums=0)
 def place(cache: list[KV], prompts: list[KV], trajectory: int, slot: int, row: int) -> list[KV]:
-    """Writes a row of prompts [l, P, ...] into a slot of a cache [l, R, G, ...], which is overwritten."""
+    """Writes a row of prompts [L, P, ...] into a slot of a cache [L, R, G, ...], which is overwritten."""
     return jax.tree.map(lambda old, new: old.at[:, trajectory, slot].set(new[:, row]), cache, prompts)
 
 
 def _append_chunk(suffix: list[KV], recent: list[KV], lengths: jax.Array) -> list[KV]:
-    """Writes a chunk [l, R, G, W, ...] after the first lengths [R, G, W] positions, in place.
+    """Writes a chunk [L, R, G, W, ...] after the first lengths [R, G, W] positions, in place.
 
     Row by row: XLA:CPU takes ten times as long to select among all positions, and a scatter may copy them.
     """
@@ -242,25 +252,34 @@ def _append_chunk(suffix: list[KV], recent: list[KV], lengths: jax.Array) -> lis
     return jax.tree.unflatten(structure, jax.lax.fori_loop(0, lengths.size, row, kvs))
 
 
-def _kept(static: Static, kv: list[KV]) -> list[KV]:
+def _kept(static: Static, kv: KV) -> KV:
     """A dense KV as it is cached."""
-    return [int8_kv(part) for part in kv] if static.sampling.int8_kv else kv
+    return int8_kv(kv) if static.sampling.int8_kv else kv
 
 
-def _zeros(static: Static, params: Params, batch: tuple[int, ...], positions: int) -> list[KV]:
-    """A dense KV [l, *batch, ...] of each part of the layers."""
-    config, kvs = static.config, []
-    for part in params["layers"]:
-        shape = len(part["input_layernorm"]), *batch, config.num_key_value_heads, config.head_dim, positions
-        keys = jnp.zeros(shape, params["norm"].dtype)
-        kvs.append(KV(keys, keys.mT))
-    return kvs
+def _in_parts(stacked: Tree, own: Own) -> list[Tree]:
+    """A pytree [L, ...] of all layers in the parts that decoding runs: one after another, or all in one."""
+    parts = len(own.layers) or 1
+    size = len(jax.tree.leaves(stacked)[0]) // parts
+    firsts = range(0, parts * size, size)
+    return [jax.tree.map(lambda leaf, first=first: leaf[first : first + size], stacked) for first in firsts]
+
+
+def _zeros(config: ModelConfig, batch: tuple[int, ...], positions: int, dtype: jnp.dtype) -> KV:
+    keys = jnp.zeros(
+        (config.num_hidden_layers, *batch, config.num_key_value_heads, config.head_dim, positions), dtype
+    )
+    return KV(keys, keys.mT)
 
 
 def empty(fixed: Fixed, batch: tuple[int, ...], positions: int) -> list[KV]:
-    """An empty cache [l, *batch, ...] for so many positions, on the slice's devices."""
-    static, params, _ = fixed
-    shapes = jax.eval_shape(lambda: _kept(static, _zeros(static, params, batch, positions)))
+    """An empty cache [L, *batch, ...] for so many positions, on the slice's devices."""
+    static, dtype = fixed.static, fixed.params["norm"].dtype
+
+    def described() -> list[KV]:
+        return _in_parts(_kept(static, _zeros(static.config, batch, positions, dtype)), fixed.own)
+
+    shapes = jax.eval_shape(described)
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype, device=_by_head(static, x)), shapes)
 
 
@@ -269,41 +288,28 @@ def _by_head(static: Static, leaf: jax.Array | jax.ShapeDtypeStruct) -> NamedSha
     return NamedSharding(static.devices, PartitionSpec(*[None] * (leaf.ndim - 3), MODEL))
 
 
-def _with(params: Params, own: Own) -> Params:
-    """The base's parameters with a trajectory's own projections."""
-    if not own.layers:
-        return params
-    return params | {"layers": [part | mine for part, mine in zip(params["layers"], own.layers, strict=True)]}
-
-
 @functools.partial(jax.jit, static_argnums=0)
-def _prefixes(static: Static, params: Params, own: Own, shared: jax.Array) -> list[KV]:
-    """The KV [l, R, ...] of the ids that all prompts share."""
+def _prefixes(static: Static, params: Params, own: Own, shared: jax.Array) -> KV:
+    """The KV [L, R, ...] of the ids that all prompts share."""
 
-    def one_trajectory(own: Own) -> list[KV]:
-        return prefix_kv(static.config, _with(params, own), own.adapter, shared)
+    def one_trajectory(own: Own) -> KV:
+        return prefix_kv(static.config, params, own.adapter, shared)
 
     with dividing(static.devices):
         return jax.vmap(one_trajectory, (AXES,), 1)(own)
 
 
-def _layers(stacked: dict[str, jax.Array]) -> list[dict[str, jax.Array]]:
-    """[L, ...] -> of each layer [1, ...]."""
-    count = len(next(iter(stacked.values())))
-    return [{name: leaf[n : n + 1] for name, leaf in stacked.items()} for n in range(count)]
-
-
 @functools.partial(jax.jit, static_argnums=0)
 def _merged(config: ModelConfig, params: Params, own: Own) -> list[dict[str, jax.Array]]:
-    """Each layer's projections [1, R, out, in] that compute the same: int4 dequantised, W + scale B A."""
-    merged = {}
-    for name in projection_shapes(config):
-        weight = dense(params["layers"][name], params["norm"].dtype)[:, None]
-        merged[name] = jnp.broadcast_to(weight, (len(weight), len(own.key), *weight.shape[2:]))
-    if own.adapter is not None:
-        for name, lora in own.adapter.weights.items():
-            merged[name] += own.adapter.scale * jnp.einsum("lrok,lrki->lroi", lora["b"], lora["a"])
-    return _layers(merged)
+    """Each layer's weights [1, R, ...] that compute the same: int4 dequantised, W + scale B A."""
+    layers = {}
+    for name, weight in params["layers"].items():
+        plain = dense(weight, params["norm"].dtype)[:, None]
+        layers[name] = jnp.broadcast_to(plain, (len(plain), len(own.key), *plain.shape[2:]))
+        if own.adapter is not None and name in own.adapter.weights:
+            lora = own.adapter.weights[name]
+            layers[name] += own.adapter.scale * jnp.einsum("lrok,lrki->lroi", lora["b"], lora["a"])
+    return [{name: leaf[n : n + 1] for name, leaf in layers.items()} for n in range(config.num_hidden_layers)]
 
 
 class Engine(NamedTuple):

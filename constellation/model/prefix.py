@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from constellation.model.config import ModelConfig
-from constellation.model.decoder import KV, Params, positions_of, prefill
+from constellation.model.decoder import KV, Params, prefill
 from constellation.model.lora import Adapter
 
 WORTHWHILE = 64  # tokens; fewer cost less than one more piece of attention
@@ -34,13 +33,13 @@ def shared_length(prompts: Sequence[Sequence[int] | np.ndarray], worthwhile: int
     return length if length >= worthwhile else 0
 
 
-def prefix_length(prefix: KV | list[KV] | None) -> int:
+def prefix_length(prefix: KV | None) -> int:
     """How many tokens a shared KV holds."""
-    return 0 if prefix is None else positions_of(prefix)
+    return 0 if prefix is None else prefix.k.shape[-1]
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def prefix_kv(config: ModelConfig, params: Params, adapter: Adapter | None, ids: jax.Array) -> Any:
+def prefix_kv(config: ModelConfig, params: Params, adapter: Adapter | None, ids: jax.Array) -> KV:
     """The KV of the tokens [P] at positions 0 ... P - 1: k [L, K, H, P] and v [L, K, P, H]."""
     length = ids.shape[0]
     mask = jnp.tril(jnp.ones((1, length, length), bool))

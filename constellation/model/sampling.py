@@ -32,21 +32,30 @@ class SamplingConfig:
             if not valid:
                 raise UserError(f"sampling.{name} = {getattr(self, name)} must be {wanted}")
 
-    def without_sizes(self) -> SamplingConfig:
-        """What matters to a single draw: compiled functions are shared by all sizes."""
-        return dataclasses.replace(self, n=1, max_new_tokens=1)
+    def compiled(self) -> SamplingConfig:
+        """What a draw is compiled for: all sizes and temperatures share the functions."""
+        return dataclasses.replace(self, n=1, max_new_tokens=1, temperature=1.0)
 
 
-def scores(logits: jax.Array, key: jax.Array, config: SamplingConfig) -> jax.Array:
+def scores(
+    logits: jax.Array, key: jax.Array, config: SamplingConfig, temperature: jax.Array | None = None
+) -> jax.Array:
     """Scores [V] whose argmax is the token: filtered logits / temperature + Gumbel noise (1611.01144, eq. 1).
 
     They are -inf where a filter removes the token. The noise of a token depends on the key and the token
     alone, so neither the filters nor the size of the vocabulary change the draws.
+
+    Args:
+        temperature: [] takes the place of the config's, where one compiled function serves all of them.
     """
-    if config.temperature == 0:
-        return logits
-    filtered = truncate(logits / config.temperature, config.top_k, config.top_p)
-    return filtered + jax.random.gumbel(key, logits.shape)
+    if temperature is None:
+        temperature = jnp.float32(config.temperature)
+
+    def drawn() -> jax.Array:
+        filtered = truncate(logits / temperature, config.top_k, config.top_p)
+        return filtered + jax.random.gumbel(key, logits.shape)
+
+    return jax.lax.cond(temperature == 0, lambda: logits, drawn)
 
 
 def truncate(logits: jax.Array, top_k: int, top_p: float) -> jax.Array:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -131,52 +130,47 @@ def test_only_differences_of_positions_matter() -> None:
     np.testing.assert_allclose(base[real], shifted[real], rtol=0, atol=1e-4 * np.abs(base).max())
 
 
-@pytest.mark.parametrize("in_parts", [False, True])
+@pytest.mark.parametrize("parts", [1, 3])
 @pytest.mark.parametrize("model_type", ["qwen3", "gemma2", "gemma3_text"])
-def test_decoding_continues_a_prefill(model_type: str, in_parts: bool) -> None:
+def test_decoding_continues_a_prefill(model_type: str, parts: int) -> None:
     """Two tasks with prompts of unequal length and three samples each: every step equals the forward pass."""
     config = tiny_config(model_type)
-    whole, adapter = params_and_adapter(config)
-    params = whole
-    if in_parts:
-        firsts = range(config.num_hidden_layers)
-        layers = [
-            jax.tree.map(lambda leaf, first=first: leaf[first : first + 1], whole["layers"])
-            for first in firsts
-        ]
-        params = whole | {"layers": layers}
+    params, adapter = params_and_adapter(config)
     lengths, samples, new = jnp.array([9, 5]), 3, 4
     prompts = random_tokens((2, 9), seed=1)
     answers = random_tokens((2, samples, new), seed=2)
     positions, mask = causal(2, 9)
     mask = mask & (positions < lengths[:, None])[:, None]
     _, prompt = prefill(config, params, adapter, prompts, positions, mask)
-    kvs = prompt if in_parts else [prompt]
-    padded = [KV(pad(kv.k, 4), pad(kv.v, 3)) for kv in kvs]
-    shape = 2, samples, config.num_key_value_heads, config.head_dim, new + 1
-    rubbish = [jnp.full((len(kv.k), *shape), 7.0) for kv in kvs]
-    empty = [KV(keys, keys.mT) for keys in rubbish]
-    suffix: Any = empty if in_parts else empty[0]
-    prompt = padded if in_parts else padded[0]
+    prompt = KV(pad(prompt.k, 4), pad(prompt.v, 3))
+    shape = (config.num_hidden_layers, 2, samples, config.num_key_value_heads)
+    rubbish = jnp.full((*shape, config.head_dim, new + 1), 7.0)
+    size = config.num_hidden_layers // parts
+
+    def in_parts(stacked: Any) -> list[Any]:
+        firsts = range(0, config.num_hidden_layers, size)
+        return [jax.tree.map(lambda leaf, at=at: leaf[at : at + size], stacked) for at in firsts]
+
+    suffix = in_parts(KV(rubbish, rubbish.mT))
+    weights = params | {"layers": in_parts(params["layers"])}
 
     def one(
-        token: jax.Array, length: jax.Array, prompt: Any, suffix: Any, step: jax.Array
-    ) -> tuple[jax.Array, Any]:
+        token: jax.Array, length: jax.Array, prompt: list[KV], suffix: list[KV], step: jax.Array
+    ) -> tuple[jax.Array, list[KV]]:
         caches = (prompt, length, jnp.int32(0)), (suffix, step, length)
-        return decoder.decode_step(config, params, adapter, token, length + step, caches)
+        return decoder.decode_step(config, weights, adapter, token, length + step, caches)
 
     over_samples = jax.vmap(one, in_axes=(0, None, None, 1, None), out_axes=(0, 1))
     over_tasks = jax.jit(jax.vmap(over_samples, in_axes=(0, 0, 1, 1, None), out_axes=(0, 1)))
     steps = []
     for step in jnp.arange(new):
-        append = functools.partial(decoder.append, index=step)
-        hidden, kv = over_tasks(answers[:, :, step], lengths, prompt, suffix, step)
-        suffix = list(map(append, suffix, kv)) if in_parts else append(suffix, kv)
+        hidden, kvs = over_tasks(answers[:, :, step], lengths, in_parts(prompt), suffix, step)
+        suffix = [decoder.append(*part, step) for part in zip(suffix, kvs, strict=True)]
         steps.append(hidden)
     for task, length in enumerate(lengths.tolist()):
         start = jnp.broadcast_to(prompts[task, :length], (samples, length))
-        text = jnp.concatenate([start, answers[task]], axis=1)
-        expected = forward(config, whole, adapter, text, *causal(samples, length + new))[:, length:]
+        whole = jnp.concatenate([start, answers[task]], axis=1)
+        expected = forward(config, params, adapter, whole, *causal(samples, length + new))[:, length:]
         ours = jnp.stack(steps, axis=2)[task]
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 

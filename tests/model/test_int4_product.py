@@ -214,7 +214,8 @@ def test_a_decoding_step_is_a_kernel_a_projection(choose_by: Callable) -> None:
     params = jax.eval_shape(lambda: quantize(params_and_adapter()[0], "int4:16"))
 
     def step(params: Params, token: jax.Array) -> jax.Array:
-        return decode_step(CONFIG, params, None, token, jnp.int32(0), [])[0]
+        weights = params | {"layers": [params["layers"]]}
+        return decode_step(CONFIG, weights, None, token, jnp.int32(0), [])[0]
 
     over_samples = jax.vmap(jax.vmap(step, (None, 0)), (None, 0))
     tokens = jax.ShapeDtypeStruct((3, 5), jnp.int32)

@@ -233,18 +233,17 @@ def _append_chunk(suffix: list[KV], recent: list[KV], lengths: jax.Array) -> lis
 
     Row by row: XLA:CPU takes ten times as long to select among all positions, and a scatter may copy them.
     """
-
     kvs, structure = jax.tree.flatten(suffix)
     news = jax.tree.leaves(recent)
     axes = [-1, -2] * (len(kvs) // 2)  # of the positions, of keys and their scales and of values and theirs
 
     def row(number: jax.Array, kvs: list[jax.Array]) -> list[jax.Array]:
-        place = jnp.unravel_index(number, lengths.shape)
+        at = jnp.unravel_index(number, lengths.shape)
 
         def write(old: jax.Array, new: jax.Array, axis: int) -> jax.Array:
-            start: list[Any] = [0, *place, 0, 0, 0]
+            start: list[Any] = [0, *at, 0, 0, 0]
             own = jax.lax.dynamic_slice(new, start, (len(new), 1, 1, 1, *new.shape[4:]))
-            start[axis] = lengths[place]
+            start[axis] = lengths[at]
             return jax.lax.dynamic_update_slice(old, own, start)
 
         return list(map(write, kvs, news, axes))

@@ -6,7 +6,7 @@ Values marked (B) are stated by the paper's abstract, (B2) by a summary of it, (
 it is silent. They were fixed before any problem of the bank was looked at; the peers' levels were read on
 problems of the tuning role alone.
 
-Expected, in about 44 minutes on two cores: a mean exact match of 44.4 % before and 42.9 % after PST, 43.2 %
+Expected, in about 33 minutes on two cores: a mean exact match of 44.4 % before and 42.9 % after PST, 43.2 %
 at w = 1, 41.0 % self-only and 38.6 % on the majority's answer. That it rises is not supported, that PST beats
 the majority's answer is, and the other two claims are inconclusive. `configs/peers_nano.py:quick` takes two
 minutes and is too small to find anything.

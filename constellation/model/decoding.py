@@ -42,7 +42,7 @@ class Own(NamedTuple):
     """
 
     adapter: Adapter | None  # [L, R, ...]
-    layers: list[dict[str, jax.Array]]  # [1, R, ...] each of the merged layers, where they are; see `fix`
+    layers: list[dict[str, jax.Array]]  # [L, R, ...] of each part, where layers are merged; see `fix`
     prefix: KV | None  # [L, R, ...] of what all prompts begin with
     key: jax.Array  # [R]
     temperature: Any = 1.0  # [] of all
@@ -92,7 +92,7 @@ def fix(
         adapters: [R, ...] of the trajectories; None for one trajectory of the base itself.
         keys: [R].
         shared: the ids that all prompts begin with; it may be empty.
-        merged: whether to decode with adapters merged into dense weights of the base, layer by layer.
+        merged: whether to decode with adapters merged into dense weights of the base.
     """
     adapters = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), adapters)
     own = Own(adapters, [], None, keys, jnp.float32(temperature))
@@ -300,7 +300,7 @@ def _prefixes(static: Static, params: Params, own: Own, shared: jax.Array) -> KV
 
 @functools.partial(jax.jit, static_argnums=0)
 def _merged(config: ModelConfig, params: Params, own: Own) -> list[dict[str, jax.Array]]:
-    """Each layer's weights [1, R, ...] that compute the same: int4 dequantised, W + scale B A."""
+    """The weights [L, R, ...] of parts of the layers: int4 dequantised, W + scale B A."""
     layers = {}
     for name, weight in params["layers"].items():
         plain = dense(weight, params["norm"].dtype)[:, None]
@@ -308,7 +308,9 @@ def _merged(config: ModelConfig, params: Params, own: Own) -> list[dict[str, jax
         if own.adapter is not None and name in own.adapter.weights:
             lora = own.adapter.weights[name]
             layers[name] += own.adapter.scale * jnp.einsum("lrok,lrki->lroi", lora["b"], lora["a"])
-    return [{name: leaf[n : n + 1] for name, leaf in layers.items()} for n in range(config.num_hidden_layers)]
+    # Of one trajectory a scan copies so little that it is faster, at least of a nano model.
+    parts = config.num_hidden_layers if len(own.key) > 1 else 1
+    return [{name: jnp.split(leaf, parts)[n] for name, leaf in layers.items()} for n in range(parts)]
 
 
 class Engine(NamedTuple):

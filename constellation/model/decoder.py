@@ -27,12 +27,10 @@ from constellation.model.lora import Adapter, projection_shapes
 from constellation.model.rope import rotary, rotate
 
 Params = dict[str, Any]
+Rope = tuple[jax.Array, jax.Array]  # cos and sin, as `rotate` takes them
 # (a layer's cache, whether it is local [], q [..., N, H], k [..., K, H], v [..., K, H]) -> [..., N, H]; query
 # and key are rotated already.
 Attend = Callable[[Any, Any, jax.Array, jax.Array, jax.Array], jax.Array]
-
-
-Rope = tuple[jax.Array, jax.Array]  # cos and sin, as `rotate` takes them
 
 
 class KV(NamedTuple):
@@ -184,7 +182,7 @@ def decode_step(
     """Decodes one token of one sample; it is vmapped over samples (a prompt's KV unbatched) and over tasks.
 
     The layers come in parts of consecutive ones, and a KV is one for each part. Every part is a scan of its
-    own: XLA:CPU copies all weights and KV that a scan over several layers reads, and compiles it faster.
+    own: XLA:CPU copies all that a scan over several layers reads, but fewer parts compile faster.
     Batch axes of KVs go right after L (`in_axes=1`, `out_axes=1`): the scan over L then transposes nothing.
     Caches are only read; the caller writes what is returned with `append`, once for the whole batch.
 

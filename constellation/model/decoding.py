@@ -47,6 +47,11 @@ class Own(NamedTuple):
     key: jax.Array  # [R]
     temperature: Any = 1.0  # [] of all
 
+    @property
+    def parts(self) -> int:
+        """In how many parts the layers are decoded."""
+        return len(self.layers) or 1
+
 
 AXES = Own(1, 1, 1, 0, None)  # type: ignore[arg-type]  # of the trajectories, for a vmap
 
@@ -129,7 +134,7 @@ def begin(
     first = jax.lax.map(
         lambda prompt: over_samples(prompt[0], key, prompt[1], samples, jnp.int32(0)), (after, words)
     )
-    return _in_parts(_kept(static, kv), own), first
+    return _in_parts(_kept(static, kv), own.parts), first
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnames="suffix")
@@ -152,7 +157,7 @@ def extend(
         [R, G, W, CHUNK] tokens, and the suffix with the KV of `rows.tokens` and of all but the last of them.
     """
     lengths, words, samples, counts, tokens = rows
-    prefix = None if own.prefix is None else _in_parts(own.prefix, own)
+    prefix = None if own.prefix is None else _in_parts(own.prefix, own.parts)
 
     def step(
         own: Own,
@@ -191,7 +196,7 @@ def extend(
         token = draw_each(after, own.key, words, samples, counts + index)
         return (token, [append(*part, index) for part in zip(recent, new, strict=True)]), token
 
-    recent = _in_parts(_zeros(static.config, tokens.shape, CHUNK, params["norm"].dtype), own)
+    recent = _in_parts(_zeros(static.config, tokens.shape, CHUNK, params["norm"].dtype), own.parts)
     with dividing(static.devices):
         (_, recent), drawn = jax.lax.scan(one, (tokens, recent), jnp.arange(CHUNK))
     suffix = _append_chunk(suffix, [_kept(static, part) for part in recent], counts - 1)
@@ -256,9 +261,8 @@ def _kept(static: Static, kv: KV) -> KV:
     return int8_kv(kv) if static.sampling.int8_kv else kv
 
 
-def _in_parts(stacked: Tree, own: Own) -> list[Tree]:
-    """A pytree [L, ...] of all layers in the parts that decoding runs: one after another, or all in one."""
-    parts = len(own.layers) or 1
+def _in_parts(stacked: Tree, parts: int) -> list[Tree]:
+    """A pytree [L, ...] of all layers as one of each of so many equal parts of them."""
     size = len(jax.tree.leaves(stacked)[0]) // parts
     firsts = range(0, parts * size, size)
     return [jax.tree.map(lambda leaf, first=first: leaf[first : first + size], stacked) for first in firsts]
@@ -276,7 +280,8 @@ def empty(fixed: Fixed, batch: tuple[int, ...], positions: int) -> list[KV]:
     static, dtype = fixed.static, fixed.params["norm"].dtype
 
     def described() -> list[KV]:
-        return _in_parts(_kept(static, _zeros(static.config, batch, positions, dtype)), fixed.own)
+        stacked = _kept(static, _zeros(static.config, batch, positions, dtype))
+        return _in_parts(stacked, fixed.own.parts)
 
     shapes = jax.eval_shape(described)
     return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype, device=_by_head(static, x)), shapes)
@@ -310,7 +315,7 @@ def _merged(config: ModelConfig, params: Params, own: Own) -> list[dict[str, jax
             layers[name] += own.adapter.scale * jnp.einsum("lrok,lrki->lroi", lora["b"], lora["a"])
     # Of one trajectory a scan copies so little that it is faster, at least of a nano model.
     parts = config.num_hidden_layers if len(own.key) > 1 else 1
-    return [{name: jnp.split(leaf, parts)[n] for name, leaf in layers.items()} for n in range(parts)]
+    return _in_parts(layers, parts)
 
 
 class Engine(NamedTuple):

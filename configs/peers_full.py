@@ -20,9 +20,10 @@ def get_config(mode: Literal["", "programs"] = "") -> ConfigDict:
     config = peers_nano.get_config()
     config.seed = config.tasks.seed = 6  # no result of configs/peers_nano.py is seen again
     config.trajectories = 10  # (B2)
+    config.tasks.bank_size = 100  # of ten trajectories: more answers in all than in configs/peers_nano.py
     config.arms = (
-        "pst", "towards_reference", "uniform", "inverted", "shuffled", "self_only", "format_only",
-        "consensus", "majority", "oracle", "untrained",
+        "pst", "uniform", "inverted", "shuffled", "self_only", "format_only", "consensus", "majority",
+        "oracle", "untrained",
     )  # fmt: skip
     if mode == "programs":
         config.domain = "trapdoor"

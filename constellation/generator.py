@@ -1,11 +1,12 @@
 """Samples answers: one prefill a task, then many samples decoded side by side on that task's one prompt KV.
 
-What all prompts begin with, as the description of the language, is prefilled once for all tasks.
-A decoding batch has `slots` x `width` rows; the rows of a slot decode samples of one task. A row whose sample
-has ended takes the next sample of its slot, an idle slot takes the next task or, when none is left, half the
-waiting samples of another slot: the batch stays full although answers differ in length. The device advances
-all rows by CHUNK tokens between two looks of the host. Every slice of the mesh samples tasks of its own.
-Several trajectories, each with an adapter of its own on the one base, are one program vmapped over them.
+What all prompts begin with, as the description of the language, is prefilled once for all tasks. A decoding
+batch has `slots` x `width` rows; the rows of a slot decode samples of one task, and samples that have drawn
+the same tokens so far share a row (`constellation.branches`). An idle row takes over samples that wait in
+its slot, an idle slot takes the next task or, when none is left, samples that wait in another slot: the
+batch stays full although answers differ in length. The device advances all rows by CHUNK tokens between two
+looks of the host. Every slice of the mesh samples tasks of its own. Several trajectories, each with an
+adapter of its own on the one base, are one program vmapped over them.
 
 The noise of a draw is addressed by (key, task, sample, position) alone: which row, slot or batch computes it
 does not matter. Nor does it matter to the logits while the padded shapes stay the same, so then not to the
@@ -25,9 +26,10 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from constellation.branches import Branches, Drawing, Integers
 from constellation.model import decoding
 from constellation.model.decoder import KV
-from constellation.model.decoding import CHUNK, ENGINE, Engine, Fixed
+from constellation.model.decoding import CHUNK, ENGINE, FOLLOWERS, Engine, Fixed
 from constellation.model.mesh import DATA, MODEL, local_slices, on_slice, replicate
 from constellation.model.model import Generator
 from constellation.model.padding import join_few, multiple, power_of_two
@@ -39,8 +41,11 @@ if TYPE_CHECKING:
     from constellation.runtime.progress import Progress
 
 STREAMS = 4  # batches in flight on a slice: one computes where another waits for the host or idles a core
-WIDTH = 8  # most samples of a task side by side: few end evenly, many share each read of the prompt's KV
+WIDTH = 8  # most rows of a task side by side: few end evenly, many share each read of the prompt's KV
 WAVES = 2  # samples that a row decodes in turn, where there are as many: one long answer holds up few others
+IN_TURN = (
+    8  # likewise of a small model, which idle rows cost time: samples in one row share what they begin with
+)
 PREFILL = 8  # prompts in one prefill, at most ...
 PREFILL_PAIRS = 2**23  # ... and pairs of a query and a key: of long prompts fewer are prefilled at a time
 SLOTS = 4  # of each trajectory of a small model, at least: idle ones cost it less than another compilation
@@ -94,7 +99,7 @@ def sample(
         engine=engine,
     )
     buckets = _buckets(job.prompts, rows // STREAMS // sampling.n)
-    merged = engine.merges(model)
+    merged = engine.merges(model.config, model.params["norm"].dtype)
     # A large model's time goes into reading its weights, and into computing rows.
     streams = STREAMS if merged else 1
     vocabulary, draw_config = model.tokenizer.size, sampling.compiled()
@@ -196,19 +201,15 @@ class _Batch:
         self.tasks = [numbers[job.trajectory[numbers] == r] for r in range(job.trajectories)]
         self.length = length
         n, rows = job.config.n, rows // job.trajectories
-        self.width = width_of(n, rows)
-        slots = power_of_two(-(-max(map(len, self.tasks)) * n // self.width))  # as many as can be busy
+        self.width = width_of(n, rows, merged)
+        samples = max(map(len, self.tasks)) * n
         if merged:
-            slots = max(slots // WAVES, SLOTS)
+            samples = max(samples // max(min(n, IN_TURN), WAVES), SLOTS * self.width)
+        slots = power_of_two(-(-samples // self.width))  # as many as can be busy
         self.share = max(min(slots, rows // self.width), 1)  # slots of each trajectory
         self.slots = self.share * job.trajectories
-        # Of a slot: its task, and the samples still to begin.
-        self.origin: list[_Prompt] = []
-        self.waiting: list[list[int]] = [[] for _ in range(self.slots)]
-        # Of a row: its sample (-1 when idle), how many tokens of it are drawn, and the last of these.
-        self.sample = np.full((self.slots, self.width), -1)
-        self.count = np.ones((self.slots, self.width), np.int32)
-        self.last = np.zeros((self.slots, self.width), np.int32)
+        self.origin: list[_Prompt] = []  # of a slot: its task
+        self.branches = Branches(self.slots * self.width, job.config.max_new_tokens, job.stop_ids)
 
     def run(self) -> Iterator[None]:
         """Decodes everything; hands over whenever the device has a chunk to compute."""
@@ -218,27 +219,89 @@ class _Batch:
         self.origin = [_Prompt(0, self.prompt, 0)] * self.slots
         prefilled = [self._prefill(trajectory) for trajectory in range(self.job.trajectories)]
         while True:
-            for slot in np.flatnonzero((self.sample < 0).all(axis=1)).tolist():
-                if not self.waiting[slot]:
-                    self._fill(slot, prefilled[slot // self.share])
-            self._begin_samples()
-            if not (self.sample >= 0).any():
+            self.branches.resume()
+            for slot in range(self.slots):
+                self._fill(slot, prefilled[slot // self.share])
+            drawing = self.branches.drawing()
+            if not drawing.leaders:
                 return
-            task = np.array([prompt.task for prompt in self.origin])
-            chunk = self.threads.submit(self._extend, task, suffix)
+            chunk = self.threads.submit(self._extend, drawing, suffix)
             yield
             drawn, suffix = chunk.result()
-            self._record(task, drawn)
+            self._record(drawing, drawn)
 
-    def _extend(self, task: np.ndarray, suffix: list[KV]) -> tuple[np.ndarray, list[KV]]:
-        """Runs `extend` to its end, for the tasks of the slots."""
-        job = self.job
-        lengths, words, samples = job.lengths[task], job.words[task], job.samples[self.sample]
+    def _rows(self, slot: int, slots: int = 1) -> range:
+        """The rows of a slot and of those behind it, `slots` in all."""
+        return range(slot * self.width, (slot + slots) * self.width)
+
+    def _task_of(self, rows: Integers) -> Integers:
+        """The tasks of rows [...]."""
+        return np.array([prompt.task for prompt in self.origin])[rows // self.width]
+
+    def _fill(self, slot: int, prefilled: Iterator[_Prompt]) -> None:
+        """Gives an idle slot its trajectory's next task, or a fork of another slot's; and idle rows forks."""
+        rows = self._rows(slot)
+        if self.branches.idle(rows) and not self._begin_next(slot, prefilled):
+            first = slot // self.share * self.share
+            other = self.branches.take_over(rows[0], self._rows(first, self.share))
+            if other is not None:
+                self._occupy(slot, self.origin[other // self.width])
+        for row in rows:
+            if not self.branches.together[row]:
+                self.branches.take_over(row, rows)
+
+    def _begin_next(self, slot: int, prefilled: Iterator[_Prompt]) -> bool:
+        """Gives a slot the next task that has samples to extend, if there is one."""
+        for prompt in prefilled:
+            first, row = self.job.tokens[prompt.task, :, 0].tolist(), self._rows(slot)[0]
+            self._report(self.branches.begin(row, first))
+            if self.branches.forks[row]:
+                self._occupy(slot, prompt)
+                return True
+        return False
+
+    def _occupy(self, slot: int, prompt: _Prompt) -> None:
+        self.prompt = decoding.place(self.prompt, prompt.kv, *divmod(slot, self.share), prompt.row)
+        self.origin[slot] = prompt
+
+    def _extend(self, drawing: Drawing, suffix: list[KV]) -> tuple[Integers, list[KV]]:
+        """Runs `extend` to its end: the tokens [leaders + followers, CHUNK] that are drawn, and the KV."""
+        job, branches = self.job, self.branches
+        every = np.arange(len(branches.together))
+        if branches.copies:
+            pairs = np.zeros((2, len(every)), np.int32)
+            pairs[:, : len(branches.copies)] = np.transpose(branches.copies)
+            suffix = decoding.copy_rows(suffix, *pairs, np.int32(len(branches.copies)))
+            branches.copies.clear()
+        leaders, sample = drawing.rows[: drawing.leaders], np.zeros(len(every), int)
+        sample[leaders] = drawing.samples[: drawing.leaders]
+        grid, task = (job.trajectories, self.share), self._task_of(every[:: self.width])
         # Copies: a slice's second device may still read these when the first has returned its tokens.
-        slots = lengths, words, samples, self.count.copy(), self.last.copy()
-        rows = decoding.Rows(*(x.reshape(job.trajectories, self.share, *x.shape[1:]) for x in slots))
-        drawn, suffix = job.engine.extend(*self.fixed, self.prompt, suffix, rows)
-        return np.asarray(drawn).reshape(*self.sample.shape, CHUNK), suffix
+        each = job.samples[sample], branches.count.copy(), branches.last.copy()
+        slots = job.lengths[task].reshape(grid), job.words[task].reshape(grid)
+        rows = decoding.Rows(*slots, *(x.reshape(*grid, self.width) for x in each))
+        tokens, logits, suffix = job.engine.extend(*self.fixed, self.prompt, suffix, rows)
+        drawn = np.asarray(tokens).reshape(-1, CHUNK)[leaders]
+        if drawing.followers:
+            drawn = np.concatenate([drawn, self._follow(drawing, logits)])
+        return drawn, suffix
+
+    def _follow(self, drawing: Drawing, logits: jax.Array) -> Integers:
+        """The tokens [followers, CHUNK] that followers draw from the logits of their rows."""
+        job, (static, _, own) = self.job, self.fixed
+        rows, samples = (x[drawing.leaders :] for x in drawing[:2])
+        each = rows, job.words[self._task_of(rows)], job.samples[samples], self.branches.count[rows]
+        room = multiple(self.slots * job.config.n, FOLLOWERS)  # for all that there can be: one shape
+        followers = decoding.Followers(*(np.resize(x, room) for x in each))
+        blocks = np.int32(-(-len(rows) // FOLLOWERS))
+        return np.asarray(decoding.follow(static, own, logits, followers, blocks))[: len(rows)]
+
+    def _record(self, drawing: Drawing, drawn: Integers) -> None:
+        """Stores what was drawn; of followers more than counts, which later draws overwrite."""
+        tasks, positions = self._task_of(drawing.rows), self.branches.count[drawing.rows]
+        at = tasks[:, None], drawing.samples[:, None], positions[:, None] + np.arange(CHUNK)
+        self.job.tokens[at] = drawn
+        self._report(self.branches.record(drawing, drawn))
 
     def _prefill(self, trajectory: int) -> Iterator[_Prompt]:
         """A trajectory's tasks with their prompts' KV, a few at a time; sets their first tokens."""
@@ -256,62 +319,19 @@ class _Batch:
             job.tokens[group, :, 0] = first[: len(group)]
             yield from (_Prompt(task, kv, row) for row, task in enumerate(group.tolist()))
 
-    def _fill(self, slot: int, prefilled: Iterator[_Prompt]) -> None:
-        """Gives an idle slot its trajectory's next task that has samples to extend, or some that wait."""
-        for prompt in prefilled:
-            first = self.job.tokens[prompt.task, :, 0]
-            ended = np.isin(first, self.job.stop_ids) | (self.job.config.max_new_tokens == 1)
-            self._report(ended)
-            if not ended.all():
-                self._occupy(slot, prompt, np.flatnonzero(~ended).tolist())
-                return
-        first_slot = slot // self.share * self.share
-        siblings = range(first_slot, first_slot + self.share)
-        busiest = max(siblings, key=lambda other: len(self.waiting[other]))
-        if waiting := self.waiting[busiest]:
-            half = len(waiting) // 2
-            self.waiting[busiest] = waiting[:half]
-            self._occupy(slot, self.origin[busiest], waiting[half:])
-
-    def _occupy(self, slot: int, prompt: _Prompt, samples: list[int]) -> None:
-        self.prompt = decoding.place(self.prompt, prompt.kv, *divmod(slot, self.share), prompt.row)
-        self.origin[slot], self.waiting[slot] = prompt, samples
-
-    def _begin_samples(self) -> None:
-        """Gives idle rows the next samples of their slots."""
-        for slot in np.flatnonzero((self.sample < 0).any(axis=1)).tolist():
-            rows = np.flatnonzero(self.sample[slot] < 0)[: len(self.waiting[slot])]
-            begun, self.waiting[slot] = self.waiting[slot][: len(rows)], self.waiting[slot][len(rows) :]
-            self.sample[slot, rows], self.count[slot, rows] = begun, 1
-            self.last[slot, rows] = self.job.tokens[self.origin[slot].task, begun, 0]
-
-    def _record(self, task: np.ndarray, drawn: np.ndarray) -> None:
-        """Stores a chunk [slots, width, CHUNK] of the slots' tasks, and frees the rows of ended samples."""
-        slot, row = active = np.nonzero(self.sample >= 0)
-        new, count = drawn[active], self.count[active]
-        self.job.tokens[
-            task[slot][:, None], self.sample[active][:, None], count[:, None] + np.arange(CHUNK)
-        ] = new
-        self.last[active] = new[:, -1]
-        self.count[active] += CHUNK
-        limit = self.job.config.max_new_tokens
-        ended = np.isin(new, self.job.stop_ids).any(axis=1) | (count + CHUNK >= limit)
-        self.sample[slot[ended], row[ended]] = -1
-        self._report(ended)
-
-    def _report(self, ended: np.ndarray) -> None:
+    def _report(self, ended: int) -> None:
         if self.job.progress is not None:
-            self.job.progress.update(int(ended.sum()))
+            self.job.progress.update(ended)
 
 
 def _capacity(config: SamplingConfig) -> int:
-    """Positions of a suffix: whole chunks for all tokens but the last, which is not fed back."""
-    return max(multiple(config.max_new_tokens - 1, CHUNK), CHUNK)
+    """Positions of a suffix: of all tokens but the last, which is not fed back, and the rest of a chunk."""
+    return multiple(config.max_new_tokens - 1 + CHUNK - 1, CHUNK)
 
 
-def width_of(n: int, rows: int) -> int:
-    """How many of n samples of a task are decoded side by side, of `rows` in all."""
-    return max(min(WIDTH, power_of_two(n) // WAVES, rows), 1)
+def width_of(n: int, rows: int, merged: bool) -> int:
+    """How many rows, of `rows` in all, decode the n samples of a task; `merged` as for `decoding.fix`."""
+    return max(min(WIDTH, power_of_two(n) // (IN_TURN if merged else WAVES), rows), 1)
 
 
 def padded_prompt(length: int) -> int:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from constellation.generator import padded_prompt, prefill_size, rows_of, width_of
 from constellation.model.config import ModelConfig
+from constellation.model.decoding import CHUNK, ENGINE
 from constellation.model.lora import layer_weights, projection_shapes
 from constellation.model.prefix import shared_length
 from constellation.model.quantize import Quantization
@@ -120,11 +121,12 @@ class Memory:
         c, answer = self.config, sampling.max_new_tokens
         # One prompt a slot, and those that are prefilled for the next tasks.
         prefilled = prefill_size(prompt)
-        prompts = max(rows // width_of(sampling.n, rows), 1) + 2 * prefilled
+        width = width_of(sampling.n, rows, ENGINE.merges(c, self.dtype))
+        prompts = max(rows // width, 1) + 2 * prefilled
         token = self.kv_token(sampling.int8_kv)
         kv = prefix * self.kv_token(False) + (prompts * prompt + rows * answer) * token
         copies = 3.0 if self._upcasts else 1.0  # of the answers' KV, written at the end of a chunk
-        decoding = copies * rows * answer * token + 3 * FLOAT32 * rows * c.vocab_size
+        decoding = copies * rows * answer * token + (3 + CHUNK) * FLOAT32 * rows * c.vocab_size
         prefill = 4 * FLOAT32 * prefilled * c.num_attention_heads * prompt * (prefix + prompt)
         prefill += 3 * FLOAT32 * prefilled * prompt * c.intermediate_size
         return self._footprint(kv=kv, workspace=max(decoding, prefill))

@@ -16,13 +16,13 @@ from constellation.model.decoder import KV, Params, append, decode_step, int8_kv
 from constellation.model.linear import dense
 from constellation.model.lora import Adapter, layer_weights
 from constellation.model.mesh import MODEL, dividing
-from constellation.model.model import Model
 from constellation.model.prefix import WORTHWHILE, prefix_kv, prefix_length
 from constellation.model.sampling import SamplingConfig, scores
 
 Tree = TypeVar("Tree")
 
 CHUNK = 4  # a sample idles (CHUNK - 1) / 2 steps after its end; shorter chunks copy and dispatch more often
+FOLLOWERS = 64  # that draw at a time: the noise of all of them, [M, V], can be larger than the model
 
 
 class Static(NamedTuple):
@@ -80,6 +80,15 @@ class Rows(NamedTuple):
     samples: Any  # [R, G, W]
     counts: Any  # [R, G, W] how many tokens a sample has
     tokens: Any  # [R, G, W] the last of these
+
+
+class Followers(NamedTuple):
+    """M samples that have drawn the same tokens as a row's, padded to whole blocks of FOLLOWERS."""
+
+    rows: Any  # [M] whose, numbered through [R, G, W]
+    words: Any  # [M] of their tasks' ids
+    samples: Any  # [M]
+    counts: Any  # [M] how many tokens they have
 
 
 def fix(
@@ -145,7 +154,7 @@ def extend(
     prompt: list[KV],
     suffix: list[KV],
     rows: Rows,
-) -> tuple[jax.Array, list[KV]]:
+) -> tuple[jax.Array, jax.Array, list[KV]]:
     """CHUNK more tokens for every row.
 
     Args:
@@ -154,7 +163,8 @@ def extend(
             overwritten.
 
     Returns:
-        [R, G, W, CHUNK] tokens, and the suffix with the KV of `rows.tokens` and of all but the last of them.
+        [R, G, W, CHUNK] tokens, the logits [CHUNK, R, G, W, V] that they are drawn from, and the suffix with
+        the KV of `rows.tokens` and of all but the last of them.
     """
     lengths, words, samples, counts, tokens = rows
     prefix = None if own.prefix is None else _in_parts(own.prefix, own.parts)
@@ -188,21 +198,42 @@ def extend(
 
     def one(
         carry: tuple[jax.Array, list[KV]], index: jax.Array
-    ) -> tuple[tuple[jax.Array, list[KV]], jax.Array]:
+    ) -> tuple[tuple[jax.Array, list[KV]], tuple[jax.Array, jax.Array]]:
         token, recent = carry
         row = suffix, counts, token
         hidden, new = over_trajectories(own, prefix, (prompt, lengths), row, recent, index)
         after = logits(static.config, params, hidden)[..., : static.vocabulary]
         token = draw_each(after, own.key, words, samples, counts + index)
-        return (token, [append(*part, index) for part in zip(recent, new, strict=True)]), token
+        return (token, [append(*part, index) for part in zip(recent, new, strict=True)]), (token, after)
 
     recent = _in_parts(_zeros(static.config, tokens.shape, CHUNK, params["norm"].dtype), own.parts)
     with dividing(static.devices):
-        (_, recent), drawn = jax.lax.scan(one, (tokens, recent), jnp.arange(CHUNK))
+        (_, recent), (drawn, after) = jax.lax.scan(one, (tokens, recent), jnp.arange(CHUNK))
     suffix = _append_chunk(suffix, [_kept(static, part) for part in recent], counts - 1)
     # The result is sharded as the donated suffix is: only then can it take that one's memory.
     suffix = jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, _by_head(static, x)), suffix)
-    return jnp.moveaxis(drawn, 0, -1), suffix
+    return jnp.moveaxis(drawn, 0, -1), after, suffix
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def follow(static: Static, own: Own, logits: jax.Array, followers: Followers, blocks: jax.Array) -> jax.Array:
+    """What followers draw from the logits [CHUNK, R, G, W, V] of their rows: [M, CHUNK] tokens.
+
+    Of them so many `blocks` [] are real. A follower's tokens count up to the first that is not its row's.
+    """
+    flat = logits.reshape(CHUNK, -1, logits.shape[-1])
+    rows_of_one = flat.shape[1] // len(own.key)
+    over_chunk = jax.vmap(_draw(static, own), (0, None, None, None, 0))
+    over_followers = jax.vmap(over_chunk, (1, 0, 0, 0, 0))
+
+    def block(number: jax.Array, drawn: jax.Array) -> jax.Array:
+        start = number * FOLLOWERS
+        rows, words, samples, counts = (jax.lax.dynamic_slice_in_dim(x, start, FOLLOWERS) for x in followers)
+        positions = counts[:, None] + jnp.arange(CHUNK)
+        tokens = over_followers(flat[:, rows], own.key[rows // rows_of_one], words, samples, positions)
+        return jax.lax.dynamic_update_slice_in_dim(drawn, tokens, start, 0)
+
+    return jax.lax.fori_loop(0, blocks, block, jnp.zeros((len(followers.rows), CHUNK), jnp.int32))
 
 
 def draw(
@@ -231,6 +262,26 @@ def _draw(static: Static, own: Own) -> Callable[..., jax.Array]:
 def place(cache: list[KV], prompts: list[KV], trajectory: int, slot: int, row: int) -> list[KV]:
     """Writes a row of prompts [L, P, ...] into a slot of a cache [L, R, G, ...], which is overwritten."""
     return jax.tree.map(lambda old, new: old.at[:, trajectory, slot].set(new[:, row]), cache, prompts)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def copy_rows(suffix: list[KV], sources: jax.Array, targets: jax.Array, count: jax.Array) -> list[KV]:
+    """Copies `count` [] rows of a suffix [L, R, G, W, ...], which is overwritten, into other rows.
+
+    Sources and targets are numbered through [R, G, W]; what lies behind the first `count` is not read.
+    """
+
+    def copy(number: jax.Array, suffix: list[KV]) -> list[KV]:
+        def one(leaf: jax.Array) -> jax.Array:
+            begins: list[list[Any]] = [
+                [0, *jnp.unravel_index(rows[number], leaf.shape[1:4]), 0, 0, 0] for rows in (sources, targets)
+            ]
+            row = jax.lax.dynamic_slice(leaf, begins[0], (len(leaf), 1, 1, 1, *leaf.shape[4:]))
+            return jax.lax.dynamic_update_slice(leaf, row, begins[1])
+
+        return jax.tree.map(one, suffix)
+
+    return jax.lax.fori_loop(0, count, copy, suffix)
 
 
 def _append_chunk(suffix: list[KV], recent: list[KV], lengths: jax.Array) -> list[KV]:
@@ -322,15 +373,15 @@ class Engine(NamedTuple):
     """The functions that run on the device, and up to which sizes a shorter way leads to the same answers."""
 
     begin: Callable[..., tuple[list[KV], jax.Array]] = begin
-    extend: Callable[..., tuple[jax.Array, list[KV]]] = extend
+    extend: Callable[..., tuple[jax.Array, jax.Array, list[KV]]] = extend
     draw: Callable[..., jax.Array] = draw
     merged_bytes: int = 2**30  # of float32 weights, up to which int4 and LoRA are merged into plain ones
     shared_tokens: int = WORTHWHILE  # at the beginning of all prompts, from which on it is prefilled once
 
-    def merges(self, model: Model) -> bool:
+    def merges(self, config: ModelConfig, dtype: jax.typing.DTypeLike) -> bool:
         """Whether the model is small and float32: bfloat16 would round an adapter's updates away."""
-        size = 4 * model.config.num_hidden_layers * layer_weights(model.config)
-        return model.params["norm"].dtype == jnp.float32 and size <= self.merged_bytes
+        size = 4 * config.num_hidden_layers * layer_weights(config)
+        return jnp.dtype(dtype) == jnp.float32 and size <= self.merged_bytes
 
 
 ENGINE = Engine()

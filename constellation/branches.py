@@ -45,7 +45,7 @@ class Branches:
 
     Attributes:
         together: of each row the samples that it decodes, the leader first; none where it is idle.
-        count: [rows] how many tokens these have drawn, at least 1.
+        length: [rows] how many tokens these have drawn, at least 1.
         last: [rows] the last of these.
         forks: of each row who waits, the first to leave first.
         copies: from which row to which the KV have to be copied before the next chunk.
@@ -55,7 +55,7 @@ class Branches:
         """`limit` is the number of tokens, a stop token's included, after which a sample is cut short."""
         self.limit, self.stop_ids = limit, stop_ids
         self.together: list[list[int]] = [[] for _ in range(rows)]
-        self.count, self.last = np.ones(rows, np.int32), np.zeros(rows, np.int32)
+        self.length, self.last = np.ones(rows, np.int32), np.zeros(rows, np.int32)
         self.forks: list[list[Fork]] = [[] for _ in range(rows)]
         self.copies: list[tuple[int, int]] = []
 
@@ -104,8 +104,8 @@ class Branches:
         A follower's tokens count up to the first that is not its leader's.
         """
         rows, samples, leaders = drawing
-        chunk, count = drawn.shape[1], self.count[rows]
-        stops = self._stops(drawn, count[:, None] + np.arange(1, chunk + 1))
+        chunk, length = drawn.shape[1], self.length[rows]
+        stops = self._stops(drawn, length[:, None] + np.arange(1, chunk + 1))
         leader = np.zeros(len(self.together), int)
         leader[rows[:leaders]] = np.arange(leaders)
         leader = leader[rows]  # [samples] whom each follows
@@ -120,13 +120,13 @@ class Branches:
             row, sample = int(rows[i]), int(samples[i])
             self.together[row].remove(sample)
             if not ends[i]:
-                left = int(count[i] + fork[i] + 1), int(drawn[i, fork[i]]), sample
+                left = int(length[i] + fork[i] + 1), int(drawn[i, fork[i]]), sample
                 waiting.setdefault(row, []).append(left)
         for row, left_here in waiting.items():
             self.forks[row] += _grouped(left_here)
         for row in rows[:leaders][end[:leaders] < chunk].tolist():
             self.together[row] = []
-        self.count[rows[:leaders]] += chunk
+        self.length[rows[:leaders]] += chunk
         self.last[rows[:leaders]] = drawn[:leaders, -1]
         return int(ends.sum())
 
@@ -140,7 +140,7 @@ class Branches:
         return sum(len(fork.samples) for fork in self.forks[row])
 
     def _go_on(self, row: int, fork: Fork) -> None:
-        self.count[row], self.last[row], self.together[row] = fork
+        self.length[row], self.last[row], self.together[row] = fork
 
 
 def _first(which: NDArray[np.bool_]) -> Integers:
@@ -149,6 +149,6 @@ def _first(which: NDArray[np.bool_]) -> Integers:
 
 
 def _grouped(waiting: Iterable[tuple[int, int, int]]) -> list[Fork]:
-    """(count, last token, sample) of samples that left one row -> the forks at which they wait."""
+    """(length, last token, sample) of samples that left one row -> the forks at which they wait."""
     groups = itertools.groupby(sorted(waiting), lambda one: one[:2])
-    return [Fork(*fork, samples=[sample for *_, sample in group]) for fork, group in groups]
+    return [Fork(length, last, [sample for *_, sample in group]) for (length, last), group in groups]

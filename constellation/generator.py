@@ -277,7 +277,7 @@ class _Batch:
         sample[leaders] = drawing.samples[: drawing.leaders]
         grid, task = (job.trajectories, self.share), self._task_of(every[:: self.width])
         # Copies: a slice's second device may still read these when the first has returned its tokens.
-        each = job.samples[sample], branches.count.copy(), branches.last.copy()
+        each = job.samples[sample], branches.length.copy(), branches.last.copy()
         slots = job.lengths[task].reshape(grid), job.words[task].reshape(grid)
         rows = decoding.Rows(*slots, *(x.reshape(*grid, self.width) for x in each))
         tokens, logits, suffix = job.engine.extend(*self.fixed, self.prompt, suffix, rows)
@@ -290,7 +290,7 @@ class _Batch:
         """The tokens [followers, CHUNK] that followers draw from the logits of their rows."""
         job, (static, _, own) = self.job, self.fixed
         rows, samples = (x[drawing.leaders :] for x in drawing[:2])
-        each = rows, job.words[self._task_of(rows)], job.samples[samples], self.branches.count[rows]
+        each = rows, job.words[self._task_of(rows)], job.samples[samples], self.branches.length[rows]
         room = multiple(self.slots * job.config.n, FOLLOWERS)  # for all that there can be: one shape
         followers = decoding.Followers(*(np.resize(x, room) for x in each))
         blocks = np.int32(-(-len(rows) // FOLLOWERS))
@@ -298,7 +298,7 @@ class _Batch:
 
     def _record(self, drawing: Drawing, drawn: Integers) -> None:
         """Stores what was drawn; of followers more than counts, which later draws overwrite."""
-        tasks, positions = self._task_of(drawing.rows), self.branches.count[drawing.rows]
+        tasks, positions = self._task_of(drawing.rows), self.branches.length[drawing.rows]
         at = tasks[:, None], drawing.samples[:, None], positions[:, None] + np.arange(CHUNK)
         self.job.tokens[at] = drawn
         self._report(self.branches.record(drawing, drawn))

@@ -35,13 +35,13 @@ def decode(samples: list[list[int]], rows: int, at_once: bool) -> tuple[list[lis
             return drawn, ended, decoded
         tokens = np.zeros((len(drawing.rows), CHUNK), int)
         for i, (row, sample) in enumerate(zip(drawing.rows, drawing.samples, strict=True)):
-            count, own = int(branches.count[row]), [*samples[sample], *[7] * (LIMIT + CHUNK)]
+            count, own = int(branches.length[row]), [*samples[sample], *[7] * (LIMIT + CHUNK)]
             # What the row attends to is what the sample has drawn, and it draws on from there.
             assert [*cache[row][: count - 1], branches.last[row]] == own[:count] == drawn[sample][:count]
             tokens[i] = own[count : count + CHUNK]
             drawn[sample][count:] = own[count : count + CHUNK]
         for row, new in zip(drawing.rows[: drawing.leaders], tokens, strict=False):
-            count = int(branches.count[row])
+            count = int(branches.length[row])
             cache[row][count - 1 : count - 1 + CHUNK] = [int(branches.last[row]), *new[:-1].tolist()]
             decoded += CHUNK
         ended += branches.record(drawing, tokens)
@@ -87,5 +87,5 @@ def test_an_idle_row_goes_on_at_the_first_fork_of_another() -> None:
     assert branches.take_over(1, range(2)) == 0
     assert branches.copies == [(0, 1)]
     assert branches.together == [[0], [2, 3]]
-    assert (branches.count.tolist(), branches.last.tolist()) == ([5, 2], [1, 3])
+    assert (branches.length.tolist(), branches.last.tolist()) == ([5, 2], [1, 3])
     assert branches.take_over(1, [1]) is None

@@ -171,6 +171,17 @@ def branch_mask(branch: jax.Array) -> jax.Array:
     return (order[:, None] >= order) & ((key == 0) | (key == query))
 
 
+def tree_mask(ends: jax.Array) -> jax.Array:
+    """The mask [B, T, T] of rows of trees: a token sees what it descends from, and itself.
+
+    Args:
+        ends: [B, T] integers: the tokens of a tree are in depth-first order, and this is where the last
+            descendant of each ends; 0 in padding.
+    """
+    order = jnp.arange(ends.shape[1])
+    return (order[:, None] >= order) & (order[:, None] < ends[:, None, :])
+
+
 def decode_step(
     config: ModelConfig,
     params: Params,

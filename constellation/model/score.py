@@ -1,8 +1,8 @@
 """What a model thinks of texts that are given: log p(text | prompt), and logits of what would follow.
 
 Critic, reach and the selection by likelihood are built on them. What all prompts of a call begin with is
-computed once, and the rows are divided among the slices of the model's mesh. Several trajectories are one
-program vmapped over their adapters.
+computed once, and so is what several texts behind one prompt begin with. The rows are divided among the
+slices of the model's mesh. Several trajectories are one program vmapped over their adapters.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from constellation.model.lora import Adapter
 from constellation.model.mesh import DATA, REPLICATED, over_rows, replicate
 from constellation.model.model import Generator
 from constellation.model.padding import join_few, multiple, power_of_two
-from constellation.model.prefix import WORTHWHILE, prefix_kv, prefix_length, shared_length
+from constellation.model.prefix import WORTHWHILE, common_prefix, prefix_kv, prefix_length, shared_length
 from constellation.runtime.errors import UserError
 
 LENGTH_STEP = 64  # row lengths are padded to multiples, so that few shapes are compiled
@@ -64,13 +64,14 @@ def log_prob(
     totals = [[np.zeros(len(group)) for group in groups] for groups in texts]
     fixed, prompts = _fixed(generator, prompts, batching)
     for batch in _batches(fixed, prompts, texts, batching):
-        source = _pad(batch, batch.targets, lambda row: [at for ends in row.predicts for at in ends[:-1]])
+        source = _pad(batch, batch.targets, lambda row: row.sources)
         target = _pad(batch, batch.targets, lambda row: row.targets)
         picked = np.asarray(_target_log_probs(*fixed, (batch.padded, source, target)))
         for (at, trajectory), row in batch.rows.items():
-            which = np.repeat(row.texts, [len(ends) - 1 for ends in row.predicts])
-            values = picked[at, trajectory, : len(which)].astype(np.float64)
-            np.add.at(totals[trajectory][row.prompt], which, values)
+            values = picked[at, trajectory].astype(np.float64)
+            for text, path in zip(row.texts, row.paths, strict=True):
+                own = np.array(path[1:], int) - row.length
+                totals[trajectory][row.prompt][text] = values[own].sum()
     return totals
 
 
@@ -88,7 +89,7 @@ def next_token_logits(
     result = [[np.zeros((len(group), len(ids)), np.float32) for group in groups] for groups in texts]
     fixed, prompts = _fixed(generator, prompts, batching)
     for batch in _batches(fixed, prompts, texts, batching):
-        source = _pad(batch, batch.texts, lambda row: [ends[-1] for ends in row.predicts])
+        source = _pad(batch, batch.texts, lambda row: [path[-1] for path in row.paths])
         chosen = np.asarray(_chosen_logits(*fixed, np.array(ids), (batch.padded, source)))
         for (at, trajectory), row in batch.rows.items():
             result[trajectory][row.prompt][row.texts] = chosen[at, trajectory, : len(row.texts)]
@@ -128,28 +129,48 @@ def _fixed(
 
 
 class _Row(NamedTuple):
-    """A prompt followed by some of its texts; each text is a branch that sees the prompt and itself."""
+    """A prompt followed by some of its texts as a tree: what texts begin with alike is there once."""
 
     trajectory: int
     prompt: int  # index of the prompt
-    tokens: list[int]
+    length: int  # of the prompt
+    tokens: list[int]  # depth first, as `tree_mask` takes them
     positions: list[int]
-    branch: list[int]  # 0 in the prompt, else a number of the text
+    sources: list[int]  # of each token behind the prompt, the place of the one before it in its texts
     texts: list[int]  # indices of the texts
-    predicts: list[list[int]]  # for each text, where its tokens and the one after it are predicted
+    paths: list[list[int]]  # of each text, the places of the prompt's last token and of its own
 
     @property
     def targets(self) -> list[int]:
-        """The tokens of all texts."""
-        return self.tokens[self.branch.count(0) :]
+        """The tokens behind the prompt."""
+        return self.tokens[self.length :]
+
+    @property
+    def ends(self) -> list[int]:
+        """Where the last descendant of each token ends."""
+        ends = list(range(1, len(self.tokens) + 1))
+        for place, source in reversed([*enumerate(self.sources, self.length)]):
+            ends[source] = max(ends[source], ends[place])
+        return [len(ends)] * self.length + ends[self.length :]
+
+    def add(self, number: int, text: Sequence[int], shared: int) -> None:
+        """Adds a text that begins with the same tokens as the last one, `shared` of them."""
+        last = self.paths[-1] if self.paths else [self.length - 1]
+        new = range(len(self.tokens), len(self.tokens) + len(text) - shared)
+        path = [*last[: shared + 1], *new]
+        self.tokens.extend(text[shared:])
+        self.positions.extend(range(self.length + shared, self.length + len(text)))
+        self.sources.extend(path[shared:-1])
+        self.texts.append(number)
+        self.paths.append(path)
 
 
 class _Padded(NamedTuple):
-    """Rows as int32 arrays [B, R, T]; branch is -1 in padding."""
+    """Rows as int32 arrays [B, R, T]; `ends` is 0 in padding."""
 
     tokens: Any
     positions: Any
-    branch: Any
+    ends: Any
 
 
 def _rows(trajectory: int, index: int, prompt: Ids, texts: Sequence[Ids], most: int) -> Iterator[_Row]:
@@ -159,19 +180,16 @@ def _rows(trajectory: int, index: int, prompt: Ids, texts: Sequence[Ids], most: 
         raise UserError("a prompt is empty: scoring needs at least one token to condition on")
 
     def start() -> _Row:
-        return _Row(trajectory, index, list(prompt), list(range(length)), [0] * length, [], [])
+        return _Row(trajectory, index, length, list(prompt), list(range(length)), [], [], [])
 
-    row = start()
-    for number, text in enumerate(texts):
-        begin = len(row.tokens)
-        if begin > length and begin - length + len(text) > most:
+    row, last = start(), ()
+    for text, number in sorted((tuple(text), number) for number, text in enumerate(texts)):
+        shared = common_prefix([last, text])
+        if row.texts and len(row.sources) + len(text) - shared > most:
             yield row
-            row, begin = start(), length
-        row.tokens.extend(text)
-        row.positions.extend(range(length, length + len(text)))
-        row.branch.extend([number + 1] * len(text))
-        row.texts.append(number)
-        row.predicts.append([length - 1, *range(begin, begin + len(text))])
+            row, shared = start(), 0
+        row.add(number, text, shared)
+        last = text
     if row.texts:
         yield row
 
@@ -226,9 +244,8 @@ def _batches(
                 for at, row in enumerate(group[begin : begin + size])
             }
             arrays = np.zeros((3, multiple(size, slices), trajectories, length), np.int32)
-            arrays[2] = -1
             for place, row in batch.items():
-                arrays[:, *place, : len(row.tokens)] = row.tokens, row.positions, row.branch
+                arrays[:, *place, : len(row.tokens)] = row.tokens, row.positions, row.ends
             yield _Batch(batch, _Padded(*arrays), texts_of_one, targets_of_one)
 
 
@@ -289,7 +306,7 @@ def _hidden(
 
     def one_trajectory(own: Own, rows: _Padded, source: jax.Array) -> jax.Array:
         adapter, prefix = own
-        mask, positions = decoder.branch_mask(rows.branch), rows.positions + prefix_length(prefix)
+        mask, positions = decoder.tree_mask(rows.ends), rows.positions + prefix_length(prefix)
         hidden = decoder.forward(config, params, adapter, rows.tokens, positions, mask, prefix=prefix)
         return jnp.take_along_axis(hidden, source[..., None], axis=1)  # [B, A, D]
 

@@ -22,6 +22,9 @@ RNG = np.random.default_rng(0)
 PROMPTS = [RNG.integers(0, 262, length).tolist() for length in (5, 40, 1, 33)]
 LENGTHS = (3, 1, 9), (4,), (0, 2), ()
 TEXTS = [[RNG.integers(0, 262, length).tolist() for length in lengths] for lengths in LENGTHS]
+# What texts begin with alike is computed once: these are a tree of 9 tokens.
+TREE = [[5, 6, 7, 8], [5, 6], [5, 6, 9, 8, 7], [6, 6], [5, 6, 7, 8], []]
+PROMPTS, TEXTS = [*PROMPTS, PROMPTS[1]], [*TEXTS, TREE]
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +92,16 @@ def test_what_all_prompts_begin_with_is_computed_once(model: Model) -> None:
 
     for one, other in zip(scores(), scores(shared_tokens=1000), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-4)
+
+
+def test_what_texts_begin_with_is_computed_once() -> None:
+    (row,) = score._rows(0, 0, [1, 2], TREE, 9)
+    assert row.texts == [5, 1, 0, 4, 2, 3]
+    assert row.tokens == [1, 2, 5, 6, 7, 8, 9, 8, 7, 6, 6]
+    assert row.positions == [0, 1, 2, 3, 4, 5, 4, 5, 6, 2, 3]
+    assert row.sources == [1, 2, 3, 4, 3, 6, 7, 1, 9]
+    assert row.ends == [11, 11, 9, 9, 6, 6, 9, 9, 9, 11, 11]
+    assert [len(row.tokens) for row in score._rows(0, 0, [1, 2], TREE, 8)] == [9, 4]
 
 
 def test_the_adapter_counts_and_batching_does_not(model: Model) -> None:

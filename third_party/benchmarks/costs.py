@@ -13,7 +13,10 @@ from constellation.selftraining.batches import TrainingExample
 
 
 def sampling_flops(config: ModelConfig, prompt: int, answers: Sequence[int]) -> float:
-    """Multiplications and additions of a prefill of `prompt` tokens and of answers of so many new tokens."""
+    """Multiplications and additions of a prefill of `prompt` tokens and of answers of so many new tokens.
+
+    Every answer counts by itself: whoever computes once what answers begin with does less.
+    """
     linear = config.num_hidden_layers * layer_weights(config)
     head = config.vocab_size * config.hidden_size
     pair = 2 * config.num_hidden_layers * config.num_attention_heads * config.head_dim  # scores and values

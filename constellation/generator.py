@@ -43,9 +43,7 @@ if TYPE_CHECKING:
 STREAMS = 4  # batches in flight on a slice: one computes where another waits for the host or idles a core
 WIDTH = 8  # most rows of a task side by side: few end evenly, many share each read of the prompt's KV
 WAVES = 2  # samples that a row decodes in turn, where there are as many: one long answer holds up few others
-IN_TURN = (
-    8  # likewise of a small model, which idle rows cost time: samples in one row share what they begin with
-)
+IN_TURN = 8  # likewise of a small model: idle rows cost it time, and in one row samples share beginnings
 PREFILL = 8  # prompts in one prefill, at most ...
 PREFILL_PAIRS = 2**23  # ... and pairs of a query and a key: of long prompts fewer are prefilled at a time
 SLOTS = 4  # of each trajectory of a small model, at least: idle ones cost it less than another compilation

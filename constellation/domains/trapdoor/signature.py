@@ -56,7 +56,7 @@ def signature(program: Node) -> str | None:
     values, faulted, _ = _behaviour(program)
     if len(set(itertools.compress(values, map(operator.not_, faulted)))) < MIN_DISTINCT_OUTPUTS:
         return None
-    behaviour = "\x1e".join(f"{value}\x1f{fault}" for value, fault in zip(values, faulted, strict=True))
+    behaviour = "\x1e".join(map("\x1f".join, zip(values, map(str, faulted), strict=True)))
     return hashlib.blake2b(behaviour.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 

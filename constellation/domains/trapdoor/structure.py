@@ -8,15 +8,27 @@ programs that do.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from constellation.domains.trapdoor.language.syntax import CASES, Node, parts_of, walk
 
-_CASES = frozenset(CASES)
+
+@lru_cache(maxsize=1 << 12)  # a prior draws the same parts again and again
+def _cases(part: Node) -> frozenset[str]:
+    return frozenset(node.op for node in walk(part) if node.op in CASES)
+
+
+@lru_cache(maxsize=1 << 12)
+def _from_the_end(part: Node) -> frozenset[str]:
+    """Which of substring and token are counted from the end of the input."""
+    return frozenset(
+        node.op for node in walk(part) if node.op in ("SubStr", "GetToken") and node.args[-1] < 0
+    )
 
 
 def two_cases(program: Node) -> bool:
     """Two different case operators in one program."""
-    return len({node.op for node in walk(program)} & _CASES) > 1
+    return len(frozenset().union(*map(_cases, parts_of(program)))) > 1
 
 
 def outer_constants(program: Node) -> bool:
@@ -27,8 +39,7 @@ def outer_constants(program: Node) -> bool:
 
 def twice_from_the_end(program: Node) -> bool:
     """Both a substring and a token counted from the end of the input."""
-    ends = {node.op for node in walk(program) if node.op in ("SubStr", "GetToken") and node.args[-1] < 0}
-    return ends == {"SubStr", "GetToken"}
+    return len(frozenset().union(*map(_from_the_end, parts_of(program)))) == 2
 
 
 WITHHELD: dict[str, Callable[[Node], bool]] = {

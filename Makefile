@@ -1,4 +1,4 @@
-# `make quick`, `make experiment`, `make test`, `make lint`. Needs Python 3.11; everything else goes into .venv.
+# `make quick`, `make experiment`, `make smollm2`, `make test`, `make lint`. Needs Python 3.11; everything else goes into .venv.
 # DEVICE=cuda takes the GPU requirements.
 
 DEVICE ?= cpu
@@ -14,7 +14,7 @@ RUN := $(VENV)/.installed-$(DEVICE)
 DEV := $(VENV)/.installed-dev
 REFERENCE := $(VENV)/.installed-reference
 
-.PHONY: quick experiment test lint clean
+.PHONY: quick experiment smollm2 test lint clean
 .DELETE_ON_ERROR:
 
 quick: $(RUN)
@@ -22,6 +22,12 @@ quick: $(RUN)
 
 experiment: $(RUN)
 	$(BIN)/python -m launch.experiment --config=configs/nano.py --workdir=runs/nano
+
+# A pretrained model: with it, its tests run, too.
+smollm2: models/smollm2-135m-instruct/config.json
+
+models/smollm2-135m-instruct/config.json: | $(RUN)
+	$(BIN)/python -m launch.get_model --name=smollm2-135m-instruct --out=$(@D)
 
 test: $(RUN) $(DEV) $(REFERENCE)
 	$(BIN)/python -m pytest --numprocesses=logical --dist=loadfile --no-loadscope-reorder

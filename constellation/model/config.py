@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from constellation.model.families import FAMILIES, INERT, Family
+from constellation.model.gguf_file import GgufFile, is_gguf
 from constellation.model.rope import RopeScaling
 from constellation.runtime.errors import UserError, is_integer, is_number
 
@@ -51,16 +52,20 @@ class ModelConfig:
 
     @classmethod
     def from_dir(cls, directory: str | Path) -> ModelConfig:
-        """Reads `directory/config.json`.
+        """Reads `directory/config.json`, or the metadata of a GGUF file.
 
         Raises:
-            UserError: no such file, not JSON, or as `from_fields`.
+            UserError: no such file, not JSON, or as `from_fields` and `GgufFile`.
         """
+        if is_gguf(directory):
+            return cls.from_fields(GgufFile(directory).config_fields(), source=str(directory))
         path = Path(directory) / "config.json"
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise UserError(f"{path} not found: model.dir must be a Hugging Face model directory") from None
+            raise UserError(
+                f"{path} not found: model.dir must be a Hugging Face model directory or a GGUF file"
+            ) from None
         except (OSError, ValueError) as error:
             raise UserError(f"{path} is not readable as JSON ({error}): fetch it again") from None
         if not isinstance(fields, dict):

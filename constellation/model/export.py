@@ -13,12 +13,14 @@ from scipy.special import log_softmax
 
 from constellation.model import decoder, port
 from constellation.model.config import ModelConfig
+from constellation.model.gguf_file import is_gguf
 from constellation.model.linear import dense
 from constellation.model.lora import Adapter
 from constellation.model.mesh import dividing
 from constellation.model.model import SMALL_FILES, Model
 from constellation.model.quantize import Leaf, Nibbles, unpack
-from constellation.runtime.files import copy_files, fsync_tree, new_directory, write_atomically
+from constellation.model.weights import copy_small_files
+from constellation.runtime.files import fsync_tree, new_directory, write_atomically
 from constellation.runtime.progress import Progress
 
 POSITIONS = 64  # of each prompt, whose next tokens are compared
@@ -45,18 +47,21 @@ def write_merged(
     """
     source = Path(source)
     config = ModelConfig.from_dir(source)
-    fields = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    if is_gguf(source):
+        fields = config.to_fields()
+    else:
+        fields = json.loads((source / "config.json").read_text(encoding="utf-8"))
     spellings = [name for name in ("dtype", "torch_dtype") if name in fields] or ["torch_dtype"]
     described = json.dumps(fields | dict.fromkeys(spellings, dtype), indent=2) + "\n"
     count = len(port.tensor_shapes(config))
-    with new_directory(out), Progress("merging", count, "tensors") as progress:
+    with new_directory(out), Progress("writing", count, "tensors") as progress:
 
         def rounded() -> Iterator[tuple[str, np.ndarray]]:
             for name, tensor in merged(config, leaves, adapter):
                 yield name, tensor.astype(jnp.dtype(dtype), copy=False)
                 progress.update()
 
-        copy_files(source, (name for name in SMALL_FILES if name != "config.json"), out)
+        copy_small_files(source, (name for name in SMALL_FILES if name != "config.json"), out)
         port.write_shards(out, rounded(), shard_bytes)
         fsync_tree(out)
         # Without it no one takes the directory for a model.

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import Params
+from constellation.model.gguf_file import GgufFile, is_gguf
 from constellation.model.lora import Adapter
 from constellation.model.mesh import check_mesh, make_mesh
 from constellation.model.port import weight_files
@@ -120,6 +121,8 @@ def _read_small_files(directory: Path, dtype: str) -> tuple[ModelConfig, Tokeniz
 
 def _read_stop_ids(directory: Path, vocab_size: int) -> tuple[int, ...]:
     """eos_token_id of generation_config.json, one or several; the tokenizer names only one of Qwen3's two."""
+    if is_gguf(directory):
+        return GgufFile(directory).stop_ids()
     path = directory / "generation_config.json"
     try:
         ids = json.loads(path.read_text(encoding="utf-8"))["eos_token_id"]

@@ -1,4 +1,4 @@
-"""Hugging Face safetensors <-> stacked parameters, read tensor by tensor and quantised on the way."""
+"""Safetensors or GGUF <-> stacked parameters, read tensor by tensor and quantised on the way."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import Params, layer_shapes
+from constellation.model.gguf_file import GgufFile, is_gguf
 from constellation.model.lora import projection_shapes
 from constellation.model.quantize import Leaf, Quantization, pack, quantize_table, quantize_weight
 from constellation.runtime.errors import UserError
@@ -93,6 +94,20 @@ class Tensors:
             return file.get_slice(name)[first:end]
 
 
+def open_tensors(directory: str | Path, config: ModelConfig) -> Tensors | GgufFile:
+    """The tensors of a Hugging Face directory, or of a GGUF file; compared with `config` as `Tensors` does.
+
+    Raises:
+        UserError: as `Tensors`.
+    """
+    if not is_gguf(directory):
+        return Tensors(directory, config)
+    file, expected = GgufFile(directory), tensor_shapes(config)
+    if problems := mismatches(file.shapes(expected), expected):
+        raise UserError(f"{directory}: the weights do not match the metadata: {'; '.join(sorted(problems))}")
+    return file
+
+
 def leaves(
     directory: str | Path, config: ModelConfig, dtype: jax.typing.DTypeLike, quantization: str = ""
 ) -> Iterator[tuple[str, Leaf]]:
@@ -111,7 +126,7 @@ def leaves(
         UserError: as `Tensors`.
     """
     how, dtype = Quantization.parse(quantization), jnp.dtype(dtype)
-    tensors, count = Tensors(directory, config), config.num_hidden_layers
+    tensors, count = open_tensors(directory, config), config.num_hidden_layers
 
     def read(name: str) -> np.ndarray:
         return tensors.read(name).astype(dtype, copy=False)
@@ -137,7 +152,7 @@ def check_weights(directory: str | Path, config: ModelConfig, quantization: str 
         UserError: as `Tensors`.
     """
     how = Quantization.parse(quantization)
-    Tensors(directory, config)
+    open_tensors(directory, config)
     for shape in projection_shapes(config).values() if how.group is not None else ():
         jax.eval_shape(lambda weight: quantize_weight(weight, how), jax.ShapeDtypeStruct(shape, jnp.float32))
 
@@ -202,12 +217,14 @@ def _bytes(shard: Mapping[str, np.ndarray]) -> int:
 
 
 def weight_files(directory: str | Path) -> list[Path]:
-    """model.safetensors, or the shards that its index names, in order.
+    """model.safetensors, or the shards that its index names, in order; of a GGUF file, itself.
 
     Raises:
         UserError: there are none, the index is damaged, or a shard is missing.
     """
     directory = Path(directory)
+    if is_gguf(directory):
+        return [directory]
     if (directory / SINGLE).exists():
         return [directory / SINGLE]
     index = directory / INDEX

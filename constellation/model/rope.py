@@ -75,7 +75,7 @@ def rotary(
     positions: jax.Array, dim: int, theta: float, scaling: RopeScaling | None, dtype: jnp.dtype
 ) -> tuple[jax.Array, jax.Array]:
     """cos and sin [..., 1, H/2] of position * frequency, to broadcast over heads of H = dim; see `rotate`."""
-    frequencies, magnitude = _frequencies(dim, theta, scaling)
+    frequencies, magnitude = scaled_frequencies(dim, theta, scaling)
     angles = positions[..., None, None].astype(jnp.float32) * frequencies.astype(np.float32)
     return (magnitude * jnp.cos(angles)).astype(dtype), (magnitude * jnp.sin(angles)).astype(dtype)
 
@@ -88,7 +88,7 @@ def rotate(x: jax.Array, rope: tuple[jax.Array, jax.Array]) -> jax.Array:
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
-def _frequencies(dim: int, theta: float, scaling: RopeScaling | None) -> tuple[np.ndarray, float]:
+def scaled_frequencies(dim: int, theta: float, scaling: RopeScaling | None) -> tuple[np.ndarray, float]:
     """theta^(-2i/H) [H/2], scaled, and what cos and sin are multiplied by."""
     plain = theta ** -(np.arange(0, dim, 2) / dim)
     if scaling is None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from jinja2 import TemplateError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from constellation.model.gguf_file import GgufFile, is_gguf
 from constellation.runtime.errors import UserError
 
 # What Llama 3's templates take for today's date where none is known: prompts must not change overnight.
@@ -26,16 +27,20 @@ class Tokenizer:
 
     @classmethod
     def from_dir(cls, directory: str | Path, vocab_size: int) -> Tokenizer:
-        """Reads tokenizer.json and the chat template.
+        """Reads tokenizer.json and the chat template, or those of a GGUF file.
 
         Raises:
             UserError: no tokenizer, a damaged one, no chat template, or an id that is not below `vocab_size`.
         """
-        path = Path(directory) / "tokenizer.json"
+        file = GgufFile(directory) if is_gguf(directory) else None
+        path = Path(directory) if file else Path(directory) / "tokenizer.json"
         if not path.exists():
             raise UserError(f"{path} not found: model.dir must hold the tokenizer of the model")
         try:
-            tokenizer = AutoTokenizer.from_pretrained(Path(directory), local_files_only=True)
+            if file:
+                tokenizer = file.tokenizer()
+            else:
+                tokenizer = AutoTokenizer.from_pretrained(Path(directory), local_files_only=True)
         except Exception as error:  # a damaged file surfaces as any of a dozen types
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise UserError(f"{path} is not readable by transformers ({reason}): fetch it again") from None

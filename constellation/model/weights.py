@@ -1,4 +1,4 @@
-"""The parameters in a model directory of either kind: Hugging Face's (see `port`), or a ported one.
+"""The parameters of a model of either kind: Hugging Face's or a GGUF file (see `port`), or a ported one.
 
 A ported one holds the small files of its Hugging Face directory, and the quantised weights as Orbax arrays:
 `weights/` one array a leaf, int4 as two a byte, and `weights.json`, written last, says what they are.
@@ -22,6 +22,7 @@ from constellation import checkpoints
 from constellation.model import port
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import Params
+from constellation.model.gguf_file import GgufFile, is_gguf
 from constellation.model.mesh import make_mesh, put
 from constellation.model.quantize import Leaf, Nibbles, qtensor, unpack
 from constellation.runtime.errors import UserError
@@ -98,7 +99,7 @@ def write_ported(
     """Writes a ported model, leaf by leaf.
 
     Args:
-        source: the Hugging Face directory, of which the `small_files` that exist are copied.
+        source: the Hugging Face directory, of which the `small_files` that exist are copied, or a GGUF file.
         leaves: of `port.leaves`.
         described: quantization, dtype, and the hash of the model.
 
@@ -110,7 +111,7 @@ def write_ported(
         raise UserError(f"{directory} is not empty: give another --out")
     directory.mkdir(parents=True, exist_ok=True)
     with disk_full_is_user_error(directory):
-        copy_files(source, small_files, directory)
+        copy_small_files(source, small_files, directory)
     digests: dict[str, str] = {}
     for name, leaf in leaves:
         for part, array in _parts(name, leaf).items():
@@ -118,6 +119,20 @@ def write_ported(
             digests[part] = _digest(array)
     manifest = json.dumps(described | {"arrays": digests}, indent=2) + "\n"
     write_atomically(directory / MANIFEST, lambda file: file.write(manifest.encode()))
+
+
+def copy_small_files(source: Path, names: Iterable[str], directory: Path) -> None:
+    """Copies those that a model has of these files; those of a GGUF file are made of its metadata."""
+    if not is_gguf(source):
+        return copy_files(source, names, directory)
+    file = GgufFile(source)
+    file.tokenizer().save_pretrained(directory)
+    made = {
+        "config.json": ModelConfig.from_dir(source).to_fields(),
+        "generation_config.json": {"eos_token_id": file.stop_ids()},
+    }
+    for name in made.keys() & set(names):
+        (directory / name).write_text(json.dumps(made[name], indent=2) + "\n", encoding="utf-8")
 
 
 def read_manifest(directory: Path, dtype: str, quantization: str) -> dict[str, Any]:

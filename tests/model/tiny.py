@@ -59,9 +59,10 @@ def tiny_config(model_type: str, **fields: Any) -> ModelConfig:
     family = FAMILIES[model_type]
     values = FIELDS | {name: SPECIAL[name] for name in family.honoured} | {"model_type": model_type} | fields
     if family.global_every:
-        values["layer_types"] = (SLIDING, FULL, SLIDING)[: values["num_hidden_layers"]]
+        values.setdefault("layer_types", (SLIDING, FULL, SLIDING)[: values["num_hidden_layers"]])
     if model_type == "llama":
-        values["rope_scaling"] = RopeScaling("llama3", 8.0, 64, low_freq_factor=1.0, high_freq_factor=4.0)
+        llama3 = RopeScaling("llama3", 8.0, 64, low_freq_factor=1.0, high_freq_factor=4.0)
+        values.setdefault("rope_scaling", llama3)
     return ModelConfig(**values)
 
 

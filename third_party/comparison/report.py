@@ -11,10 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from constellation.model.config import ModelConfig
+from constellation.model.gguf_file import is_gguf
 from constellation.model.lora import layer_weights
 from constellation.model.model import check_model, load_model
 from constellation.model.tokenizer import Tokenizer
 from constellation.model.weights import load_params
+from constellation.runtime.errors import UserError
 from third_party import model_reference, peers_reference, training_reference
 from third_party.benchmarks.harness import resident_peak
 from third_party.comparison import logits
@@ -68,6 +70,8 @@ def compare(directory: Path, reference_dir: Path, limits: Limits = LIMITS) -> It
     Raises:
         UserError: a directory does not hold a whole Hugging Face model.
     """
+    if is_gguf(directory):
+        raise UserError(f"{directory}: launch.get_model writes a directory of it, which this compares")
     check_model(directory)
     config = ModelConfig.from_dir(directory)
     batch = logits.task_prompts(Tokenizer.from_dir(directory, config.vocab_size))

@@ -81,9 +81,10 @@ class Branches:
 
         Returns that row, or None where nobody waits.
         """
-        other = max(others, key=self._waiting)
-        if not self.forks[other]:
+        forked = [other for other in others if self.forks[other]]
+        if not forked:
             return None
+        other = max(forked, key=self._waiting)
         fork = self.forks[other].pop(0)
         if fork.length > 1:
             self.copies.append((other, row))

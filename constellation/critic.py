@@ -8,6 +8,7 @@ never to choose training data.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -40,7 +41,8 @@ def critic_examples(
     right = samples.right if right is None else right
     yes, no = answer_ids(model)
     pool = []
-    for prompt, rows, questions in _questions(model, domain, tasks, samples, split, samples.fits):
+    talk = _talk(model, domain, tasks, split)
+    for prompt, rows, questions in _questions(talk, domain, samples, samples.fits):
         answers = tuple(
             np.array([*question, yes if right[row] else no], np.int32)
             for row, question in zip(rows, questions, strict=True)
@@ -63,7 +65,8 @@ def critic_scores(
     fit, by default.
     """
     model = critics.model
-    questions = [_questions(model, domain, tasks, own, split, among(own)) for own in samples]
+    talk = _talk(model, domain, tasks, split)
+    questions = [_questions(talk, domain, own, among(own)) for own in samples]
     logits = next_token_logits(
         critics,
         [[question.prompt for question in own] for own in questions],
@@ -85,26 +88,34 @@ class _Questions(NamedTuple):
     texts: list[list[int]]  # for each, the tokens between the prompt and the critic's answer
 
 
-def _questions(
-    model: Model,
-    domain: Domain,
-    tasks: Sequence[Task],
-    samples: SampleSet,
-    split: Splitter,
-    among: NDArray[np.bool_],
-) -> list[_Questions]:
+Talk = Callable[..., list[int]]
+
+
+def _talk(model: Model, domain: Domain, tasks: Sequence[Task], split: Splitter) -> Talk:
+    """(task) or (task, answer) -> the ids of a task's prompt, or of what the critic is asked of an answer.
+
+    Several trajectories often give the same answer, which goes through template and tokenizer once.
+    """
+
+    @functools.cache
+    def talk(task: int, answer: str | None = None) -> list[int]:
+        shown = split(tasks[task])
+        if answer is None:
+            return model.chat(domain.messages(shown), thinking=False)
+        return model.chat(domain.critic_messages(shown, answer), thinking=False)
+
+    return talk
+
+
+def _questions(talk: Talk, domain: Domain, samples: SampleSet, among: NDArray[np.bool_]) -> list[_Questions]:
     """What the critic is asked, for every task with programs `among` [D] those that it is asked about."""
     questions = []
-    for t, task in enumerate(tasks):
+    for t in range(len(samples.task_ids)):
         rows = samples.rows_where(among, t)
         if not len(rows):
             continue
-        shown = split(task)
-        prompt = model.chat(domain.messages(shown), thinking=False)
-        conversations = [
-            model.chat(domain.critic_messages(shown, domain.extract(text)), thinking=False)
-            for text in map(str, samples.text[rows])
-        ]
+        prompt = talk(t)
+        conversations = [talk(t, domain.extract(text)) for text in map(str, samples.text[rows])]
         # The template may end the first turn differently in a longer conversation, as Qwen3's does.
         end = max(common_prefix([prompt, *conversations]), 1)
         texts = [ids[end:] for ids in conversations]

@@ -19,7 +19,7 @@ import contextlib
 import itertools
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -49,7 +49,7 @@ PREFILL_PAIRS = 2**23  # ... and pairs of a query and a key: of long prompts few
 SLOTS = 4  # of each trajectory of a small model, at least: idle ones cost it less than another compilation
 ROWS = 256  # samples decoded at a time on a slice, where memory allows ...
 MOST_TOGETHER = 4  # ... by one trajectory; on a CPU more trajectories than these gain nothing by more rows
-SHORTEST = 64  # the least padded length of a prompt; longer ones are powers of two
+SHORTEST = 64  # the least padded length of a prompt; longer ones are quarters of powers of two
 
 
 def rows_of(trajectories: int, platform: str) -> int:
@@ -194,7 +194,7 @@ class _Batch:
         rows: int,
         merged: bool,
     ) -> None:
-        self.job, self.fixed, self.threads = job, fixed, threads
+        self.job, self.fixed, self.threads, self.merged = job, fixed, threads, merged
         numbers = np.array(tasks, int)
         self.tasks = [numbers[job.trajectory[numbers] == r] for r in range(job.trajectories)]
         self.length = length
@@ -302,20 +302,40 @@ class _Batch:
         self._report(self.branches.record(drawing, drawn))
 
     def _prefill(self, trajectory: int) -> Iterator[_Prompt]:
-        """A trajectory's tasks with their prompts' KV, a few at a time; sets their first tokens."""
-        job, size = self.job, min(prefill_size(self.length), power_of_two(len(self.job.prompts)))
+        """A trajectory's tasks with their prompts' KV, a few at a time; sets their first tokens.
+
+        Of a small model the next few are prefilled while these are decoded.
+        """
+        size = min(prefill_size(self.length), power_of_two(len(self.job.prompts)))
         tasks = self.tasks[trajectory]
-        for start in range(0, len(tasks), size):
-            group = tasks[start : start + size]
-            prompts = np.zeros((size, self.length), np.int32)
-            lengths, words = np.ones(size, np.int32), np.zeros(size, np.uint32)
-            lengths[: len(group)], words[: len(group)] = job.lengths[group], job.words[group]
-            for row, task in enumerate(group.tolist()):
-                prompts[row, : lengths[row]] = job.prompts[task]
+        groups = [tasks[start : start + size] for start in range(0, len(tasks), size)]
+        begun = (self._begin(trajectory, group, size) for group in groups)
+        ahead = deque(itertools.islice(begun, 1 if self.merged else 0))
+
+        def prefilled() -> Iterator[_Prompt]:
+            for group in groups:
+                ahead.extend(itertools.islice(begun, 1))
+                kv, first = ahead.popleft().result()
+                self.job.tokens[group, :, 0] = first[: len(group)]
+                yield from (_Prompt(task, kv, row) for row, task in enumerate(group.tolist()))
+
+        return prefilled()
+
+    def _begin(self, trajectory: int, group: Integers, size: int) -> Future[tuple[list[KV], Integers]]:
+        """Starts to prefill some tasks of a trajectory: their KV and first tokens [size, n]."""
+        job = self.job
+        prompts = np.zeros((size, self.length), np.int32)
+        lengths, words = np.ones(size, np.int32), np.zeros(size, np.uint32)
+        lengths[: len(group)], words[: len(group)] = job.lengths[group], job.words[group]
+        for row, task in enumerate(group.tolist()):
+            prompts[row, : lengths[row]] = job.prompts[task]
+
+        def run() -> tuple[list[KV], Integers]:
             padded = decoding.Prompts(prompts, lengths, words)
             kv, first = job.engine.begin(*self.fixed, trajectory, padded, job.samples)
-            job.tokens[group, :, 0] = first[: len(group)]
-            yield from (_Prompt(task, kv, row) for row, task in enumerate(group.tolist()))
+            return kv, np.asarray(first)
+
+        return self.threads.submit(run)
 
     def _report(self, ended: int) -> None:
         if self.job.progress is not None:
@@ -334,7 +354,7 @@ def width_of(n: int, rows: int, merged: bool) -> int:
 
 def padded_prompt(length: int) -> int:
     """The bucket of a prompt length."""
-    return max(SHORTEST, power_of_two(length))
+    return multiple(length, max(SHORTEST, power_of_two(length) // 4))
 
 
 def prefill_size(length: int) -> int:

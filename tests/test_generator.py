@@ -405,7 +405,7 @@ def test_prompts_are_prefilled_once_and_never_copied_per_sample():
 def test_prompts_of_a_length_that_few_have_go_with_longer_ones(
     fewest: int, buckets: dict[int, list[int]]
 ) -> None:
-    prompts = [[0] * length for length in (65, 1, 200, 64, 129, 2)]
+    prompts = [[0] * length for length in (65, 1, 200, 64, 193, 2)]
     assert generator._buckets(prompts, fewest) == buckets
 
 

@@ -13,8 +13,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import KV, Params, append, decode_step, int8_kv, logits, prefill
-from constellation.model.linear import dense
-from constellation.model.lora import Adapter, layer_weights
+from constellation.model.linear import Turned, Weight, dense
+from constellation.model.lora import Adapter, layer_weights, projection_shapes
 from constellation.model.mesh import MODEL, dividing
 from constellation.model.prefix import WORTHWHILE, prefix_kv, prefix_length
 from constellation.model.sampling import SamplingConfig, scores
@@ -42,7 +42,7 @@ class Own(NamedTuple):
     """
 
     adapter: Adapter | None  # [L, R, ...]
-    layers: list[dict[str, jax.Array]]  # [L, R, ...] of each part, where layers are merged; see `fix`
+    layers: list[dict[str, Weight]]  # [L, R, ...] of each part, where layers are merged; see `fix`
     prefix: KV | None  # [L, R, ...] of what all prompts begin with
     key: jax.Array  # [R]
     temperature: Any = 1.0  # [] of all
@@ -355,15 +355,17 @@ def _prefixes(static: Static, params: Params, own: Own, shared: jax.Array) -> KV
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _merged(config: ModelConfig, params: Params, own: Own) -> list[dict[str, jax.Array]]:
-    """The weights [L, R, ...] of parts of the layers: int4 dequantised, W + scale B A."""
-    layers = {}
+def _merged(config: ModelConfig, params: Params, own: Own) -> list[dict[str, Weight]]:
+    """The weights [L, R, ...] of parts of the layers: int4 dequantised, W + scale B A, and turned."""
+    layers: dict[str, Any] = {}
     for name, weight in params["layers"].items():
         plain = dense(weight, params["norm"].dtype)[:, None]
         layers[name] = jnp.broadcast_to(plain, (len(plain), len(own.key), *plain.shape[2:]))
         if own.adapter is not None and name in own.adapter.weights:
             lora = own.adapter.weights[name]
             layers[name] += own.adapter.scale * jnp.einsum("lrok,lrki->lroi", lora["b"], lora["a"])
+        if name in projection_shapes(config):
+            layers[name] = Turned(layers[name].mT)
     # Of one trajectory a scan copies so little that it is faster, at least of a nano model.
     parts = config.num_hidden_layers if len(own.key) > 1 else 1
     return _in_parts(layers, parts)

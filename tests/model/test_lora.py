@@ -13,8 +13,10 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from constellation.model import decoder
 from constellation.model.config import ModelConfig
+from constellation.model.linear import MERGED, dense, linear
 from constellation.model.lora import Adapter, init_adapter, projection_shapes
 from constellation.model.port import layer_tensor
+from constellation.model.quantize import Quantization, quantize_weight
 from constellation.model.weights import load_params
 from tests.model.tiny import CONFIG, causal, params_and_adapter, random_tokens, reference
 
@@ -54,6 +56,29 @@ def test_forward_and_gradients_equal_peft(targets: tuple[str, ...] | None, tmp_p
             np.testing.assert_allclose(
                 gradient.weights[name][part], want, rtol=0, atol=1e-4 * np.abs(want).max()
             )
+
+
+@pytest.mark.parametrize("group", [None, 32])
+@pytest.mark.parametrize("out", [8, MERGED // 1024 + 1], ids=["merged", "apart"])
+def test_a_product_and_its_gradients(out: int, group: int | None) -> None:
+    """Merged into a small weight or beside a large one, dense or int4, under a vmap over adapters."""
+    rng = np.random.default_rng(0)
+    x, w, a, b, dy = (
+        jnp.asarray(rng.normal(0, 1, shape), jnp.float32)
+        for shape in ((2, 3, 5, 1024), (out, 1024), (2, RANK, 1024), (2, out, RANK), (2, 3, 5, out))
+    )
+    weight = w if group is None else quantize_weight(w, Quantization(group))
+
+    def ours(x: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
+        return jax.vmap(lambda x, a, b: linear(x, weight, {"a": a, "b": b}, 0.5))(x, a, b)
+
+    def plain(x: jax.Array, a: jax.Array, b: jax.Array) -> jax.Array:
+        base = jnp.einsum("rbti,oi->rbto", x, dense(weight, jnp.float32))
+        return base + 0.5 * jnp.einsum("rbti,rki,rok->rbto", x, a, b)
+
+    (y, pull), (want, pull_plain) = jax.vjp(ours, x, a, b), jax.vjp(plain, x, a, b)
+    for one, other in zip((y, *pull(dy)), (want, *pull_plain(dy)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
 
 
 def test_initialisation_is_pefts(tmp_path: Path) -> None:

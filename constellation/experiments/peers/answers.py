@@ -92,10 +92,15 @@ def answers_alone(study: Study, name: str, peer: str, adapter: Stage | None, dra
     return _answers(study, name, peer, adapter, draw, None)
 
 
-def answers_in_sequence(study: Study, name: str, adapters: Adapters, draw: Draw) -> Sequential:
-    """Every peer's answer to each task, in an order that is drawn for the task."""
-    places: list[dict[str, Stage]] = []
-    for place in range(1, len(adapters) + 1):
+def answers_in_sequence(
+    study: Study, name: str, adapters: Adapters, draw: Draw, alone: Mapping[str, Stage] | None = None
+) -> Sequential:
+    """Every peer's answer to each task, in an order that is drawn for the task.
+
+    What each peer answered to all tasks `alone`, by the same draw, is its answer where it is first in turn.
+    """
+    places: list[Mapping[str, Stage]] = [alone] if alone else []
+    for place in range(len(places) + 1, len(adapters) + 1):
         stages = {
             peer: _answers(study, f"{name}_{place}_{peer}", peer, adapters[peer], draw, tuple(places))
             for peer in peers_of(study)
@@ -222,13 +227,14 @@ def answers_so_far(study: Study, of: Draw | Sequential, places: Places) -> list[
         Answers(order, [[] for _ in order], np.zeros((len(order), len(places)), np.bool_))
         for order in orders(study, of.purpose, of.tasks)
     ]
+    tasks = study.tasks_of(of.tasks)
     for place, stages in enumerate(places):
         for number, stage in enumerate(stages.values()):
-            for answers, samples in zip(found, samples_of(stage), strict=True):
-                turns = np.flatnonzero(answers.order[:, place] == number)
-                for t, (text, done) in zip(turns, first_answers(samples), strict=True):
+            for own, answers, samples in zip(tasks, found, samples_of(stage), strict=True):
+                given = dict(zip(samples.task_ids, first_answers(samples), strict=True))
+                for t in np.flatnonzero(answers.order[:, place] == number):
+                    text, answers.finished[t, place] = given[own[t].id]
                     answers.texts[t].append(text)
-                    answers.finished[t, place] = done
     return found
 
 

@@ -280,19 +280,20 @@ def arm_of(name: str) -> Arm:
 
 def evaluated(study: Study, model: str, adapters: Adapters) -> Evaluated:
     """A model's answers to the bank, drawn, greedy and in sequence, judged; and what it says of its own."""
-    config, bank = study.config, study.bank(study.config.tasks.bank)
+    config, bank, fields = study.config, study.bank(study.config.tasks.bank), study.split_fields()
     draw = Draw(bank, config.evaluation.samples, config.sampling.temperature, "bank", model)
     greedy = draw._replace(n=1, temperature=0.0)
     samples: dict[str, Stage] = {}
     likeliest: dict[str, Stage] = {}
     verified: dict[str, Stage] = {}
+    alone: dict[str, Stage] = {}
     for peer in peers_of(study):
-        for found, how, stem in ((samples, draw, "samples"), (likeliest, greedy, "greedy")):
-            name = f"{stem}_{model}_{peer}"
-            drawn = answers_alone(study, f"draws_{name}", peer, adapters[peer], how)
-            found[peer] = study.judged(name, bank, drawn, study.split_fields())
+        alone[peer] = answers_alone(study, f"draws_greedy_{model}_{peer}", peer, adapters[peer], greedy)
+        drawn = answers_alone(study, f"draws_samples_{model}_{peer}", peer, adapters[peer], draw)
+        likeliest[peer] = study.judged(f"greedy_{model}_{peer}", bank, alone[peer], fields)
+        samples[peer] = study.judged(f"samples_{model}_{peer}", bank, drawn, fields)
         verified[peer] = verification(study, model, peer, samples[peer], adapters[peer])
-    sequence = answers_in_sequence(study, f"bank_{model}", adapters, greedy)
+    sequence = answers_in_sequence(study, f"bank_{model}", adapters, greedy, alone)
     return Evaluated(
         samples, likeliest, judged_in_sequence(study, f"judged_bank_{model}", sequence), verified
     )

@@ -5,8 +5,8 @@
     python -m launch.experiment --config=configs/peers_pretrained.py --workdir=runs/peers_pretrained
 
 Both answer ten problems one after the other and are trained on them once, in a quarter of an hour on two
-cores: it shows that the whole round runs on weights that are not this project's. Expected: neither model gives
-an answer that is right, before or after. What is not set here is as in configs/peers_nano.py.
+cores: it shows that the whole round runs on weights that are not this project's. Expected: neither model
+gives an answer that is right, before or after. What is not set here is as in configs/peers_nano.py.
 """
 
 from ml_collections import ConfigDict

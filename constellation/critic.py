@@ -41,8 +41,8 @@ def critic_examples(
     right = samples.right if right is None else right
     yes, no = answer_ids(model)
     pool = []
-    talk = _talk(model, domain, tasks, split)
-    for prompt, rows, questions in _questions(talk, domain, samples, samples.fits):
+    chat = _chat_of(model, domain, tasks, split)
+    for prompt, rows, questions in _questions(chat, domain, samples, samples.fits):
         answers = tuple(
             np.array([*question, yes if right[row] else no], np.int32)
             for row, question in zip(rows, questions, strict=True)
@@ -65,8 +65,8 @@ def critic_scores(
     fit, by default.
     """
     model = critics.model
-    talk = _talk(model, domain, tasks, split)
-    questions = [_questions(talk, domain, own, among(own)) for own in samples]
+    chat = _chat_of(model, domain, tasks, split)
+    questions = [_questions(chat, domain, own, among(own)) for own in samples]
     logits = next_token_logits(
         critics,
         [[question.prompt for question in own] for own in questions],
@@ -88,34 +88,34 @@ class _Questions(NamedTuple):
     texts: list[list[int]]  # for each, the tokens between the prompt and the critic's answer
 
 
-Talk = Callable[..., list[int]]
+Chat = Callable[..., list[int]]
 
 
-def _talk(model: Model, domain: Domain, tasks: Sequence[Task], split: Splitter) -> Talk:
+def _chat_of(model: Model, domain: Domain, tasks: Sequence[Task], split: Splitter) -> Chat:
     """(task) or (task, answer) -> the ids of a task's prompt, or of what the critic is asked of an answer.
 
     Several trajectories often give the same answer, which goes through template and tokenizer once.
     """
 
     @functools.cache
-    def talk(task: int, answer: str | None = None) -> list[int]:
+    def chat(task: int, answer: str | None = None) -> list[int]:
         shown = split(tasks[task])
         if answer is None:
             return model.chat(domain.messages(shown), thinking=False)
         return model.chat(domain.critic_messages(shown, answer), thinking=False)
 
-    return talk
+    return chat
 
 
-def _questions(talk: Talk, domain: Domain, samples: SampleSet, among: NDArray[np.bool_]) -> list[_Questions]:
+def _questions(chat: Chat, domain: Domain, samples: SampleSet, among: NDArray[np.bool_]) -> list[_Questions]:
     """What the critic is asked, for every task with programs `among` [D] those that it is asked about."""
     questions = []
     for t in range(len(samples.task_ids)):
         rows = samples.rows_where(among, t)
         if not len(rows):
             continue
-        prompt = talk(t)
-        conversations = [talk(t, domain.extract(text)) for text in map(str, samples.text[rows])]
+        prompt = chat(t)
+        conversations = [chat(t, domain.extract(text)) for text in map(str, samples.text[rows])]
         # The template may end the first turn differently in a longer conversation, as Qwen3's does.
         end = max(common_prefix([prompt, *conversations]), 1)
         texts = [ids[end:] for ids in conversations]

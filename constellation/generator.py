@@ -49,7 +49,7 @@ PREFILL_PAIRS = 2**23  # ... and pairs of a query and a key: of long prompts few
 SLOTS = 4  # of each trajectory of a small model, at least: idle ones cost it less than another compilation
 ROWS = 256  # samples decoded at a time on a slice, where memory allows ...
 MOST_TOGETHER = 4  # ... by one trajectory; on a CPU more trajectories than these gain nothing by more rows
-SHORTEST = 64  # the least padded length of a prompt; longer ones are quarters of powers of two
+SHORTEST = 64  # the least padded length of a prompt; longer ones are multiples of a quarter of a power of two
 
 
 def rows_of(trajectories: int, platform: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +13,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from constellation.model.config import ModelConfig
 from constellation.model.decoder import KV, Params, append, decode_step, int8_kv, logits, prefill
-from constellation.model.linear import Turned, Weight, dense
+from constellation.model.linear import Transposed, dense
 from constellation.model.lora import Adapter, layer_weights, projection_shapes
 from constellation.model.mesh import MODEL, dividing
 from constellation.model.prefix import WORTHWHILE, prefix_kv, prefix_length
 from constellation.model.sampling import SamplingConfig, scores
 
 Tree = TypeVar("Tree")
+Layers: TypeAlias = dict[str, jax.Array | Transposed]  # by the names of their weights
 
 CHUNK = 4  # a sample idles (CHUNK - 1) / 2 steps after its end; shorter chunks copy and dispatch more often
 FOLLOWERS = 64  # that draw at a time: the noise of all of them, [M, V], can be larger than the model
@@ -42,7 +43,7 @@ class Own(NamedTuple):
     """
 
     adapter: Adapter | None  # [L, R, ...]
-    layers: list[dict[str, Weight]]  # [L, R, ...] of each part, where layers are merged; see `fix`
+    layers: list[Layers]  # [L, R, ...] of each part, where layers are merged; see `fix`
     prefix: KV | None  # [L, R, ...] of what all prompts begin with
     key: jax.Array  # [R]
     temperature: Any = 1.0  # [] of all
@@ -355,8 +356,8 @@ def _prefixes(static: Static, params: Params, own: Own, shared: jax.Array) -> KV
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _merged(config: ModelConfig, params: Params, own: Own) -> list[dict[str, Weight]]:
-    """The weights [L, R, ...] of parts of the layers: int4 dequantised, W + scale B A, and turned."""
+def _merged(config: ModelConfig, params: Params, own: Own) -> list[Layers]:
+    """The weights [L, R, ...] of parts of the layers: int4 dequantised, W + scale B A, and transposed."""
     layers: dict[str, Any] = {}
     for name, weight in params["layers"].items():
         plain = dense(weight, params["norm"].dtype)[:, None]
@@ -365,7 +366,7 @@ def _merged(config: ModelConfig, params: Params, own: Own) -> list[dict[str, Wei
             lora = own.adapter.weights[name]
             layers[name] += own.adapter.scale * jnp.einsum("lrok,lrki->lroi", lora["b"], lora["a"])
         if name in projection_shapes(config):
-            layers[name] = Turned(layers[name].mT)
+            layers[name] = Transposed(layers[name].mT)
     # Of one trajectory a scan copies so little that it is faster, at least of a nano model.
     parts = config.num_hidden_layers if len(own.key) > 1 else 1
     return _in_parts(layers, parts)

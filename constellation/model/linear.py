@@ -13,19 +13,22 @@ from aqt.jax.v2.aqt_tensor import QTensor
 from constellation.model.int4_product import dequantise, int4_product
 
 
-class Turned(NamedTuple):
+class Transposed(NamedTuple):
     """A dense weight [..., in, out], by which a CPU multiplies few rows in half the time."""
 
     weight: jax.Array
 
 
-Weight: TypeAlias = jax.Array | QTensor | Turned
+Weight: TypeAlias = jax.Array | QTensor
 
 MERGED = 2**20  # entries of a weight up to which an adapter is merged into it wherever it is multiplied by
 
 
 def linear(
-    x: jax.Array, weight: Weight, lora: Mapping[str, jax.Array] | None = None, scale: float = 1.0
+    x: jax.Array,
+    weight: Weight | Transposed,
+    lora: Mapping[str, jax.Array] | None = None,
+    scale: float = 1.0,
 ) -> jax.Array:
     """x W^T + scale * (x A^T) B^T, for x [..., in], in its dtype (2106.09685, eq. 3).
 
@@ -33,14 +36,14 @@ def linear(
     gives, which takes a CPU longer to read and write than to compute.
 
     Args:
-        weight: [out, in] as Hugging Face stores it, an int4 QTensor of it (see `quantize`), or turned.
+        weight: [out, in] as Hugging Face stores it, an int4 QTensor of it (see `quantize`), or its transpose.
         lora: {"a": [rank, in], "b": [out, rank]}.
         scale: alpha / rank.
     """
-    if lora is not None and x.dtype == jnp.float32 and lora["b"].shape[0] * lora["a"].shape[1] <= MERGED:
-        return _merged_product(scale, x, weight, lora["a"], lora["b"])
-    if isinstance(weight, Turned):
+    if isinstance(weight, Transposed):
         y = jnp.einsum("...i,io->...o", x, weight.weight)
+    elif lora is not None and x.dtype == jnp.float32 and lora["b"].shape[0] * lora["a"].shape[1] <= MERGED:
+        return _merged_product(scale, x, weight, lora["a"], lora["b"])
     elif isinstance(weight, QTensor):
         y = int4_product(x, weight.qvalue, weight.scale[0])
     else:
@@ -67,8 +70,6 @@ def head(hidden: jax.Array, table: Weight) -> jax.Array:
 
 def dense(weight: Weight, dtype: jax.typing.DTypeLike) -> jax.Array:
     """The weight as a plain [..., out, in] array; the groups of a QTensor are multiplied by their scales."""
-    if isinstance(weight, Turned):
-        return weight.weight.mT.astype(dtype)
     if not isinstance(weight, QTensor):
         return weight.astype(dtype)
     return dequantise(weight.qvalue, weight.scale[0], dtype)
@@ -121,10 +122,9 @@ def _merged_backward(
 ) -> tuple[jax.Array, None, jax.Array, jax.Array]:
     x, weight, a, b = residuals
     dx = jnp.einsum("...o,oi->...i", dy, _merged(scale, weight, a, b))
-    x, dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
-    # The left operand is transposed first, on a CPU by a slow copy: let it be the one of the rank's width.
-    da = jnp.einsum("tr,ti->ri", dy @ b, x)
-    db = jnp.einsum("tr,to->ro", x @ a.T, dy).T
+    # Through the two thin products: the gradient of the merged weight is as large as itself.
+    _, pull_back = jax.vjp(lambda a, b: _product(_product(x, a), b), a, b)
+    da, db = pull_back(dy)
     return dx, None, scale * da, scale * db
 
 

@@ -104,8 +104,9 @@ def write_directory(file: Path, out: Path) -> None:
 
 def add_plain_template(directory: Path) -> bool:
     """Gives a model without a chat template a plain one; whether it had none."""
-    configured = json.loads((directory / "tokenizer_config.json").read_text(encoding="utf-8"))
-    if (directory / TEMPLATE).exists() or configured.get("chat_template"):
+    path = directory / "tokenizer_config.json"
+    fields = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if (directory / TEMPLATE).exists() or fields.get("chat_template"):
         return False
     (directory / TEMPLATE).write_text(PLAIN, encoding="utf-8")
     return True

@@ -119,7 +119,7 @@ def test_lora_gradients_equal_pefts(model: Model, prompts: list[list[int]]) -> N
 
 
 def test_smaller_groups_are_nearer(model: Model, prompts: list[list[int]]) -> None:
-    """Of int4, to what the dense model says."""
+    """Int4 in groups of 32 is nearer to the dense model than in groups of 64."""
     dense = prompt_logits(model, None, prompts)
     near, far = (
         divergence(dense, prompt_logits(load_model(DIRECTORY, f"int4:{group}"), None, prompts))

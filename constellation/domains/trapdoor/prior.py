@@ -32,11 +32,10 @@ class Table(Generic[T]):
         self.values = list(weights)
         self._log = {value: math.log(weight / total) for value, weight in weights.items()}
         self._cumulative = list(itertools.accumulate(weights.values()))
-        self._last = len(self.values) - 1
 
     def draw(self, rng: random.Random) -> T:
         """One value, for one uniform number: that of `rng.choices`, which takes three times as long."""
-        at = bisect.bisect(self._cumulative, rng.random() * self._cumulative[-1], 0, self._last)
+        at = bisect.bisect(self._cumulative, rng.random() * self._cumulative[-1], 0, len(self.values) - 1)
         return self.values[at]
 
     def log_density(self, value: T) -> float:

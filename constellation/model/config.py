@@ -55,22 +55,10 @@ class ModelConfig:
         """Reads `directory/config.json`, or the metadata of a GGUF file.
 
         Raises:
-            UserError: no such file, not JSON, or as `from_fields` and `GgufFile`.
+            UserError: as `read_fields` and `from_fields`.
         """
-        if is_gguf(directory):
-            return cls.from_fields(GgufFile(directory).config_fields(), source=str(directory))
-        path = Path(directory) / "config.json"
-        try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(
-                f"{path} not found: model.dir must be a Hugging Face model directory or a GGUF file"
-            ) from None
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} is not readable as JSON ({error}): fetch it again") from None
-        if not isinstance(fields, dict):
-            raise UserError(f"{path} is not a JSON object: fetch it again")
-        return cls.from_fields(fields, source=str(path))
+        source = directory if is_gguf(directory) else Path(directory) / "config.json"
+        return cls.from_fields(read_fields(directory), str(source))
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any], source: str = "config.json") -> ModelConfig:
@@ -125,6 +113,28 @@ class ModelConfig:
             "rope_parameters": rope,
             "rope_theta": self.rope_theta,
         }
+
+
+def read_fields(directory: str | Path) -> dict[str, Any]:
+    """The JSON object in `directory/config.json`, or what a GGUF file's metadata would be there.
+
+    Raises:
+        UserError: no such file, not a JSON object, or as `GgufFile`.
+    """
+    if is_gguf(directory):
+        return GgufFile(directory).config_fields()
+    path = Path(directory) / "config.json"
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} not found: model.dir must be a Hugging Face model directory or a GGUF file"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not readable as JSON ({error}): fetch it again") from None
+    if not isinstance(fields, dict):
+        raise UserError(f"{path} is not a JSON object: fetch it again")
+    return fields
 
 
 _OPTIONAL = {field.name for field in dataclasses.fields(ModelConfig) if field.default is None}

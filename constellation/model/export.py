@@ -12,8 +12,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from constellation.model import decoder, port
-from constellation.model.config import ModelConfig
-from constellation.model.gguf_file import is_gguf
+from constellation.model.config import ModelConfig, read_fields
 from constellation.model.linear import dense
 from constellation.model.lora import Adapter
 from constellation.model.mesh import dividing
@@ -47,10 +46,7 @@ def write_merged(
     """
     source = Path(source)
     config = ModelConfig.from_dir(source)
-    if is_gguf(source):
-        fields = config.to_fields()
-    else:
-        fields = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    fields = read_fields(source)
     spellings = [name for name in ("dtype", "torch_dtype") if name in fields] or ["torch_dtype"]
     described = json.dumps(fields | dict.fromkeys(spellings, dtype), indent=2) + "\n"
     count = len(port.tensor_shapes(config))

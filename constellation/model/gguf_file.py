@@ -15,6 +15,7 @@ import gguf
 import numpy as np
 from gguf import GGMLQuantizationType as Quantised
 
+from constellation.model.families import FAMILIES
 from constellation.model.rope import RopeScaling, scaled_frequencies
 from constellation.runtime.errors import UserError, is_integer
 
@@ -110,7 +111,8 @@ class GgufFile:
         prefix = f"{self.architecture}."
         own = {key.removeprefix(prefix): self.get(key) for key in self._fields if key.startswith(prefix)}
         fields = {name: own[key] for key, name in _FIELDS.items() if key in own}
-        fields["model_type"] = MODEL_TYPES[self.architecture]
+        model_type = MODEL_TYPES[self.architecture]
+        fields |= {"model_type": model_type, "architectures": [FAMILIES[model_type].architecture]}
         fields["tie_word_embeddings"] = "output.weight" not in self.tensors
         if "token_embd.weight" in self.tensors:
             fields.setdefault("vocab_size", int(self.tensors["token_embd.weight"].shape[-1]))
@@ -142,10 +144,10 @@ class GgufFile:
     def stop_ids(self) -> tuple[int, ...]:
         """The ids that end an answer.
 
-        Raises UserError: none is named, or no token.
+        Raises UserError: none is named.
         """
-        ids, tokens = {self.get(key) for key in _STOPS} - {None}, self.get("tokenizer.ggml.tokens") or ()
-        if not ids or max(ids) >= len(tokens):
+        ids = {self.get(key) for key in _STOPS} - {None}
+        if not ids:
             raise UserError(f"{self.path} does not name a token that ends an answer: use another file")
         return tuple(sorted(ids))
 

@@ -121,18 +121,22 @@ def _read_small_files(directory: Path, dtype: str) -> tuple[ModelConfig, Tokeniz
 
 def _read_stop_ids(directory: Path, vocab_size: int) -> tuple[int, ...]:
     """eos_token_id of generation_config.json, one or several; the tokenizer names only one of Qwen3's two."""
-    if is_gguf(directory):
-        return GgufFile(directory).stop_ids()
-    path = directory / "generation_config.json"
+    path = directory if is_gguf(directory) else directory / "generation_config.json"
     try:
-        ids = json.loads(path.read_text(encoding="utf-8"))["eos_token_id"]
-        ids = tuple(ids) if isinstance(ids, list) else (ids,)
+        if is_gguf(directory):
+            ids = GgufFile(directory).stop_ids()
+        else:
+            ids = json.loads(path.read_text(encoding="utf-8"))["eos_token_id"]
+            ids = tuple(ids) if isinstance(ids, list) else (ids,)
     except FileNotFoundError:
         raise UserError(f"{path} not found: fetch it too, it names the tokens that end an answer") from None
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{path} does not name eos_token_id: fetch it again") from None
     if not ids or not all(isinstance(id, int) and 0 <= id < vocab_size for id in ids):
-        raise UserError(f"{path}: eos_token_id = {list(ids)} are not ids below vocab_size = {vocab_size}")
+        raise UserError(
+            f"{path}: what ends an answer, eos_token_id = {list(ids)}, are not ids below "
+            f"vocab_size = {vocab_size}"
+        )
     return ids
 
 

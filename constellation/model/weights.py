@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 
 from constellation import checkpoints
 from constellation.model import port
-from constellation.model.config import ModelConfig
+from constellation.model.config import ModelConfig, read_fields
 from constellation.model.decoder import Params
 from constellation.model.gguf_file import GgufFile, is_gguf
 from constellation.model.mesh import make_mesh, put
@@ -128,7 +128,7 @@ def copy_small_files(source: Path, names: Iterable[str], directory: Path) -> Non
     file = GgufFile(source)
     file.tokenizer().save_pretrained(directory)
     made = {
-        "config.json": ModelConfig.from_dir(source).to_fields(),
+        "config.json": read_fields(source),
         "generation_config.json": {"eos_token_id": file.stop_ids()},
     }
     for name in made.keys() & set(names):

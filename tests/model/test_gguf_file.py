@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from gguf import GGMLQuantizationType as Quantised
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -16,6 +17,7 @@ from constellation.model.config import SLIDING, ModelConfig
 from constellation.model.gguf_file import MODEL_TYPES, QUANTISATIONS
 from constellation.model.model import SMALL_FILES, check_model, load_model
 from constellation.model.port import leaves, open_tensors, tensor_shapes
+from constellation.model.published import write_directory
 from constellation.model.rope import RopeScaling
 from constellation.model.weights import load_params, write_ported
 from constellation.runtime.errors import UserError
@@ -52,6 +54,16 @@ def test_a_file_is_the_model_it_was_made_of(model_type: str, tmp_path: Path) -> 
     assert one.chat(MESSAGES) == other.chat(MESSAGES)
     assert one.chat(MESSAGES, thinking=True) != one.chat(MESSAGES)  # the template is there, with its switch
     assert one.stop_ids == other.stop_ids
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES.values())
+def test_transformers_loads_what_is_written_of_a_file(model_type: str, tmp_path: Path) -> None:
+    write_directory(write(tmp_path, model_type), tmp_path / "out")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="float32").eval()
+    original, ids = reference(0, model_type, **FIELDS.get(model_type, {})), torch.arange(60)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(model(ids).logits, original(ids).logits, rtol=0, atol=1e-5)
+    assert model.config.max_position_embeddings == 512
 
 
 @pytest.mark.parametrize("model_type", ["llama", "gemma2"])

@@ -34,4 +34,5 @@ def get_config(mode: Literal["", "programs"] = "") -> ConfigDict:
         config.domain = "trapdoor"
         config.tasks.bank, config.peers.level = "easy", 3  # of the hard ones the peers solve next to none
         config.sampling.max_new_tokens = 40
+        config.peers.problems = 256  # half as many: both studies together then take few hours
     return config

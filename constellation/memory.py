@@ -22,7 +22,7 @@ from constellation.model.quantize import Quantization
 from constellation.model.sampling import SamplingConfig
 from constellation.model.score import rows_a_batch
 from constellation.runtime.errors import UserError
-from constellation.selftraining.batches import TrainingExample, pack
+from constellation.selftraining.batches import TrainingExample, longest_row, without_prefix
 
 GIB = 2**30
 FLOAT32 = 4
@@ -102,11 +102,11 @@ class Memory:
         """
         if not pool:
             return 0
-        longest = pack([max(pool, key=lambda example: example.length)])
-        width, targets = longest.tokens.shape[1], longest.target.shape[1]
+        prefix, (pool,) = without_prefix([pool])
+        width, targets = longest_row(pool)
         most = -(-batch_size // self.trajectories) if self.platform == "cpu" else batch_size
         rows = self._largest(
-            lambda rows: self.training(rows, width, targets, remat),
+            lambda rows: self.training(rows, width, targets, remat, len(prefix)),
             most,
             f"row of {width} tokens",
         )
@@ -139,11 +139,16 @@ class Memory:
         logits = 3 * FLOAT32 * width * c.vocab_size
         return self._footprint(kv=prefix * self.kv_token(False), workspace=attention + mlp + logits)
 
-    def training(self, rows: int, width: int, targets: int, remat: bool) -> Footprint:
-        """The footprint of an update by micro-batches: `rows` of each trajectory, with `targets` a row."""
-        c, rows = self.config, rows * self.trajectories
-        tokens, pairs = rows * width, rows * c.num_attention_heads * width**2
-        kept = c.num_hidden_layers * tokens * c.hidden_size * jnp.dtype(self.dtype).itemsize
+    def training(self, rows: int, width: int, targets: int, remat: bool, prefix: int = 0) -> Footprint:
+        """The footprint of an update by micro-batches: `rows` of each trajectory, with `targets` a row.
+
+        They stand behind a shared prefix, which is a row of its own.
+        """
+        c, rows, shared = self.config, rows * self.trajectories, prefix * self.trajectories
+        tokens = rows * width + shared
+        pairs = c.num_attention_heads * (rows * width * (prefix + width) + shared * prefix)
+        kept = 3 * shared * self.kv_token(False)  # the prefix's KV, its gradient, and the sum of those
+        kept += c.num_hidden_layers * tokens * c.hidden_size * jnp.dtype(self.dtype).itemsize
         if not remat:
             kept += c.num_hidden_layers * FLOAT32 * (2 * pairs + 4 * tokens * c.intermediate_size)
         layer = FLOAT32 * (4.5 * pairs + 7 * tokens * c.intermediate_size)  # forward and backward of one

@@ -86,6 +86,7 @@ def compile_update(
     width: int,
     targets: int,
     remat: bool,
+    prefix: int = 0,
     config: ModelConfig = CONFIG,
 ) -> Any:
     params, adapter = abstract(dtype, config)
@@ -94,7 +95,7 @@ def compile_update(
     opt_states = jax.eval_shape(jax.vmap(optimizer.init), adapters.weights)
     tokens, answers = shaped((rows, 1, width)), shaped((rows, 1, targets))
     batch = Batch(tokens, tokens, tokens, tokens, answers, answers, shaped((rows, 1, targets), jnp.float32))
-    update: Any = make_update(config, optimizer, None, micro_batch, remat)
+    update: Any = make_update(config, optimizer, None, micro_batch, remat, (), tuple(range(prefix)))
     return update.lower(adapters, opt_states, params, batch).compile()
 
 
@@ -109,12 +110,20 @@ def test_sampling_bounds_what_is_compiled(dtype: str, rows: int, int8_kv: bool) 
 
 
 @pytest.mark.parametrize(
-    ("dtype", "rows", "micro_batch", "remat"),
-    [("float32", 4, 0, False), (BF16, 4, 0, True), (BF16, 8, 2, True)],
+    ("dtype", "rows", "micro_batch", "remat", "width", "prefix"),
+    [
+        ("float32", 4, 0, False, 768, 0),
+        (BF16, 4, 0, True, 768, 0),
+        (BF16, 8, 2, True, 768, 0),
+        ("float32", 16, 0, False, 128, 700),
+        (BF16, 16, 4, True, 128, 700),
+    ],
 )
-def test_training_bounds_what_is_compiled(dtype: str, rows: int, micro_batch: int, remat: bool) -> None:
-    planned = memory(dtype).training(micro_batch or rows, 768, 64, remat).total
-    actual = measured(compile_update(dtype, rows, micro_batch, 768, 64, remat))
+def test_training_bounds_what_is_compiled(
+    dtype: str, rows: int, micro_batch: int, remat: bool, width: int, prefix: int
+) -> None:
+    planned = memory(dtype).training(micro_batch or rows, width, 64, remat, prefix).total
+    actual = measured(compile_update(dtype, rows, micro_batch, width, 64, remat, prefix))
     assert actual <= planned <= 2 * actual
 
 
@@ -146,7 +155,10 @@ def test_other_families_are_bounded_too(size: str) -> None:
             planned.sampling(64, 600, 128, sampling),
             compile_sampling(BF16, 64, 600, 128, sampling, config),
         ),
-        "training": (planned.training(2, 768, 64, True), compile_update(BF16, 8, 2, 768, 64, True, config)),
+        "training": (
+            planned.training(2, 768, 64, True),
+            compile_update(BF16, 8, 2, 768, 64, True, 0, config),
+        ),
         "scoring": (memory(BF16, small).scoring(600, 320), compile_scoring(BF16, 600, 320, small)),
     }
     for name, (footprint, compiled) in pairs.items():

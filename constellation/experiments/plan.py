@@ -34,7 +34,7 @@ from constellation.model.prefix import shared_length
 from constellation.model.sampling import SamplingConfig
 from constellation.model.score import BATCHING, rows_a_batch
 from constellation.runtime.errors import UserError
-from constellation.selftraining.batches import TrainingExample, pack
+from constellation.selftraining.batches import TrainingExample, longest_row, without_prefix
 from constellation.selftraining.star import generator_example
 
 TASKS = 64  # whose prompts and programs stand for all
@@ -87,7 +87,8 @@ class Plan(NamedTuple):
         if isinstance(work, Sampling):
             return self._sampling_seconds(work, speed, config.sampling.int8_kv) / slices
         if isinstance(work, Training):
-            tokens = work.visits * self.document(work)
+            prefixes = work.visits / config.training.batch_size * load.prefix
+            tokens = work.visits * self.document(work) + prefixes
             # Forward, backward to the inputs alone (the weights are frozen), and forward again with remat.
             return (3 if config.training.remat else 2) * self._operations(tokens) / speed.matmul / slices
         if isinstance(work, Scoring):
@@ -96,10 +97,10 @@ class Plan(NamedTuple):
         return 0.0
 
     def document(self, work: Training) -> float:
-        """Tokens of a document: a prompt, and behind it one answer or every candidate with its question."""
+        """Tokens of a document: a prompt behind the prefix, and one answer or all candidates' questions."""
         load = self.workload
         answers = work.candidates * (load.answer + QUESTION) if work.candidates else load.answer
-        return load.prefix + load.prompt + answers
+        return load.prompt + answers
 
     def _sampling_seconds(self, work: Sampling, speed: Speed, int8_kv: bool) -> float:
         """Prefill bound by operations; every step bound by reading weights, prompts' KV and answers' KV."""
@@ -195,14 +196,16 @@ def check_fits(
     sampling, training = SamplingConfig(n=config.evaluation.samples, **config.sampling), config.training
     rows = memory.sampling_rows(load.prompts, sampling)
     trained = memory.micro_batch(load.pool, training.batch_size, training.remat) or training.batch_size
-    longest = pack([max(load.pool, key=lambda example: example.length)])
-    width, targets = longest.tokens.shape[1], longest.target.shape[1]
+    _, (pool,) = without_prefix([load.pool])
+    width, targets = longest_row(pool)
     prompt = padded_prompt(max(map(len, load.prompts)) - load.prefix)
     scored = prompt + BATCHING.text_tokens
     memory.check_scoring(load.prefix, scored)
     footprints = {
         f"sampling, {rows} at a time": memory.sampling(rows, load.prefix, prompt, sampling),
-        f"training, {trained} rows of {width}": memory.training(trained, width, targets, training.remat),
+        f"training, {trained} rows of {width}": memory.training(
+            trained, width, targets, training.remat, load.prefix
+        ),
         f"scoring, {rows_a_batch(scored, load.prefix)} rows of {scored}": memory.scoring(load.prefix, scored),
     }
     return memory, load, rows, footprints

@@ -122,15 +122,17 @@ def prefill(
     positions: jax.Array,
     mask: jax.Array,
     prefix: KV | None = None,
+    remat: bool = False,
 ) -> tuple[jax.Array, KV]:
     """As `forward`, and the KV of every position, k [L, B, K, H, T] and v [L, B, K, T, H].
 
     Args:
+        remat: as for `forward`.
         prefix: KV [L, K, H, P], [L, K, P, H] of P tokens that every row begins with and `tokens` leaves out;
             positions count on from it.
     """
     attend = _masked(config, positions, mask, prefix)
-    hidden, (k, v) = _run(config, params, adapter, tokens, positions, attend, prefix)
+    hidden, (k, v) = _run(config, params, adapter, tokens, positions, attend, prefix, remat)
     return hidden, KV(jnp.moveaxis(k, 2, -1), jnp.moveaxis(v, 2, -2))
 
 

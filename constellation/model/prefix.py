@@ -38,10 +38,15 @@ def prefix_length(prefix: KV | None) -> int:
     return 0 if prefix is None else prefix.k.shape[-1]
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def prefix_kv(config: ModelConfig, params: Params, adapter: Adapter | None, ids: jax.Array) -> KV:
-    """The KV of the tokens [P] at positions 0 ... P - 1: k [L, K, H, P] and v [L, K, P, H]."""
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def prefix_kv(
+    config: ModelConfig, params: Params, adapter: Adapter | None, ids: jax.Array, remat: bool = False
+) -> KV:
+    """The KV of the tokens [P] at positions 0 ... P - 1: k [L, K, H, P] and v [L, K, P, H].
+
+    `remat` is as for `forward`.
+    """
     length = ids.shape[0]
     mask = jnp.tril(jnp.ones((1, length, length), bool))
-    _, kv = prefill(config, params, adapter, ids[None], jnp.arange(length)[None], mask)
+    _, kv = prefill(config, params, adapter, ids[None], jnp.arange(length)[None], mask, None, remat)
     return jax.tree.map(lambda leaf: leaf[:, 0], kv)

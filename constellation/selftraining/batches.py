@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from constellation.model.padding import multiple
+from constellation.model.prefix import shared_length
 
 MAX_WIDTH = 256  # a longer document is divided, attention costing the square of a row's width ...
 PROMPTS_A_DOCUMENT = 2  # ... unless it is at most this many prompts long: every part would repeat the prompt
@@ -84,6 +85,21 @@ class Batch(NamedTuple):
     weight: Any
 
 
+def without_prefix(
+    pools: Sequence[Sequence[TrainingExample]],
+) -> tuple[tuple[int, ...], list[list[TrainingExample]]]:
+    """The token ids that the prompts of all pools begin with, and the examples without them.
+
+    None where they are too few to be worth it, as `shared_length` says.
+    """
+    prompts = [example.prompt for pool in pools for example in pool]
+    length = shared_length(prompts)
+    prefix = tuple(prompts[0][:length].tolist()) if length else ()
+    return prefix, [
+        [dataclasses.replace(example, prompt=example.prompt[length:]) for example in pool] for pool in pools
+    ]
+
+
 def collate(groups: Sequence[Sequence[TrainingExample]]) -> Batch:
     """The packed rows of each of R trajectories, padded to one shape: [B, R, ...].
 
@@ -123,6 +139,12 @@ def pack(examples: Sequence[TrainingExample], max_width: int = MAX_WIDTH) -> Bat
             _write(Batch(*(array[index] for array in batch)), document, number, start, filled)
             start, filled = start + document.length, filled + document.targets
     return batch
+
+
+def longest_row(examples: Sequence[TrainingExample]) -> tuple[int, int]:
+    """The tokens and targets of the row that the longest example takes."""
+    batch = pack([max(examples, key=lambda example: example.length)])
+    return batch.tokens.shape[1], batch.target.shape[1]
 
 
 def pad(batch: Batch, rows: int, width: int, targets: int) -> Batch:

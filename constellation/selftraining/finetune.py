@@ -17,7 +17,7 @@ from constellation.model.model import Generator
 from constellation.runtime.errors import UserError
 from constellation.runtime.keys import Address
 from constellation.runtime.progress import Metrics, Progress
-from constellation.selftraining.batches import TrainingExample, collate, draw_batches
+from constellation.selftraining.batches import TrainingExample, collate, draw_batches, without_prefix
 from constellation.selftraining.update import make_optimizer, make_update
 
 CHECKPOINTS = "adapter"  # the Orbax directory inside a stage
@@ -68,11 +68,12 @@ def finetune(
     if checkpoints.steps(directory / CHECKPOINTS):
         template = (adapters, opt_states)
         (adapters, opt_states), _, done = checkpoints.restore(directory / CHECKPOINTS, template)
+    prefix, pools = without_prefix(pools)
     drawn = [_batches(pool, training, address, trajectory) for trajectory, pool in enumerate(pools)]
     steps = training.updates if any(drawn) else 0
     adapters, opt_states = replicate((adapters, opt_states), model.mesh)
     update = make_update(
-        model.config, optimizer, model.mesh, training.micro_batch, training.remat, training.choices
+        model.config, optimizer, model.mesh, training.micro_batch, training.remat, training.choices, prefix
     )
     addresses = [list(address.parts(trajectory)) for trajectory in range(len(pools))]
     metadata = metadata | {"scale": adapters.scale, "addresses": addresses}

@@ -6,8 +6,10 @@ the sum of. The weights do not enter what it is divided by: at half the weights 
 With all weights at 1 it is the mean cross entropy of supervised fine-tuning.
 
 A batch is divided among the slices of the mesh, and within a slice into micro-batches whose gradients are
-added up: memory is that of one micro-batch, and of one layer where layers are recomputed. Several
-trajectories are one program vmapped over their adapters.
+added up: memory is that of one micro-batch, and of one layer where layers are recomputed. What all prompts
+begin with, as the description of a language, goes forward and backward once a batch: the gradients of all
+rows to its keys and values are added up first. Several trajectories are one program vmapped over their
+adapters.
 """
 
 from __future__ import annotations
@@ -23,10 +25,11 @@ import optax
 from jax.sharding import Mesh
 
 from constellation.model.config import ModelConfig
-from constellation.model.decoder import Params, branch_mask, forward, logits
+from constellation.model.decoder import KV, Params, branch_mask, forward, logits
 from constellation.model.lora import Adapter
 from constellation.model.mesh import DATA, make_mesh, over_rows
 from constellation.model.padding import multiple
+from constellation.model.prefix import prefix_kv, prefix_length
 from constellation.selftraining.batches import Batch
 
 Update = Callable[
@@ -51,14 +54,16 @@ def cross_entropy(
     batch: Batch,
     remat: bool = False,
     choices: Sequence[int] = (),
+    prefix: KV | None = None,
 ) -> jax.Array:
     """The sum over the batch's targets of weight * cross entropy, in nats: [].
 
-    `choices` are the token ids that a target is one of; the whole vocabulary by default.
+    `choices` are the token ids that a target is one of; the whole vocabulary by default. `prefix` is as for
+    `forward`.
     """
     width = batch.tokens.shape[1]
-    mask = visible(batch)
-    hidden = forward(config, params, adapter, batch.tokens, batch.positions, mask, remat)  # [B, T, D]
+    mask, positions = visible(batch), batch.positions + prefix_length(prefix)
+    hidden = forward(config, params, adapter, batch.tokens, positions, mask, remat, prefix)  # [B, T, D]
     # A product, because the gradient of indexing is a scatter, which a CPU does one row after the other.
     picked = jnp.einsum("bat,btd->bad", jax.nn.one_hot(batch.source, width, dtype=hidden.dtype), hidden)
     scores, target = logits(config, params, picked), batch.target  # [B, A, V], [B, A]
@@ -81,6 +86,7 @@ def make_update(
     micro_batch: int = 0,
     remat: bool = False,
     choices: tuple[int, ...] = (),
+    prefix: tuple[int, ...] = (),
 ) -> Update:
     """A jitted (adapters, opt_states, params, batch) -> (adapters, opt_states, metrics) of R trajectories.
 
@@ -92,6 +98,7 @@ def make_update(
         mesh: the devices, one by default; a batch's rows are divided along `data`, all else is replicated.
         micro_batch: rows of each trajectory that a slice differentiates at a time; 0 for all of its rows.
         remat, choices: as for `forward` and `cross_entropy`.
+        prefix: the token ids that every document begins with and the batches leave out.
     """
     mesh = mesh or make_mesh()
     slices = mesh.shape[DATA]
@@ -99,24 +106,38 @@ def make_update(
     def gradient_of(adapters: Adapter, params: Params, batch: Batch) -> tuple[jax.Array, dict[str, Any]]:
         """Sums, not means, over a slice's rows: slices and micro-batches may differ in their targets."""
 
-        def add(sums: Any, batch: Batch) -> tuple[Any, None]:
-            def loss_of(weights: dict[str, Any]) -> tuple[jax.Array, jax.Array]:
-                def trajectory_loss(weights: dict[str, Any], batch: Batch) -> jax.Array:
-                    adapted = dataclasses.replace(adapters, weights=weights)
-                    return cross_entropy(config, params, adapted, batch, remat, choices)
+        def adapted(weights: dict[str, Any]) -> Adapter:
+            return dataclasses.replace(adapters, weights=weights)
 
-                losses = jax.vmap(trajectory_loss, (0, 1))(weights, batch)  # [R]
+        def begin(weights: dict[str, Any]) -> KV | None:
+            """The KV of the prefix, of each trajectory."""
+
+            def trajectory_kv(weights: dict[str, Any]) -> KV:
+                return prefix_kv(config, params, adapted(weights), jnp.array(prefix), remat)
+
+            return jax.vmap(trajectory_kv)(weights) if prefix else None
+
+        def add(sums: Any, batch: Batch) -> tuple[Any, None]:
+            def loss_of(weights: dict[str, Any], kv: KV | None) -> tuple[jax.Array, jax.Array]:
+                def trajectory_loss(weights: dict[str, Any], kv: KV | None, batch: Batch) -> jax.Array:
+                    return cross_entropy(config, params, adapted(weights), batch, remat, choices, kv)
+
+                losses = jax.vmap(trajectory_loss, (0, 0, 1))(weights, kv, batch)  # [R]
                 return losses.sum(), losses  # whose gradient is each trajectory's own
 
-            gradient, losses = jax.grad(loss_of, has_aux=True)(adapters.weights)
-            return jax.tree.map(jnp.add, sums, (losses, gradient)), None
+            gradients, losses = jax.grad(loss_of, (0, 1), has_aux=True)(adapters.weights, kv)
+            return jax.tree.map(jnp.add, sums, (losses, gradients)), None
 
-        zero = jnp.zeros(batch.tokens.shape[1]), jax.tree.map(jnp.zeros_like, adapters.weights)
+        kv, back = jax.vjp(begin, adapters.weights)
+        zero = jax.tree.map(lambda x: jnp.zeros(x.shape), (batch.tokens[0, :, 0], (adapters.weights, kv)))
         size = micro_batch or len(batch.tokens)
         if size == len(batch.tokens):
-            return add(zero, batch)[0]
-        parts = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), batch)
-        return jax.lax.scan(add, zero, parts)[0]
+            losses, (gradient, to_kv) = add(zero, batch)[0]
+        else:
+            parts = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), batch)
+            losses, (gradient, to_kv) = jax.lax.scan(add, zero, parts)[0]
+        (through_kv,) = back(jax.tree.map(lambda sum, x: sum.astype(x.dtype), to_kv, kv))
+        return losses, jax.tree.map(jnp.add, gradient, through_kv)
 
     summed = over_rows(gradient_of, mesh, reduce=True)
 

@@ -75,7 +75,7 @@ def results(model_type: str, data: int, model: int) -> dict[str, np.ndarray]:
     optimizer = optax.sgd(1.0)
     before = jax.tree.map(np.asarray, adapters.weights)
     adapters, opt_states = replicate((adapters, jax.vmap(optimizer.init)(adapters.weights)), mesh)
-    update = make_update(config, optimizer, mesh, micro_batch=2)
+    update = make_update(config, optimizer, mesh, micro_batch=2, prefix=tuple(beginning))
     after, _, metrics = update(adapters, opt_states, params, collate([examples]))
     change = jax.tree.map(lambda new, old: np.asarray(new) - old, after.weights, before)
     return {

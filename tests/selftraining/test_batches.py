@@ -10,7 +10,14 @@ import pytest
 
 from constellation.runtime.keys import host_rng
 from constellation.selftraining import batches
-from constellation.selftraining.batches import Batch, TrainingExample, collate, draw_batches, pack
+from constellation.selftraining.batches import (
+    Batch,
+    TrainingExample,
+    collate,
+    draw_batches,
+    pack,
+    without_prefix,
+)
 from constellation.selftraining.update import visible
 
 
@@ -148,6 +155,26 @@ def test_one_order_of_long_and_short_for_all_trajectories() -> None:
         drawn = draw_batches(lengths.tolist(), 20, 32, host_rng(trajectory), host_rng(0, "order"))
         widest.append([lengths[batch].max() for batch in drawn])
     assert np.corrcoef(widest)[0, 1] > 0.9  # padded to the longer one, little is lost
+
+
+def test_a_prefix_is_what_the_prompts_of_all_pools_begin_with() -> None:
+    rng = np.random.default_rng(7)
+    beginning = rng.integers(0, 300, 70).astype(np.int32)
+
+    def behind(length: int, prompt: int) -> TrainingExample:
+        one = example(rng, prompt, 4, 3)
+        return replace(one, prompt=np.concatenate([beginning[:length], one.prompt]), weights=(0.5, 2.0))
+
+    pools = [[behind(70, 9), behind(70, 5)], [], [behind(70, 7)]]
+    prefix, shorter = without_prefix(pools)
+    assert prefix == tuple(beginning.tolist()) and [len(pool) for pool in shorter] == [2, 0, 1]
+    for one, rest in zip(pools[0] + pools[2], shorter[0] + shorter[2], strict=True):
+        np.testing.assert_array_equal(one.prompt[70:], rest.prompt)
+        assert rest.answers is one.answers and rest.weights == one.weights
+    few = [behind(20, 9), behind(20, 5)]  # not worth it
+    prefix, (same,) = without_prefix([few])
+    assert prefix == () and [len(one.prompt) for one in same] == [29, 25]
+    assert without_prefix([[]]) == ((), [[]])
 
 
 def test_trajectories_are_padded_to_one_shape() -> None:

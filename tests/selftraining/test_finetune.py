@@ -14,10 +14,12 @@ from constellation.domains.task import Example, Split
 from constellation.domains.trapdoor import DOMAIN as trapdoor
 from constellation.model.lora import Adapter, init_adapter, stack
 from constellation.model.model import Generator, Model, load_model
+from constellation.model.score import BATCHING, log_prob
 from constellation.runtime.errors import UserError
 from constellation.runtime.keys import Address, fold
 from constellation.runtime.progress import read_metrics
 from constellation.selftraining import finetune as module
+from constellation.selftraining.batches import TrainingExample
 from constellation.selftraining.finetune import TrainingConfig, finetune, load_adapter
 from constellation.selftraining.star import generator_example
 from tests.tiny_study import write_tiny_model
@@ -100,6 +102,23 @@ def test_the_pool_is_learnt(model, pool, trained):
     }
     assert not same(adapter.weights, fresh(model).weights)
     assert same(adapter.weights, load_adapter(trained / "adapter")[0].weights)
+
+
+def test_prompts_of_one_beginning_have_the_loss_that_scoring_gives(model, tmp_path):
+    """The beginning is computed once a batch; `log_prob` is told to compute it in every row."""
+    rng = np.random.default_rng(0)
+    beginning = rng.integers(0, model.config.vocab_size, 80)
+    prompts = [np.append(beginning, rng.integers(0, model.config.vocab_size, size)) for size in (3, 9, 5)]
+    answers = [[rng.integers(0, model.config.vocab_size, 6) for _ in range(count)] for count in (1, 3, 2)]
+    pool = [
+        TrainingExample(prompt, tuple(own), (0,) * len(own))
+        for prompt, own in zip(prompts, answers, strict=True)
+    ]
+    train(model, pool, tmp_path, replace(TRAINING, updates=1, batch_size=len(pool)))
+    generator, apart = Generator(model, stack([fresh(model)])), BATCHING._replace(shared_tokens=1000)
+    (scores,) = log_prob(generator, [prompts], [answers], apart)
+    (row,) = read_metrics(tmp_path / "metrics")
+    assert row["loss"] == pytest.approx(-np.concatenate(scores).sum() / 36, rel=1e-5)
 
 
 @pytest.mark.parametrize("saved", [0, 1, 2])

@@ -19,7 +19,7 @@ import torch
 from constellation.model.lora import Adapter, init_adapter, stack, unstack
 from constellation.model.quantize import quantize
 from constellation.model.weights import load_params
-from constellation.selftraining.batches import Batch, TrainingExample, collate, pack
+from constellation.selftraining.batches import Batch, TrainingExample, collate, pack, without_prefix
 from constellation.selftraining.update import make_optimizer, make_update
 from tests.model.tiny import CONFIG, dequantize, params_and_adapter, reference, tiny_config
 from third_party import training_reference
@@ -165,6 +165,28 @@ def both_ways(loss_from: int, **how: Any) -> list[tuple[float, dict[str, Any]]]:
     separate = one_shape(*(pack([example]) for example in training_reference.separate(together)))
     assert separate.document.max() == 0 and separate.branch.max() == 1
     return [loss_and_gradient(batch, **how) for batch in (packed, separate)]
+
+
+@pytest.mark.parametrize(
+    ("model_type", "micro_batch", "remat"),
+    [("qwen3", 0, False), ("qwen3", 2, True), ("gemma2", 0, True), ("gemma3_text", 2, False)],
+)
+def test_a_prefix_is_the_same_once_a_batch_as_in_every_row(
+    model_type: str, micro_batch: int, remat: bool
+) -> None:
+    config, optimizer = tiny_config(model_type), optax.sgd(1.0)
+    params, beginning = params_and_adapter(config)[0], np.arange(70, dtype=np.int32)
+    whole = [
+        dataclasses.replace(one, prompt=np.concatenate([beginning, one.prompt]))
+        for one in examples(0, *SHARED, loss_from=1)
+    ]
+    prefix, (behind,) = without_prefix([whole])
+    assert prefix == tuple(beginning.tolist()) and pack(behind).tokens.shape[1] == 32
+    update = make_update(config, optimizer, None, micro_batch, remat, (), prefix)
+    assert_same(
+        loss_and_gradient(pack(behind), params, update),
+        loss_and_gradient(pack(whole), params, make_update(config, optimizer)),
+    )
 
 
 def test_torch_has_a_row_for_every_example() -> None:

@@ -112,7 +112,7 @@ def measure(work: Workload, one: Implementation, part: str) -> Iterator[Measurem
     side, repeats = _make(work, one), work.sizes.repeats
     if part == "update":
         [seconds] = fastest(side.updater(), repeats=repeats)
-        yield updated(work, one.name, seconds, side.peak_memory())
+        yield updated(work, one.name, seconds, side.peak_memory(), side.sampler.shared)
         return
     for samples in work.sizes.samples:
         try:

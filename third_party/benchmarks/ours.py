@@ -12,7 +12,7 @@ from constellation.generator import sample
 from constellation.model.lora import Adapter, init_adapter, stack
 from constellation.model.model import Generator, Model, load_model
 from constellation.runtime.keys import Address
-from constellation.selftraining.batches import Batch, TrainingExample, collate
+from constellation.selftraining.batches import Batch, TrainingExample, collate, without_prefix
 from constellation.selftraining.update import make_optimizer, make_update
 from third_party.benchmarks.costs import ByteSizes
 from third_party.benchmarks.harness import resident_peak
@@ -51,9 +51,9 @@ class Ours:
 
     def updater(self) -> Callable[[], None]:
         """A run of one update."""
-        work, examples = self.work, self.work.examples()
+        work, (prefix, (examples,)) = self.work, without_prefix([self.work.examples()])
         adapter = init_adapter(work.config, ADDRESS.key(), work.rank, work.alpha)
-        run = updates(self.model, stack([adapter]), work.sizes.micro_batch, work.remat)
+        run = updates(self.model, stack([adapter]), work.sizes.micro_batch, work.remat, prefix=prefix)
         return lambda: run([[examples]])
 
     def peak_memory(self) -> int:
@@ -71,15 +71,17 @@ def updates(
     micro_batch: int = 0,
     remat: bool = False,
     finish: Callable[[Batch], Batch] = lambda batch: batch,
+    prefix: tuple[int, ...] = (),
 ) -> Callable[[Steps], None]:
     """A run of updates, one after the other, each going on from the last.
 
     Args:
         adapters: of the R trajectories.
         finish: what becomes of a batch once it is collated.
+        prefix: as for `make_update`.
     """
     optimizer = make_optimizer(RATE, 0.0, CLIP)
-    update = make_update(model.config, optimizer, model.mesh, micro_batch, remat)
+    update = make_update(model.config, optimizer, model.mesh, micro_batch, remat, prefix=prefix)
     opt_states = jax.vmap(optimizer.init)(adapters.weights)
 
     def run(steps: Steps) -> None:

@@ -67,10 +67,11 @@ class Workload(NamedTuple):
         return [shared + one for one in own]
 
     def examples(self) -> list[TrainingExample]:
-        """The sequences of an update, of random ids."""
+        """The sequences of an update, of random ids: with one beginning, as the prompts."""
         rng = keys.host_rng(0, "benchmark", "examples")
         shape = self.sizes.rows, self.prompt_tokens + self.sizes.answer_tokens
         ids = rng.integers(0, self.config.vocab_size, shape).astype(np.int32)
+        ids[:, : self.sizes.shared_tokens] = ids[0, : self.sizes.shared_tokens]
         return [TrainingExample(row[: self.prompt_tokens], (row[self.prompt_tokens :],), (0,)) for row in ids]
 
 
@@ -111,16 +112,21 @@ def sampled(
     yield Measurement("decode", name, samples, tokens, whole - first, peak, flops=flops, moved=moved)
 
 
-def updated(work: Workload, name: str, seconds: float, peak: int) -> Measurement:
-    """An "update" of the workload's examples."""
+def updated(work: Workload, name: str, seconds: float, peak: int, shared: bool) -> Measurement:
+    """An "update" of the workload's examples; `shared` is as in `Sampler`."""
     examples = work.examples()
-    once, with_recomputed = (
-        sum(update_flops(work.config, example, work.rank, remat) for example in examples)
-        for remat in (False, work.remat)
-    )
+    beginning = TrainingExample(examples[0].prompt[: work.sizes.shared_tokens], (), ())
+    again = len(examples) - 1 if shared else 0  # how often it is in the sequences, but not computed
+
+    def flops(remat: bool) -> float:
+        costs = (update_flops(work.config, example, work.rank, remat) for example in examples)
+        return sum(costs) - again * update_flops(work.config, beginning, work.rank, remat)
+
+    once, with_recomputed = flops(False), flops(work.remat)
     tokens = sum(example.length for example in examples)
-    again = with_recomputed - once
-    return Measurement("update", name, 0, tokens, seconds, peak, flops=once, recomputed=again)
+    return Measurement(
+        "update", name, 0, tokens, seconds, peak, flops=once, recomputed=with_recomputed - once
+    )
 
 
 def without_padding(batch: Batch, width: int) -> Batch:

@@ -9,10 +9,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 import pytest
 
@@ -23,12 +23,12 @@ from constellation.model.lora import init_adapter, projection_shapes, stack
 from constellation.model.quantize import pack, quantize
 from constellation.model.sampling import SamplingConfig
 from constellation.runtime.errors import UserError
-from constellation.selftraining.batches import TrainingExample, collate
+from constellation.selftraining.batches import collate, without_prefix
 from constellation.selftraining.update import make_update
 from tests.model.tiny import CONFIG, FIELDS, tiny_config
 from tests.tiny_study import ROOT
 from third_party.benchmarks import full_size, tables
-from third_party.benchmarks.costs import ByteSizes, decode_bytes, update_flops
+from third_party.benchmarks.costs import ByteSizes, decode_bytes
 from third_party.benchmarks.harness import Limits, Measurement, failure, measured
 from third_party.benchmarks.workload import GPU, Sampler, Sizes, Workload, choose_sizes, sampled, updated
 from third_party.random_model import STD, published_fields, random_params
@@ -60,28 +60,34 @@ def test_bytes_of_decoding_step_by_step() -> None:
         assert decode_bytes(CONFIG, prompt=10, answer=6, samples=3, copies=copies, stored=stored) == moved
 
 
+@pytest.mark.parametrize("shared", [0, 64])
 @pytest.mark.parametrize("remat", [False, True])
-def test_operations_of_the_update_are_those_that_xla_counts(remat: bool) -> None:
-    # Wide, as XLA counts what is elementwise, too.
+def test_operations_of_the_update_are_those_that_xla_counts(remat: bool, shared: int) -> None:
+    # Wide, as XLA counts what is elementwise, too; in bfloat16, as no adapter is merged there.
     fields = FIELDS | {"num_hidden_layers": 2, "hidden_size": 512, "intermediate_size": 1536}
     config = ModelConfig(**fields | {"num_attention_heads": 4, "head_dim": 128, "vocab_size": 2048})
-    example = TrainingExample(np.zeros(96, np.int32), (np.ones(32, np.int32),), (0,))
-    batch = collate([[example] * 4])
-    optimizer = optax.sgd(1.0)
+    sizes = Sizes((1,), shared, 96 - shared, 32, tasks=2, rows=4, micro_batch=0, repeats=1)
+    work = WORK._replace(config=config, rank=16, remat=remat, sizes=sizes)
+    prefix, (examples,) = without_prefix([work.examples()])
+    assert len(prefix) == shared
+    batch, optimizer = collate([examples]), optax.sgd(1.0)
 
     def arguments(key: jax.Array) -> tuple:
-        adapters = stack([init_adapter(config, key, 16, 32)])
-        return adapters, jax.vmap(optimizer.init)(adapters.weights), init_params(config, key), batch
+        adapters, params = stack([init_adapter(config, key, 16, 32)]), init_params(config, key, jnp.bfloat16)
+        return adapters, jax.vmap(optimizer.init)(adapters.weights), params, batch
 
     shapes = jax.eval_shape(arguments, jax.random.key(0))
-    compiled = make_update(config, optimizer, remat=remat).lower(*shapes).compile()  # type: ignore[attr-defined]
-    counted = compiled.cost_analysis()["flops"]
+    update: Any = make_update(config, optimizer, remat=remat, prefix=prefix)
+    counted = update.lower(*shapes).compile().cost_analysis()["flops"]
     # XLA counts the body of a loop, a layer, once.
-    needed = 4 * update_flops(dataclasses.replace(config, num_hidden_layers=1), example, 16, remat)
+    one_layer = work._replace(config=dataclasses.replace(config, num_hidden_layers=1))
+    row = updated(one_layer, "ours", 1.0, 1, shared=True)
     # XLA multiplies masked pairs of the attention, too, and picks the targets by a product.
-    pairs = 4 * (128 * 128 / 2) * 2 * 4 * 128 * 2 * (4 if remat else 3)
-    picked = 2 * 2 * 4 * 32 * 128 * 512
-    assert counted == pytest.approx(needed + pairs + picked, rel=0.02)
+    own = 128 - shared
+    masked = (4 * own**2 + shared**2) / 2
+    pairs = masked * 2 * 4 * 128 * 2 * (4 if remat else 3)
+    picked = 2 * 2 * 4 * 32 * own * 512
+    assert counted == pytest.approx(row.flops + row.recomputed + pairs + picked, rel=0.04)
 
 
 @pytest.mark.parametrize("quantization", ["", "int4:16", "int4:channel:int8_embedding"])
@@ -147,8 +153,8 @@ def test_tables_and_targets() -> None:
         *list(sampled(work, "ours", 64, shared, 1.0, 9.0, 20 * 10**9))[1:],
         *list(sampled(work, "transformers generate", 64, copied, 1.0, 7.0, 10**9))[1:],
         failure("decode", "ours", "out of memory\nat all", 256),
-        updated(work, "ours", 10.0, 22 * 10**9),
-        updated(work, "peft", 13.0, 23 * 10**9),
+        updated(work, "ours", 10.0, 22 * 10**9, shared=True),
+        updated(work, "peft", 13.0, 23 * 10**9, shared=False),
     ]
     text = tables.tables(rows, limits)
     ours_row, theirs, out, update, peft = [

@@ -179,18 +179,21 @@ SAMPLING = SamplingConfig(n=64, max_new_tokens=192)
 PROMPTS = [[1] * 700 + [task] * 60 for task in range(5)]
 
 
-def example(prompt: int, answer: int) -> TrainingExample:
-    return TrainingExample(np.zeros(prompt, np.int32), (np.zeros(answer, np.int32),), (0,))
+def two_examples(prompt: int, answer: int) -> list[TrainingExample]:
+    """They have no token in common."""
+    return [
+        TrainingExample(np.full(prompt, number), (np.zeros(answer, np.int32),), (0,)) for number in range(2)
+    ]
 
 
 def test_batches_shrink_with_the_budget() -> None:
     assert memory(BF16).sampling_rows(PROMPTS, SAMPLING) == 256
-    assert memory(BF16).micro_batch([example(700, 60)], 32, remat=True) == 0  # all rows
+    assert memory(BF16).micro_batch(two_examples(700, 60), 32, remat=True) == 0  # all rows
     seen = []
     for budget in (8 * GIB, 3 * GIB, 1.5 * GIB, 0.6 * GIB):
         limited = memory(BF16, budget=budget)
         rows = limited.sampling_rows(PROMPTS, SAMPLING)
-        micro_batch = limited.micro_batch([example(700, 60)], 32, remat=True) or 32
+        micro_batch = limited.micro_batch(two_examples(700, 60), 32, remat=True) or 32
         assert limited.sampling(rows, 700, 64, SAMPLING).total <= budget
         assert limited.training(micro_batch, 768, 64, True).total <= budget
         seen.append((rows, micro_batch))
@@ -198,7 +201,7 @@ def test_batches_shrink_with_the_budget() -> None:
 
 
 def test_trajectories_share_the_rows_of_one_on_a_cpu_alone() -> None:
-    pool = [example(70, 60)]
+    pool = two_examples(70, 60)
     together = memory(BF16, trajectories=8)
     assert together.micro_batch(pool, 32, remat=False) == 4
     assert dataclasses.replace(together, platform="gpu").micro_batch(pool, 32, remat=False) == 0
@@ -217,7 +220,7 @@ def test_what_cannot_fit_is_refused_with_its_parts() -> None:
     ):
         tight.sampling_rows(PROMPTS, SAMPLING)
     with pytest.raises(UserError, match="does not hold one row of 768 tokens"):
-        tight.micro_batch([example(700, 60)], 32, remat=True)
+        tight.micro_batch(two_examples(700, 60), 32, remat=True)
     with pytest.raises(UserError, match="batch of candidates to score"):
         tight.check_scoring(700, 576)
     assert tight.micro_batch([], 32, remat=True) == 0
@@ -228,4 +231,4 @@ def test_qwen3_4b_in_int4_fits_a_card_of_24_gb() -> None:
     plan = Memory(config, INT4, BF16, RANK, "gpu", budget=22 * GIB)
     assert plan.sampling(1, 0, 64, SAMPLING).weights == pytest.approx(2.47 * GIB, rel=0.01)
     assert plan.sampling_rows(PROMPTS, SAMPLING) >= 128
-    assert plan.micro_batch([example(800, 60)], 32, remat=True) >= 4
+    assert plan.micro_batch(two_examples(800, 60), 32, remat=True) >= 4

@@ -90,10 +90,11 @@ def without_prefix(
 ) -> tuple[tuple[int, ...], list[list[TrainingExample]]]:
     """The token ids that the prompts of all pools begin with, and the examples without them.
 
-    None where they are too few to be worth it, as `shared_length` says.
+    None where they are too few to be worth it, as `shared_length` says. A batch may hold an example many
+    times, so that a lone one shares its prompt with itself.
     """
     prompts = [example.prompt for pool in pools for example in pool]
-    length = shared_length(prompts)
+    length = shared_length(2 * prompts)
     prefix = tuple(prompts[0][:length].tolist()) if length else ()
     return prefix, [
         [dataclasses.replace(example, prompt=example.prompt[length:]) for example in pool] for pool in pools

@@ -175,6 +175,9 @@ def test_a_prefix_is_what_the_prompts_of_all_pools_begin_with() -> None:
     prefix, (same,) = without_prefix([few])
     assert prefix == () and [len(one.prompt) for one in same] == [29, 25]
     assert without_prefix([[]]) == ((), [[]])
+    lone = behind(70, 9)  # updates see it again and again
+    prefix, ((rest,), _) = without_prefix([[lone], []])
+    assert prefix == tuple(lone.prompt[:-1].tolist()) and rest.prompt == lone.prompt[-1:]
 
 
 def test_trajectories_are_padded_to_one_shape() -> None:

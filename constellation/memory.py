@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from constellation.generator import padded_prompt, prefill_size, rows_of, width_of
 from constellation.model.config import ModelConfig
+from constellation.model.decoder import FEW_LAYERS
 from constellation.model.decoding import CHUNK, ENGINE
 from constellation.model.lora import layer_weights, projection_shapes
 from constellation.model.prefix import shared_length
@@ -150,7 +151,9 @@ class Memory:
         kept = 3 * shared * self.kv_token(False)  # the prefix's KV, its gradient, and the sum of those
         kept += c.num_hidden_layers * tokens * c.hidden_size * jnp.dtype(self.dtype).itemsize
         if not remat:
-            kept += c.num_hidden_layers * FLOAT32 * (2 * pairs + 4 * tokens * c.intermediate_size)
+            # The last of few layers is computed at the targets alone.
+            whole = c.num_hidden_layers - (c.num_hidden_layers <= FEW_LAYERS)
+            kept += whole * FLOAT32 * (2 * pairs + 4 * tokens * c.intermediate_size)
         layer = FLOAT32 * (4.5 * pairs + 7 * tokens * c.intermediate_size)  # forward and backward of one
         logits = 3 * FLOAT32 * rows * targets * c.vocab_size
         footprint = self._footprint(kv=0.0, workspace=kept + layer + logits)

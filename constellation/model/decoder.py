@@ -28,6 +28,7 @@ from constellation.model.rope import rotary, rotate
 
 Params = dict[str, Any]
 Rope = tuple[jax.Array, jax.Array]  # cos and sin, as `rotate` takes them
+FEW_LAYERS = 8  # of so many, the last at few positions is felt; of more, splitting it off copies too much
 # (a layer's cache, whether it is local [], q [..., N, H], k [..., K, H], v [..., K, H]) -> [..., N, H]; query
 # and key are rotated already.
 Attend = Callable[[Any, Any, jax.Array, jax.Array, jax.Array], jax.Array]
@@ -99,8 +100,9 @@ def forward(
     mask: jax.Array,
     remat: bool = False,
     prefix: KV | None = None,
+    source: jax.Array | None = None,
 ) -> jax.Array:
-    """Hidden states [B, T, D] after the final norm; see `logits`.
+    """Hidden states [B, T, D] after the final norm, or [B, A, D] of some positions; see `logits`.
 
     Args:
         tokens, positions: [B, T] integers; positions count from 0 at a document's first token.
@@ -109,9 +111,10 @@ def forward(
         remat: whether the backward recomputes every layer from its input (1604.06174): a third more
             computation, and of a layer only [B, T, D] is kept.
         prefix: as for `prefill`.
+        source: [B, A] integers: which of the T positions are asked for, all by default. The last of few
+            layers then computes of the others keys and values alone, unless memory comes first (`remat`).
     """
-    attend = _masked(config, positions, mask, prefix)
-    return _run(config, params, adapter, tokens, positions, attend, prefix, remat)[0]
+    return _run(config, params, adapter, tokens, positions, mask, prefix, remat, source)[0]
 
 
 def prefill(
@@ -123,16 +126,16 @@ def prefill(
     mask: jax.Array,
     prefix: KV | None = None,
     remat: bool = False,
+    source: jax.Array | None = None,
 ) -> tuple[jax.Array, KV]:
     """As `forward`, and the KV of every position, k [L, B, K, H, T] and v [L, B, K, T, H].
 
     Args:
-        remat: as for `forward`.
+        remat, source: as for `forward`.
         prefix: KV [L, K, H, P], [L, K, P, H] of P tokens that every row begins with and `tokens` leaves out;
             positions count on from it.
     """
-    attend = _masked(config, positions, mask, prefix)
-    hidden, (k, v) = _run(config, params, adapter, tokens, positions, attend, prefix, remat)
+    hidden, (k, v) = _run(config, params, adapter, tokens, positions, mask, prefix, remat, source)
     return hidden, KV(jnp.moveaxis(k, 2, -1), jnp.moveaxis(v, 2, -2))
 
 
@@ -271,17 +274,28 @@ def logits(config: ModelConfig, params: Params, hidden: jax.Array) -> jax.Array:
     return soft_cap(scores, config.final_logit_softcapping)
 
 
-def _masked(config: ModelConfig, positions: jax.Array, mask: jax.Array, prefix: KV | None = None) -> Attend:
-    """Attention of whole rows under a mask [B, T, T], behind a shared prefix if there is one."""
+def _masked(
+    config: ModelConfig,
+    positions: jax.Array,
+    mask: jax.Array,
+    prefix: KV | None = None,
+    source: jax.Array | None = None,
+) -> Attend:
+    """Attention of whole rows, or of their positions `source` [B, A], under a mask [B, T, T].
+
+    Behind a shared prefix, if there is one.
+    """
     key_positions = positions
+    if source is not None:
+        positions, mask = jnp.take_along_axis(positions, source, 1), _at(mask, source)  # [B, A], [B, A, T]
     if prefix is not None:
         length = prefix.k.shape[-1]
-        mask = jnp.concatenate([jnp.ones((*mask.shape[:2], length), bool), mask], axis=-1)  # [B, T, P + T]
-        before = jnp.broadcast_to(jnp.arange(length), (len(positions), length))
-        key_positions = jnp.concatenate([before, positions], axis=-1)  # [B, P + T]
+        mask = jnp.concatenate([jnp.ones((*mask.shape[:2], length), bool), mask], axis=-1)  # [B, A, P + T]
+        before = jnp.broadcast_to(jnp.arange(length), (len(key_positions), length))
+        key_positions = jnp.concatenate([before, key_positions], axis=-1)  # [B, P + T]
     near = None
     if window := _window(config, mask.shape[-1]):
-        near = positions[:, :, None] - key_positions[:, None] < window  # [B, T, P + T]
+        near = positions[:, :, None] - key_positions[:, None] < window  # [B, A, P + T]
 
     def attend(prefix: KV | None, local: Any, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         if prefix is not None:
@@ -304,20 +318,46 @@ def _behind(shared: jax.Array, own: jax.Array) -> jax.Array:
     return jnp.concatenate([jnp.broadcast_to(shared, (len(own), *shared.shape)), own], axis=1)
 
 
+def _at(x: jax.Array, source: jax.Array) -> jax.Array:
+    """[B, T, D] at source [B, A] -> [B, A, D]."""
+    return jnp.take_along_axis(x, source[..., None], axis=1)
+
+
+@jax.custom_vjp
+def _picked(x: jax.Array, source: jax.Array) -> jax.Array:
+    """`_at`, whose gradient is a product: that of indexing is a scatter, which a CPU does row by row."""
+    return _at(x, source)
+
+
+def _put_back(residuals: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, None]:
+    order, source = residuals  # [T], [B, A]
+    chosen = (source[..., None] == order).astype(gradient.dtype)  # [B, A, T]
+    return jnp.einsum("bat,bad->btd", chosen, gradient), None
+
+
+_picked.defvjp(lambda x, source: (_at(x, source), (jnp.arange(x.shape[1]), source)), _put_back)
+
+
 def _run(
     config: ModelConfig,
     params: Params,
     adapter: Adapter | None,
     tokens: jax.Array,
     positions: jax.Array,
-    attend: Attend,
-    caches: Any,
-    remat: bool = False,
+    mask: jax.Array,
+    prefix: KV | None,
+    remat: bool,
+    source: jax.Array | None,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """Embeds, scans the layers and norms: hidden states [..., D], and keys and values [L, ..., K, H]."""
+    """Embeds, scans the layers and norms: hidden states [B, T or A, D], keys and values [L, B, T, K, H]."""
     x = embed(config, params["embed"], tokens, params["norm"].dtype)
     ropes, local = _ropes(config, positions, x.dtype), local_layers(config)
-    x, kv = _scan(config, params["layers"], adapter, x, ropes, attend, caches, local, remat)
+    attend, last = _masked(config, positions, mask, prefix), None
+    if source is not None and config.num_hidden_layers <= FEW_LAYERS and not remat:
+        last = _masked(config, positions, mask, prefix, source), source
+    x, kv = _scan(config, params["layers"], adapter, x, ropes, attend, prefix, local, remat, last)
+    if source is not None and last is None:
+        x = _picked(x, source)
     return norm(config, x, params["norm"]), kv
 
 
@@ -351,43 +391,65 @@ def _scan(
     caches: Any,
     local: jax.Array | np.ndarray | None,
     remat: bool = False,
+    last: tuple[Attend, jax.Array] | None = None,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """Runs layers [L, ...], each with its own slice of `caches`: x, and their keys and values."""
-    family, (rope, local_rope) = config.family, ropes
-    scale = 1.0 if adapter is None else adapter.scale
-    lora = {} if adapter is None else adapter.weights
+    """Runs layers [L, ...], each with its own slice of `caches`: x, and their keys and values.
 
-    def layer(x: jax.Array, stacked: tuple) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        w, lora, cache, local = stacked
-        here = rope
-        if local_rope is not None:
-            here = jax.tree.map(lambda near, far: jnp.where(local, near, far), local_rope, rope)
+    `last` is what the last layer has in place of `attend`, and the positions that it is asked for.
+    """
+    scale, lora = (1.0, {}) if adapter is None else (adapter.scale, adapter.weights)
+    layer = functools.partial(_layer, config, scale, ropes, attend, None)
+    stacked = (layers, lora, caches, local)
+    if last is None:
+        return jax.lax.scan(recomputed(layer) if remat else layer, x, stacked)
+    x, before = jax.lax.scan(layer, x, jax.tree.map(lambda leaf: leaf[:-1], stacked))
+    x, own = _layer(config, scale, ropes, *last, x, jax.tree.map(lambda leaf: leaf[-1], stacked))
+    return x, jax.tree.map(lambda some, one: jnp.concatenate([some, one[None]]), before, own)
 
-        def project(name: str, x: jax.Array) -> jax.Array:
-            y = linear(x, w[name], lora.get(name), scale)
-            return y + w[bias_of(name)].astype(y.dtype) if name in family.biases else y
 
-        def heads(name: str) -> jax.Array:
-            y = project(name, h)
-            return y.reshape(*y.shape[:-1], -1, config.head_dim)
+def _layer(
+    config: ModelConfig,
+    scale: float,
+    ropes: tuple[Rope, Rope | None],
+    attend: Attend,
+    source: jax.Array | None,
+    x: jax.Array,
+    own: tuple[Params, dict[str, Any], Any, Any],
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """One layer, with its `own` weights, LoRA, cache and whether it is local: x, and keys and values.
 
-        def normed(name: str, x: jax.Array, applies: bool = True) -> jax.Array:
-            return norm(config, x, w[name]) if applies else x
+    With `source` [B, A], x [B, T, D] goes on at these positions alone: [B, A, D].
+    """
+    family, (w, lora, cache, local), (rope, local_rope) = config.family, own, ropes
+    if local_rope is not None:
+        rope = jax.tree.map(lambda near, far: jnp.where(local, near, far), local_rope, rope)
 
-        before_mlp = "pre_feedforward_layernorm" if family.post_norms else "post_attention_layernorm"
+    def project(name: str, x: jax.Array) -> jax.Array:
+        y = linear(x, w[name], lora.get(name), scale)
+        return y + w[bias_of(name)].astype(y.dtype) if name in family.biases else y
+
+    def heads(name: str, x: jax.Array) -> jax.Array:
+        y = project(name, x)
+        return y.reshape(*y.shape[:-1], -1, config.head_dim)
+
+    def normed(name: str, x: jax.Array, applies: bool = True) -> jax.Array:
+        return norm(config, x, w[name]) if applies else x
+
+    h = normed("input_layernorm", x)
+    k = rotate(normed("k_norm", heads("k_proj", h), family.qk_norm), rope)  # [..., K, H]
+    v = heads("v_proj", h)  # [..., K, H]
+    if source is not None:
+        x = _picked(x, source)
         h = normed("input_layernorm", x)
-        q = rotate(normed("q_norm", heads("q_proj"), family.qk_norm), here)  # [..., N, H]
-        k = rotate(normed("k_norm", heads("k_proj"), family.qk_norm), here)  # [..., K, H]
-        v = heads("v_proj")  # [..., K, H]
-        attended = attend(cache, local, q, k, v)  # [..., N, H]
-        attended = project("o_proj", attended.reshape(*x.shape[:-1], -1))
-        x = x + normed("post_attention_layernorm", attended, family.post_norms)
-        h = normed(before_mlp, x)
-        gated = gated_unit(project("gate_proj", h), project("up_proj", h), family.gelu)
-        x = x + normed("post_feedforward_layernorm", project("down_proj", gated), family.post_norms)
-        return x, (k, v)
-
-    return jax.lax.scan(recomputed(layer) if remat else layer, x, (layers, lora, caches, local))
+        rope = jax.tree.map(lambda table: jnp.take_along_axis(table, source[..., None, None], 1), rope)
+    q = rotate(normed("q_norm", heads("q_proj", h), family.qk_norm), rope)  # [..., N, H]
+    attended = attend(cache, local, q, k, v)  # [..., N, H]
+    attended = project("o_proj", attended.reshape(*x.shape[:-1], -1))
+    x = x + normed("post_attention_layernorm", attended, family.post_norms)
+    h = normed("pre_feedforward_layernorm" if family.post_norms else "post_attention_layernorm", x)
+    gated = gated_unit(project("gate_proj", h), project("up_proj", h), family.gelu)
+    x = x + normed("post_feedforward_layernorm", project("down_proj", gated), family.post_norms)
+    return x, (k, v)
 
 
 # The backward recomputes what is only elementwise: cheaper than to keep every intermediate of every layer.

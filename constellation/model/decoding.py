@@ -136,9 +136,10 @@ def begin(
     mask = causal & (positions < lengths[:, None])[:, None]  # [P, T, T]
     positions += prefix_length(prefix)
     with dividing(static.devices):
-        hidden, kv = prefill(static.config, params, adapter, tokens, positions, mask, prefix)
-    last = jnp.take_along_axis(hidden, lengths[:, None, None] - 1, axis=1)[:, 0]  # [P, D]
-    after = logits(static.config, params, last)[:, : static.vocabulary]
+        last, kv = prefill(
+            static.config, params, adapter, tokens, positions, mask, prefix, source=lengths[:, None] - 1
+        )  # [P, 1, D]
+    after = logits(static.config, params, last[:, 0])[:, : static.vocabulary]
     over_samples = jax.vmap(_draw(static, own), (None, None, None, 0, None))
     # A prompt at a time: the noise of all, [P, n, V], can be larger than the model.
     first = jax.lax.map(

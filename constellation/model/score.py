@@ -307,8 +307,9 @@ def _hidden(
     def one_trajectory(own: Own, rows: _Padded, source: jax.Array) -> jax.Array:
         adapter, prefix = own
         mask, positions = decoder.tree_mask(rows.ends), rows.positions + prefix_length(prefix)
-        hidden = decoder.forward(config, params, adapter, rows.tokens, positions, mask, prefix=prefix)
-        return jnp.take_along_axis(hidden, source[..., None], axis=1)  # [B, A, D]
+        return decoder.forward(
+            config, params, adapter, rows.tokens, positions, mask, prefix=prefix, source=source
+        )  # [B, A, D]
 
     return jax.vmap(one_trajectory, (0, 1, 1), 1)(own, rows, source)
 

@@ -61,12 +61,11 @@ def cross_entropy(
     `choices` are the token ids that a target is one of; the whole vocabulary by default. `prefix` is as for
     `forward`.
     """
-    width = batch.tokens.shape[1]
     mask, positions = visible(batch), batch.positions + prefix_length(prefix)
-    hidden = forward(config, params, adapter, batch.tokens, positions, mask, remat, prefix)  # [B, T, D]
-    # A product, because the gradient of indexing is a scatter, which a CPU does one row after the other.
-    picked = jnp.einsum("bat,btd->bad", jax.nn.one_hot(batch.source, width, dtype=hidden.dtype), hidden)
-    scores, target = logits(config, params, picked), batch.target  # [B, A, V], [B, A]
+    hidden = forward(
+        config, params, adapter, batch.tokens, positions, mask, remat, prefix, batch.source
+    )  # [B, A, D]
+    scores, target = logits(config, params, hidden), batch.target  # [B, A, V], [B, A]
     if choices:
         ids = jnp.array(choices)
         scores, target = scores[..., ids], (target[..., None] == ids).argmax(-1)

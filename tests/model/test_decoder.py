@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from constellation.model import decoder
 from constellation.model.config import FULL, SLIDING, ModelConfig
 from constellation.model.decoder import KV
 from constellation.model.families import FAMILIES
+from constellation.model.lora import Adapter
 from constellation.model.port import EMBED, LM_HEAD, NORM, layer_tensor
 from constellation.model.rope import RopeScaling
 from constellation.model.weights import load_params
@@ -173,6 +175,47 @@ def test_decoding_continues_a_prefill(model_type: str, parts: int) -> None:
         expected = forward(config, params, adapter, whole, *causal(samples, length + new))[:, length:]
         ours = jnp.stack(steps, axis=2)[task]
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("layers", [1, 3, decoder.FEW_LAYERS + 1])
+@pytest.mark.parametrize("model_type", ["qwen3", "gemma2", "gemma3_text"])
+def test_some_positions_are_what_they_are_among_all(model_type: str, layers: int) -> None:
+    """In value and gradient, behind a shared prefix too, asked for twice or not at all."""
+    kinds = {"layer_types": (SLIDING, FULL, SLIDING) * 3} if model_type.startswith("gemma") else {}
+    config = tiny_config(
+        model_type, num_hidden_layers=layers, **{name: kind[:layers] for name, kind in kinds.items()}
+    )
+    params, adapter = params_and_adapter(config)
+    tokens, positions, mask, _ = padded_batch("right")
+    source = jnp.array([[3, 9, 9, 0], [6, 2, 1, 0], [0, 0, 0, 0]])
+    _, kv = prefill(config, params, adapter, random_tokens((1, 6), seed=3), *causal(1, 6))
+    weights = jnp.asarray(np.random.default_rng(4).normal(size=(3, 4, config.hidden_size)))
+    prefixes = None, jax.tree.map(lambda leaf: leaf[:, 0], kv)
+
+    @partial(jax.jit, static_argnames="some")
+    def loss(adapter: Adapter, params: decoder.Params, prefix: KV | None, some: bool) -> Any:
+        before = 0 if prefix is None else 6
+        args = config, params, adapter, tokens, positions + before, mask, False, prefix
+        hidden = decoder.forward(*args, source) if some else decoder.forward(*args)[rows, source]
+        return (hidden * weights).sum(), hidden
+
+    rows = jnp.arange(3)[:, None]
+    for prefix in prefixes:
+        gradients = jax.grad(loss, (0, 2) if prefix is not None else 0, has_aux=True)
+        (all_grads, all_hidden), (some_grads, hidden) = (
+            gradients(adapter, params, prefix, some) for some in (False, True)
+        )
+        close(hidden, all_hidden)
+        jax.tree.map(close, some_grads, all_grads)
+    _, all_kv = prefill(config, params, adapter, tokens, positions, mask)
+    hidden, some_kv = prefill(config, params, adapter, tokens, positions, mask, source=source)
+    assert hidden.shape == weights.shape
+    jax.tree.map(close, some_kv, all_kv)
+
+
+def close(ours: jax.Array, theirs: jax.Array) -> None:
+    """Equal but for rounding."""
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
 
 
 def test_bfloat16_stays_near_float32() -> None:

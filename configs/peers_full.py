@@ -4,13 +4,15 @@
     python -m launch.experiment --config=configs/peers_full.py:programs --workdir=runs/peers_full_programs
 
 Ten trajectories as in the paper. The first command is about equations, the second about programs of the
-trapdoor domain, of which the peers solve 5 to 11 % of the easy ones. What is not set here is as in
-configs/peers_nano.py.
+trapdoor domain, of which greedy answers of the peers solve 3 to 14 % of the easy ones. What is not set here
+is as in configs/peers_nano.py.
 
 Expected of the first, in two hours and a quarter on two cores: a mean exact match of 46.6 % before and 44.9 %
 after PST, 44.9 % at w = 1, 43.7 % self-only, 42.5 % on the majority's answer, 47.4 % on own answers that
 equal it and 48.6 % on those that are right. That it rises and that the weights help is not supported; that
 the gap falls by more than self-only's and that PST beats the majority's answer is.
+Of the second, in an hour and a quarter: 4.9 % before and 4.7 % after PST, no arm more than 0.7 points from
+where it began, and none of the four claims supported.
 """
 
 from typing import Literal

@@ -17,7 +17,7 @@ import optax
 import pytest
 
 from constellation.model.config import ModelConfig
-from constellation.model.decoder import init_params
+from constellation.model.decoder import FEW_LAYERS, init_params
 from constellation.model.linear import dense
 from constellation.model.lora import init_adapter, projection_shapes, stack
 from constellation.model.quantize import pack, quantize
@@ -63,9 +63,10 @@ def test_bytes_of_decoding_step_by_step() -> None:
 @pytest.mark.parametrize("shared", [0, 64])
 @pytest.mark.parametrize("remat", [False, True])
 def test_operations_of_the_update_are_those_that_xla_counts(remat: bool, shared: int) -> None:
-    # Wide, as XLA counts what is elementwise, too; in bfloat16, as no adapter is merged there.
-    fields = FIELDS | {"num_hidden_layers": 2, "hidden_size": 512, "intermediate_size": 1536}
-    config = ModelConfig(**fields | {"num_attention_heads": 4, "head_dim": 128, "vocab_size": 2048})
+    # Wide, as XLA counts what is elementwise, too; in bfloat16, as no adapter is merged there; and of so many
+    # layers that the last is as the others.
+    fields = FIELDS | {"num_hidden_layers": FEW_LAYERS + 1, "hidden_size": 1024, "intermediate_size": 3072}
+    config = ModelConfig(**fields | {"num_attention_heads": 8, "head_dim": 128, "vocab_size": 2048})
     sizes = Sizes((1,), shared, 96 - shared, 32, tasks=2, rows=4, micro_batch=0, repeats=1)
     work = WORK._replace(config=config, rank=16, remat=remat, sizes=sizes)
     prefix, (examples,) = without_prefix([work.examples()])
@@ -82,11 +83,11 @@ def test_operations_of_the_update_are_those_that_xla_counts(remat: bool, shared:
     # XLA counts the body of a loop, a layer, once.
     one_layer = work._replace(config=dataclasses.replace(config, num_hidden_layers=1))
     row = updated(one_layer, "ours", 1.0, 1, shared=True)
-    # XLA multiplies masked pairs of the attention, too, and picks the targets by a product.
+    # XLA multiplies masked pairs of the attention, too; the gradient of picking the targets is a product.
     own = 128 - shared
     masked = (4 * own**2 + shared**2) / 2
-    pairs = masked * 2 * 4 * 128 * 2 * (4 if remat else 3)
-    picked = 2 * 2 * 4 * 32 * own * 512
+    pairs = masked * 2 * 8 * 128 * 2 * (4 if remat else 3)
+    picked = 2 * 4 * 32 * own * 1024
     assert counted == pytest.approx(row.flops + row.recomputed + pairs + picked, rel=0.04)
 
 

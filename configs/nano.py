@@ -2,7 +2,7 @@
 
     python -m launch.experiment --config=configs/nano.py --workdir=runs/nano
 
-Expected, in about 20 minutes on two cores: gen_v0 at 55.0 / 76.3 % pass@8 / pass@64 on the easy bank
+Expected, in about 16 minutes on two cores: gen_v0 at 55.0 / 76.3 % pass@8 / pass@64 on the easy bank
 and at 50.6 / 71.6 % on the hard one, v2 at 55.2 / 73.4 and 52.7 / 70.7, and all three findings
 inconclusive.
 `configs/nano.py:quick` is the same but for the second arm, in a minute and a half, too small to find

@@ -9,7 +9,7 @@ problems of the tuning role alone.
 Expected, in about 33 minutes on two cores: a mean exact match of 44.4 % before and 42.9 % after PST, 43.2 %
 at w = 1, 41.0 % self-only and 38.6 % on the majority's answer. That it rises is not supported, that PST beats
 the majority's answer is, and the other two claims are inconclusive. `configs/peers_nano.py:quick`, with
-two of the peers, takes less than two minutes and is too small to find anything.
+two of the peers, takes two minutes and is too small to find anything.
 """
 
 from typing import Literal

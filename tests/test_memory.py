@@ -181,9 +181,8 @@ PROMPTS = [[1] * 700 + [task] * 60 for task in range(5)]
 
 def two_examples(prompt: int, answer: int) -> list[TrainingExample]:
     """They have no token in common."""
-    return [
-        TrainingExample(np.full(prompt, number), (np.zeros(answer, np.int32),), (0,)) for number in range(2)
-    ]
+    prompts = (np.full(prompt, number, np.int32) for number in range(2))
+    return [TrainingExample(own, (np.zeros(answer, np.int32),), (0,)) for own in prompts]
 
 
 def test_batches_shrink_with_the_budget() -> None:

@@ -281,9 +281,9 @@ def _masked(
     prefix: KV | None = None,
     source: jax.Array | None = None,
 ) -> Attend:
-    """Attention of whole rows, or of their positions `source` [B, A], under a mask [B, T, T].
+    """Attention of whole rows under a mask [B, T, T], behind a shared prefix if there is one.
 
-    Behind a shared prefix, if there is one.
+    With `source` [B, A], the queries are those of these positions alone.
     """
     key_positions = positions
     if source is not None:

@@ -181,16 +181,14 @@ def test_decoding_continues_a_prefill(model_type: str, parts: int) -> None:
 @pytest.mark.parametrize("model_type", ["qwen3", "gemma2", "gemma3_text"])
 def test_some_positions_are_what_they_are_among_all(model_type: str, layers: int) -> None:
     """In value and gradient, behind a shared prefix too, asked for twice or not at all."""
-    kinds = {"layer_types": (SLIDING, FULL, SLIDING) * 3} if model_type.startswith("gemma") else {}
-    config = tiny_config(
-        model_type, num_hidden_layers=layers, **{name: kind[:layers] for name, kind in kinds.items()}
-    )
+    kinds = ((SLIDING, FULL, SLIDING) * 3)[:layers] if model_type.startswith("gemma") else None
+    config = tiny_config(model_type, num_hidden_layers=layers, layer_types=kinds)
     params, adapter = params_and_adapter(config)
     tokens, positions, mask, _ = padded_batch("right")
     source = jnp.array([[3, 9, 9, 0], [6, 2, 1, 0], [0, 0, 0, 0]])
     _, kv = prefill(config, params, adapter, random_tokens((1, 6), seed=3), *causal(1, 6))
     weights = jnp.asarray(np.random.default_rng(4).normal(size=(3, 4, config.hidden_size)))
-    prefixes = None, jax.tree.map(lambda leaf: leaf[:, 0], kv)
+    rows = jnp.arange(3)[:, None]
 
     @partial(jax.jit, static_argnames="some")
     def loss(adapter: Adapter, params: decoder.Params, prefix: KV | None, some: bool) -> Any:
@@ -199,8 +197,7 @@ def test_some_positions_are_what_they_are_among_all(model_type: str, layers: int
         hidden = decoder.forward(*args, source) if some else decoder.forward(*args)[rows, source]
         return (hidden * weights).sum(), hidden
 
-    rows = jnp.arange(3)[:, None]
-    for prefix in prefixes:
+    for prefix in (None, jax.tree.map(lambda leaf: leaf[:, 0], kv)):
         gradients = jax.grad(loss, (0, 2) if prefix is not None else 0, has_aux=True)
         (all_grads, all_hidden), (some_grads, hidden) = (
             gradients(adapter, params, prefix, some) for some in (False, True)

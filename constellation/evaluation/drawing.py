@@ -202,9 +202,10 @@ def names_axis(ax: Axes, names: Sequence[str]) -> None:
 
 
 def legend_above(figure: Figure, ax: Axes) -> None:
-    """One legend for all panels, in a row above them."""
+    """One legend for all panels above them, in one row, or two where many names would be cut off."""
     handles, labels = ax.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=len(labels), handlelength=1.6)
+    columns = len(labels) if len(labels) < 10 else -(-len(labels) // 2)
+    figure.legend(handles, labels, loc="outside upper left", ncols=columns, handlelength=1.6)
 
 
 def percent(values: Iterable[float]) -> list[float]:

@@ -33,11 +33,15 @@ WORDS = {
 }
 
 
+# As many as there can be arms beside PST.
+CONTROLS = (*ROUNDS, INK, "#3a9a7c", "#7d8b2a", "#9c6b3f", "#d97fb0")
+
+
 def colour(study: PeersResults, model: str) -> str:
     """Grey for the peers as they were, blue for PST, warm for its controls."""
     if model in (BEFORE, PST):
         return BASE if model == BEFORE else START
-    return (*ROUNDS, INK)[[arm for arm in study.arms if arm != PST].index(model) % (len(ROUNDS) + 1)]
+    return CONTROLS[[arm for arm in study.arms if arm != PST].index(model)]
 
 
 def word(model: str) -> str:
